@@ -1,0 +1,91 @@
+"""The exceptions of sdedit, and the exit code that each one means on the command line.
+
+    SdeditError                1   internal error
+    ├── UsageError             2   the request cannot be meant (also a ValueError)
+    ├── InputError             3   a file that was named cannot be used
+    │   ├── PictureError       3   an input picture
+    │   ├── ModelError         3   a checkpoint, a config or an adapter
+    │   │   └── UnsafeFileError    3   a weights file that asks for code to be run
+    │   ├── PresetError        3   a preset or a user config
+    │   └── OutputError        3   a place to write to
+    ├── SomeFailed             4   some items of a batch failed
+    ├── AllFailed              5   all of them did
+    ├── StaleOutputs           6   `batch --check` found outputs to be redone
+    ├── BlockedBySafety        7   the safety checker blocked the picture
+    ├── NotFiniteError         8   the result was not finite; nothing was written
+    ├── Interrupted          130   Ctrl-C, after saving what was done
+    └── Terminated           143   SIGTERM, likewise
+
+A message names the file, the value, what was expected and what to try, in one or two lines.
+"""
+
+from __future__ import annotations
+
+
+class SdeditError(Exception):
+    exit_code = 1
+
+
+class UsageError(SdeditError, ValueError):
+    exit_code = 2
+
+
+class InputError(SdeditError):
+    exit_code = 3
+
+
+class PictureError(InputError):
+    pass
+
+
+class ModelError(InputError):
+    pass
+
+
+class UnsafeFileError(ModelError):
+    pass
+
+
+class PresetError(InputError):
+    pass
+
+
+class OutputError(InputError):
+    pass
+
+
+class SomeFailed(SdeditError):
+    exit_code = 4
+
+
+class AllFailed(SdeditError):
+    exit_code = 5
+
+
+class StaleOutputs(SdeditError):
+    exit_code = 6
+
+
+class BlockedBySafety(SdeditError):
+    exit_code = 7
+
+
+class NotFiniteError(SdeditError):
+    exit_code = 8
+
+
+class Interrupted(SdeditError):
+    exit_code = 130
+
+
+class Terminated(SdeditError):
+    exit_code = 143
+
+
+def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """'; did you mean X?' for the nearest known word, or '' when nothing is near."""
+    from difflib import get_close_matches
+
+    lowered = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
+    return f"; did you mean '{lowered[near[0]]}'?" if near else ""
