@@ -1,0 +1,86 @@
+"""Frozen dataclasses from the JSON of a config file: the one reader behind every config class.
+
+Keys that a class does not know are ignored, as config files carry notes of many versions of many tools;
+a known key with a value of another type is an error that names the file, the key, and what was expected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from ..errors import ModelError
+
+T = TypeVar("T")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ModelError when the file is missing, not JSON, or not an object."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data: object = json.loads(text)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; a model folder has a config there") from None
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: holds a JSON {type(data).__name__}, expected an object")
+    return cast("dict[str, Any]", data)
+
+
+def from_mapping(cls: type[T], data: Mapping[str, Any], source: str) -> T:
+    """An instance of the dataclass `cls` from `data`; `source` names the file in errors."""
+    hints = _hints(cls)
+    known = [f.name for f in dataclasses.fields(cast(Any, cls)) if f.init]
+    values = {name: _fit(hints[name], data[name], source, name) for name in known if name in data}
+    return cls(**values)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _fit(hint: Any, value: Any, source: str, key: str) -> Any:
+    fitted = _try_fit(hint, value)
+    if fitted is _MISFIT:
+        expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint)
+        raise ModelError(f"{source}: '{key}' is {value!r}, expected {expected or hint}")
+    return fitted
+
+
+_MISFIT = object()
+
+
+def _try_fit(hint: Any, value: Any) -> Any:
+    if hint is Any:
+        return value
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        fits = (_try_fit(choice, value) for choice in get_args(hint))
+        return next((fit for fit in fits if fit is not _MISFIT), _MISFIT)
+    if origin is tuple:
+        return _fit_tuple(get_args(hint), value)
+    if hint is type(None):
+        return None if value is None else _MISFIT
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) and hint is not bool:
+        return _MISFIT
+    return value if isinstance(value, hint) else _MISFIT
+
+
+def _fit_tuple(args: tuple[Any, ...], value: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        return _MISFIT
+    items = cast("list[Any]", list(cast("list[Any]", value)))
+    kinds = [args[0]] * len(items) if len(args) == 2 and args[1] is Ellipsis else list(args)
+    if len(kinds) != len(items):
+        return _MISFIT
+    fitted = [_try_fit(kind, item) for kind, item in zip(kinds, items, strict=True)]
+    return _MISFIT if any(fit is _MISFIT for fit in fitted) else tuple(fitted)
