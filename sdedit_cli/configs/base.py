@@ -78,7 +78,7 @@ def _try_fit(hint: Any, value: Any) -> Any:
 def _fit_tuple(args: tuple[Any, ...], value: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         return _MISFIT
-    items = cast("list[Any]", list(cast("list[Any]", value)))
+    items = list(cast("list[Any]", value))
     kinds = [args[0]] * len(items) if len(args) == 2 and args[1] is Ellipsis else list(args)
     if len(kinds) != len(items):
         return _MISFIT
