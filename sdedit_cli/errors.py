@@ -2,6 +2,7 @@
 
     SdeditError                1   internal error
     ├── UsageError             2   the request cannot be meant (also a ValueError)
+    │   └── WrongTypeError     2   an argument of another type (also a TypeError)
     ├── InputError             3   a file that was named cannot be used
     │   ├── PictureError       3   an input picture
     │   ├── ModelError         3   a checkpoint, a config or an adapter
@@ -28,6 +29,10 @@ class SdeditError(Exception):
 
 class UsageError(SdeditError, ValueError):
     exit_code = 2
+
+
+class WrongTypeError(UsageError, TypeError):
+    pass
 
 
 class InputError(SdeditError):

@@ -1,0 +1,35 @@
+"""sdedit: edit pictures with Stable Diffusion checkpoints by the method of SDEdit (arXiv 2108.01073).
+
+Names are imported where they are first used (PEP 562): `import sdedit_cli` costs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .noise import Scheduler
+    from .pipeline.output import StableDiffusionPipelineOutput
+    from .pipeline.pipeline import StableDiffusionImg2ImgPipeline
+    from .spec import Edit
+
+__version__ = "0.1.0"
+__all__ = ["Edit", "Scheduler", "StableDiffusionImg2ImgPipeline", "StableDiffusionPipelineOutput", "__version__"]
+
+_HOMES = {
+    "Edit": ".spec",
+    "Scheduler": ".noise",
+    "StableDiffusionImg2ImgPipeline": ".pipeline.pipeline",
+    "StableDiffusionPipelineOutput": ".pipeline.output",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sdedit_cli' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,112 @@
+"""Pictures to tensors and back: the image inputs and outputs of the library call.
+
+Inputs are what the reference pipeline takes: a PIL picture, an array (H, W, C) or (B, H, W, C) in 0..1, a tensor
+(C, H, W) or (B, C, H, W) in 0..1 (or already in -1..1, or latents), or a list of one of these. Sides are brought down
+to a multiple of the autoencoder's factor: Lanczos for PIL pictures, nearest for arrays and tensors.
+
+B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Union, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import UsageError
+
+ImageInput = Union[  # noqa: UP007  (a runtime value on 3.10, where | of these fails)
+    "Image.Image", "np.ndarray[Any, Any]", Tensor, "Sequence[Image.Image | np.ndarray[Any, Any] | Tensor]"
+]
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+def preprocess(image: ImageInput, factor: int, latent_channels: int, image_channels: int = 3) -> Tensor:
+    """The batch x_BCHW in -1..1 (float32 for pictures and arrays), or latents (B, latent_channels, h, w) as they are.
+
+    Raises UsageError for another type, an empty list, sides under `factor`, or items of different sizes.
+    """
+    items = cast("list[Any]", list(image) if isinstance(image, (list, tuple)) else [image])
+    if not items:
+        raise UsageError("image: the list is empty; give one or more pictures")
+    if all(isinstance(item, Image.Image) for item in items):
+        return _normalise(_from_pil(items, factor))
+    if all(isinstance(item, np.ndarray) for item in items):
+        x_BCHW = torch.from_numpy(_join(items, np.concatenate, np.stack).transpose(0, 3, 1, 2))
+        return _normalise(_shrink(_floating(x_BCHW), factor))
+    if all(isinstance(item, Tensor) for item in items):
+        x_BCHW = _join(items, torch.cat, torch.stack)
+        if x_BCHW.shape[1] == latent_channels and latent_channels != image_channels:
+            return x_BCHW
+        return _normalise(_shrink(_floating(x_BCHW), factor))
+    kinds = ", ".join(sorted({type(item).__name__ for item in items}))
+    raise UsageError(f"image: got {kinds}; expected a PIL picture, an array, a tensor, or a list of one of these")
+
+
+def _from_pil(images: list[Image.Image], factor: int) -> Tensor:
+    width, height = (_fit(side, factor) for side in images[0].size)
+    resized = (image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS) for image in images)
+    x_BHWC = np.stack([np.asarray(image).astype(np.float32) / 255.0 for image in resized])
+    return torch.from_numpy(x_BHWC.transpose(0, 3, 1, 2))
+
+
+def _join(items: list[Any], cat: Any, stack: Any) -> Any:
+    ranks = {item.ndim for item in items}
+    if ranks not in ({3}, {4}):
+        raise UsageError(f"image: arrays and tensors need 3 or 4 dimensions, all the same; got {sorted(ranks)}")
+    shapes = {tuple(item.shape[-3:]) for item in items}
+    if len(shapes) > 1:
+        raise UsageError(f"image: items of one call need one size; got {sorted(shapes)}")
+    return cat(items) if ranks == {4} else stack(items)
+
+
+def _floating(x_BCHW: Tensor) -> Tensor:
+    if x_BCHW.is_floating_point():
+        return x_BCHW
+    raise UsageError(f"image: values are {x_BCHW.dtype}; expected floats in 0..1 (divide by 255)")
+
+
+def _shrink(x_BCHW: Tensor, factor: int) -> Tensor:
+    height, width = (_fit(side, factor) for side in x_BCHW.shape[2:])
+    return F.interpolate(x_BCHW, size=(height, width))
+
+
+def _fit(side: int, factor: int) -> int:
+    if side < factor:
+        raise UsageError(f"image: a side of {side} px is under {factor} px, the least that this model can take")
+    return side - side % factor
+
+
+def _normalise(x_BCHW: Tensor) -> Tensor:
+    if x_BCHW.min() < 0:
+        warnings.warn(
+            "image: values below 0 are taken as already in -1..1; pass floats in 0..1", FutureWarning, stacklevel=4
+        )
+        return x_BCHW
+    return 2.0 * x_BCHW - 1.0
+
+
+def postprocess(x_BCHW: Tensor, output_type: str, blackened: Sequence[bool] | None = None) -> Any:
+    """Decoded x_BCHW in -1..1 as PIL pictures, an array (B, H, W, C) in 0..1, or a tensor (B, C, H, W) in 0..1.
+
+    Rows marked in `blackened` hold final values already and are only passed on.
+    """
+    kept = [False] * len(x_BCHW) if blackened is None else list(blackened)
+    rows = [x if keep else (x * 0.5 + 0.5).clamp(0, 1) for x, keep in zip(x_BCHW, kept, strict=True)]
+    y_BCHW = torch.stack(rows)
+    if output_type == "pt":
+        return y_BCHW
+    y_BHWC = y_BCHW.cpu().permute(0, 2, 3, 1).float().numpy()
+    return y_BHWC if output_type == "np" else to_pil(y_BHWC)
+
+
+def to_pil(x_BHWC: np.ndarray[Any, Any]) -> list[Image.Image]:
+    """One 8-bit RGB picture a row of an array in 0..1."""
+    bytes_BHWC = (x_BHWC * 255).round().astype(np.uint8)
+    return [Image.fromarray(picture) for picture in bytes_BHWC]

@@ -1,0 +1,84 @@
+"""From the options of `from_pretrained` and friends to the parts of a pipeline, and back to a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import UsageError, did_you_mean
+from ..noise import Scheduler
+
+if TYPE_CHECKING:
+    from .pipeline import StableDiffusionImg2ImgPipeline
+
+PARTS = (
+    "vae",
+    "text_encoder",
+    "tokenizer",
+    "unet",
+    "scheduler",
+    "safety_checker",
+    "feature_extractor",
+    "image_encoder",
+    "requires_safety_checker",
+)
+_RESOLVE = (
+    "cache_dir",
+    "force_download",
+    "proxies",
+    "local_files_only",
+    "revision",
+    "subfolder",
+    "token",
+    "mirror",
+    "resume_download",
+)
+_READ = ("variant", "use_safetensors", "partial")
+
+
+def pretrained_parts(
+    source: str | os.PathLike[str], dtype: torch.dtype | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The constructor's arguments for a folder or Hub id; parts among `options` are taken as they are."""
+    from ..weights import load_folder, resolve
+
+    _refuse_unknown(options, (*PARTS, *_RESOLVE, *_READ))
+    given = _among(options, PARTS)
+    reading = _among(options, _READ)
+    hints = {name: reading[name] for name in ("variant", "use_safetensors") if name in reading}
+    folder = resolve(source, **_among(options, _RESOLVE), **hints)
+    loaded = load_folder(folder, dtype=dtype or torch.float32, skip=tuple(given), **reading)
+    return _parts(loaded, given)
+
+
+def _parts(loaded: Any, given: dict[str, Any]) -> dict[str, Any]:
+    found = {name: getattr(loaded, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    scheduler = given.get("scheduler") or Scheduler.from_config(loaded.scheduler_config)
+    return {**found, **given, "scheduler": scheduler}
+
+
+def save_parts(
+    pipeline: StableDiffusionImg2ImgPipeline, folder: str | os.PathLike[str], options: Mapping[str, Any]
+) -> None:
+    """Writes every part that the pipeline has under `folder`, in the diffusers layout."""
+    from ..weights import save_folder
+
+    _refuse_unknown(options, ("variant", "max_shard_size", "safe_serialization"))
+    if options.get("safe_serialization") is False:
+        raise UsageError("safe_serialization=False would write pickles; only safetensors are written")
+    kept = {name: value for name, value in options.items() if name != "safe_serialization"}
+    save_folder(Path(folder), pipeline.components, requires_safety_checker=pipeline.requires_safety_checker, **kept)
+
+
+def _among(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}
+
+
+def _refuse_unknown(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for name in options:
+        if name not in known:
+            raise UsageError(f"no option `{name}`{did_you_mean(name, known)}; expected some of {', '.join(known)}")

@@ -1,0 +1,314 @@
+"""The public pipeline: a picture, a prompt and a strength in, edited pictures out (SDEdit, arXiv 2108.01073).
+
+B rows (prompts x pictures a prompt), T tokens, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from ..nn import CLIPTextModel, UNet2DCondition
+from ..noise import Grid, Scheduler
+from ..text import Tokenizer
+from .checks import CALLBACK_TENSORS, check_callback_tensors, check_numbers, check_prompts, check_retired
+from .conditioning import encode_texts, guidance_embedding, repeat_rows
+from .denoise import Loop, Running, Segment, Track, first_step
+from .image import ImageInput, postprocess, preprocess
+from .latents import VAE, decode, image_latents, scale_factor
+from .output import StableDiffusionPipelineOutput
+from .randomness import Generators, normal
+
+Texts = str | Sequence[str] | None
+Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
+
+
+class StableDiffusionImg2ImgPipeline:
+    """Edits pictures with one loaded checkpoint; arguments and defaults are those of the reference library.
+
+    Attributes that a caller may set: `scheduler` (another Scheduler) and, from a callback, `interrupt` (ends the
+    loop after the current step; the pictures as they are then are decoded and returned).
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        text_encoder: CLIPTextModel | None,
+        tokenizer: Tokenizer | None,
+        unet: UNet2DCondition,
+        scheduler: Scheduler,
+        safety_checker: Any = None,
+        feature_extractor: Any = None,
+        image_encoder: Any = None,
+        requires_safety_checker: bool = True,
+    ) -> None:
+        if safety_checker is not None and feature_extractor is None:
+            raise UsageError("a safety_checker needs a feature_extractor; give both, or safety_checker=None")
+        self.vae = vae
+        self.text_encoder = text_encoder
+        self.tokenizer = tokenizer
+        self.unet = unet
+        self.scheduler = scheduler.modernised()
+        self.safety_checker = safety_checker
+        self.feature_extractor = feature_extractor
+        self.image_encoder = image_encoder
+        self.requires_safety_checker = requires_safety_checker
+        self.interrupt = False
+        # Callbacks of the reference's users set this one to change the guidance in mid-run.
+        self._guidance_scale = 7.5
+
+    # --- what it is made of -------------------------------------------------------------------------------
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The parts by name, as the constructor and the loaders' overrides take them."""
+        names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler", "safety_checker", "feature_extractor")
+        return {name: getattr(self, name) for name in (*names, "image_encoder")}
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @property
+    def guidance_scale(self) -> float:
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether a step runs the negative prompt too: not at scale 1 or less, nor where the scale is embedded."""
+        return self._guidance_scale > 1 and self.unet.config.time_cond_proj_dim is None
+
+    def to(self, *args: Any, **kwargs: Any) -> StableDiffusionImg2ImgPipeline:
+        """Moves all parts to a device, a dtype, or both, as `torch.nn.Module.to`; returns the pipeline."""
+        for part in self.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.to(*args, **kwargs)
+        return self
+
+    # --- loading and saving -------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | None = None, **options: Any
+    ) -> StableDiffusionImg2ImgPipeline:
+        """The pipeline of a folder in the diffusers layout (a path or a Hub id), float32 unless `torch_dtype` is given.
+
+        Options are component overrides (`vae=`, `scheduler=`, `safety_checker=None`, ...), `variant`,
+        `use_safetensors`, `partial`, and those of `weights.resolve`.
+        Raises ModelError for what is missing or does not fit, UsageError for an unknown option.
+        """
+        from .loading import pretrained_parts
+
+        return cls(**pretrained_parts(source, torch_dtype, options))
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Writes all parts in the diffusers layout. Options: `variant`, `max_shard_size`, `safe_serialization`."""
+        from .loading import save_parts
+
+        save_parts(self, folder, options)
+
+    # --- prompts ------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode_prompt(
+        self,
+        prompt: Texts,
+        device: torch.device | str | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: Texts = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        lora_scale: float | None = None,
+        clip_skip: int | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Embeddings (B, T, C) of the prompts and, when guided, of the negative prompts ('' where none is given)."""
+        check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        device = torch.device(device) if device is not None else self.device
+        if prompt_embeds is None:
+            prompt_embeds = self._encode([prompt] if isinstance(prompt, str) else list(prompt or []), clip_skip=clip_skip)
+        count, length = prompt_embeds.shape[:2]
+        dtype = (self.text_encoder or self.unet).dtype
+        positive = repeat_rows(prompt_embeds.to(device, dtype), num_images_per_prompt)
+        if not do_classifier_free_guidance:
+            return positive, negative_prompt_embeds
+        if negative_prompt_embeds is None:
+            negative_prompt_embeds = self._encode(_paired(negative_prompt, count), length=length)
+        return positive, repeat_rows(negative_prompt_embeds.to(device, dtype), num_images_per_prompt)
+
+    def _encode(self, texts: list[str], *, clip_skip: int | None = None, length: int | None = None) -> Tensor:
+        if self.text_encoder is None or self.tokenizer is None:
+            raise UsageError("this pipeline has no text encoder; give `prompt_embeds` and `negative_prompt_embeds`")
+        encoded = encode_texts(self.tokenizer, self.text_encoder, texts, clip_skip=clip_skip, length=length)
+        for cut in filter(None, encoded.truncated):
+            limit = self.tokenizer.model_max_length
+            warnings.warn(f"the prompt is longer than {limit} tokens; this was cut: {cut!r}", stacklevel=3)
+        return encoded.embeds_BTC
+
+    def get_guidance_scale_embedding(
+        self, w: Tensor, embedding_dim: int = 512, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Embeddings (len(w), embedding_dim) of guidance scales; see `conditioning.guidance_embedding`."""
+        return guidance_embedding(w, embedding_dim, dtype)
+
+    # --- the edit -----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: Texts = None,
+        image: ImageInput | None = None,
+        strength: float = 0.8,
+        num_inference_steps: int | None = 50,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
+        guidance_scale: float | None = 7.5,
+        negative_prompt: Texts = None,
+        num_images_per_prompt: int | None = 1,
+        eta: float | None = 0.0,
+        generator: Generators = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        ip_adapter_image: Any = None,
+        ip_adapter_image_embeds: list[Tensor] | None = None,
+        output_type: str | None = "pil",
+        return_dict: bool = True,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        clip_skip: int | None = None,
+        callback_on_step_end: Callback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        **retired: Any,
+    ) -> StableDiffusionPipelineOutput | tuple[Any, list[bool] | None]:
+        """Edits `image` under `prompt`: noises it to `strength` (0..1), then denoises it.
+
+        int(num_inference_steps x strength) steps run. `image` is a PIL picture, an array (H, W, 3) or a tensor
+        (3, H, W) in 0..1, a batch or list of these, or latents (B, C, h, w). `generator`: one, or one a picture.
+        Returns pictures as `output_type` says: pil, np (B, H, W, 3), pt (B, 3, H, W), latent (B, C, h, w).
+        Raises UsageError (a ValueError) for arguments that cannot be meant.
+        """
+        check_retired(retired)
+        output_type, per_prompt = output_type or "pil", num_images_per_prompt or 1
+        check_numbers(strength, num_inference_steps, per_prompt, output_type)
+        check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        check_callback_tensors(callback_on_step_end_tensor_inputs)
+        if image is None:
+            raise UsageError("give `image`: the picture to edit")
+        if ip_adapter_image is not None or ip_adapter_image_embeds is not None:
+            raise UsageError("an image prompt needs an IP-Adapter, and none is loaded")
+        self._guidance_scale = 1.0 if guidance_scale is None else guidance_scale
+        self.interrupt = False
+
+        device, guided = self.device, self.do_classifier_free_guidance
+        positive, negative = self.encode_prompt(
+            prompt,
+            device,
+            per_prompt,
+            guided,
+            negative_prompt,
+            prompt_embeds,
+            negative_prompt_embeds,
+            clip_skip=clip_skip,
+        )
+        embeds_BTC = torch.cat([negative, positive]) if guided and negative is not None else positive
+        pixels_BCHW = preprocess(image, scale_factor(self.vae), self.vae.config.latent_channels, self.vae.config.in_channels)
+        grid, start = self._grid(num_inference_steps or 0, timesteps, sigmas, strength)
+        x_BCHW = image_latents(self.vae, pixels_BCHW, len(positive), generator, positive.dtype)
+        noise_BCHW = normal(x_BCHW.shape, generator, device, positive.dtype)
+        track = Track(
+            x_BCHW=self.scheduler.add_noise(grid, start, x_BCHW, noise_BCHW),
+            scheduler=self.scheduler,
+            grid=grid,
+            start=start,
+            segments=(Segment(self.unet.context(embeds_BTC)),),
+            guidance_scale=self._guidance_scale,
+            guided=guided,
+            guidance_BG=self._guidance_rows(len(positive), device, positive.dtype),
+            generator=generator,
+            seed=_seed_of(generator),
+            eta=eta or 0.0,
+        )
+        x_BCHW = self._run(track, embeds_BTC, callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
+        images, flags = self._finish(x_BCHW, output_type)
+        return StableDiffusionPipelineOutput(images, flags) if return_dict else (images, flags)
+
+    def _grid(
+        self, steps: int, timesteps: Sequence[int] | None, sigmas: Sequence[float] | None, strength: float
+    ) -> tuple[Grid, int]:
+        if timesteps is not None and sigmas is not None:
+            raise UsageError("give `timesteps` or `sigmas`, not both")
+        if timesteps is None and sigmas is None:
+            grid = self.scheduler.grid(steps)
+        else:
+            grid = self.scheduler.grid(timesteps=timesteps, sigmas=sigmas)
+            steps = len(grid.timesteps)
+        start = first_step(self.scheduler, steps, strength)
+        if start >= len(grid.timesteps):
+            raise UsageError(f"strength {strength:g} leaves no step of this schedule to run; use a greater one")
+        return grid, start
+
+    def _guidance_rows(self, rows: int, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        dim = self.unet.config.time_cond_proj_dim
+        if dim is None:
+            return None
+        w_B = torch.tensor(self._guidance_scale - 1).repeat(rows)
+        return self.get_guidance_scale_embedding(w_B, embedding_dim=dim).to(device=device, dtype=dtype)
+
+    def _run(self, track: Track, embeds_BTC: Tensor, callback: Callback | None, names: tuple[str, ...]) -> Tensor:
+        loop = Loop(self.unet)
+        running = loop.join(track)
+        while not running.finished and not self.interrupt:
+            timestep = track.grid.timesteps[running.index]
+            loop.tick()
+            if callback is not None:
+                embeds_BTC = self._call_back(callback, running, timestep, embeds_BTC, names)
+        return running.x_BCHW
+
+    def _call_back(
+        self, callback: Callback, running: Running, timestep: Tensor, embeds_BTC: Tensor, names: tuple[str, ...]
+    ) -> Tensor:
+        """Lets the caller see and replace tensors between two steps; returns the embeddings now in force."""
+        count = len(running.x_BCHW)
+        negative = embeds_BTC[:count] if running.guided else None
+        given = dict(zip(CALLBACK_TENSORS, (running.x_BCHW, embeds_BTC, negative), strict=True))
+        returned = callback(self, running.done - 1, timestep, {name: given[name] for name in names}) or {}
+        check_callback_tensors(list(returned), returned=True)
+        running.x_BCHW = returned.get("latents", running.x_BCHW)
+        running.guided = self.do_classifier_free_guidance
+        running.guidance_scale = self._guidance_scale
+        changed = returned.get("prompt_embeds", embeds_BTC)
+        low = returned.get("negative_prompt_embeds")
+        if low is not None and low is not negative:
+            changed = torch.cat([low, changed[-count:]])
+        if changed is not embeds_BTC:
+            running.context = self.unet.context(changed)
+        return changed
+
+    def _finish(self, x_BCHW: Tensor, output_type: str) -> tuple[Any, list[bool] | None]:
+        if output_type == "latent":
+            return x_BCHW, None
+        pixels_BCHW = decode(self.vae, x_BCHW)
+        return postprocess(pixels_BCHW, output_type), None
+
+
+def _paired(negative: Texts, count: int) -> list[str]:
+    if negative is None or isinstance(negative, str):
+        return [negative or ""] * count
+    if len(negative) != count:
+        raise UsageError(f"`negative_prompt` has {len(negative)} texts for {count} prompts; give one for each")
+    return list(negative)
+
+
+def _seed_of(generator: Generators) -> int | list[int] | None:
+    if generator is None or isinstance(generator, torch.Generator):
+        return None if generator is None else generator.initial_seed()
+    return [one.initial_seed() for one in generator]
