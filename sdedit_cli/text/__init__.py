@@ -1,0 +1,7 @@
+"""Prompts: the tokenizer."""
+
+from __future__ import annotations
+
+from .tokenizer import Encoded, Token, Tokenizer
+
+__all__ = ["Encoded", "Token", "Tokenizer"]
