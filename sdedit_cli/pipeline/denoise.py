@@ -20,6 +20,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..nn import Context, UNet2DCondition
 from ..noise import Grid, Scheduler
+from ..spec import smallest_strength
 from .randomness import Generators, normal
 
 
@@ -231,12 +232,7 @@ def first_step(scheduler: Scheduler, steps: int, strength: float) -> int:
     if run < 1:
         raise UsageError(
             f"strength {strength:g} of {steps} steps rounds to no step at all; "
-            f"use a strength of {least_strength(steps):g} or more, or more steps"
+            f"use a strength of {smallest_strength(steps):g} or more, or more steps"
         )
     return (steps - run) * scheduler.order
 
-
-def least_strength(steps: int) -> float:
-    """The smallest strength, to four decimals, that runs one of `steps` steps."""
-    least = -(-10_000 // steps) / 10_000
-    return least if int(steps * least) >= 1 else least + 1e-4

@@ -1,0 +1,47 @@
+# Two commands need nothing but Python: `make demo` and `make test`. Each makes what it needs in .venv first.
+#
+# PyTorch is pinned to one build here, so that every contributor and CI test the same numbers; users bring their own
+# (pyproject.toml takes a range). For a CUDA build: make demo TORCH=torch
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: demo test check lint types slow bench clean
+
+demo: .venv/installed
+	$(BIN)/sdedit run presets/strokes/apple.png -p "3d emoji of a red apple" --cfg-scale 4 --steps 25 --seed 1 \
+		-o out/apple.png --on-exists overwrite
+	@echo "Before: presets/strokes/apple.png"
+	@echo "After:  out/apple.png"
+
+test: .venv/tested
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+check: lint types test
+
+lint: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/tested
+	$(BIN)/pyright
+
+slow: .venv/tested
+	$(BIN)/python -m pytest -m slow
+
+.venv/torch: Makefile
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	@touch $@
+
+.venv/installed: .venv/torch pyproject.toml
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+.venv/tested: .venv/installed
+	$(BIN)/python -m pip install --quiet -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info out

@@ -1,0 +1,216 @@
+"""One loaded model that carries out edits as the command line asks for them.
+
+Unlike a library call it takes one declaration (`spec.Edit`), keeps the picture's size, draws each picture's noise from
+a CPU generator of its own, and tells what it does through events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..configs.base import read_json
+from ..errors import Interrupted
+from ..nn import Context
+from ..noise import Grid, Scheduler
+from ..runtime.device import pick
+from ..runtime.dtype import choose
+from ..spec import Edit
+from .canvas import Canvas, canvas_for
+from .conditioning import encode_texts
+from .denoise import Loop, Running, Segment, Track, first_step
+from .image import postprocess, preprocess
+from .latents import decode, encode, scale_factor
+from .pipeline import StableDiffusionImg2ImgPipeline
+from .randomness import normal
+
+BUILT_IN = Path(__file__).parent.parent / "assets" / "starter"
+
+OnEvent = Callable[[str, dict[str, Any]], None]
+# Called after each step with (steps done, steps to do, preview); True ends the edit with Interrupted.
+OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an edit will do: `steps_run` of `steps_total`, from `first_timestep` down; sides in px are padded to `multiple`."""
+
+    steps_run: int
+    steps_total: int
+    first_timestep: float
+    sampler: str
+    multiple: int
+    native_size: int | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """An edited picture of the input's size. `finite`: whether every value was a number; `nsfw`: None without a checker."""
+
+    image: Image.Image
+    seed: int
+    finite: bool
+    nsfw: bool | None = None
+
+
+class Editor:
+    """A pipeline on its device, with the facts about its folder that edits need."""
+
+    def __init__(
+        self, pipeline: StableDiffusionImg2ImgPipeline, *, native_size: int | None = None, on_event: OnEvent | None = None
+    ) -> None:
+        self.pipeline = pipeline
+        self.native_size = native_size
+        self._tell = on_event or _ignore
+        self._contexts: dict[tuple[Any, ...], Context] = {}
+
+    @classmethod
+    def open(cls, edit: Edit, on_event: OnEvent | None = None, *, folder: Path | None = None) -> Editor:
+        """Loads the model of `edit` (`folder` when the caller has resolved it; the built-in one when none is named).
+
+        Raises ModelError for what cannot be loaded, UsageError for a device that is not there.
+        """
+        tell = on_event or _ignore
+        path = folder or (Path(edit.model) if edit.model else BUILT_IN)
+        device = pick(edit.device)
+        dtype = choose(edit.dtype, device)
+        tell("load", {"model": str(path), "device": str(device), "dtype": str(dtype).removeprefix("torch.")})
+        pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
+        return cls(pipeline.to(device), native_size=_native_size(path), on_event=on_event)
+
+    def plan(self, edit: Edit) -> Plan:
+        """The steps of `edit` on this model, before any picture is seen. Raises UsageError when none would run."""
+        scheduler = self.scheduler_for(edit)
+        grid, start = _grid(scheduler, edit)
+        return Plan(
+            steps_run=edit.steps_run(),
+            steps_total=edit.steps_total(),
+            first_timestep=float(grid.timesteps[start]),
+            sampler=scheduler.solver_name,
+            multiple=scale_factor(self.pipeline.vae),
+            native_size=self.native_size,
+        )
+
+    def scheduler_for(self, edit: Edit) -> Scheduler:
+        """The checkpoint's scheduler, or the asked-for sampler on the checkpoint's noise process."""
+        own = self.pipeline.scheduler
+        if edit.sampler is None and edit.schedule is None:
+            return own
+        return own.renamed(edit.sampler or own.solver_name, curve=edit.schedule)
+
+    def canvas(self, size: tuple[int, int]) -> Canvas:
+        """How a picture of `size` (width, height) will be worked on."""
+        return canvas_for(size, scale_factor(self.pipeline.vae), self.native_size)
+
+    @torch.no_grad()
+    def edit(
+        self, edit: Edit, image: Image.Image, seeds: Sequence[int], on_step: OnStep | None = None
+    ) -> list[Result]:
+        """One edited picture a seed. Pictures run one by one: a picture's bytes do not depend on how many were asked for.
+
+        Raises Interrupted when `on_step` asks to end.
+        """
+        canvas = self.canvas(image.size)
+        vae = self.pipeline.vae
+        pixels_BCHW = preprocess(canvas.lay(image), scale_factor(vae), vae.config.latent_channels)
+        return [self._one(edit, pixels_BCHW, canvas, seed, on_step) for seed in seeds]
+
+    def _one(self, edit: Edit, pixels_BCHW: Tensor, canvas: Canvas, seed: int, on_step: OnStep | None) -> Result:
+        running = self._denoise(self._track(edit, pixels_BCHW, seed), canvas, on_step)
+        pixels, finite = self._decode(running.x_BCHW)
+        return Result(canvas.lift(pixels), seed, finite)
+
+    def _track(self, edit: Edit, pixels_BCHW: Tensor, seed: int) -> Track:
+        pipeline, dtype, device = self.pipeline, self.pipeline.dtype, self.pipeline.device
+        scheduler = self.scheduler_for(edit)
+        grid, start = _grid(scheduler, edit)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        x_BCHW = encode(pipeline.vae, pixels_BCHW.to(device, dtype), generator)
+        noise_BCHW = normal(x_BCHW.shape, generator, device, dtype)
+        embedded = pipeline.unet.config.time_cond_proj_dim
+        w_B = torch.tensor([edit.cfg_scale - 1])
+        return Track(
+            x_BCHW=scheduler.add_noise(grid, start, x_BCHW, noise_BCHW),
+            scheduler=scheduler,
+            grid=grid,
+            start=start,
+            segments=(Segment(self._context(edit)),),
+            guidance_scale=edit.cfg_scale,
+            guided=self._guided(edit),
+            guidance_BG=pipeline.get_guidance_scale_embedding(w_B, embedded).to(device, dtype) if embedded else None,
+            generator=generator,
+            seed=seed,
+            eta=edit.eta,
+        )
+
+    def _guided(self, edit: Edit) -> bool:
+        return edit.cfg_scale > 1 and self.pipeline.unet.config.time_cond_proj_dim is None
+
+    def _context(self, edit: Edit) -> Context:
+        """The text's keys and values, made once for all pictures of one prompt."""
+        key = (edit.prompt, edit.negative_prompt, edit.clip_skip, self._guided(edit))
+        if key not in self._contexts:
+            self._contexts = {key: self.pipeline.unet.context(self._embeds(edit))}
+        return self._contexts[key]
+
+    def _embeds(self, edit: Edit) -> Tensor:
+        pipeline = self.pipeline
+        assert pipeline.tokenizer is not None
+        assert pipeline.text_encoder is not None
+        positive = encode_texts(pipeline.tokenizer, pipeline.text_encoder, [edit.prompt], clip_skip=edit.clip_skip)
+        encoded = [positive]
+        if self._guided(edit):
+            encoded.insert(0, encode_texts(pipeline.tokenizer, pipeline.text_encoder, [edit.negative_prompt]))
+        for cut in (text for one in encoded for text in one.truncated if text):
+            self._tell("truncated", {"text": cut, "limit": pipeline.tokenizer.model_max_length})
+        return torch.cat([one.embeds_BTC for one in encoded])
+
+    def _denoise(self, track: Track, canvas: Canvas, on_step: OnStep | None) -> Running:
+        loop = Loop(self.pipeline.unet)
+        running = loop.join(track)
+        # Second-order solvers spend two grid entries on a step; people count steps.
+        order = track.scheduler.order
+        while not running.finished:
+            loop.tick()
+            if on_step is None or (running.done % order and not running.finished):
+                continue
+
+            def preview() -> list[Image.Image]:
+                return [canvas.lift(self._decode(running.x_BCHW)[0])]
+
+            if on_step(-(-running.done // order), -(-track.steps // order), preview):
+                raise Interrupted("interrupted; pictures finished before are kept")
+        return running
+
+    def _decode(self, x_BCHW: Tensor) -> tuple[Image.Image, bool]:
+        pixels_BCHW = decode(self.pipeline.vae, x_BCHW)
+        finite = bool(torch.isfinite(pixels_BCHW).all())
+        # A picture has to be handed back even where there is none; it is never written.
+        return postprocess(torch.nan_to_num(pixels_BCHW), "pil")[0], finite
+
+
+def _grid(scheduler: Scheduler, edit: Edit) -> tuple[Grid, int]:
+    steps = edit.steps_total()
+    if edit.timesteps is None and edit.sigmas is None:
+        grid = scheduler.grid(steps)
+    else:
+        grid = scheduler.grid(timesteps=edit.timesteps, sigmas=edit.sigmas)
+        steps = len(grid.timesteps)
+    return grid, first_step(scheduler, steps, edit.strength)
+
+
+def _native_size(folder: Path) -> int | None:
+    """The side in px that a small model was trained at, where its index says so."""
+    index = folder / "model_index.json"
+    size = read_json(index).get("_native_size") if index.is_file() else None
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def _ignore(event: str, facts: dict[str, Any]) -> None:
+    del event, facts
