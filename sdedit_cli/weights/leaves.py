@@ -1,0 +1,52 @@
+"""Names that older files use for what a module calls otherwise, and names that are safe to ignore.
+
+Everything here is about diffusers-layout files; the LDM layout has its own tables in `names`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container
+
+# VAE attention before diffusers 0.17; also read as 1x1 convolutions, which `fit_shape` turns into linears.
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_LEAF = re.compile(r"\.(query|key|value|proj_attn)\.(weight|bias)$")
+
+# Constant tables, and parts of a full CLIP model that a text encoder does not use.
+_HARMLESS = re.compile(
+    r"(^|\.)position_ids$|^(vision_model|visual_projection|text_projection)\.|^logit_scale$|^model_ema\.|\.num_batches_tracked$"
+)
+# Wrappers of training scripts: torch.compile, DistributedDataParallel.
+_WRAPPERS = ("_orig_mod.", "module.")
+
+
+def is_harmless(name: str) -> bool:
+    return _HARMLESS.search(name) is not None
+
+
+def _unwrapped(name: str) -> str:
+    for prefix in _WRAPPERS:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _current_leaf(name: str) -> str:
+    return _OLD_LEAF.sub(lambda match: f".{_OLD_ATTENTION[match[1]]}.{match[2]}", name)
+
+
+def _with_text_model(name: str) -> str:
+    return f"text_model.{name}"
+
+
+def _without_text_model(name: str) -> str:
+    return name.removeprefix("text_model.")
+
+
+_RULES: tuple[Callable[[str], str], ...] = (_unwrapped, _current_leaf, _with_text_model, _without_text_model)
+
+
+def module_name(name: str, known: Container[str]) -> str:
+    """The module's own name for the file's `name`: itself when known, else what one of the old spellings leads to."""
+    if name in known:
+        return name
+    return next((rule(name) for rule in _RULES if rule(name) in known), name)

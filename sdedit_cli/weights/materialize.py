@@ -1,0 +1,59 @@
+"""One tensor from a source: source precision -> float32 -> plus deltas -> one rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .mapping import adopt, release
+from .source import WeightSource
+
+Delta = Callable[[Tensor], Tensor]  # the weight in float32 -> what is to be added to it
+
+
+def materialize(
+    source: WeightSource,
+    name: str,
+    dtype: torch.dtype | None = None,
+    deltas: Sequence[Delta | Tensor] = (),
+    *,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """The tensor `name` in `dtype` (None: as stored) on `device`, in storage of its own that may be written to.
+
+    A delta is a tensor, or a function of the float32 base weight. Tensors that are not floating point are never cast
+    and take no deltas. Without deltas, cast or move, a mapped tensor is adopted without a copy.
+    """
+    return materialize_tensor(source.get(name), dtype, deltas, device=device)
+
+
+def materialize_tensor(
+    base: Tensor,
+    dtype: torch.dtype | None = None,
+    deltas: Sequence[Delta | Tensor] = (),
+    *,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """As `materialize`, for a tensor that a source gave."""
+    target = dtype if dtype and base.dtype.is_floating_point else base.dtype
+    device = torch.device(device)
+    if not deltas:
+        if device.type == "cpu" and target == base.dtype:
+            return adopt(base)
+        # The device casts faster than the processor does, and the fewest bytes travel in source precision.
+        moved = base.to(device).to(target) if device.type != "cpu" else _cast(base, target)
+        release(base)
+        return moved
+    wide = torch.float64 if base.dtype == torch.float64 else torch.float32
+    weight = base.to(device).to(wide)
+    total = weight.clone()
+    for delta in deltas:
+        total += (delta if isinstance(delta, Tensor) else delta(weight)).to(total)
+    release(base)
+    return total.to(target)
+
+
+def _cast(base: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.empty(base.shape, dtype=dtype).copy_(base)

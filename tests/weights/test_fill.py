@@ -1,0 +1,117 @@
+"""Filling modules: zero copy or one cast, old names, and misfits that are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.weights import TinyNet, meta_net
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sdedit_cli.errors import ModelError
+from sdedit_cli.weights import MemorySource, fill, materialize, open_weights
+
+
+def state() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return {name: t.clone() for name, t in TinyNet().state_dict().items()}
+
+
+def test_fill_without_a_cast_maps_the_file_and_reports_names(tmp_path: Path) -> None:
+    save_file(state(), tmp_path / "f")
+    source = open_weights(tmp_path / "f")
+    net = meta_net()
+    report = fill(net, source)
+    assert set(report.used) == set(state())
+    assert report.unused == report.missing == ()
+    assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in state().items())
+    assert not any(p.requires_grad for p in net.parameters())
+    net.linear.weight.zero_()
+    assert torch.equal(source.get("linear.weight"), state()["linear.weight"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_fill_casts_floating_tensors_only(dtype: torch.dtype) -> None:
+    net = meta_net()
+    fill(net, MemorySource(state()), dtype)
+    assert net.linear.weight.dtype == dtype
+    assert net.norm.num_batches_tracked.dtype == torch.int64
+    assert torch.equal(net.linear.weight, state()["linear.weight"].to(dtype))
+
+
+def test_missing_and_left_over_tensors_are_listed_and_counted() -> None:
+    tensors = state() | {f"extra.{i}": torch.ones(1) for i in range(7)}
+    del tensors["linear.bias"]
+    with pytest.raises(ModelError) as error:
+        fill(meta_net(), MemorySource(tensors))
+    assert "1 tensors are missing (linear.bias)" in str(error.value)
+    assert "7 tensors are not known (extra.0, extra.1, extra.2, extra.3, extra.4 and 2 more)" in str(error.value)
+    net = meta_net()
+    report = fill(net, MemorySource(tensors), partial=True)
+    assert report.missing == ("linear.bias",)
+    assert len(report.unused) == 7
+    assert torch.equal(net.linear.bias, torch.zeros(3))
+
+
+def test_a_wrong_shape_names_the_tensor_both_shapes_and_the_config() -> None:
+    tensors = state() | {"linear.weight": torch.ones(3, 5)}
+    with pytest.raises(
+        ModelError, match=r"'linear.weight' has the shape \[3, 5\], but unet/config.json asks for \[3, 4\]"
+    ):
+        fill(meta_net(), MemorySource(tensors), config="unet/config.json")
+
+
+def test_linears_and_1x1_convolutions_hold_the_same_numbers() -> None:
+    tensors = state()
+    tensors["linear.weight"] = tensors["linear.weight"][:, :, None, None]
+    tensors["conv.weight"] = tensors["conv.weight"][:, :, 0, 0]
+    net = meta_net()
+    fill(net, MemorySource(tensors))
+    assert torch.equal(net.linear.weight, state()["linear.weight"])
+    assert torch.equal(net.conv.weight, state()["conv.weight"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mid.attentions.0.query.weight", "mid.attentions.0.to_q.weight"),
+        ("mid.attentions.0.proj_attn.bias", "mid.attentions.0.to_out.0.bias"),
+        ("encoder.layers.0.mlp.fc1.weight", "text_model.encoder.layers.0.mlp.fc1.weight"),
+        ("_orig_mod.conv_in.weight", "conv_in.weight"),
+    ],
+)
+def test_old_names_are_understood(old: str, new: str) -> None:
+    from sdedit_cli.weights.leaves import module_name
+
+    assert module_name(old, {new}) == new
+    assert module_name(new, {new}) == new
+
+
+def test_harmless_names_are_not_left_over() -> None:
+    extra = {"text_model.embeddings.position_ids": torch.arange(77)[None], "logit_scale": torch.ones(())}
+    assert fill(meta_net(), MemorySource(state() | extra)).unused == ()
+
+
+def test_rename_maps_and_leaves_out() -> None:
+    tensors = {f"net.{name}": t for name, t in state().items()} | {"optimizer": torch.ones(1)}
+    names = {f"net.{name}": name for name in state()}
+    assert len(fill(meta_net(), MemorySource(tensors), rename=names.get).used) == len(state())
+
+
+def test_two_names_for_one_place_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"are both 'linear.weight'"):
+        fill(meta_net(), MemorySource(state() | {"module.linear.weight": torch.ones(3, 4)}))
+
+
+def test_materialize_adds_deltas_in_float32_and_rounds_once() -> None:
+    base = torch.full((4,), 1.0, dtype=torch.bfloat16)
+    tiny = torch.full((4,), 2.0**-9)
+    source = MemorySource({"w": base})
+    once = materialize(source, "w", torch.bfloat16, [tiny, lambda weight: weight * 2.0**-9, tiny, tiny])
+    assert torch.equal(once, torch.full((4,), 1 + 2.0**-7, dtype=torch.bfloat16))
+    assert torch.equal(source.get("w"), torch.ones(4, dtype=torch.bfloat16))
+    own = materialize(source, "w")
+    own.zero_()
+    assert torch.equal(source.get("w"), torch.ones(4, dtype=torch.bfloat16))
