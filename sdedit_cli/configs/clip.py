@@ -1,0 +1,60 @@
+"""CLIPTextConfig: what a `text_encoder/config.json` says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from .base import from_mapping
+from .check import LARGEST, one_of, refuse, sizes
+
+ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
+
+
+@dataclass(frozen=True)
+class CLIPTextConfig:
+    """The keys of a CLIP text encoder's config.json, with the defaults that a missing key has."""
+
+    vocab_size: int = 49408
+    hidden_size: int = 512
+    intermediate_size: int = 2048
+    projection_dim: int = 512
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 8
+    max_position_embeddings: int = 77
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+    initializer_factor: float = 1.0
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 49406
+    eos_token_id: int = 49407
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: str = "config.json") -> CLIPTextConfig:
+        """The config in the JSON object `data`. Raises ModelError that names `source`, the key and its value."""
+        nested: object = data.get("text_config")  # the config of a whole CLIP keeps its text half there
+        if isinstance(nested, dict):
+            data = cast("dict[str, Any]", nested)
+        config = from_mapping(cls, data, source)
+        config.check(source)
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a diffusers-layout folder keeps in text_encoder/config.json."""
+        return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **dataclasses.asdict(self)}
+
+    def check(self, source: str = "config") -> None:
+        """Raises ModelError, naming `source`, when this program cannot build the network described."""
+        one_of(source, "hidden_act", self.hidden_act, ACTIVATIONS)
+        sizes(source, "vocab_size", self.vocab_size, largest=1 << 24)
+        for key in ("hidden_size", "intermediate_size", "num_attention_heads", "max_position_embeddings"):
+            sizes(source, key, getattr(self, key), largest=LARGEST)
+        sizes(source, "num_hidden_layers", self.num_hidden_layers, largest=1024)
+        if self.hidden_size % self.num_attention_heads:
+            refuse(
+                source, "num_attention_heads", self.num_attention_heads, f"a divisor of the width {self.hidden_size}"
+            )

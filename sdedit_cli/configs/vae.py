@@ -1,0 +1,128 @@
+"""VAEConfig and TinyVAEConfig: what a `vae/config.json` says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .base import from_mapping
+from .check import one_of, refuse, sizes
+from .unet import ACTIVATIONS
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """The keys of an AutoencoderKL's config.json, with the defaults that a missing key has."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",)
+    up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",)
+    block_out_channels: tuple[int, ...] = (64,)
+    layers_per_block: int = 1
+    act_fn: str = "silu"
+    latent_channels: int = 4
+    norm_num_groups: int = 32
+    sample_size: int | tuple[int, ...] = 32
+    scaling_factor: float = 0.18215
+    shift_factor: float | None = None
+    latents_mean: tuple[float, ...] | None = None
+    latents_std: tuple[float, ...] | None = None
+    force_upcast: bool = True
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+    mid_block_add_attention: bool = True
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: str = "config.json") -> VAEConfig:
+        """The config in the JSON object `data`. Raises ModelError that names `source`, the key and its value."""
+        config = from_mapping(cls, data, source)
+        config.check(source)
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a diffusers-layout folder keeps in vae/config.json."""
+        return {"_class_name": "AutoencoderKL", **dataclasses.asdict(self)}
+
+    @property
+    def scale(self) -> int:
+        """Pixels along the side of one latent."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+    def check(self, source: str = "config") -> None:
+        """Raises ModelError, naming `source`, when this program cannot build the network described."""
+        one_of(source, "act_fn", self.act_fn, ACTIVATIONS)
+        for key, known in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
+            kinds: tuple[str, ...] = getattr(self, key)
+            for kind in kinds:
+                one_of(source, key, kind, (known,))
+            if not kinds or len(kinds) != len(self.block_out_channels):
+                refuse(source, key, list(kinds), f"{len(self.block_out_channels)} names, one a level")
+        for key in ("in_channels", "out_channels", "block_out_channels", "latent_channels", "norm_num_groups"):
+            sizes(source, key, getattr(self, key))
+        sizes(source, "layers_per_block", self.layers_per_block, largest=256)
+        sizes(source, "sample_size", self.sample_size)
+        for channels in self.block_out_channels:
+            if channels % self.norm_num_groups:
+                refuse(source, "norm_num_groups", self.norm_num_groups, f"a divisor of the {channels} channels")
+        if self.scaling_factor == 0:
+            refuse(source, "scaling_factor", 0, "another number than 0")
+        for key in ("latents_mean", "latents_std"):
+            values: tuple[float, ...] | None = getattr(self, key)
+            if values is not None and len(values) != self.latent_channels:
+                refuse(source, key, list(values), f"{self.latent_channels} numbers, one a latent channel")
+
+
+@dataclass(frozen=True)
+class TinyVAEConfig:
+    """The keys of an AutoencoderTiny's config.json (TAESD), with the defaults that a missing key has."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    encoder_block_out_channels: tuple[int, ...] = (64, 64, 64, 64)
+    decoder_block_out_channels: tuple[int, ...] = (64, 64, 64, 64)
+    act_fn: str = "relu"
+    upsample_fn: str = "nearest"
+    latent_channels: int = 4
+    upsampling_scaling_factor: int = 2
+    num_encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
+    num_decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)
+    latent_magnitude: float = 3
+    latent_shift: float = 0.5
+    force_upcast: bool = False
+    scaling_factor: float = 1.0
+    shift_factor: float = 0.0
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: str = "config.json") -> TinyVAEConfig:
+        """The config in the JSON object `data`. Raises ModelError that names `source`, the key and its value."""
+        config = from_mapping(cls, data, source)
+        config.check(source)
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a diffusers-layout folder keeps in vae/config.json."""
+        return {"_class_name": "AutoencoderTiny", **dataclasses.asdict(self)}
+
+    @property
+    def scale(self) -> int:
+        """Pixels along the side of one latent."""
+        return 2 ** (len(self.encoder_block_out_channels) - 1)
+
+    def check(self, source: str = "config") -> None:
+        """Raises ModelError, naming `source`, when this program cannot build the network described."""
+        one_of(source, "act_fn", self.act_fn, ACTIVATIONS)
+        one_of(source, "upsample_fn", self.upsample_fn, ("nearest", "nearest-exact", "bilinear", "bicubic"))
+        for key in ("in_channels", "out_channels", "latent_channels", "upsampling_scaling_factor"):
+            sizes(source, key, getattr(self, key))
+        for side in ("encoder", "decoder"):
+            widths: tuple[int, ...] = getattr(self, f"{side}_block_out_channels")
+            counts: tuple[int, ...] = getattr(self, f"num_{side}_blocks")
+            sizes(source, f"{side}_block_out_channels", widths)
+            sizes(source, f"num_{side}_blocks", counts, largest=256)
+            if not widths or len(widths) != len(counts):
+                refuse(source, f"num_{side}_blocks", list(counts), f"{len(widths)} numbers, one a level")
+            if len(set(widths)) > 1:
+                refuse(source, f"{side}_block_out_channels", list(widths), "the same width in all levels")

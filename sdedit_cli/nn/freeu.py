@@ -1,0 +1,45 @@
+"""FreeU (arXiv 2309.11497): stronger backbone features and damped low frequencies of the skips, without training.
+
+Shapes: B rows, C channels of the backbone, K channels of the skip, H W picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FreeU:
+    """Factors of the two lowest levels: `s1, s2` scale the skips' low frequencies, `b1, b2` the backbone."""
+
+    s1: float
+    s2: float
+    b1: float
+    b2: float
+
+    def merge(self, level: int, x_BCHW: Tensor, skip_BKHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone and skip of up block `level` (0 is the bottom) as they should be joined."""
+        if level > 1:
+            return x_BCHW, skip_BKHW
+        backbone, skip = ((self.b1, self.s1), (self.b2, self.s2))[level]
+        half = x_BCHW.shape[1] // 2
+        x_BCHW = torch.cat([x_BCHW[:, :half] * backbone, x_BCHW[:, half:]], dim=1)
+        return x_BCHW, scale_low_frequencies(skip_BKHW, skip)
+
+
+def scale_low_frequencies(x_BCHW: Tensor, scale: float) -> Tensor:
+    """`x` with the 2 x 2 lowest frequencies of each channel scaled (equation 5 with a threshold of 1)."""
+    height, width = x_BCHW.shape[-2:]
+    # Half-precision transforms exist for powers of two only, and not for bfloat16.
+    powers_of_two = height & (height - 1) == 0 and width & (width - 1) == 0
+    half_fits = powers_of_two and x_BCHW.dtype is not torch.bfloat16
+    x = x_BCHW if half_fits else x_BCHW.float()
+    spectrum = torch.fft.fftshift(torch.fft.fftn(x, dim=(-2, -1)), dim=(-2, -1))
+    mask = torch.ones(height, width, device=x.device)
+    row, column = height // 2, width // 2
+    mask[max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1] = scale
+    back = torch.fft.ifftn(torch.fft.ifftshift(spectrum * mask, dim=(-2, -1)), dim=(-2, -1)).real
+    return back.to(x_BCHW.dtype)
