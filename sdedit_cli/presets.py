@@ -1,0 +1,147 @@
+"""Presets and the user config: TOML files that become layers of an edit.
+
+A preset is a table of options by their names on the command line (`cfg-scale = 4`), with an optional
+`description`. The user config holds the same at its top level, and `[models] folders` and `[presets] folders`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from .errors import PresetError, did_you_mean
+from .spec import Field, Layer, fields, layer_of
+
+CONFIG_VARIABLE = "SDEDIT_CONFIG"
+MODELS_VARIABLE = "SDEDIT_MODELS"
+
+
+@dataclass(frozen=True, slots=True)
+class UserConfig:
+    """What the user's config.toml says: option values, and where to look for models and presets by name."""
+
+    layer: Layer
+    model_folders: tuple[Path, ...] = ()
+    preset_folders: tuple[Path, ...] = ()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file. Raises PresetError when it cannot be read or is not TOML."""
+    # By name: the type checker runs for 3.10, where the one is missing, in environments where the other is.
+    toml: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    try:
+        return toml.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PresetError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise PresetError(f"{path}: is not a text file in UTF-8; expected TOML") from None
+    except OSError as problem:
+        raise PresetError(f"{path}: cannot be read ({problem.strerror})") from None
+    except (ValueError, RecursionError) as problem:
+        raise PresetError(f"{path}: is not TOML: {problem}") from None
+
+
+def config_path(variables: Mapping[str, str]) -> Path:
+    """Where the user's config.toml is looked for: $SDEDIT_CONFIG, or the platform's folder for configs."""
+    if named := variables.get(CONFIG_VARIABLE):
+        return Path(named).expanduser()
+    from platformdirs import user_config_path
+
+    return user_config_path("sdedit", appauthor=False) / "config.toml"
+
+
+def user_config(variables: Mapping[str, str]) -> UserConfig:
+    """The user config, with the model folders of $SDEDIT_MODELS first. A missing file is an empty config."""
+    path = config_path(variables)
+    if CONFIG_VARIABLE not in variables and not path.is_file():
+        table: dict[str, Any] = {}
+    else:
+        table = read_toml(path)
+    listed = tuple(Path(p).expanduser() for p in variables.get(MODELS_VARIABLE, "").split(os.pathsep) if p)
+    models = _folders(table.pop("models", {}), "models", path)
+    presets = _folders(table.pop("presets", {}), "presets", path)
+    return UserConfig(layer_of(table, str(path)), listed + models, (*presets, path.parent / "presets"))
+
+
+def _folders(table: object, name: str, path: Path) -> tuple[Path, ...]:
+    entries = cast("dict[str, object]", table) if isinstance(table, dict) else {"": table}
+    stray = next((key for key in entries if key != "folders"), None)
+    if stray is not None:
+        raise PresetError(f"{path}: [{name}] has '{stray}'; it knows folders = [\"...\"] alone")
+    listed = entries.get("folders", [])
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in cast("list[object]", listed)):
+        raise PresetError(f"{path}: [{name}] folders is {listed!r}; expected a list of paths")
+    # A relative folder counts from the file that names it, wherever the command is run.
+    return tuple(path.parent / Path(item).expanduser() for item in cast("list[str]", listed))
+
+
+def shipped_folder() -> Path:
+    """The folder of the presets that come with sdedit: in an installation or in a checkout of the source."""
+    package = Path(__file__).parent
+    installed = package / "assets" / "presets"
+    return installed if installed.is_dir() else package.parent / "presets"
+
+
+def preset_paths(folders: tuple[Path, ...]) -> dict[str, Path]:
+    """Every preset by name; those of earlier folders win, the shipped ones come last."""
+    found: dict[str, Path] = {}
+    for folder in (*folders, shipped_folder()):
+        for path in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
+            found.setdefault(path.stem, path)
+    return found
+
+
+def load_preset(name: str, folders: tuple[Path, ...] = ()) -> Layer:
+    """The layer of a preset, by the path of its file or by name. Raises PresetError."""
+    known = preset_paths(folders)
+    looks_like_path = name.endswith(".toml") or any(mark and mark in name for mark in (os.sep, os.altsep))
+    if name not in known and not looks_like_path:
+        hint = did_you_mean(name, list(known)) or (f"; there are {', '.join(sorted(known))}" if known else "")
+        raise PresetError(f"no preset is called '{name}'{hint}; a file is named by its path, ending in .toml")
+    path = Path(name).expanduser() if looks_like_path else known[name]
+    table = read_toml(path)
+    description(table, path)
+    return layer_of(table, f"preset {path if looks_like_path else name}")
+
+
+def description(table: dict[str, Any], path: Path) -> str:
+    """Takes the description out of a preset's table."""
+    text: object = table.pop("description", "")
+    if not isinstance(text, str):
+        raise PresetError(f"{path}: description is {text!r}; expected text")
+    return text
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of a preset."""
+    notes = {"description": {"type": "string", "description": "What the preset is for."}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A preset of sdedit",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": notes | {f.key: _property(f) for f in fields()},
+    }
+
+
+def _property(field: Field) -> dict[str, Any]:
+    option = field.option
+    value: dict[str, Any] = {
+        "type": {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}[field.kind]
+    }
+    if any(":N" in choice for choice in option.choices):
+        value["pattern"] = f"^({'|'.join(choice.replace(':N', ':[0-9]+') for choice in option.choices)})$"
+    elif option.choices:
+        value["enum"] = list(option.choices)
+    if option.low is not None:
+        value["exclusiveMinimum" if option.above else "minimum"] = option.low
+    if option.high is not None:
+        value["maximum"] = option.high
+    whole = {"type": "array", "items": value, "minItems": 1} if field.many else value
+    default = {} if field.default is None else {"default": field.default}
+    return whole | default | {"description": option.help}

@@ -1,0 +1,388 @@
+"""The declaration of every option of an edit, and what is derived from it.
+
+`Edit` says for each option its default, bounds, help, flag and group, and whether it is saved into the picture.
+The options of the command line, the keys of presets and of the user config, the environment variables, the JSON
+schema and the table in the docs all come from here: a new option is one new field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast, get_args, get_type_hints
+
+from .errors import PresetError, SdeditError, UsageError, did_you_mean
+
+ENV_PREFIX = "SDEDIT_"
+GROUPS = ("Edit", "Sampling", "Model", "Machine")
+CURVES = ("karras", "exponential", "beta", "lu_lambdas")
+MAX_STEPS = 1000
+MAX_SEED = 2**64 - 1
+
+_INVALID = object()
+_TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_NOUNS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+_LIST_NOUNS = {"int": "whole numbers", "float": "numbers", "str": "texts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of one option besides its type and default.
+
+    `low` and `high` bound numbers (and every number of a list); `above` says that `low` itself is out.
+    `saved` says whether it belongs to the edit that a picture records.
+    """
+
+    help: str
+    group: str
+    short: str = ""
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+    choices: tuple[str, ...] = ()
+    saved: bool = True
+    metavar: str = ""
+    blank: str = ""  # what the absence of a value means, for the help page
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One option with everything derived from its declaration."""
+
+    name: str
+    kind: str
+    many: bool
+    default: Any
+    option: Option
+
+    @property
+    def key(self) -> str:
+        """The spelling in TOML."""
+        return self.name.replace("_", "-")
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.key
+
+    @property
+    def variable(self) -> str:
+        return ENV_PREFIX + self.name.upper()
+
+    @property
+    def expected(self) -> str:
+        """The values that fit, in words."""
+        option = self.option
+        if option.choices:
+            return "one of " + ", ".join(option.choices)
+        noun = f"a list of {_LIST_NOUNS[self.kind]}" if self.many else _NOUNS[self.kind]
+        if option.low is not None and option.high is not None and not option.above:
+            return f"{noun} from {option.low:.15g} to {_bound(option.high)}"
+        ends = (
+            [f"above {option.low:.15g}" if option.above else f"of at least {option.low:.15g}"]
+            if option.low is not None
+            else []
+        )
+        ends += [f"at most {_bound(option.high)}"] if option.high is not None else []
+        return " ".join([noun, " and ".join(ends)]).strip()
+
+    def parse(self, text: str, label: str) -> Any:
+        """The value written as text, checked; `label` names its place in the UsageError."""
+        words = text.replace(",", " ").split() if self.many else [text]
+        values = [_from_text(self.kind, word) for word in words]
+        if _INVALID in values or not values:
+            raise self.misfit(text, label)
+        return self.check(tuple(values) if self.many else values[0], label)
+
+    def fit(self, value: object, label: str) -> Any:
+        """The value of a TOML or JSON document, checked; `label` names its place in the UsageError."""
+        items = _items(value) if self.many else [value]
+        values = [_from_value(self.kind, item) for item in items]
+        if _INVALID in values or not values:
+            raise self.misfit(value, label)
+        return self.check(tuple(values) if self.many else values[0], label)
+
+    def check(self, value: Any, label: str) -> Any:
+        """`value` when it lies within the bounds; UsageError otherwise."""
+        option = self.option
+        for item in value if self.many else (value,):
+            if option.choices and not any(_matches(item, choice) for choice in option.choices):
+                raise UsageError(f"{label} is {item!r}; expected {self.expected}{did_you_mean(item, option.choices)}")
+            if self.kind in ("int", "float") and not _within(item, option):
+                raise self.misfit(item, label)
+            if self.kind == "str" and option.saved and not item.isascii():
+                _refuse_surrogates(item, label)
+        return value
+
+    def misfit(self, value: object, label: str) -> UsageError:
+        """The error that says what was found at `label`, and what fits there."""
+        shown = f"'{value}'" if isinstance(value, str) else f"{value}"
+        return UsageError(f"{label} is {shown}; expected {self.expected}")
+
+
+def _refuse_surrogates(text: str, label: str) -> None:
+    # Bytes of the command line that are not UTF-8 arrive as lone surrogates, which no tokenizer takes.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{label} is not valid UTF-8 text: {text!a}") from None
+
+
+def _bound(high: float) -> str:
+    return "2^64 - 1" if high == MAX_SEED else f"{high:.15g}"
+
+
+def _matches(item: str, choice: str) -> bool:
+    # A choice may stand for a family: 'cuda:N' is met by 'cuda:0'.
+    stem, wild, _ = choice.partition(":N")
+    return item == choice if not wild else item.startswith(stem + ":") and item[len(stem) + 1 :].isdecimal()
+
+
+def _within(item: float, option: Option) -> bool:
+    if not math.isfinite(item):
+        return False
+    if option.low is not None and (item <= option.low if option.above else item < option.low):
+        return False
+    return option.high is None or item <= option.high
+
+
+def _items(value: object) -> list[object]:
+    return list(cast("Sequence[object]", value)) if isinstance(value, (list, tuple)) else []
+
+
+def _from_text(kind: str, text: str) -> Any:
+    try:
+        if kind == "bool":
+            return _TRUTHS.get(text.strip().lower(), _INVALID)
+        return {"str": str, "int": int, "float": float}[kind](text)
+    except ValueError:
+        return _INVALID
+
+
+def _from_value(kind: str, value: object) -> Any:
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) != (kind == "bool"):
+        return _INVALID
+    return value if isinstance(value, {"str": str, "int": int, "float": float, "bool": bool}[kind]) else _INVALID
+
+
+def _option(default: Any, help: str, group: str, **facts: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"option": Option(help, group, **facts)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """One request to edit a picture. Raises UsageError when a value is out of bounds or no step would run."""
+
+    prompt: str = _option("", "What the picture shall show.", "Edit", short="-p", metavar="TEXT")
+    negative_prompt: str = _option("", "What it shall not show.", "Edit", short="-n", metavar="TEXT")
+    strength: float = _option(
+        0.8,
+        "How far to go from the input: small keeps it, 1 ignores it. That share of the steps is run.",
+        "Edit",
+        low=0.0,
+        high=1.0,
+        above=True,
+    )
+    cfg_scale: float = _option(
+        7.5, "How strongly to follow the prompt; 1 and less turn guidance off.", "Edit", low=0.0, high=1000.0
+    )
+    seed: int | None = _option(
+        None,
+        "Seed of the noise; equal seeds give equal pictures.",
+        "Edit",
+        low=0,
+        high=MAX_SEED,
+        blank="drawn and shown",
+    )
+    count: int = _option(
+        1, "Pictures per input, from seeds that follow each other.", "Edit", low=1, high=10_000, saved=False
+    )
+    steps: int = _option(50, "Steps of the whole schedule.", "Sampling", low=1, high=MAX_STEPS)
+    exact_steps: bool = _option(False, "Run just --steps steps at any strength, on a longer schedule.", "Sampling")
+    sampler: str | None = _option(
+        None,
+        "Sampler, such as euler, 'DPM++ 2M Karras' or EulerDiscreteScheduler.",
+        "Sampling",
+        metavar="NAME",
+        blank="the model's own",
+    )
+    schedule: str | None = _option(
+        None, "Curve of the noise levels.", "Sampling", choices=CURVES, blank="the sampler's own"
+    )
+    eta: float = _option(0.0, "Noise that DDIM adds on each step.", "Sampling", low=0.0, high=1.0)
+    timesteps: tuple[int, ...] | None = _option(
+        None,
+        "Timesteps to use in place of --steps, falling, with commas.",
+        "Sampling",
+        low=0,
+        high=100_000,
+        metavar="T,T,...",
+    )
+    sigmas: tuple[float, ...] | None = _option(
+        None, "Noise levels to use in place of --steps, falling, with commas.", "Sampling", low=0.0, metavar="S,S,..."
+    )
+    model: str | None = _option(
+        None,
+        "Checkpoint: a folder, or a name in the model folders.",
+        "Model",
+        short="-m",
+        metavar="MODEL",
+        saved=False,
+        blank="the built-in model",
+    )
+    clip_skip: int | None = _option(
+        None, "Last layers of the text encoder to leave out (web UIs count one more).", "Model", low=0, high=100
+    )
+    dtype: str = _option("auto", "Number format of the model.", "Machine", choices=("auto", "fp32", "fp16", "bf16"))
+    device: str = _option(
+        "auto",
+        "Where to run.",
+        "Machine",
+        choices=("auto", "cpu", "cuda", "cuda:N", "mps"),
+        saved=False,
+        metavar="DEVICE",
+    )
+
+    def __post_init__(self) -> None:
+        for field in fields():
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                object.__setattr__(self, field.name, field.fit(value, field.key))
+        if self.timesteps is not None and self.sigmas is not None:
+            raise UsageError("timesteps and sigmas exclude each other; give one of them")
+        if self.exact_steps and (self.timesteps or self.sigmas):
+            raise UsageError("exact-steps has no meaning with timesteps or sigmas; give the steps to run alone")
+        total = self.steps_total()
+        if total > MAX_STEPS:
+            raise UsageError(
+                f"exact-steps: {self.steps} steps at strength {self.strength:g} need a schedule of {total}, over the "
+                f"limit of {MAX_STEPS}; run at most {int(MAX_STEPS * self.strength)} steps, or raise the strength"
+            )
+        if self.steps_run() == 0:
+            raise UsageError(
+                f"strength {self.strength:g} of {total} steps runs no step at all; "
+                f"the smallest strength that works is {smallest_strength(total):g}, or take more steps"
+            )
+
+    def steps_total(self) -> int:
+        """The length of the whole schedule, of which the strength picks the tail."""
+        listed = self.timesteps or self.sigmas
+        if listed:
+            return len(listed)
+        return schedule_for(self.steps, self.strength) if self.exact_steps else self.steps
+
+    def steps_run(self) -> int:
+        """How many steps the strength leaves to run, by the reference library's truncation."""
+        total = self.steps_total()
+        return min(int(total * self.strength), total)
+
+    def seeds(self) -> tuple[int, ...]:
+        """One seed a picture, each following the last. `seed` must have been drawn."""
+        first = self.seed or 0
+        return tuple((first + k) % (MAX_SEED + 1) for k in range(self.count))
+
+    def saved(self) -> dict[str, Any]:
+        """What a picture records of its edit; `edit_from([layer_of(edit.saved(), ...)])` gives it back."""
+        facts = {f.name: getattr(self, f.name) for f in fields() if f.option.saved}
+        unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()
+        return {name: value for name, value in facts.items() if value is not None and name not in unused}
+
+
+def schedule_for(steps: int, strength: float) -> int:
+    """The shortest schedule of which `strength` runs `steps` steps."""
+    total = max(1, int(steps / strength) - 2)
+    while int(total * strength) < steps:
+        total += 1
+    return total
+
+
+def smallest_strength(total: int) -> float:
+    """The smallest strength, in as few digits as will do, that runs one of `total` steps."""
+    digits = max(2, len(str(total)))
+    return next(s for d in range(digits, 9) if int(total * (s := math.ceil(10**d / total) / 10**d)) >= 1)
+
+
+@cache
+def fields() -> tuple[Field, ...]:
+    """Every option of an edit, in the order of its declaration."""
+    hints = get_type_hints(Edit)
+    return tuple(_field(f.name, hints[f.name], f.default, f.metadata["option"]) for f in dataclasses.fields(Edit))
+
+
+def _field(name: str, hint: Any, default: Any, option: Option) -> Field:
+    plain = (
+        next((arg for arg in get_args(hint) if arg is not type(None)), hint) if type(None) in get_args(hint) else hint
+    )
+    many = getattr(plain, "__origin__", None) is tuple
+    kind: type = get_args(plain)[0] if many else plain
+    return Field(name, kind.__name__, many, default, option)
+
+
+def field_named(word: str, label: str) -> Field:
+    """The option of that TOML or attribute name; UsageError with the nearest one otherwise."""
+    known = {f.name: f for f in fields()}
+    found = known.get(word.replace("-", "_"))
+    if found is None:
+        hint = did_you_mean(word, [f.key for f in fields()])
+        raise UsageError(f"{label}: no option is called '{word}'{hint}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Values from one place; a later layer wins over an earlier one."""
+
+    source: str
+    values: Mapping[str, Any]
+
+
+# Naming the steps in one way takes back the other ways that an earlier layer used; so does a sampler with a curve.
+_DISPLACES: dict[str, tuple[str, ...]] = {
+    "steps": ("timesteps", "sigmas"),
+    "exact_steps": ("timesteps", "sigmas"),
+    "timesteps": ("steps", "exact_steps", "sigmas"),
+    "sigmas": ("steps", "exact_steps", "timesteps"),
+    "sampler": ("schedule",),
+}
+_RIVALS = (("steps", "timesteps"), ("steps", "sigmas"), ("timesteps", "sigmas"))
+
+
+def layer_of(data: Mapping[str, object], source: str, error: type[SdeditError] = PresetError) -> Layer:
+    """The options of a TOML or JSON table as a layer. Raises `error`, with `source` and a near word, on misfits."""
+    values: dict[str, Any] = {}
+    try:
+        for word, value in data.items():
+            field = field_named(word, source)
+            values[field.name] = field.fit(value, f"{source}: {field.key}")
+        return checked(Layer(source, values))
+    except UsageError as problem:
+        raise error(str(problem)) from None
+
+
+def checked(layer: Layer) -> Layer:
+    """`layer`, unless it names the steps in two ways at once (UsageError)."""
+    for one, other in _RIVALS:
+        if one in layer.values and other in layer.values:
+            raise UsageError(f"{layer.source}: {one} and {other} exclude each other; give one of them")
+    return layer
+
+
+def environment(variables: Mapping[str, str]) -> Layer:
+    """The layer of the SDEDIT_* variables that name options; empty ones count as not given."""
+    named = {f.name: f.parse(variables[f.variable], f.variable) for f in fields() if variables.get(f.variable)}
+    return checked(Layer("environment", named))
+
+
+def edit_from(layers: Sequence[Layer]) -> Edit:
+    """The edit that the layers describe, later ones winning. Raises UsageError."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        for name in layer.values:
+            for displaced in _DISPLACES.get(name, ()):
+                values.pop(displaced, None)
+        values.update(layer.values)
+    return Edit(**values)
