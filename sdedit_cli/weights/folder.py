@@ -1,0 +1,208 @@
+"""load_folder: every component of a model in diffusers layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ..configs.base import read_json
+from ..configs.clip import CLIPTextConfig
+from ..configs.unet import UNetConfig
+from ..configs.vae import TinyVAEConfig, VAEConfig
+from ..errors import ModelError
+from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
+from ..text import Tokenizer
+from .fill import Report, fill
+from .locate import find_weights, is_variant
+from .open import open_weights
+
+INDEX = "model_index.json"
+REQUIRED = ("unet", "vae", "text_encoder", "scheduler")
+WEIGHTED = ("unet", "vae", "text_encoder")
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a model folder holds. A part that it lacks, or that the caller skipped, is None.
+
+    The safety checker, feature extractor and image encoder are folders: who needs them reads them.
+    """
+
+    folder: Path
+    unet: UNet2DCondition | None = None
+    vae: AutoencoderKL | TinyAutoencoder | None = None
+    text_encoder: CLIPTextModel | None = None
+    tokenizer: Tokenizer | None = None
+    scheduler_config: Mapping[str, Any] | None = None
+    safety_checker: Path | None = None
+    feature_extractor: Path | None = None
+    image_encoder: Path | None = None
+    requires_safety_checker: bool = True
+    report: Report = field(default_factory=Report)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How to build one class of component that config.json names."""
+
+    part: str
+    config: Callable[[Mapping[str, Any], str], Any]
+    module: Callable[[Any], nn.Module]
+
+
+_KINDS: dict[str, _Kind] = {
+    "UNet2DConditionModel": _Kind("unet", UNetConfig.from_dict, UNet2DCondition),
+    "AutoencoderKL": _Kind("vae", VAEConfig.from_dict, AutoencoderKL),
+    "AutoencoderTiny": _Kind("vae", TinyVAEConfig.from_dict, TinyAutoencoder),
+    "CLIPTextModel": _Kind("text_encoder", CLIPTextConfig.from_dict, CLIPTextModel),
+    "CLIPTextModelWithProjection": _Kind("text_encoder", CLIPTextConfig.from_dict, CLIPTextModel),
+}
+
+
+def load_folder(
+    folder: Path | str,
+    *,
+    dtype: torch.dtype | None = None,
+    variant: str | None = None,
+    use_safetensors: bool | None = None,
+    partial: bool = False,
+    skip: Collection[str] = (),
+    device: torch.device | str = "cpu",
+) -> Components:
+    """The components of a model folder, or the one component whose own folder this is.
+
+    `dtype` None keeps the files' precision, `skip` names components that the caller brings. Modules come in evaluation
+    mode. Raises ModelError that says which file is missing or does not fit.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder; expected a model in diffusers layout (with {INDEX})")
+    if not (folder / INDEX).is_file() and (folder / "config.json").is_file():
+        part, module, report = load_component(
+            folder, dtype=dtype, variant=variant, use_safetensors=use_safetensors, partial=partial, device=device
+        )
+        return Components(folder, report=Report.of_parts({part: report}), **cast("dict[str, Any]", {part: module}))
+    index = _index(folder)
+    _check_variant(folder, variant, [part for part in WEIGHTED if part in index and part not in skip])
+    modules: dict[str, Any] = {}
+    reports: dict[str, Report] = {}
+    for part in WEIGHTED:
+        if part in index and part not in skip:
+            _, modules[part], reports[part] = load_component(
+                folder / part,
+                dtype=dtype,
+                variant=variant,
+                use_safetensors=use_safetensors,
+                partial=partial,
+                device=device,
+            )
+    _check_family(folder, modules)
+    text_encoder = cast("CLIPTextModel | None", modules.get("text_encoder"))
+    scheduler = "scheduler" in index and "scheduler" not in skip
+    return Components(
+        folder,
+        tokenizer=None if "tokenizer" in skip else _tokenizer(folder / "tokenizer", text_encoder),
+        scheduler_config=read_json(folder / "scheduler" / "scheduler_config.json") if scheduler else None,
+        safety_checker=_optional(folder, index, skip, "safety_checker"),
+        feature_extractor=_optional(folder, index, skip, "feature_extractor"),
+        image_encoder=_optional(folder, index, skip, "image_encoder"),
+        requires_safety_checker=bool(index.get("requires_safety_checker", True)),
+        report=Report.of_parts(reports),
+        **modules,
+    )
+
+
+def load_component(
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    variant: str | None = None,
+    use_safetensors: bool | None = None,
+    partial: bool = False,
+    device: torch.device | str = "cpu",
+) -> tuple[str, nn.Module, Report]:
+    """The component in `folder`: its part ('unet', 'vae', 'text_encoder'), the filled module, and the report."""
+    config_path = folder / "config.json"
+    data = read_json(config_path)
+    kind = _kind(data, config_path)
+    config = kind.config(data, str(config_path))
+    with torch.device("meta"):
+        module = kind.module(config)
+    source = open_weights(find_weights(folder, variant, use_safetensors))
+    report = fill(module, source, dtype, device, partial, config=str(config_path))
+    return kind.part, module.eval(), report
+
+
+def _kind(data: Mapping[str, Any], path: Path) -> _Kind:
+    named = [data.get("_class_name"), *_texts(data.get("architectures"))]
+    if data.get("model_type") == "clip_text_model":
+        named.append("CLIPTextModel")
+    found = next((_KINDS[name] for name in named if name in _KINDS), None)
+    if found is None:
+        said = next((name for name in named if name), "no class")
+        raise ModelError(f"{path}: names {said}, expected one of {', '.join(_KINDS)}")
+    return found
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in cast("list[object]", value) if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """The components that are there and meant to be: name -> what the index says of them."""
+    if (folder / INDEX).is_file():
+        index = {name: value for name, value in read_json(folder / INDEX).items() if not _is_null(value)}
+    else:
+        index = {path.name: None for path in folder.iterdir() if path.is_dir()}
+        if not set(index) & set(REQUIRED):
+            raise ModelError(
+                f"{folder}: has no {INDEX}, config.json, or folders {', '.join(REQUIRED)}; expected a model in "
+                "diffusers layout.\nIf the weights are one file, name the file itself."
+            )
+    if "text_encoder_2" in index:
+        raise ModelError(f"{folder}: is a Stable Diffusion XL model; only 1.x and 2.x can be run so far")
+    return index
+
+
+def _is_null(value: object) -> bool:
+    return isinstance(value, list) and all(item is None for item in cast("list[object]", value))
+
+
+def _check_variant(folder: Path, variant: str | None, parts: list[str]) -> None:
+    """A variant that no component has is a typo; one that some lack is how such models are published."""
+    if variant is None or not parts:
+        return
+    if not any(is_variant(path, variant) for part in parts for path in (folder / part).glob("*")):
+        raise ModelError(
+            f"{folder}: no component has weights of the variant '{variant}'; leave it out or check its name"
+        )
+
+
+def _check_family(folder: Path, modules: Mapping[str, Any]) -> None:
+    unet, vae = modules.get("unet"), modules.get("vae")
+    if unet is None or vae is None:
+        return
+    channels, latent = unet.config.in_channels, vae.config.latent_channels
+    if channels != latent:
+        kind = "an inpainting model" if channels == 2 * latent + 1 else "made for another task"
+        raise ModelError(
+            f"{folder}: the UNet takes {channels} channels where the VAE gives {latent}: it is {kind}, "
+            "expected an ordinary text-to-image checkpoint"
+        )
+
+
+def _tokenizer(folder: Path, text_encoder: CLIPTextModel | None) -> Tokenizer:
+    length = text_encoder.config.max_position_embeddings if text_encoder else None
+    if folder.is_dir():
+        return Tokenizer.from_folder(folder, length)
+    return Tokenizer.packaged(length) if length else Tokenizer.packaged()
+
+
+def _optional(folder: Path, index: Mapping[str, Any], skip: Collection[str], part: str) -> Path | None:
+    path = folder / part
+    return path if part in index and part not in skip and path.is_dir() else None
