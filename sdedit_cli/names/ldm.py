@@ -1,0 +1,37 @@
+"""Where the components sit in an LDM file, what training leaves there, and the names of the EMA copy."""
+
+from __future__ import annotations
+
+UNET = "model.diffusion_model."
+VAE = "first_stage_model."
+CLIP = "cond_stage_model.transformer."
+OPENCLIP = "cond_stage_model.model."
+SDXL_CLIP = "conditioner.embedders.0.transformer."
+SDXL_OPENCLIP = "conditioner.embedders.1.model."
+REFINER_OPENCLIP = "conditioner.embedders.0.model."
+EMA = "model_ema."
+
+# Buffers of the training code: all of them follow from the noise schedule.
+SCHEDULE_BUFFERS = (
+    "betas",
+    "alphas_cumprod",
+    "alphas_cumprod_prev",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance",
+    "posterior_log_variance_clipped",
+    "posterior_mean_coef1",
+    "posterior_mean_coef2",
+)
+EMA_SCALARS = ("model_ema.decay", "model_ema.num_updates")
+
+
+def ema_name(name: str) -> str:
+    """The EMA copy's name of a UNet parameter: all dots within the model are dropped, as buffers may have none.
+
+    `model.diffusion_model.input_blocks.0.0.weight` -> `model_ema.diffusion_modelinput_blocks00weight`
+    """
+    return EMA + name.removeprefix("model.").replace(".", "")
