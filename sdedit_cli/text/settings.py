@@ -56,65 +56,68 @@ def read_settings(folder: Path, vocabulary: Vocabulary, max_position_embeddings:
     `max_position_embeddings` (77 when that is not given either). Raises ModelError for files that cannot be meant.
     """
     path = folder / "tokenizer_config.json"
-    config = read_json(path) if path.is_file() else {}
-    numbered: dict[int, AddedToken] = {}
-    if "added_tokens_decoder" in config:
-        numbered = _numbered(_object(config["added_tokens_decoder"], path, "added_tokens_decoder"), path)
-    else:
-        config = config | _optional_json(folder / "special_tokens_map.json")
-        numbered = _older_added_tokens(folder, config)
-    by_content = {token.content: token for token in numbered.values()}
+    config, numbered = _read_tokens(path, vocabulary)
+    known = {token.content: token for token in numbered.values()}
     named: dict[str, AddedToken] = {}
     for role in (*_ROLES, *_OTHER_ROLES):
-        value = config.get(f"{role}_token")
-        if value is None and role in _OTHER_ROLES:
-            continue
-        token = _token(_ROLES[role] if value is None else value, path, f"{role}_token")
-        named[role] = by_content.get(token.content, replace(token, special=True))
-    extra = _extra_tokens(config, path)
+        value = config.get(f"{role}_token") or _ROLES.get(role)
+        if value is not None:
+            named[role] = _token(value, path, f"{role}_token")
+    for role in _ROLES:
+        _require(named[role].content, role, vocabulary, known)
     everything = {token.content: token for _, token in sorted(numbered.items())}
-    for token in (*named.values(), *extra):
-        if token.content not in by_content:
+    for token in (*named.values(), *_tokens_listed(config, "extra_special_tokens", path)):
+        if token.content not in known:
             everything[token.content] = replace(token, special=True)
     roles = {role: named[role].content for role in _ROLES}
-    for role, content in roles.items():
-        if content not in vocabulary.ids and content not in by_content:
-            raise ModelError(
-                f"{vocabulary.source}: the {role} token '{content}' is not in the vocabulary; "
-                "take tokenizer_config.json, special_tokens_map.json and the vocabulary from the same checkpoint"
-            )
     length = _length(config.get("model_max_length"), max_position_embeddings, path)
     return Settings(**roles, added=tuple(everything.values()), model_max_length=length)
 
 
-def _older_added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[int, AddedToken]:
-    path = folder / "added_tokens.json"
-    special = {
-        _token(value, path, key).content
-        for key, value in config.items()
-        if key.endswith("_token") and value is not None
-    }
-    special |= {token.content for token in _extra_tokens(config, path)}
+def _read_tokens(path: Path, vocabulary: Vocabulary) -> tuple[dict[str, Any], dict[int, AddedToken]]:
+    """tokenizer_config.json with what older files say beside it, and the added tokens by id."""
+    config = _renamed(_optional_json(path))
+    if "added_tokens_decoder" in config:
+        return config, _numbered(_object(config["added_tokens_decoder"], path, "added_tokens_decoder"), path)
+    beside = _optional_json(path.with_name("special_tokens_map.json"))
+    # The list in special_tokens_map.json by its old name makes no token of added_tokens.json special, as in
+    # transformers: ids must not depend on who reads the folder.
+    config = config | beside
+    special = {_token(config[key], path, key).content for key in config if key.endswith("_token") and config[key]}
+    special |= {token.content for token in _tokens_listed(config, "extra_special_tokens", path)}
+    file = path.with_name("added_tokens.json")
     numbered: dict[int, AddedToken] = {}
-    for content, index in _optional_json(path).items():
+    for content, index in _optional_json(file).items():
         if type(index) is not int:
-            raise ModelError(f"{path}: the id of '{content}' is {index!r}, expected a number")
+            raise ModelError(f"{file}: the id of '{content}' is {index!r}, expected a number")
         numbered[index] = AddedToken(content, normalized=content not in special, special=content in special)
-    unified = folder / "tokenizer.json"
-    added = _optional_json(unified).get("added_tokens")
-    for item in cast("list[Any]", added) if isinstance(added, list) else []:
-        entry = _object(item, unified, "added_tokens")
-        numbered |= _numbered({str(entry.get("id")): entry}, unified)
-    return numbered
+    for item in vocabulary.added:
+        entry = _object(item, Path(vocabulary.source), "added_tokens")
+        numbered |= _numbered({str(entry.get("id")): entry}, Path(vocabulary.source))
+    return _renamed(config), numbered
 
 
-def _extra_tokens(config: Mapping[str, Any], path: Path) -> list[AddedToken]:
-    listed: Any = config.get("extra_special_tokens") or config.get("additional_special_tokens") or list[Any]()
+def _renamed(config: dict[str, Any]) -> dict[str, Any]:
+    """The list of further special tokens by its present name."""
+    listed = config.get("extra_special_tokens") or config.get("additional_special_tokens")
+    return config | {"extra_special_tokens": listed or []}
+
+
+def _tokens_listed(config: Mapping[str, Any], key: str, path: Path) -> list[AddedToken]:
+    listed = config[key]
     if isinstance(listed, dict):
         listed = list(cast("dict[str, Any]", listed).values())
     if not isinstance(listed, list):
-        raise ModelError(f"{path}: 'additional_special_tokens' is {listed!r}, expected a list of tokens")
-    return [_token(item, path, "additional_special_tokens") for item in cast("list[Any]", listed)]
+        raise ModelError(f"{path}: '{key}' is {listed!r}, expected a list of tokens")
+    return [_token(item, path, key) for item in cast("list[Any]", listed)]
+
+
+def _require(content: str, role: str, vocabulary: Vocabulary, known: Mapping[str, AddedToken]) -> None:
+    if content not in vocabulary.ids and content not in known:
+        raise ModelError(
+            f"{vocabulary.source}: the {role} token '{content}' is not in the vocabulary; "
+            "take tokenizer_config.json, special_tokens_map.json and the vocabulary from the same checkpoint"
+        )
 
 
 def _numbered(entries: Mapping[str, Any], path: Path) -> dict[int, AddedToken]:

@@ -47,6 +47,10 @@ class Tokenizer:
     """A vocabulary with its special tokens; holds no state that encoding could change."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
+        if settings.model_max_length < 3:
+            raise UsageError(
+                f"a prompt of {settings.model_max_length} tokens has no room for a word, expected 3 or more"
+            )
         self._engine = engine
         self._settings = settings
         self.model_max_length = settings.model_max_length
@@ -66,7 +70,13 @@ class Tokenizer:
             raise ModelError(f"{folder}: no such folder; a checkpoint keeps its tokenizer there")
         vocabulary = read_vocabulary(folder)
         settings = read_settings(folder, vocabulary, max_position_embeddings)
-        return cls(_build_engine(vocabulary, settings), settings)
+        try:
+            return cls(_build_engine(vocabulary, settings), settings)
+        except Exception as error:  # the library raises no narrower class, for merges without ids among others
+            raise ModelError(
+                f"{vocabulary.source}: vocabulary and merges do not fit each other ({str(error).splitlines()[0]}); "
+                "take both from the same checkpoint"
+            ) from None
 
     @classmethod
     def packaged(cls, model_max_length: int = DEFAULT_LENGTH) -> Tokenizer:
@@ -111,7 +121,7 @@ class Tokenizer:
         """
         added = self._settings.added
         for token in tokens:
-            if not token.strip():
+            if not token.strip() or _SURROGATES.search(token):
                 raise UsageError(f"{token!r} cannot be a token; name it by a word such as '<cat-toy>'")
             if self.id_of(token) is not None or token in [known.content for known in added]:
                 raise UsageError(f"the tokenizer knows the token '{token}' already; choose another word")

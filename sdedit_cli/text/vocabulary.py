@@ -24,22 +24,13 @@ Merge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids of all tokens, the merges in order of preference, and the file they came from (for messages)."""
+    """Ids of all tokens, the merges in order of preference, the file they came from (for messages), and the added
+    tokens that a tokenizer.json lists beside them, unread."""
 
     ids: dict[str, int]
     merges: list[Merge]
     source: str
-
-    def checked(self) -> Vocabulary:
-        """This vocabulary. Raises ModelError when a merge needs or makes a token that has no id."""
-        for left, right in self.merges:
-            for token in (left, right, left + right):
-                if token not in self.ids:
-                    raise ModelError(
-                        f"{self.source}: the merge '{left} {right}' needs the token '{token}', which has no id; "
-                        "take vocabulary and merges from the same checkpoint"
-                    )
-        return self
+    added: tuple[Any, ...] = ()
 
 
 def packaged_vocabulary() -> Vocabulary:
@@ -54,7 +45,7 @@ def packaged_vocabulary() -> Vocabulary:
 def read_vocabulary(folder: Path) -> Vocabulary:
     """The vocabulary of a tokenizer folder; tokenizer.json is preferred, as it holds both halves.
 
-    Raises ModelError when files are missing, broken, or do not fit each other.
+    Raises ModelError when files are missing or broken.
     """
     unified = folder / "tokenizer.json"
     if unified.is_file():
@@ -72,12 +63,12 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         raise ModelError(
             f"{merges}: cannot be read as text ({error}); copy the file from the checkpoint again"
         ) from None
-    return Vocabulary(ids, _parse_merges(lines, str(merges)), str(merges)).checked()
+    return Vocabulary(ids, _parse_merges(lines, str(merges)), str(merges))
 
 
 def _from_unified(path: Path) -> Vocabulary:
     try:
-        return _from_model_part(read_json(path), str(path)).checked()
+        return _from_model_part(read_json(path), str(path))
     except ModelError as error:
         if (path.parent / "vocab.json").is_file() and (path.parent / "merges.txt").is_file():
             raise ModelError(f"{error}; or delete tokenizer.json: vocab.json and merges.txt are there too") from None
@@ -95,23 +86,27 @@ def _from_model_part(data: dict[str, Any], source: str) -> Vocabulary:
     ids, merges = facts.get("vocab"), facts.get("merges")
     if not isinstance(ids, dict) or not isinstance(merges, list):
         raise ModelError(f"{source}: 'model' has no 'vocab' object or no 'merges' list; copy the file again")
-    pairs = [_pair(item, source) for item in cast("list[object]", merges)]
-    return Vocabulary(_checked_ids(cast("dict[str, Any]", ids), source), pairs, source)
+    pairs = [_pair(item, source) for item in cast("list[Any]", merges)]
+    added: object = data.get("added_tokens") or ()
+    if not isinstance(added, (list, tuple)):
+        raise ModelError(f"{source}: 'added_tokens' is {added!r}, expected a list")
+    checked = _checked_ids(cast("dict[str, Any]", ids), source)
+    return Vocabulary(checked, pairs, source, tuple(cast("list[Any]", added)))
 
 
-def _pair(item: object, source: str) -> Merge:
-    parts: object = item.split(" ") if isinstance(item, str) else item
-    match parts:
-        case [str(left), str(right)] if left and right:
-            return left, right
-        case _:
-            raise ModelError(f"{source}: the merge {item!r} is not a pair of tokens; copy the file again")
+def _pair(item: Any, source: str) -> Merge:
+    try:
+        left, right = item.split(" ") if isinstance(item, str) else item
+    except (TypeError, ValueError):
+        left = right = None
+    if not isinstance(left, str) or not isinstance(right, str):
+        raise ModelError(f"{source}: the merge {item!r} is not a pair of tokens; copy the file again")
+    return left, right
 
 
 def _parse_merges(text: str, source: str) -> list[Merge]:
     # split("\n"), as splitlines() would also cut at letters that stand for bytes
-    lines = (line.rstrip("\r") for line in text.split("\n") if not line.startswith("#version"))
-    return [_pair(line, source) for line in lines if line]
+    return [_pair(line, source) for line in text.split("\n") if line and not line.startswith("#version")]
 
 
 def _checked_ids(ids: dict[str, Any], source: str) -> dict[str, int]:
