@@ -5,6 +5,11 @@ Shapes: B rows, C channels, H W picture, T tokens (H*W positions), S keys, N hea
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Conv2d, GroupNorm, LayerNorm, Linear
@@ -13,41 +18,96 @@ from .layers import dropout
 from .ops import Ops
 
 
-class Attention(nn.Module):
-    """Multi-head attention, to itself or (with `context_dim`) to the keys and values of layer `slot` of a Context."""
+class Heads(nn.Module):
+    """The projections of multi-head attention, and what is computed between them. `fuse` joins them in one storage."""
 
-    def __init__(
-        self, width: int, heads: int, ops: Ops, *, context_dim: int | None = None, bias: bool = False, drop: float = 0.0
-    ) -> None:
+    def __init__(self, width: int, heads: int, ops: Ops, *, context_dim: int | None, bias: bool, drop: float) -> None:
         super().__init__()
         self.ops, self.heads = ops, heads
         self.crosses = context_dim is not None
-        self.slot = 0
         self.to_q = Linear(width, width, bias=bias)
         self.to_k = Linear(context_dim or width, width, bias=bias)
         self.to_v = Linear(context_dim or width, width, bias=bias)
         self.to_out = nn.ModuleList([Linear(width, width), dropout(drop)])
+        self._joint: tuple[Tensor, Tensor | None] | None = None
 
     def split(self, x_BTC: Tensor) -> Tensor:
         """[B, T, C] -> [B, N, T, D]."""
-        return x_BTC.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x_BTC.view(*x_BTC.shape[:2], self.heads, -1).transpose(1, 2)
 
     def keys(self, source_BSC: Tensor) -> KV:
-        """Keys and values of what is attended to."""
-        return self.split(self.to_k(source_BSC)), self.split(self.to_v(source_BSC))
+        """Keys and values of another source, each [B, N, S, D]."""
+        k_BNSD, v_BNSD = self._project(source_BSC, self.to_k, self.to_v)
+        return k_BNSD, v_BNSD
 
-    def join(self, q_BNTD: Tensor, kv: KV) -> Tensor:
+    def queries_keys(self, x_BTC: Tensor) -> tuple[Tensor, KV]:
+        """Queries, keys and values of `x` itself, each [B, N, T, D]."""
+        q_BNTD, k_BNTD, v_BNTD = self._project(x_BTC, self.to_q, self.to_k, self.to_v)
+        return q_BNTD, (k_BNTD, v_BNTD)
+
+    def attend(self, q_BNTD: Tensor, kv: KV) -> Tensor:
+        """[B, T, C], before the output projection."""
         return self.ops.attention(q_BNTD, *kv).transpose(1, 2).flatten(-2)
 
-    def forward(self, x_BTC: Tensor, context: Context | None = None) -> Tensor:
-        q_BNTD = self.split(self.to_q(x_BTC))
-        if context is None or not self.crosses:
-            h_BTC = self.join(q_BNTD, self.keys(x_BTC))
-        else:
-            h_BTC = self.join(q_BNTD, context.kv[self.slot])
-            for image in context.images:
-                h_BTC = h_BTC + image.scales[self.slot] * self.join(q_BNTD, image.kv[self.slot])
+    def project_out(self, h_BTC: Tensor) -> Tensor:
         return self.to_out[1](self.to_out[0](h_BTC))
+
+    def _project(self, x_BTC: Tensor, *projections: Linear) -> list[Tensor]:
+        # The joint storage is not a parameter: where gradients are wanted, the separate ones take them.
+        if self._joint is None or torch.is_grad_enabled():
+            return [self.split(projection(x_BTC)) for projection in projections]
+        return [self.split(part) for part in F.linear(x_BTC, *self._joint).chunk(len(projections), dim=-1)]
+
+    def fuse(self) -> None:
+        """Queries, keys and values (of a layer that reads a context: keys and values) become views of one storage."""
+        if self._joint is not None:
+            return
+        layers = [self.to_k, self.to_v] if self.crosses else [self.to_q, self.to_k, self.to_v]
+        weight = _join([layer.weight for layer in layers])
+        biases = [layer.bias for layer in layers if layer.bias is not None]  # pyright: ignore[reportUnnecessaryComparison] -- torch types a missing bias as present
+        self._joint = (weight, _join(biases) if biases else None)
+
+    def unfuse(self) -> None:
+        """Every projection has its own storage again, with the values it has."""
+        if self._joint is None:
+            return
+        self._joint = None
+        for layer in (self.to_q, self.to_k, self.to_v):
+            for parameter in layer.parameters():
+                parameter.data = parameter.data.clone()
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Heads:
+        # A change of dtype or device gives every parameter a storage of its own.
+        fused = self._joint is not None
+        self.unfuse()
+        super()._apply(fn, recurse)  # pyright: ignore[reportUnknownMemberType] -- torch leaves it untyped
+        if fused:
+            self.fuse()
+        return self
+
+
+def _join(parameters: Sequence[Tensor]) -> Tensor:
+    joint = torch.cat([parameter.data for parameter in parameters])
+    for parameter, part in zip(parameters, torch.split(joint, [len(p) for p in parameters]), strict=True):
+        parameter.data = part
+    return joint
+
+
+class Attention(Heads):
+    """Attention to itself, or (with `context_dim`) to the keys and values that a Context has for layer `slot`."""
+
+    def __init__(self, width: int, heads: int, ops: Ops, *, context_dim: int | None = None, drop: float = 0.0) -> None:
+        super().__init__(width, heads, ops, context_dim=context_dim, bias=False, drop=drop)
+        self.slot = 0
+
+    def forward(self, x_BTC: Tensor, context: Context) -> Tensor:
+        if not self.crosses:
+            return self.project_out(self.attend(*self.queries_keys(x_BTC)))
+        q_BNTD = self.split(self.to_q(x_BTC))
+        h_BTC = self.attend(q_BNTD, context.kv[self.slot])
+        for image in context.images:
+            h_BTC = h_BTC + image.scales[self.slot] * self.attend(q_BNTD, image.kv[self.slot])
+        return self.project_out(h_BTC)
 
 
 class GEGLU(nn.Module):
@@ -135,14 +195,14 @@ class Transformer2D(nn.Module):
         return h_BCHW + x_BCHW
 
 
-class PictureAttention(Attention):
+class PictureAttention(Heads):
     """One head over all positions of a picture, with its own norm and residual: the autoencoder's bottom."""
 
     def __init__(self, width: int, ops: Ops, *, groups: int, eps: float) -> None:
-        super().__init__(width, 1, ops, bias=True)
+        super().__init__(width, 1, ops, context_dim=None, bias=True, drop=0.0)
         self.group_norm = GroupNorm(groups, width, eps)
 
-    def forward(self, x_BCHW: Tensor, context: Context | None = None) -> Tensor:
-        h_BCT = self.group_norm(x_BCHW.flatten(2))
-        h_BTC = super().forward(h_BCT.transpose(1, 2))
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        h_BTC = self.group_norm(x_BCHW.flatten(2)).transpose(1, 2)
+        h_BTC = self.project_out(self.attend(*self.queries_keys(h_BTC)))
         return h_BTC.transpose(1, 2).reshape(x_BCHW.shape) + x_BCHW

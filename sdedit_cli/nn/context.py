@@ -17,7 +17,7 @@ KV = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Keys and values of an image prompt, and its weight, for each cross-attention layer (IP-Adapter, arXiv 2308.06721)."""
+    """Keys and values of an image prompt, and its weight, for each cross-attention layer (arXiv 2308.06721)."""
 
     kv: tuple[KV, ...]
     scales: tuple[float, ...]
@@ -27,7 +27,7 @@ class ImageSource:
 class Context:
     """Built once for a prompt by `UNet2DCondition.context`; `kv` follows the order of the cross-attention layers."""
 
-    text_BTC: Tensor
+    text_BTC: Tensor  # noqa: N815 -- a shape suffix
     kv: tuple[KV, ...] = ()
     images: tuple[ImageSource, ...] = ()
 

@@ -6,9 +6,12 @@ Shapes: B rows, C channels of the backbone, K channels of the skip, H W picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+
+fft = cast(Any, torch.fft)  # torch leaves this module untyped
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,9 @@ class FreeU:
 def scale_low_frequencies(x_BCHW: Tensor, scale: float) -> Tensor:
     """`x` with the 2 x 2 lowest frequencies of each channel scaled (equation 5 with a threshold of 1)."""
     height, width = x_BCHW.shape[-2:]
-    # Half-precision transforms exist for powers of two only, and not for bfloat16.
-    powers_of_two = height & (height - 1) == 0 and width & (width - 1) == 0
-    half_fits = powers_of_two and x_BCHW.dtype is not torch.bfloat16
-    x = x_BCHW if half_fits else x_BCHW.float()
-    spectrum = torch.fft.fftshift(torch.fft.fftn(x, dim=(-2, -1)), dim=(-2, -1))
-    mask = torch.ones(height, width, device=x.device)
+    mask_HW = torch.ones(height, width, device=x_BCHW.device)
     row, column = height // 2, width // 2
-    mask[max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1] = scale
-    back = torch.fft.ifftn(torch.fft.ifftshift(spectrum * mask, dim=(-2, -1)), dim=(-2, -1)).real
-    return back.to(x_BCHW.dtype)
+    mask_HW[max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1] = scale
+    # Half-precision transforms are missing or unstable.
+    spectrum = fft.fftshift(fft.fftn(x_BCHW.float(), dim=(-2, -1)), dim=(-2, -1)) * mask_HW
+    return fft.ifftn(fft.ifftshift(spectrum, dim=(-2, -1)), dim=(-2, -1)).real.to(x_BCHW.dtype)

@@ -5,12 +5,18 @@ Shapes: B rows, C channels, H W picture, Z channels of the latents, h w latent p
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configs.vae import TinyVAEConfig
 from .base import Conv2d, Model
+from .tiling import Pieces, painted
+
+TILE = 512
+"""The side of a tile in pixels."""
 
 MODULES: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -84,14 +90,16 @@ class TinyAutoencoder(Model[TinyVAEConfig]):
         config.check()
         self.encoder = TinyEncoder(config)
         self.decoder = TinyDecoder(config)
+        self.pieces = Pieces()
 
     def encode(self, x_BCHW: Tensor) -> Tensor:
         """Latents, [B, Z, H / scale, W / scale]."""
-        return self.encoder(x_BCHW)
+        return self.pieces.run(self.encoder, x_BCHW, painted, TILE, Fraction(1, self.config.scale))
 
     def decode(self, z_BZhw: Tensor) -> Tensor:
         """The picture of some latents, nominally in -1..1: [B, C, h * scale, w * scale]."""
-        return self.decoder(z_BZhw)
+        scale = self.config.scale
+        return self.pieces.run(self.decoder, z_BZhw, painted, TILE // scale, Fraction(scale))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The reconstruction of `x`."""

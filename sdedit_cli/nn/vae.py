@@ -6,7 +6,9 @@ Shapes: B rows, C channels, H W picture, Z channels of the latents, h w latent p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from .attention import PictureAttention
 from .base import Conv2d, GroupNorm, Model
 from .layers import ACTIVATIONS, Downsample, Resnet, Upsample, norm_then_act
 from .ops import Ops
+from .tiling import Pieces, crossfaded
 
 EPS = 1e-6
 
@@ -44,7 +47,7 @@ def vae_resnets(config: VAEConfig, widths: list[int], ops: Ops) -> nn.ModuleList
     """Resnets from each of `widths` to the next."""
     return nn.ModuleList(
         Resnet(a, b, ops, groups=config.norm_num_groups, eps=EPS, act=ACTIVATIONS[config.act_fn])
-        for a, b in zip(widths, widths[1:], strict=False)
+        for a, b in pairwise(widths)
     )
 
 
@@ -134,7 +137,7 @@ class Decoder(nn.Module):
 
 class AutoencoderKL(Model[VAEConfig]):
     """Pictures in -1..1 to a distribution over latents, and back. Latents are unscaled: `config.scaling_factor`,
-    `shift_factor`, `latents_mean` and `latents_std` are for the caller to apply.
+    `shift_factor`, `latents_mean` and `latents_std` are for the caller to apply. `pieces` says how large work is cut.
 
     Raises ModelError when the config describes a network that this program cannot build.
     """
@@ -148,18 +151,24 @@ class AutoencoderKL(Model[VAEConfig]):
         self.post_quant_conv = Conv2d(latents, latents, 1) if config.use_post_quant_conv else nn.Identity()
         self.decoder = Decoder(config, self.ops)
 
-    def moments(self, x_BCHW: Tensor) -> Tensor:
-        """Mean and log variance, one after the other in the channels: [B, 2Z, h, w]."""
-        return self.quant_conv(self.encoder(x_BCHW))
+        self.pieces = Pieces()
 
     def encode(self, x_BCHW: Tensor) -> Gaussian:
         """The distribution over latents, [B, Z, H / scale, W / scale]."""
-        mean, logvar = self.moments(x_BCHW).chunk(2, dim=1)
+        tile, scale = self._tile(), Fraction(1, self.config.scale)
+        moments = self.pieces.run(lambda x: self.quant_conv(self.encoder(x)), x_BCHW, crossfaded, tile, scale)
+        mean, logvar = moments.chunk(2, dim=1)
         return Gaussian(mean, logvar.clamp(-30.0, 20.0))
 
     def decode(self, z_BZhw: Tensor) -> Tensor:
         """The picture of some latents, nominally in -1..1: [B, C, h * scale, w * scale]."""
-        return self.decoder(self.post_quant_conv(z_BZhw))
+        tile, scale = self._tile() // self.config.scale, Fraction(self.config.scale)
+        return self.pieces.run(lambda z: self.decoder(self.post_quant_conv(z)), z_BZhw, crossfaded, tile, scale)
+
+    def _tile(self) -> int:
+        """The side of a tile in pixels: that of the pictures it was trained on."""
+        size = self.config.sample_size
+        return size if isinstance(size, int) else size[0]
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The reconstruction of `x` from the mode of its distribution."""
