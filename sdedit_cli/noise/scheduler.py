@@ -1,0 +1,216 @@
+"""The scheduler: a config, the process it describes, and the solver it names. Nothing here remembers a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..configs.base import read_json
+from ..configs.scheduler import FIELDS, OPTIONS, SchedulerConfig
+from ..errors import ModelError, UsageError, did_you_mean
+from .grid import Grid, ask
+from .process import Process
+from .samplers import CLASS_NAMES, CLASS_OF, CURVE_OPTIONS, curve_options, find
+from .solvers import SOLVERS, Solver, State, Step
+
+FILE = "scheduler_config.json"
+# What Stable Diffusion was trained with: the defaults of the file format are those of other models.
+STABLE_DIFFUSION: Mapping[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+}
+# How a sampler walks is its own matter; the rest of a config are facts of the training.
+_OF_THE_SAMPLER = frozenset(
+    {"algorithm_type", "solver_type", "solver_order", "lower_order_final", "euler_at_final", *CURVE_OPTIONS}
+)
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """A sampler over a checkpoint's noise schedule; equal when the configs are."""
+
+    config: SchedulerConfig
+
+    def __post_init__(self) -> None:
+        _check(self.config, self.solver)
+
+    @classmethod
+    def from_config(cls, source: Mapping[str, Any] | str | Path | Scheduler, **overrides: Any) -> Scheduler:
+        """The scheduler of a config (a dict, a folder, a JSON file, another scheduler), with options overridden.
+
+        Raises ModelError when the config is not usable, UsageError for an override that the sampler does not take.
+        """
+        if isinstance(source, Scheduler):
+            said: dict[str, Any] = {"_class_name": source.config.class_name, **dict(source.config.given)}
+            return cls(_configured(said, overrides, "scheduler"))
+        if isinstance(source, Mapping):
+            return cls(_configured(source, overrides, "scheduler config"))
+        path = Path(source) / FILE if Path(source).is_dir() else Path(source)
+        return cls(_configured(read_json(path), overrides, str(path)))
+
+    @classmethod
+    def named(cls, name: str, **overrides: Any) -> Scheduler:
+        """The sampler of that name over Stable Diffusion's noise schedule; `curve='karras'` and any option override.
+
+        Raises UsageError for a name, a curve or an option that is unknown.
+        """
+        solver, own = find(name)
+        said = {"_class_name": CLASS_OF[solver], **STABLE_DIFFUSION}
+        return cls(_configured(said, {**own, **overrides}, f"sampler '{name}'"))
+
+    def renamed(self, name: str, curve: str | None = None, **overrides: Any) -> Scheduler:
+        """Another sampler over the same training: betas, prediction type, spacing and offset stay if they were given,
+        curve and solver options are the new sampler's own. Raises UsageError as `named` does."""
+        solver, own = find(name)
+        said = {key: value for key, value in self.config.given if key not in _OF_THE_SAMPLER}
+        chosen = {**own, **overrides, **({} if curve is None else {"curve": curve})}
+        return Scheduler(_configured({**said, "_class_name": CLASS_OF[solver]}, chosen, f"sampler '{name}'"))
+
+    def modernised(self) -> Scheduler:
+        """This scheduler with the fixes that old Stable Diffusion configs need."""
+        return Scheduler(self.config.modernised())
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes `scheduler_config.json` into the folder (made if missing) and returns its path."""
+        path = Path(folder) / FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        return path
+
+    @cached_property
+    def process(self) -> Process:
+        return Process.of(self.config)
+
+    @property
+    def name(self) -> str:
+        """Our short name of the solver."""
+        return CLASS_NAMES[self.config.class_name]
+
+    @property
+    def solver(self) -> Solver:
+        return SOLVERS[self.name]
+
+    @property
+    def order(self) -> int:
+        """Model calls a step; nodes of the grid come in groups of as many."""
+        return self.solver.order
+
+    def grid(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        latent_shape: Sequence[int] | None = None,
+    ) -> Grid:
+        """The nodes of a run of so many steps, or through custom timesteps or sigmas (falling).
+
+        `latent_shape` is for schedules that depend on the picture's size; none of the present ones does.
+        Raises UsageError for a request that this sampler cannot serve.
+        """
+        asked = ask(num_inference_steps if timesteps is None and sigmas is None else None, timesteps, sigmas)
+        for kind, given in (("timesteps", timesteps), ("sigmas", sigmas)):
+            if given is None:
+                continue
+            if kind not in self.solver.custom:
+                able = ", ".join(sorted(name for name, solver in SOLVERS.items() if kind in solver.custom))
+                raise UsageError(f"sampler '{self.name}' takes no custom {kind}; these do: {able}")
+            curves = [option for option in CURVE_OPTIONS if getattr(self.config, option)]
+            if kind == "timesteps" and curves:
+                raise UsageError(f"custom timesteps cannot be used together with {curves[0]}; turn one of them off")
+        return self.solver.grid(self.process, asked)
+
+    def scale_input(self, grid: Grid, i: int, x: Tensor) -> Tensor:
+        """What the model is shown in step `i` for the latent `x`, same shape."""
+        return self.solver.scale_input(Step(self.process, grid, i), x)
+
+    def add_noise(self, grid: Grid, i: int, x0: Tensor, noise: Tensor) -> Tensor:
+        """The latent from which a run that begins with step `i` starts; `x0` and `noise` have one shape and dtype."""
+        if self.solver.space == "table":
+            share = self.process.alphas_cumprod.to(x0.device, x0.dtype)[grid.nodes[i]]
+            return share**0.5 * x0 + (1 - share) ** 0.5 * noise
+        sigma = grid.sigmas.to(x0.device, x0.dtype)[i]
+        if self.solver.space == "ve":
+            return x0 + noise * sigma
+        alpha, sigma = self.process.alpha_sigma(sigma)
+        return alpha * x0 + sigma * noise
+
+    def draws_noise(self, grid: Grid, i: int, eta: float = 0.0) -> bool:
+        """Whether step `i` takes a fresh normal of x's shape and `noise_dtype`."""
+        return self.solver.draws(self.process, grid, i, eta)
+
+    def noise_dtype(self, model_dtype: torch.dtype) -> torch.dtype:
+        """The dtype in which that normal is drawn, for a model that computes in `model_dtype`."""
+        return torch.float32 if self.solver.draws_float32 else model_dtype
+
+    def start(self, grid: Grid, i: int, x: Tensor, seed: int | Sequence[int] | None = None) -> State:
+        """The solver's memory before step `i`. `seed` (one, or one a row) is for solvers with noise of their own."""
+        return self.solver.start(self.process, grid, x, seed)
+
+    def step(
+        self,
+        grid: Grid,
+        i: int,
+        x: Tensor,
+        model_output: Tensor,
+        state: State,
+        noise: Tensor | None = None,
+        eta: float = 0.0,
+    ) -> tuple[Tensor, State]:
+        """(latent at node i + 1, memory) from latent and model output at node i. Changes none of its arguments."""
+        return self.solver.step(Step(self.process, grid, i, noise, eta), x, model_output, state)
+
+
+def modernised(config: SchedulerConfig) -> SchedulerConfig:
+    """`config.modernised()`, as a function for pipelines that hold a config."""
+    return config.modernised()
+
+
+def _configured(said: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> SchedulerConfig:
+    config = SchedulerConfig.from_dict(said, source)
+    if not overrides:
+        return config
+    changes = dict(overrides)
+    if "curve" in changes:
+        curves = curve_options(changes.pop("curve"))
+        changes = {**{key: on for key, on in curves.items() if on or key in OPTIONS[config.class_name]}, **changes}
+    for key in changes:
+        if key not in FIELDS:
+            raise UsageError(f"unknown scheduler option '{key}'{did_you_mean(key, tuple(FIELDS))}")
+        if key not in OPTIONS[config.class_name]:
+            raise UsageError(f"sampler '{CLASS_NAMES[config.class_name]}' takes no option '{key}'")
+    kept = {key: value for key, value in said.items() if key not in changes}
+    try:
+        return SchedulerConfig.from_dict({**kept, **changes}, source)
+    except ModelError as error:
+        raise UsageError(str(error)) from None
+
+
+def _check(config: SchedulerConfig, solver: Solver) -> None:
+    """Raises UsageError for combinations that no equation stands behind."""
+    name = CLASS_NAMES[config.class_name]
+    if config.prediction_type not in solver.predictions:
+        able = ", ".join(solver.predictions)
+        raise UsageError(f"sampler '{name}' cannot use a model that predicts '{config.prediction_type}', only {able}")
+    curves = [key for key in CURVE_OPTIONS if getattr(config, key) and key not in ("use_flow_sigmas", "use_lu_lambdas")]
+    if len(curves) > 1:
+        raise UsageError(f"{' and '.join(curves)} are both on; a run follows one curve")
+    if "solver_order" in OPTIONS[config.class_name] and not 1 <= config.solver_order <= 3:
+        raise UsageError(f"solver_order is {config.solver_order}, '{name}' has 1, 2 and 3")
+    if name in ("dpmpp_2m", "dpmpp_2s"):
+        if not config.algorithm_type.endswith("++") and config.final_sigmas_type == "zero":
+            raise UsageError(f"algorithm_type '{config.algorithm_type}' needs final_sigmas_type 'sigma_min'")
+        if config.algorithm_type == "sde-dpmsolver" and (config.solver_order == 3 or name == "dpmpp_2s"):
+            raise UsageError("algorithm_type 'sde-dpmsolver' has multistep orders 1 and 2 only; use 'sde-dpmsolver++'")

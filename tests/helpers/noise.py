@@ -1,0 +1,137 @@
+"""Closed-loop image-to-image runs of a scheduler, ours and the oracle's, with the same stand-in for a model.
+
+The model is a fixed function of what it is shown and told; all that differs between the two runs is the scheduler.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import diffusers
+import torch
+from sdedit_cli.noise import Scheduler
+from torch import Tensor
+
+logging.getLogger("diffusers").setLevel(logging.ERROR)
+diffusers.utils.logging.set_verbosity_error()
+
+SHAPE = (2, 4, 3, 5)
+
+
+def model(x: Tensor, t: Tensor) -> Tensor:
+    """Stands for a UNet: smooth in both, of x's dtype, and never far from unit size."""
+    return (torch.sin(3 * x.float() + 0.01 * float(t)) * 0.9 + 0.1 * torch.tanh(x.float())).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: what the sampler is, and what is asked of it."""
+
+    class_name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    steps: int = 10
+    strength: float = 0.8
+    timesteps: list[int] | None = None
+    sigmas: list[float] | None = None
+    eta: float = 0.0
+    dtype: torch.dtype = torch.float32
+
+    def __str__(self) -> str:
+        options = ",".join(f"{key}={value}" for key, value in self.options.items())
+        custom = f"t={self.timesteps}" if self.timesteps else f"s={self.sigmas}" if self.sigmas else str(self.steps)
+        return f"{self.class_name}({options}) {custom}@{self.strength} eta={self.eta} {self.dtype}"
+
+
+def latents(dtype: torch.dtype, shape: tuple[int, ...] = SHAPE) -> tuple[Tensor, Tensor]:
+    """(picture, noise), always the same."""
+    generator = torch.Generator().manual_seed(7)
+    picture = torch.randn(shape, generator=generator) * 0.8
+    return picture.to(dtype), torch.randn(shape, generator=generator).to(dtype)
+
+
+def oracle_run(case: Case) -> list[Tensor]:
+    """Latents after noising and after every step, as the oracle's image-to-image pipeline drives its scheduler."""
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_timesteps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the oracle's advice about deprecated names and tree bounds
+        scheduler: Any = getattr(diffusers, case.class_name)(**case.options)
+        timesteps, n = retrieve_timesteps(
+            scheduler,
+            None if case.timesteps or case.sigmas else case.steps,
+            "cpu",
+            case.timesteps,
+            case.sigmas,
+        )
+        begin = max(n - min(int(n * case.strength), n), 0) * scheduler.order
+        timesteps = timesteps[begin:]
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(begin)
+        x, noise = latents(case.dtype)
+        x = scheduler.add_noise(x, noise, timesteps[:1].repeat(len(x)))
+        trail = [x]
+        generator = torch.Generator().manual_seed(11)
+        extra: dict[str, Any] = {"generator": generator} if "generator" in scheduler.step.__code__.co_varnames else {}
+        if "eta" in scheduler.step.__code__.co_varnames:
+            extra["eta"] = case.eta
+        for t in timesteps:
+            output = model(scheduler.scale_model_input(x, t), t)
+            x = scheduler.step(output, t, x, **extra, return_dict=False)[0]
+            trail.append(x)
+    return trail
+
+
+def our_run(
+    case: Case, rows: slice = slice(None), noises: list[Tensor] | None = None, seed: Any = None
+) -> list[Tensor]:
+    """The same of ours. `noises` collects the fresh normals, or supplies them when it is not empty."""
+    scheduler = Scheduler.from_config({"_class_name": case.class_name, **case.options})
+    if case.timesteps or case.sigmas:
+        grid = scheduler.grid(timesteps=case.timesteps, sigmas=case.sigmas)
+    else:
+        grid = scheduler.grid(case.steps)
+    begin = grid.begin(case.strength)
+    x, noise = (value[rows] for value in latents(case.dtype))
+    x = scheduler.add_noise(grid, begin, x, noise)
+    trail, state = [x], scheduler.start(grid, begin, x, seed)
+    generator = torch.Generator().manual_seed(11)
+    supply = iter(list(noises)) if noises else None
+    for i in range(begin, len(grid.timesteps)):
+        output = model(scheduler.scale_input(grid, i, x), grid.timesteps[i])
+        fresh = None
+        if scheduler.draws_noise(grid, i, case.eta):
+            fresh = torch.randn(SHAPE, generator=generator, dtype=scheduler.noise_dtype(output.dtype))
+            if supply is not None:
+                fresh = next(supply)[rows]
+            elif noises is not None:
+                noises.append(fresh)
+        x, state = scheduler.step(grid, i, x, output, state, fresh, case.eta)
+        trail.append(x)
+    return trail
+
+
+def difference(case: Case) -> str | None:
+    """None when both runs are equal bit for bit, or the oracle refuses or leaves the finite numbers; else what
+    differs."""
+    try:
+        expected = oracle_run(case)
+    except Exception as error:
+        expected = error
+    if isinstance(expected, Exception) or not torch.isfinite(expected[-1]).all():
+        return None
+    try:
+        ours = our_run(case)
+    except Exception as error:
+        return f"{case}: {type(error).__name__}: {error}"
+    if len(ours) != len(expected):
+        return f"{case}: {len(ours) - 1} steps, expected {len(expected) - 1}"
+    for k, (mine, theirs) in enumerate(zip(ours, expected, strict=True)):
+        if mine.dtype != theirs.dtype:
+            return f"{case}: {mine.dtype} after step {k}, expected {theirs.dtype}"
+        if not torch.equal(mine, theirs):
+            gap = (mine.double() - theirs.double()).abs().max().item()
+            return f"{case}: differs after step {k} of {len(ours) - 1} by {gap:.3g}"
+    return None
