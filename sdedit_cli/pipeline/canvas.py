@@ -1,8 +1,8 @@
 """Between a picture of any size and the sizes that a model works at.
 
 A picture is worked on at its own size, grown at its right and lower edges to the model's multiple and cropped back
-afterwards, so that nothing is resampled. A model that was trained small says so (`native_size`), and then a much larger picture is worked on
-reduced and brought back to its size.
+afterwards, so that nothing is resampled. A model that was trained small says so (`native_size`), and then a much
+larger picture is worked on reduced and brought back to its size.
 """
 
 from __future__ import annotations

@@ -51,8 +51,7 @@ def check_prompts(
             f"`negative_prompt` is a {type(negative).__name__} and `prompt` a {type(prompt).__name__}; "
             "give two strings or two lists"
         )
-    both = prompt_embeds is not None and negative_embeds is not None
-    if both and prompt_embeds.shape != negative_embeds.shape:
+    if prompt_embeds is not None and negative_embeds is not None and prompt_embeds.shape != negative_embeds.shape:
         raise UsageError(
             f"`prompt_embeds` {tuple(prompt_embeds.shape)} and `negative_prompt_embeds` "
             f"{tuple(negative_embeds.shape)} need one shape"

@@ -47,7 +47,7 @@ def encode_texts(
         return Encoded(out.last_hidden_state, truncated)
     layers = len(out.hidden_states) - 1
     if not 0 <= clip_skip <= layers:
-        raise UsageError(f"clip_skip is {clip_skip}; this text encoder has {layers} layers, so 0..{layers} can be skipped")
+        raise UsageError(f"clip_skip is {clip_skip}; this text encoder has {layers} layers to skip")
     return Encoded(text_encoder.final_norm(out.hidden_states[-(clip_skip + 1)]), truncated)
 
 

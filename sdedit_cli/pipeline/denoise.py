@@ -168,7 +168,7 @@ class Loop:
         return rows if missing <= 0 else torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])
 
     def _context(self, negative: Sequence[Running], total: int) -> Context:
-        """The rows of all tracks' contexts in the batch's order; gathered anew only when somebody comes, goes or changes."""
+        """The rows of all tracks' contexts in the batch's order; gathered anew only after a change."""
         parts = [running.context for running in self.running]
         sizes = (len(negative), total)
         known = self._gathered
@@ -218,7 +218,8 @@ def _step(running: Running, out_BCHW: Tensor) -> tuple[Tensor, Any]:
     track, i = running.track, running.index
     noise_BCHW = None
     if track.scheduler.draws_noise(track.grid, i, track.eta):
-        noise_BCHW = normal(out_BCHW.shape, track.generator, out_BCHW.device, out_BCHW.dtype)
+        dtype = track.scheduler.noise_dtype(out_BCHW.dtype)
+        noise_BCHW = normal(out_BCHW.shape, track.generator, out_BCHW.device, dtype)
     return track.scheduler.step(track.grid, i, running.x_BCHW, out_BCHW, running.state, noise_BCHW, track.eta)
 
 
@@ -235,4 +236,3 @@ def first_step(scheduler: Scheduler, steps: int, strength: float) -> int:
             f"use a strength of {smallest_strength(steps):g} or more, or more steps"
         )
     return (steps - run) * scheduler.order
-

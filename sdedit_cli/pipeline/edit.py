@@ -26,7 +26,7 @@ from .canvas import Canvas, canvas_for
 from .conditioning import encode_texts
 from .denoise import Loop, Running, Segment, Track, first_step
 from .image import postprocess, preprocess
-from .latents import decode, encode, scale_factor
+from .latents import decode, encode
 from .pipeline import StableDiffusionImg2ImgPipeline
 from .randomness import normal
 
@@ -39,7 +39,7 @@ OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What an edit will do: `steps_run` of `steps_total`, from `first_timestep` down; sides in px are padded to `multiple`."""
+    """What an edit will do: `steps_run` of `steps_total`, from `first_timestep` down; sides (px) grow to `multiple`."""
 
     steps_run: int
     steps_total: int
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """An edited picture of the input's size. `finite`: whether every value was a number; `nsfw`: None without a checker."""
+    """An edited picture of the input's size; `finite`: all values were numbers; `nsfw`: None without a checker."""
 
     image: Image.Image
     seed: int
@@ -63,7 +63,11 @@ class Editor:
     """A pipeline on its device, with the facts about its folder that edits need."""
 
     def __init__(
-        self, pipeline: StableDiffusionImg2ImgPipeline, *, native_size: int | None = None, on_event: OnEvent | None = None
+        self,
+        pipeline: StableDiffusionImg2ImgPipeline,
+        *,
+        native_size: int | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.native_size = native_size
@@ -92,8 +96,8 @@ class Editor:
             steps_run=edit.steps_run(),
             steps_total=edit.steps_total(),
             first_timestep=float(grid.timesteps[start]),
-            sampler=scheduler.solver_name,
-            multiple=scale_factor(self.pipeline.vae),
+            sampler=scheduler.name,
+            multiple=self.pipeline.vae.config.scale,
             native_size=self.native_size,
         )
 
@@ -102,23 +106,21 @@ class Editor:
         own = self.pipeline.scheduler
         if edit.sampler is None and edit.schedule is None:
             return own
-        return own.renamed(edit.sampler or own.solver_name, curve=edit.schedule)
+        return own.renamed(edit.sampler or own.name, curve=edit.schedule)
 
     def canvas(self, size: tuple[int, int]) -> Canvas:
         """How a picture of `size` (width, height) will be worked on."""
-        return canvas_for(size, scale_factor(self.pipeline.vae), self.native_size)
+        return canvas_for(size, self.pipeline.vae.config.scale, self.native_size)
 
     @torch.no_grad()
-    def edit(
-        self, edit: Edit, image: Image.Image, seeds: Sequence[int], on_step: OnStep | None = None
-    ) -> list[Result]:
-        """One edited picture a seed. Pictures run one by one: a picture's bytes do not depend on how many were asked for.
+    def edit(self, edit: Edit, image: Image.Image, seeds: Sequence[int], on_step: OnStep | None = None) -> list[Result]:
+        """One edited picture a seed. They run one by one, so that none depends on how many were asked for.
 
         Raises Interrupted when `on_step` asks to end.
         """
         canvas = self.canvas(image.size)
         vae = self.pipeline.vae
-        pixels_BCHW = preprocess(canvas.lay(image), scale_factor(vae), vae.config.latent_channels)
+        pixels_BCHW = preprocess(canvas.lay(image), vae.config.scale, vae.config.latent_channels)
         return [self._one(edit, pixels_BCHW, canvas, seed, on_step) for seed in seeds]
 
     def _one(self, edit: Edit, pixels_BCHW: Tensor, canvas: Canvas, seed: int, on_step: OnStep | None) -> Result:

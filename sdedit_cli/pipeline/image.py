@@ -21,13 +21,14 @@ from torch.nn import functional as F
 
 from ..errors import UsageError
 
-ImageInput = Union[  # noqa: UP007  (a runtime value on 3.10, where | of these fails)
+ImageInput = Union[
     "Image.Image", "np.ndarray[Any, Any]", Tensor, "Sequence[Image.Image | np.ndarray[Any, Any] | Tensor]"
 ]
+RGB = 3
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-def preprocess(image: ImageInput, factor: int, latent_channels: int, image_channels: int = 3) -> Tensor:
+def preprocess(image: ImageInput, factor: int, latent_channels: int) -> Tensor:
     """The batch x_BCHW in -1..1 (float32 for pictures and arrays), or latents (B, latent_channels, h, w) as they are.
 
     Raises UsageError for another type, an empty list, sides under `factor`, or items of different sizes.
@@ -38,11 +39,12 @@ def preprocess(image: ImageInput, factor: int, latent_channels: int, image_chann
     if all(isinstance(item, Image.Image) for item in items):
         return _normalise(_from_pil(items, factor))
     if all(isinstance(item, np.ndarray) for item in items):
-        x_BCHW = torch.from_numpy(_join(items, np.concatenate, np.stack).transpose(0, 3, 1, 2))
+        x_BHWC: np.ndarray[Any, Any] = _join(items, np.concatenate, np.stack)
+        x_BCHW = torch.from_numpy(np.ascontiguousarray(x_BHWC.transpose(0, 3, 1, 2)))
         return _normalise(_shrink(_floating(x_BCHW), factor))
     if all(isinstance(item, Tensor) for item in items):
         x_BCHW = _join(items, torch.cat, torch.stack)
-        if x_BCHW.shape[1] == latent_channels and latent_channels != image_channels:
+        if x_BCHW.shape[1] == latent_channels != RGB:
             return x_BCHW
         return _normalise(_shrink(_floating(x_BCHW), factor))
     kinds = ", ".join(sorted({type(item).__name__ for item in items}))
@@ -108,5 +110,5 @@ def postprocess(x_BCHW: Tensor, output_type: str, blackened: Sequence[bool] | No
 
 def to_pil(x_BHWC: np.ndarray[Any, Any]) -> list[Image.Image]:
     """One 8-bit RGB picture a row of an array in 0..1."""
-    bytes_BHWC = (x_BHWC * 255).round().astype(np.uint8)
+    bytes_BHWC: np.ndarray[Any, Any] = (x_BHWC * 255).round().astype(np.uint8)
     return [Image.fromarray(picture) for picture in bytes_BHWC]

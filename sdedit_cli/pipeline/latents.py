@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Union
 
 import torch
 from torch import Tensor
@@ -16,12 +15,7 @@ from ..errors import UsageError
 from ..nn import AutoencoderKL, TinyAutoencoder
 from .randomness import Generators, check_count, normal
 
-VAE = Union[AutoencoderKL, TinyAutoencoder]
-
-
-def scale_factor(vae: VAE) -> int:
-    """Picture pixels a latent pixel, each way: a halving between neighbouring levels of the autoencoder."""
-    return vae.downscale
+VAE = AutoencoderKL | TinyAutoencoder
 
 
 def image_latents(vae: VAE, image_BCHW: Tensor, rows: int, generator: Generators, dtype: torch.dtype) -> Tensor:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import UsageError, did_you_mean
+from ..errors import ModelError, UsageError, did_you_mean
 from ..noise import Scheduler
+from .safety import load_checker, load_feature_extractor
 
 if TYPE_CHECKING:
+    from ..weights import Components
     from .pipeline import StableDiffusionImg2ImgPipeline
 
 PARTS = (
@@ -44,28 +46,41 @@ def pretrained_parts(
     source: str | os.PathLike[str], dtype: torch.dtype | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The constructor's arguments for a folder or Hub id; parts among `options` are taken as they are."""
-    from ..weights import load_folder, resolve
+    from ..weights import load_folder
+    if not Path(source).is_dir():
+        from ..weights.resolve import resolve
 
     _refuse_unknown(options, (*PARTS, *_RESOLVE, *_READ))
-    given = _among(options, PARTS)
-    reading = _among(options, _READ)
+    given, reading = _among(options, PARTS), _among(options, _READ)
     hints = {name: reading[name] for name in ("variant", "use_safetensors") if name in reading}
-    folder = resolve(source, **_among(options, _RESOLVE), **hints)
-    loaded = load_folder(folder, dtype=dtype or torch.float32, skip=tuple(given), **reading)
-    return _parts(loaded, given)
+    folder = Path(source) if Path(source).is_dir() else resolve(source, **_among(options, _RESOLVE), **hints)
+    dtype = dtype or torch.float32
+    return parts_of(load_folder(folder, dtype=dtype, skip=tuple(given), **reading), given, dtype)
 
 
-def _parts(loaded: Any, given: dict[str, Any]) -> dict[str, Any]:
-    found = {name: getattr(loaded, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
-    scheduler = given.get("scheduler") or Scheduler.from_config(loaded.scheduler_config)
-    return {**found, **given, "scheduler": scheduler}
+def parts_of(loaded: Components, given: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """The constructor's arguments from what was loaded, `given` parts in place of loaded ones.
+
+    Raises ModelError when a part that every edit needs is in neither.
+    """
+    parts: dict[str, Any] = {name: getattr(loaded, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    if loaded.scheduler_config is not None:
+        parts["scheduler"] = Scheduler.from_config(loaded.scheduler_config)
+    if loaded.safety_checker and loaded.feature_extractor and given.get("safety_checker", True) is not None:
+        parts["safety_checker"] = load_checker(loaded.safety_checker, dtype)
+        parts["feature_extractor"] = load_feature_extractor(loaded.feature_extractor)
+    parts |= {"requires_safety_checker": loaded.requires_safety_checker, **given}
+    for name in ("unet", "vae", "scheduler"):
+        if parts.get(name) is None:
+            raise ModelError(f"{loaded.folder}: has no {name}, which every edit needs; give one (`{name}=`)")
+    return parts
 
 
 def save_parts(
     pipeline: StableDiffusionImg2ImgPipeline, folder: str | os.PathLike[str], options: Mapping[str, Any]
 ) -> None:
     """Writes every part that the pipeline has under `folder`, in the diffusers layout."""
-    from ..weights import save_folder
+    from ..weights.save import save_folder
 
     _refuse_unknown(options, ("variant", "max_shard_size", "safe_serialization"))
     if options.get("safe_serialization") is False:

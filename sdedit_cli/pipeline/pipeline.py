@@ -21,9 +21,10 @@ from .checks import CALLBACK_TENSORS, check_callback_tensors, check_numbers, che
 from .conditioning import encode_texts, guidance_embedding, repeat_rows
 from .denoise import Loop, Running, Segment, Track, first_step
 from .image import ImageInput, postprocess, preprocess
-from .latents import VAE, decode, image_latents, scale_factor
+from .latents import VAE, decode, image_latents
 from .output import StableDiffusionPipelineOutput
 from .randomness import Generators, normal
+from .safety import clip_pixels
 
 Texts = str | Sequence[str] | None
 Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
@@ -136,7 +137,8 @@ class StableDiffusionImg2ImgPipeline:
         check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         device = torch.device(device) if device is not None else self.device
         if prompt_embeds is None:
-            prompt_embeds = self._encode([prompt] if isinstance(prompt, str) else list(prompt or []), clip_skip=clip_skip)
+            texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+            prompt_embeds = self._encode(texts, clip_skip=clip_skip)
         count, length = prompt_embeds.shape[:2]
         dtype = (self.text_encoder or self.unet).dtype
         positive = repeat_rows(prompt_embeds.to(device, dtype), num_images_per_prompt)
@@ -220,7 +222,7 @@ class StableDiffusionImg2ImgPipeline:
             clip_skip=clip_skip,
         )
         embeds_BTC = torch.cat([negative, positive]) if guided and negative is not None else positive
-        pixels_BCHW = preprocess(image, scale_factor(self.vae), self.vae.config.latent_channels, self.vae.config.in_channels)
+        pixels_BCHW = preprocess(image, self.vae.config.scale, self.vae.config.latent_channels)
         grid, start = self._grid(num_inference_steps or 0, timesteps, sigmas, strength)
         x_BCHW = image_latents(self.vae, pixels_BCHW, len(positive), generator, positive.dtype)
         noise_BCHW = normal(x_BCHW.shape, generator, device, positive.dtype)
@@ -279,7 +281,8 @@ class StableDiffusionImg2ImgPipeline:
         """Lets the caller see and replace tensors between two steps; returns the embeddings now in force."""
         count = len(running.x_BCHW)
         negative = embeds_BTC[:count] if running.guided else None
-        given = dict(zip(CALLBACK_TENSORS, (running.x_BCHW, embeds_BTC, negative), strict=True))
+        tensors = (running.x_BCHW, embeds_BTC, negative)
+        given: dict[str, Tensor | None] = dict(zip(CALLBACK_TENSORS, tensors, strict=True))
         returned = callback(self, running.done - 1, timestep, {name: given[name] for name in names}) or {}
         check_callback_tensors(list(returned), returned=True)
         running.x_BCHW = returned.get("latents", running.x_BCHW)
@@ -297,7 +300,11 @@ class StableDiffusionImg2ImgPipeline:
         if output_type == "latent":
             return x_BCHW, None
         pixels_BCHW = decode(self.vae, x_BCHW)
-        return postprocess(pixels_BCHW, output_type), None
+        if self.safety_checker is None:
+            return postprocess(pixels_BCHW, output_type), None
+        looks = clip_pixels(self.feature_extractor, postprocess(pixels_BCHW, "pil"))
+        pixels_BCHW, flags = self.safety_checker(pixels_BCHW, looks)
+        return postprocess(pixels_BCHW, output_type, flags), flags
 
 
 def _paired(negative: Texts, count: int) -> list[str]:
