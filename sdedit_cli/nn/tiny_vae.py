@@ -15,6 +15,9 @@ from ..configs.vae import TinyVAEConfig
 from .base import Conv2d, Model
 from .tiling import Pieces, painted
 
+SOFT_CLAMP = 3
+"""Latents rarely leave -3..3. `latent_magnitude` is another thing: the range of latents stored as bytes."""
+
 TILE = 512
 """The side of a tile in pixels."""
 
@@ -62,7 +65,6 @@ class TinyEncoder(nn.Module):
 class TinyDecoder(nn.Module):
     def __init__(self, config: TinyVAEConfig) -> None:
         super().__init__()
-        self.magnitude = config.latent_magnitude
         widths, act_fn = config.decoder_block_out_channels, config.act_fn
         layers: list[nn.Module] = [Conv2d(config.latent_channels, widths[0], 3, padding=1), MODULES[act_fn]()]
         for i, (width, count) in enumerate(zip(widths, config.num_decoder_blocks, strict=True)):
@@ -74,8 +76,7 @@ class TinyDecoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z_BZhw: Tensor) -> Tensor:
-        # The soft clamp that it was trained with: latents rarely leave -3..3.
-        x_BCHW = self.layers(torch.tanh(z_BZhw / self.magnitude) * self.magnitude)
+        x_BCHW = self.layers(torch.tanh(z_BZhw / SOFT_CLAMP) * SOFT_CLAMP)
         return x_BCHW * 2 - 1
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configs.vae import VAEConfig
@@ -95,7 +96,7 @@ class Bottom(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, config: VAEConfig, ops: Ops) -> None:
         super().__init__()
-        self.ops, self.act = ops, ACTIVATIONS[config.act_fn]
+        self.ops = ops
         widths = config.block_out_channels
         self.conv_in = Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
@@ -111,13 +112,13 @@ class Encoder(nn.Module):
         for block in self.down_blocks:
             x_BCHW = block(x_BCHW)
         x_BCHW = self.mid_block(x_BCHW)
-        return self.conv_out(norm_then_act(x_BCHW, self.conv_norm_out, self.act, self.ops))
+        return self.conv_out(norm_then_act(x_BCHW, self.conv_norm_out, F.silu, self.ops))
 
 
 class Decoder(nn.Module):
     def __init__(self, config: VAEConfig, ops: Ops) -> None:
         super().__init__()
-        self.ops, self.act = ops, ACTIVATIONS[config.act_fn]
+        self.ops = ops
         widths = config.block_out_channels[::-1]
         self.conv_in = Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid_block = Bottom(config, widths[0], ops)
@@ -132,7 +133,7 @@ class Decoder(nn.Module):
         x_BCHW = self.mid_block(self.conv_in(z_BZhw))
         for block in self.up_blocks:
             x_BCHW = block(x_BCHW)
-        return self.conv_out(norm_then_act(x_BCHW, self.conv_norm_out, self.act, self.ops))
+        return self.conv_out(norm_then_act(x_BCHW, self.conv_norm_out, F.silu, self.ops))
 
 
 class AutoencoderKL(Model[VAEConfig]):
