@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OutputError, UsageError
 from .settings import DEFAULT_LENGTH, AddedToken, Settings, read_settings
-from .vocabulary import END_OF_WORD, Vocabulary, packaged_vocabulary, read_vocabulary
+from .vocabulary import END_OF_WORD, EOS, Vocabulary, packaged_vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Engine
@@ -79,9 +79,12 @@ class Tokenizer:
             ) from None
 
     @classmethod
-    def packaged(cls, model_max_length: int = DEFAULT_LENGTH) -> Tokenizer:
-        """The tokenizer of Stable Diffusion 1.x, for checkpoints that bring none."""
-        settings = Settings(model_max_length=model_max_length)
+    def packaged(cls, model_max_length: int = DEFAULT_LENGTH, pad: str = EOS) -> Tokenizer:
+        """The tokenizer of Stable Diffusion 1.x, for checkpoints that bring none; with `pad` '!' that of 2.x."""
+        known = Settings().added
+        # A padding token counts as an added one in CLIP's folders, so it is also found inside of words.
+        added = known if pad in [token.content for token in known] else (*known, AddedToken(pad))
+        settings = Settings(model_max_length=model_max_length, pad=pad, added=added)
         return cls(_build_engine(packaged_vocabulary(), settings), settings)
 
     def __len__(self) -> int:
