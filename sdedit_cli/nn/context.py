@@ -27,7 +27,7 @@ class ImageSource:
 class Context:
     """Built once for a prompt by `UNet2DCondition.context`; `kv` follows the order of the cross-attention layers."""
 
-    text_BTC: Tensor  # noqa: N815 -- a shape suffix
+    text_BTC: Tensor
     kv: tuple[KV, ...] = ()
     images: tuple[ImageSource, ...] = ()
 

@@ -1,0 +1,154 @@
+"""Configs that cannot be built are refused by file, key and value before anything is allocated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from helpers.nn import tiny_clip_config, tiny_taesd_config, tiny_unet_config, tiny_vae_config
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdedit_cli.configs.clip import CLIPTextConfig
+from sdedit_cli.configs.unet import UNetConfig
+from sdedit_cli.configs.vae import TinyVAEConfig, VAEConfig
+from sdedit_cli.errors import ModelError
+from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
+
+UNET_REFUSALS: list[tuple[str, Any]] = [
+    ("down_block_types", ["AttnDownBlock2D", "DownBlock2D"]),
+    ("down_block_types", ["DownBlock2D"]),
+    ("up_block_types", ["UpBlock2D", "SimpleCrossAttnUpBlock2D"]),
+    ("mid_block_type", "UNetMidBlock2DSimpleCrossAttn"),
+    ("act_fn", "sillu"),
+    ("resnet_time_scale_shift", "spatial"),
+    ("addition_embed_type", "image"),
+    ("class_embed_type", "timestep"),
+    ("num_class_embeds", 1000),
+    ("dual_cross_attention", True),
+    ("encoder_hid_dim_type", "text_proj"),
+    ("time_embedding_type", "fourier"),
+    ("attention_type", "gated"),
+    ("block_out_channels", []),
+    ("block_out_channels", [32, -64]),
+    ("block_out_channels", [32, 60]),
+    ("block_out_channels", [32, 1 << 40]),
+    ("norm_num_groups", 0),
+    ("norm_num_groups", 24),
+    ("attention_head_dim", 7),
+    ("attention_head_dim", [8]),
+    ("attention_head_dim", 0),
+    ("layers_per_block", 0),
+    ("layers_per_block", [1, 2, 3]),
+    ("layers_per_block", "two"),
+    ("transformer_layers_per_block", 10**9),
+    ("transformer_layers_per_block", [[1], [1]]),
+    ("cross_attention_dim", None),
+    ("in_channels", 0),
+    ("in_channels", "4"),
+    ("conv_in_kernel", 2),
+    ("downsample_padding", 7),
+    ("dropout", 1.5),
+    ("norm_eps", 0),
+    ("mid_block_scale_factor", 0),
+    ("freq_shift", 16),
+]
+VAE_REFUSALS: list[tuple[str, Any]] = [
+    ("down_block_types", ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]),
+    ("up_block_types", ["UpDecoderBlock2D"]),
+    ("block_out_channels", [16, 30]),
+    ("norm_num_groups", -8),
+    ("latent_channels", 0),
+    ("layers_per_block", -1),
+    ("act_fn", "tanh"),
+    ("scaling_factor", 0),
+    ("scaling_factor", "big"),
+    ("latents_mean", [0.0]),
+    ("sample_size", 0),
+]
+TAESD_REFUSALS: list[tuple[str, Any]] = [
+    ("num_encoder_blocks", [1]),
+    ("num_decoder_blocks", [1, 1, -1, 1]),
+    ("encoder_block_out_channels", [8, 8, 8, 16]),
+    ("act_fn", "tanh"),
+    ("upsample_fn", "sinc"),
+    ("latent_channels", 0),
+]
+CLIP_REFUSALS: list[tuple[str, Any]] = [
+    ("hidden_act", "quick_gellu"),
+    ("num_attention_heads", 5),
+    ("num_attention_heads", 0),
+    ("hidden_size", -32),
+    ("num_hidden_layers", 10**6),
+    ("vocab_size", 0),
+    ("max_position_embeddings", 0),
+]
+CASES = [
+    *((UNetConfig, tiny_unet_config(), *refusal) for refusal in UNET_REFUSALS),
+    *((VAEConfig, tiny_vae_config(), *refusal) for refusal in VAE_REFUSALS),
+    *((TinyVAEConfig, tiny_taesd_config(), *refusal) for refusal in TAESD_REFUSALS),
+    *((CLIPTextConfig, tiny_clip_config(), *refusal) for refusal in CLIP_REFUSALS),
+]
+
+
+@pytest.mark.parametrize(("config", "data", "key", "value"), CASES)
+def test_values_that_cannot_be_built_name_file_key_and_value(
+    config: Any, data: dict[str, Any], key: str, value: Any
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        config.from_dict({**data, key: value}, "some/folder/config.json")
+    message = str(caught.value)
+    assert message.startswith("some/folder/config.json: ")
+    assert f"'{key}'" in message
+    assert "expected" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_missing_sdxl_size_is_named() -> None:
+    data = tiny_unet_config("sdxl", projection_class_embeddings_input_dim=None)
+    with pytest.raises(ModelError, match="projection_class_embeddings_input_dim"):
+        UNetConfig.from_dict(data)
+
+
+def test_heads_come_from_the_misnamed_key_unless_the_right_one_is_given() -> None:
+    misnamed = UNetConfig.from_dict(tiny_unet_config(attention_head_dim=8))
+    named = UNetConfig.from_dict(tiny_unet_config(attention_head_dim=64, num_attention_heads=8))
+    assert [level.heads for level in misnamed.down_levels()] == [8, 8]
+    assert misnamed.down_levels() == named.down_levels()
+
+
+def test_keys_of_other_versions_are_ignored() -> None:
+    data = tiny_unet_config(_diffusers_version="0.0.1", a_note="hello")
+    assert UNetConfig.from_dict(data) == UNetConfig.from_dict(tiny_unet_config())
+
+
+def test_the_text_half_of_a_whole_clip_config_is_read() -> None:
+    whole = {"model_type": "clip", "text_config": tiny_clip_config(), "projection_dim": 5}
+    assert CLIPTextConfig.from_dict(whole) == CLIPTextConfig.from_dict(tiny_clip_config())
+
+
+NETWORKS = [
+    (UNet2DCondition, UNetConfig, tiny_unet_config()),
+    (AutoencoderKL, VAEConfig, tiny_vae_config()),
+    (TinyAutoencoder, TinyVAEConfig, tiny_taesd_config()),
+    (CLIPTextModel, CLIPTextConfig, tiny_clip_config()),
+]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 70) | st.floats(-2, 2) | st.sampled_from(["silu", "", "DownBlock2D"]),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize(("network", "config", "data"), NETWORKS)
+@given(draw=st.data())
+def test_any_value_of_any_key_is_built_or_refused(network: Any, config: Any, data: dict[str, Any], draw: Any) -> None:
+    key = draw.draw(st.sampled_from(sorted(config.__dataclass_fields__)))
+    changed = {**data, key: draw.draw(JSON)}
+    try:
+        read = config.from_dict(changed)
+    except ModelError:
+        return
+    with torch.device("meta"):
+        network(read)
