@@ -62,7 +62,7 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
             "use_linear_projection": True,
             "upcast_attention": True,
         },
-        "vae": _VAE,
+        "vae": {**_VAE, "sample_size": 768},
         "text_encoder": {
             "hidden_size": 1024,
             "intermediate_size": 4096,

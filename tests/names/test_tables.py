@@ -9,6 +9,7 @@ import torch
 from helpers.names import CONFIGS, MODELS, ldm_table, real_config, real_keys
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.configs.vae import VAEConfig
 from sdedit_cli.names import ldm

@@ -1,0 +1,230 @@
+"""What a single weights file is: its family, its components with their configs, and where each tensor comes from.
+
+Everything is told from names and shapes of tensors, never from the file's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..configs.base import read_json
+from ..configs.clip import CLIPTextConfig
+from ..configs.unet import UNetConfig
+from ..configs.vae import TinyVAEConfig, VAEConfig
+from ..errors import ModelError
+from ..names import ldm
+from ..names.table import LEAVES, Origin, Table, modules, origins
+from ..names.text import clip_table, openclip_table
+from ..names.unet import unet_table
+from ..names.vae import vae_table
+from . import infer
+from .infer import FAMILIES, Family, Shapes
+from .leaves import is_harmless, module_name
+from .places import Component, Place, find_places, looks_like
+from .source import WeightSource
+from .training import Training, find_training
+
+Config = UNetConfig | VAEConfig | TinyVAEConfig | CLIPTextConfig
+
+COMPONENT_WORDS: dict[Component, str] = {
+    "unet": "UNet",
+    "vae": "VAE",
+    "tiny_vae": "tiny VAE",
+    "text_encoder": "text encoder",
+    "text_encoder_2": "second text encoder",
+}
+OUR_LAYOUTS = ("diffusers", "clip")
+_TASKS = {4: "", 5: "depth to image", 7: "upscaling", 8: "instruct-pix2pix", 9: "inpainting"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component of a file: its config, and where each of its tensors, by our name, comes from.
+
+    `table` pairs LDM's names (without a prefix) and ours; `unknown` are names at its place that fit nowhere.
+    """
+
+    place: Place
+    config: Config
+    table: Table
+    origins: Mapping[str, Origin]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Detected:
+    """What a file is. `dropped` are the names that no component needs."""
+
+    family: Family
+    parts: Mapping[Component, Part]
+    training: Training
+    has_ema: bool
+    uses_ema: bool
+    dropped: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether UNet, VAE and a text encoder are all there."""
+        return {"unet", "vae"} <= set(self.parts) and bool({"text_encoder", "text_encoder_2"} & set(self.parts))
+
+    @property
+    def tells_family(self) -> bool:
+        """A VAE alone does not: those of 1.x, 2.x and XL have the same shapes."""
+        return bool({"unet", "text_encoder", "text_encoder_2"} & set(self.parts))
+
+    @property
+    def task(self) -> str:
+        """What the UNet was made for, '' for text to image."""
+        unet = self.parts.get("unet")
+        if unet is None or not isinstance(unet.config, UNetConfig):
+            return ""
+        channels = unet.config.in_channels
+        return _TASKS.get(channels, f"a task with {channels} channels")
+
+    @property
+    def title(self) -> str:
+        """The kind of file in words: 'Stable Diffusion 1.x, inpainting', 'VAE only'."""
+        words = [self.family.title] if self.tells_family else []
+        words += [self.task] if self.task else []
+        if not self.complete:
+            words.append(" and ".join(COMPONENT_WORDS[name] for name in self.parts) + " only")
+        return ", ".join(words)
+
+
+def detect(
+    source: WeightSource, *, prediction_type: str | None = None, config: Path | None = None, ema: bool = False
+) -> Detected:
+    """What `source`, an opened single file, holds.
+
+    Args:
+        source: Read for names and shapes only.
+        prediction_type: What the UNet predicts, where the caller knows it.
+        config: A folder in diffusers layout whose configs replace what shapes tell.
+        ema: Take the UNet's weights from the averaged copy that training keeps.
+
+    Raises:
+        ModelError: The file is none of Stable Diffusion's, and says what it looks like; or has no EMA copy.
+    """
+    shapes = {name: source.shape(name) for name in source.names()}
+    places = find_places(shapes)
+    if not places:
+        raise ModelError(f"{source.path}: {looks_like(list(shapes))}")
+    has_ema = any(name.startswith(f"{ldm.EMA}diffusion_model") for name in shapes)
+    if ema and not has_ema:
+        raise ModelError(f"{source.path}: has no EMA copy of the UNet; leave --ema out")
+    try:
+        family = _family(shapes, places)
+        parts: dict[Component, Part] = {
+            name: _part(shapes, place, family, config, ema) for name, place in places.items()
+        }
+    except ModelError as error:
+        raise ModelError(f"{source.path}: {error}") from None
+    training = find_training(
+        family.name,
+        path=source.path,
+        metadata=source.metadata,
+        names=shapes,
+        prediction_type=prediction_type,
+        config=config,
+    )
+    kept = {name for part in parts.values() for o in part.origins.values() for name in o.sources}
+    kept.update(name for part in parts.values() for name in part.unknown)
+    return Detected(family, parts, training, has_ema, ema, tuple(name for name in shapes if name not in kept))
+
+
+def _family(shapes: Shapes, places: Mapping[Component, Place]) -> Family:
+    unet, text = places.get("unet"), places.get("text_encoder")
+    if "text_encoder_2" in places:
+        return FAMILIES["sdxl" if text else "sdxl_refiner"]
+    if unet is None:
+        return FAMILIES["sd2" if text and text.layout == "openclip" else "sd1"]
+    inner = _inside(shapes, unet)
+    width, linear = infer.text_width(inner, unet.layout), infer.linear_projection(inner, unet.layout)
+    if "label_emb.0.0.weight" in inner or "add_embedding.linear_1.weight" in inner:
+        if width <= 1024 and text is not None:
+            raise ModelError("is an unCLIP model, which takes a picture's embedding; give an ordinary checkpoint")
+        return FAMILIES["sdxl_refiner" if width == 1280 else "sdxl"]
+    if text is not None and text.layout == "openclip":
+        return FAMILIES["sd2"]
+    return FAMILIES["sd2" if linear else "sd1"]
+
+
+def _inside(shapes: Shapes, place: Place) -> dict[str, tuple[int, ...]]:
+    cut = len(place.prefix)
+    return {name[cut:]: shape for name, shape in shapes.items() if name.startswith(place.prefix)}
+
+
+def _part(shapes: Shapes, place: Place, family: Family, config: Path | None, ema: bool) -> Part:
+    inner = _inside(shapes, place)
+    kind = _KINDS[place.component]
+    chosen = _read_config(config, place.component) or kind.infer(inner, place, family)
+    table = kind.table(chosen, place)
+    found = _own_names(inner, table) if place.layout in OUR_LAYOUTS else origins(table, inner)
+    used = {name for origin in found.values() for name in origin.sources}
+    # Without a prefix the file may hold anything beside the component: that is dropped, and reported.
+    unknown = [name for name in inner if place.prefix and name not in used and not _expected(name, place)]
+    return Part(
+        place,
+        chosen,
+        table,
+        {name: _at(origin, place, ema) for name, origin in found.items()},
+        tuple(place.prefix + name for name in unknown),
+    )
+
+
+def _own_names(inner: Shapes, table: Table) -> dict[str, Origin]:
+    """Our names, from files that use them already, in their older spellings too."""
+    known = {name + leaf.ours for name in modules(table) for leaf in LEAVES["same"]}
+    if not known:
+        return {name: Origin((name,)) for name in inner}
+    current = {module_name(name, known): name for name in inner}
+    return {name: Origin((old,)) for name, old in current.items() if name in known}
+
+
+def _expected(name: str, place: Place) -> bool:
+    """Whether a name is at home at this place although nothing of ours comes from it."""
+    if place.layout == "openclip":
+        return name.startswith(("logit_scale", "text_projection", "attn_mask", "transformer.resblocks.23."))
+    return is_harmless(name) or name.startswith("loss.")
+
+
+def _at(origin: Origin, place: Place, ema: bool) -> Origin:
+    names = tuple(place.prefix + name for name in origin.sources)
+    if ema and place.component == "unet":
+        names = tuple(ldm.ema_name(ldm.UNET + name) for name in origin.sources)
+    return Origin(names, origin.operation, origin.part, origin.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a component's config is found and its table made."""
+
+    read: Callable[[Mapping[str, Any], str], Config]
+    infer: Callable[[Shapes, Place, Family], Config]
+    table: Callable[[Any, Place], Table]
+
+
+def _text_table(config: CLIPTextConfig, place: Place) -> Table:
+    second = place.component == "text_encoder_2"
+    return openclip_table(config, second) if place.layout == "openclip" else clip_table(config, second)
+
+
+_KINDS: dict[Component, _Kind] = {
+    "unet": _Kind(UNetConfig.from_dict, infer.infer_unet, lambda config, _: unet_table(config)),
+    "vae": _Kind(VAEConfig.from_dict, infer.infer_vae, lambda config, _: vae_table(config)),
+    "tiny_vae": _Kind(TinyVAEConfig.from_dict, infer.infer_tiny_vae, lambda config, _: ()),
+    "text_encoder": _Kind(CLIPTextConfig.from_dict, infer.infer_text, _text_table),
+    "text_encoder_2": _Kind(CLIPTextConfig.from_dict, infer.infer_text, _text_table),
+}
+
+
+def _read_config(folder: Path | None, component: Component) -> Config | None:
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        raise ModelError(f"the config folder {folder} is not there; expected a folder in diffusers layout")
+    path = folder / component.replace("tiny_", "") / "config.json"
+    return _KINDS[component].read(read_json(path), str(path)) if path.is_file() else None

@@ -1,0 +1,112 @@
+"""What the operations of the name tables do to tensors, and sources that apply them when a tensor is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..errors import ModelError
+from ..names.table import Origin
+
+if TYPE_CHECKING:
+    from .source import WeightSource
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A tensor rule: what it makes of shapes (known before any byte is read) and of tensors."""
+
+    shape: Callable[[Sequence[Shape], Origin], Shape]
+    apply: Callable[[Sequence[Tensor], Origin], Tensor]
+
+
+def _part_shape(shapes: Sequence[Shape], origin: Origin) -> Shape:
+    rows, *rest = shapes[0]
+    return (rows // origin.parts, *rest)
+
+
+def _part(tensors: Sequence[Tensor], origin: Origin) -> Tensor:
+    rows = tensors[0].shape[0] // origin.parts
+    return tensors[0][origin.part * rows : (origin.part + 1) * rows]
+
+
+def _unflax_shape(shape: Shape) -> Shape:
+    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+
+
+def _unflax(t: Tensor) -> Tensor:
+    return t.permute(3, 2, 0, 1) if t.ndim == 4 else t.t()
+
+
+OPERATIONS: dict[str, Operation] = {
+    "same": Operation(lambda s, _: s[0], lambda t, _: t[0]),
+    # Some files have the linear layer's shape already: only trailing ones go.
+    "squeeze": Operation(lambda s, _: s[0][:2], lambda t, _: t[0].reshape(t[0].shape[:2])),
+    "unsqueeze": Operation(lambda s, _: (*s[0], 1, 1), lambda t, _: t[0][:, :, None, None]),
+    "transpose": Operation(lambda s, _: s[0][::-1], lambda t, _: t[0].t()),
+    "part": Operation(_part_shape, _part),
+    "stack": Operation(lambda s, _: (sum(shape[0] for shape in s), *s[0][1:]), lambda t, _: torch.cat(list(t), dim=0)),
+    "unflax": Operation(lambda s, _: _unflax_shape(s[0]), lambda t, _: _unflax(t[0])),
+}
+
+
+class Renamed:
+    """A source under other names: each tensor is a view of its origin's, made when it is asked for.
+
+    Nothing is read or copied in advance; only 'stack' makes a tensor of its own.
+    """
+
+    def __init__(
+        self, source: WeightSource, origins: Mapping[str, Origin], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        self._source = source
+        self.origins = dict(origins)
+        self.path: Path = source.path
+        self.metadata: Mapping[str, str] = source.metadata if metadata is None else metadata
+
+    def names(self) -> list[str]:
+        return list(self.origins)
+
+    def shape(self, name: str) -> Shape:
+        origin = self._origin(name)
+        return OPERATIONS[origin.operation].shape([self._source.shape(s) for s in origin.sources], origin)
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._source.dtype(self._origin(name).sources[0])
+
+    def get(self, name: str) -> Tensor:
+        origin = self._origin(name)
+        return OPERATIONS[origin.operation].apply([self._source.get(s) for s in origin.sources], origin)
+
+    def _origin(self, name: str) -> Origin:
+        if name not in self.origins:
+            raise ModelError(f"{self.path}: has no tensor '{name}'")
+        return self.origins[name]
+
+
+class Joined:
+    """Several sources as one, each under its own names."""
+
+    def __init__(self, path: Path, sources: Sequence[WeightSource], metadata: Mapping[str, str]) -> None:
+        self.path = path
+        self.metadata: Mapping[str, str] = metadata
+        self._owner = {name: source for source in sources for name in source.names()}
+
+    def names(self) -> list[str]:
+        return list(self._owner)
+
+    def shape(self, name: str) -> Shape:
+        return self._owner[name].shape(name)
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._owner[name].dtype(name)
+
+    def get(self, name: str) -> Tensor:
+        return self._owner[name].get(name)

@@ -1,0 +1,147 @@
+"""What a checkpoint was trained to predict, and its noise schedule: facts that no tensor's shape tells.
+
+They come from the caller, a folder of configs, the file's metadata, or a `.yaml` beside the file, in this order;
+else they are what the family's reference models have, and are reported as assumed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..configs.base import read_json
+from ..errors import ModelError, UsageError, did_you_mean
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+_WORDS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample", **{name: name for name in PREDICTION_TYPES}}
+
+# Where converters and trainers write it; the first is ours.
+PREDICTION_KEY = "sdedit.prediction_type"
+_METADATA_KEYS = (PREDICTION_KEY, "modelspec.prediction_type", "prediction_type")
+_ARCHITECTURES = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}
+
+_STABLE_DIFFUSION: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "trained_betas": None,
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "sd1": {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "clip_sample": False},
+    "sd2": {"_class_name": "DDIMScheduler", "clip_sample": False},
+    "sdxl": {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading", "interpolation_type": "linear"},
+}
+_OPTIONS["sdxl_refiner"] = _OPTIONS["sdxl"]
+# Of a 2.x file that says nothing: the reference model of the family, 2.1, predicts v.
+_ASSUMED = {"sd2": "v_prediction"}
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the UNet predicts, who says so, and the scheduler config that goes with it."""
+
+    prediction_type: str
+    said_by: str
+    scheduler: Mapping[str, Any]
+
+    @property
+    def assumed(self) -> bool:
+        return self.said_by == ASSUMED
+
+
+ASSUMED = "assumed for the family"
+
+
+def find_training(
+    family: str,
+    *,
+    path: Path | None,
+    metadata: Mapping[str, str],
+    names: Collection[str],
+    prediction_type: str | None = None,
+    config: Path | None = None,
+) -> Training:
+    """The prediction type and scheduler config of a single file.
+
+    Raises UsageError for a `prediction_type` that there is none, ModelError for a broken config.
+    """
+    scheduler = {**_OPTIONS[family], **_STABLE_DIFFUSION}
+    configured = config / "scheduler" / "scheduler_config.json" if config else None
+    if configured and configured.is_file():
+        scheduler = read_json(configured)
+    else:
+        configured = None
+    kind, said_by = (
+        _asked(prediction_type)
+        or _configured(configured, scheduler)
+        or _of_metadata(metadata)
+        or _of_tensors(names)
+        or _of_yaml(path)
+        or (_ASSUMED.get(family, "epsilon"), ASSUMED)
+    )
+    scheduler["prediction_type"] = kind
+    if "ztsnr" in names:
+        scheduler["rescale_betas_zero_snr"] = True
+    return Training(kind, said_by, scheduler)
+
+
+def _asked(prediction_type: str | None) -> tuple[str, str] | None:
+    if prediction_type is None:
+        return None
+    kind = _WORDS.get(prediction_type.lower())
+    if kind is None:
+        hint = did_you_mean(prediction_type, list(_WORDS))
+        raise UsageError(
+            f"prediction type '{prediction_type}' is not known, expected {' or '.join(PREDICTION_TYPES)}{hint}"
+        )
+    return kind, "as asked"
+
+
+def _configured(path: Path | None, scheduler: Mapping[str, Any]) -> tuple[str, str] | None:
+    if path is None:
+        return None
+    kind = scheduler.get("prediction_type", "epsilon")
+    if kind not in PREDICTION_TYPES:
+        raise ModelError(f"{path}: 'prediction_type' is {kind!r}, expected one of {', '.join(PREDICTION_TYPES)}")
+    return kind, str(path)
+
+
+def _of_metadata(metadata: Mapping[str, str]) -> tuple[str, str] | None:
+    for key in _METADATA_KEYS:
+        if kind := _WORDS.get(metadata.get(key, "").lower()):
+            return kind, f"the file's metadata ({key})"
+    architecture = metadata.get("modelspec.architecture", "")
+    for name, kind in _ARCHITECTURES.items():
+        if architecture.startswith(name):
+            return kind, "the file's metadata (modelspec.architecture)"
+    return None
+
+
+def _of_tensors(names: Collection[str]) -> tuple[str, str] | None:
+    # Some trainers leave an empty tensor of this name as a mark.
+    return ("v_prediction", "the mark 'v_pred' in the file") if "v_pred" in names else None
+
+
+_PARAMETERIZATION = re.compile(r"^\s*parameterization\s*:\s*[\"']?(\w+)[\"']?\s*(?:#.*)?$", re.MULTILINE)
+_LDM_CONFIG = re.compile(r"^\s*(target|params|unet_config)\s*:", re.MULTILINE)
+
+
+def _of_yaml(path: Path | None) -> tuple[str, str] | None:
+    """The LDM config beside the file, as web UIs read it. LDM's own default is epsilon."""
+    beside = path.with_suffix(".yaml") if path else None
+    if beside is None or not beside.is_file():
+        return None
+    try:
+        text = beside.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    match = _PARAMETERIZATION.search(text)
+    if match and (kind := _WORDS.get(match[1].lower())):
+        return kind, str(beside)
+    return ("epsilon", str(beside)) if not match and _LDM_CONFIG.search(text) else None

@@ -1,0 +1,190 @@
+"""Detection tells families, components and configs from names and shapes, and refuses the rest by its kind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.names import CONFIGS, MODELS, real_config, real_keys
+
+from sdedit_cli.errors import ModelError, UsageError
+from sdedit_cli.names import ldm
+from sdedit_cli.weights.detect import Detected, detect
+from sdedit_cli.weights.infer import FAMILIES
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class ShapeSource:
+    """A source of which only names and shapes are asked: the real models' lists, without their weights."""
+
+    def __init__(self, shapes: Shapes, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+        self.path, self.metadata, self._shapes = path, metadata or {}, dict(shapes)
+
+    def names(self) -> list[str]:
+        return list(self._shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name]
+
+    def dtype(self, name: str) -> torch.dtype:
+        raise AssertionError(f"detection must not need the dtype of {name}")
+
+    def get(self, name: str) -> torch.Tensor:
+        raise AssertionError(f"detection must not read {name}")
+
+
+def found(shapes: Shapes, metadata: Mapping[str, str] | None = None, **options: Any) -> Detected:
+    return detect(ShapeSource(shapes, Path("v2-inpainting-sdxl.safetensors"), metadata), **options)
+
+
+FAMILY = {"sd15": "sd1", "sd21": "sd2", "sdxl": "sdxl", "sdxl_refiner": "sdxl_refiner"}
+NOT_IN_SHAPES = {"unet": {"transformer_layers_per_block"}, "vae": set[str](), "text_encoder": set[str]()}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_real_models_are_known_with_every_config_and_tensor(model: str) -> None:
+    """The configs inferred from shapes are the published ones, and each tensor of each component is found."""
+    keys = real_keys(model)
+    result = found(keys["ldm"])
+    assert result.family is FAMILIES[FAMILY[model]]
+    assert result.complete
+    assert list(result.parts) == list(CONFIGS[model])
+    for component, part in result.parts.items():
+        expected = dataclasses.asdict(real_config(model, component))
+        inferred = dataclasses.asdict(part.config)
+        for key in NOT_IN_SHAPES.get(component, ()):  # levels without attention have no depth that could be seen
+            del expected[key], inferred[key]
+        assert inferred == expected
+        assert set(part.origins) == set(keys[component])
+        assert part.unknown == ()
+
+
+def test_transformer_depths_of_the_real_models() -> None:
+    assert found(real_keys("sdxl")["ldm"]).parts["unet"].config.transformer_layers_per_block == (1, 2, 10)
+    assert found(real_keys("sdxl_refiner")["ldm"]).parts["unet"].config.transformer_layers_per_block == (1, 4, 4, 4)
+    assert found(real_keys("sd15")["ldm"]).parts["unet"].config.transformer_layers_per_block == 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("component", ["unet", "vae", "text_encoder"])
+def test_single_components_in_our_layout_are_known(model: str, component: str) -> None:
+    if component not in CONFIGS[model]:
+        pytest.skip("the refiner has no first text encoder")
+    result = found(real_keys(model)[component])
+    assert list(result.parts) == [component]
+    assert not result.complete
+    assert set(result.parts[component].origins) == set(real_keys(model)[component])
+    if component == "unet":
+        assert result.family.name == FAMILY[model]
+        assert result.parts["unet"].config.block_out_channels == real_config(model, "unet").block_out_channels
+
+
+@pytest.mark.parametrize("prefix", [ldm.UNET, ""])
+def test_a_unet_alone_is_known_with_and_without_its_prefix(prefix: str) -> None:
+    keys = real_keys("sd15")["ldm"]
+    unet = {prefix + name.removeprefix(ldm.UNET): s for name, s in keys.items() if name.startswith(ldm.UNET)}
+    result = found(unet)
+    assert result.title == "Stable Diffusion 1.x, UNet only"
+    assert len(result.parts["unet"].origins) == 686
+
+
+def test_a_vae_alone_is_known_and_its_training_losses_are_dropped() -> None:
+    keys = real_keys("sd15")["ldm"]
+    vae: dict[str, tuple[int, ...]] = {n.removeprefix(ldm.VAE): s for n, s in keys.items() if n.startswith(ldm.VAE)}
+    result = found({**vae, "loss.logvar": ()})
+    assert result.title == "VAE only"
+    assert result.dropped == ("loss.logvar",)
+
+
+def test_leftovers_of_training_are_dropped_and_the_ema_copy_is_an_offer() -> None:
+    keys = dict(real_keys("sd15")["ldm"])
+    plain = found(keys)
+    assert not plain.has_ema
+    assert set(plain.dropped) >= {*ldm.SCHEDULE_BUFFERS, *ldm.EMA_SCALARS}
+    ema = {ldm.ema_name(name): shape for name, shape in keys.items() if name.startswith(ldm.UNET)}
+    both = found({**keys, **ema}, ema=True)
+    assert both.has_ema
+    assert both.parts["unet"].origins["conv_in.weight"].sources == ("model_ema.diffusion_modelinput_blocks00weight",)
+    assert {source for o in both.parts["unet"].origins.values() for source in o.sources} == set(ema)
+    with pytest.raises(ModelError, match="no EMA copy"):
+        found(keys, ema=True)
+
+
+@pytest.mark.parametrize(
+    ("channels", "task"), [(9, "inpainting"), (8, "instruct-pix2pix"), (5, "depth to image"), (7, "upscaling")]
+)
+def test_models_of_other_tasks_are_named(channels: int, task: str) -> None:
+    keys = {**real_keys("sd15")["ldm"], ldm.UNET + "input_blocks.0.0.weight": (320, channels, 3, 3)}
+    assert found(keys).task == task
+
+
+def test_old_checkpoints_without_text_model_in_their_names() -> None:
+    keys = {name.replace("transformer.text_model.", "transformer."): s for name, s in real_keys("sd15")["ldm"].items()}
+    result = found(keys)
+    assert set(result.parts["text_encoder"].origins) == set(real_keys("sd15")["text_encoder"])
+
+
+def test_a_tensor_that_fits_nowhere_in_a_component_is_reported() -> None:
+    result = found({**real_keys("sd15")["ldm"], ldm.UNET + "input_blocks.1.0.surprise": (3,)})
+    assert result.parts["unet"].unknown == (ldm.UNET + "input_blocks.1.0.surprise",)
+
+
+PREDICTIONS: list[tuple[dict[str, str], dict[str, Any], str, str]] = [
+    ({}, {}, "v_prediction", "assumed"),
+    ({"modelspec.prediction_type": "epsilon"}, {}, "epsilon", "modelspec.prediction_type"),
+    ({"modelspec.prediction_type": "v"}, {}, "v_prediction", "modelspec.prediction_type"),
+    ({"sdedit.prediction_type": "epsilon", "modelspec.prediction_type": "v"}, {}, "epsilon", "sdedit.prediction_type"),
+    ({"modelspec.architecture": "stable-diffusion-v2-512"}, {}, "epsilon", "modelspec.architecture"),
+    ({"modelspec.prediction_type": "v"}, {"prediction_type": "epsilon"}, "epsilon", "as asked"),
+]
+
+
+@pytest.mark.parametrize(("metadata", "options", "expected", "said_by"), PREDICTIONS)
+def test_what_a_2x_model_predicts_and_who_says_so(
+    metadata: dict[str, str], options: dict[str, Any], expected: str, said_by: str
+) -> None:
+    training = found(real_keys("sd21")["ldm"], metadata, **options).training
+    assert training.prediction_type == training.scheduler["prediction_type"] == expected
+    assert said_by in training.said_by
+
+
+YAMLS = [
+    ('model:\n  target: ldm\n  params:\n    parameterization: "v"  # 768\n', "v_prediction"),
+    ("model:\n  params:\n    parameterization: eps\n", "epsilon"),
+    ("model:\n  target: ldm.LatentDiffusion\n  params:\n    timesteps: 1000\n", "epsilon"),
+    ('# parameterization: "v"\nmodel:\n  params:\n', "epsilon"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), YAMLS)
+def test_a_yaml_beside_the_file_says_what_it_predicts(text: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.with_suffix(".yaml").write_text(text)
+    training = detect(ShapeSource(real_keys("sd21")["ldm"], path)).training
+    assert (training.prediction_type, training.said_by) == (expected, str(path.with_suffix(".yaml")))
+
+
+def test_an_unknown_prediction_type_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"'epsilom'.*did you mean 'epsilon'"):
+        found(real_keys("sd21")["ldm"], prediction_type="epsilom")
+
+
+REFUSED = {
+    "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": "looks like a LoRA",
+    "string_to_param.*": "textual inversion",
+    "model.diffusion_model.double_blocks.0.img_attn.qkv.weight": "FLUX",
+    "model.diffusion_model.joint_blocks.0.x_block.mlp.fc1.weight": "Stable Diffusion 3",
+    "control_model.time_embed.0.weight": "ControlNet",
+    "some.other.network": "no Stable Diffusion checkpoint",
+}
+
+
+@pytest.mark.parametrize(("name", "word"), REFUSED.items())
+def test_other_files_are_refused_with_what_they_look_like(name: str, word: str) -> None:
+    with pytest.raises(ModelError, match=word):
+        found({name: (4, 4)})
