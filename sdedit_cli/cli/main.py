@@ -1,0 +1,152 @@
+"""The command `sdedit`: finds the subcommand, runs it, and turns what goes wrong into a line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NoReturn
+
+import click
+
+from ..errors import Interrupted, OutputError, SdeditError
+from .events import Events, ReaderGone
+from .signals import Stop, stoppable
+
+# The help of the group must not import the commands, so their lines stand here.
+COMMANDS = {
+    "run": "Edit pictures under a prompt.",
+    "batch": "Edit a folder or a list of pictures, resumable.",
+    "lora": "Inspect, merge, convert and extract LoRA adapters.",
+    "embed": "Encode prompts; inspect, convert and make embeddings.",
+    "convert": "Convert checkpoints between layouts and number formats.",
+    "info": "Say what a file or this machine is.",
+    "completion": "Print the completion script of a shell.",
+}
+HELP_WIDTH = 100
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if _home(name)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        home = _home(cmd_name) if cmd_name in COMMANDS else None
+        return None if home is None else import_module(home).command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            from ..errors import did_you_mean
+
+            hint = did_you_mean(name, self.list_commands(ctx))
+            if not hint and (os.path.exists(name) or "." in name):
+                hint = f"; to edit a picture: sdedit run {name} -p '...'"
+            ctx.fail(f"no command is called '{name}'{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+def _home(name: str) -> str | None:
+    module = f"{__package__}.{name}"
+    return module if find_spec(module) else None
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from .. import __version__
+
+        click.echo(f"sdedit {__version__}")
+        ctx.exit()
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
+    epilog="'sdedit COMMAND --help' shows the options of a command.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+def command() -> None:
+    """Edit pictures with Stable Diffusion checkpoints.
+
+    sdedit run photo.jpg -p "a watercolour of a harbour" --strength 0.6
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs a command line and exits with its code."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of a command line, carried out. Errors are one line on stderr; `--debug` adds the traceback."""
+    # The commands emit their own events; what ends a command line before that is reported from here.
+    try:
+        with stoppable():
+            outcome: Any = command.main(arguments, prog_name="sdedit", standalone_mode=False)
+        _flush()
+        return outcome if isinstance(outcome, int) else 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as problem:
+        where = problem.ctx.command_path if isinstance(problem, click.UsageError) and problem.ctx else "sdedit"
+        return _fail(arguments, 2, f"{problem.format_message()}\nsee {where} --help")
+    except (click.Abort, KeyboardInterrupt) as abort:
+        stop = abort if isinstance(abort, Stop) else abort.__cause__
+        error = stop.as_error() if isinstance(stop, Stop) else Interrupted("interrupted")
+        return _fail(arguments, error.exit_code, str(error))
+    except SdeditError as error:
+        return _fail(arguments, error.exit_code, str(error), said=getattr(error, "reported", False))
+    except (ReaderGone, BrokenPipeError):
+        return _reader_gone()
+    except MemoryError:
+        return _fail(arguments, 1, "out of memory; a smaller picture, --dtype bf16 or fp16 needs less")
+    except Exception as error:
+        hint = "" if "--debug" in arguments else "; --debug shows where"
+        first = str(error).strip().split("\n")[0]
+        said = getattr(error, "reported", False)
+        return _fail(arguments, 1, f"internal error: {type(error).__name__}: {first}{hint}", said=said)
+
+
+def _fail(arguments: Sequence[str], code: int, text: str, *, said: bool = False) -> int:
+    """Tells people what went wrong, and programs too unless their `end` event is out (`said`)."""
+    if "--debug" in arguments and sys.exc_info()[1] is not None:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"sdedit: {text}", err=True)
+    if "--json" in arguments and not said:
+        try:
+            Events(sys.stdout.buffer).end(code, text.split("\n")[0])
+        except ReaderGone:
+            return _reader_gone()
+    return code
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _reader_gone() -> int:
+    # Python flushes stdout on its way out, and would complain of the closed pipe then.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OutputError.exit_code

@@ -1,0 +1,177 @@
+"""sdedit run: edit pictures under a prompt."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from ..errors import SdeditError, UsageError
+from .options import FILES, REPORTING, GroupedCommand, edit_options, option
+
+_NEW_SEEDS = 2**32
+_EXAMPLES = """\b
+Examples:
+  sdedit run photo.jpg -p "a watercolour of a harbour" --strength 0.6
+  sdedit run 'drawings/*.png' -p "a 3d emoji of a house" -o out/ --seed 7
+  sdedit run photo.jpg --like earlier.edited.png --count 4
+  cat photo.jpg | sdedit run - -p "oil painting" -o - > edited.png"""
+
+
+def reporting_options(function: Any) -> Any:
+    """The options that every editing command has for how it tells what it does."""
+    for add in (
+        option("--debug", is_flag=True, group=REPORTING, help="Show tracebacks and all warnings."),
+        option("-v", "--verbose", is_flag=True, group=REPORTING, help="Say more."),
+        option("-q", "--quiet", is_flag=True, group=REPORTING, help="Say nothing but errors."),
+        option(
+            "--json", "as_json", is_flag=True, group=REPORTING, help="Write events to stdout, one JSON object a line."
+        ),
+    ):
+        function = add(function)
+    return function
+
+
+@click.command(cls=GroupedCommand, epilog=_EXAMPLES)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@edit_options
+@option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    group=FILES,
+    help="File, folder (ending in '/'), template such as '{stem}-{seed}.png', or - for stdout."
+    "  [default: INPUT.edited.png]",
+)
+@option(
+    "--format",
+    "format",
+    type=click.Choice(["png", "jpeg", "webp"]),
+    group=FILES,
+    help="Picture format.  [default: by the ending of OUT, else png]",
+)
+@option(
+    "--on-exists",
+    type=click.Choice(["fail", "skip", "overwrite", "suffix"]),
+    default="fail",
+    group=FILES,
+    help="What to do when the output exists.  [default: fail]",
+)
+@option(
+    "--save-every",
+    type=click.IntRange(1),
+    metavar="N",
+    group=FILES,
+    help="Save the picture as it is after every N steps.",
+)
+@option(
+    "--steps-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    group=FILES,
+    help="Folder for the pictures of --save-every.",
+)
+@option("--dry-run", is_flag=True, group=REPORTING, help="Check everything and say what would be done.")
+@reporting_options
+def command(
+    inputs: tuple[str, ...],
+    presets: tuple[str, ...],
+    like: str | None,
+    output: str | None,
+    format: str | None,
+    on_exists: str,
+    save_every: int | None,
+    steps_dir: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    debug: bool,
+    **given: Any,
+) -> None:
+    """Edit each INPUT (a picture, a glob pattern, or - for stdin) under a prompt.
+
+    The picture is noised up to --strength of the way and denoised under the prompt. The result has the input's size,
+    transparency and colour profile, and carries its settings: --like replays them.
+    """
+    from .render import reporter, show_warnings
+
+    if as_json and output == "-":
+        raise UsageError("--json and -o - both want stdout; write the picture to a file")
+    to = reporter(-1 if quiet else int(verbose))
+    show_warnings(to, debug=debug)
+    with _closing(to), _stdout(claim=as_json or output == "-") as stdout:
+        from .events import Events
+
+        events = Events(stdout if as_json else None)
+        with ended(events):
+            from .editing import Run, Settings
+            from .inputs import expand, plan
+            from .options import resolve
+            from .pictures import pixel_limit
+
+            if (save_every is None) != (steps_dir is None):
+                raise UsageError("--save-every and --steps-dir go together; give both")
+            if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
+                raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
+            settings = Settings(on_exists, save_every, steps_dir, dry_run, pixel_limit(os.environ))
+            request = resolve(given, presets, like)
+            if request.edit.seed is None:
+                request = replace(request, edit=replace(request.edit, seed=secrets.randbelow(_NEW_SEEDS)))
+            jobs = plan(expand(inputs), request.edit.seeds(), output, format)
+            Run(request, jobs, settings, to, events, stdout).go()
+
+
+@contextlib.contextmanager
+def _closing(to: Any) -> Generator[None, None, None]:
+    try:
+        yield
+    finally:
+        to.close()
+
+
+@contextlib.contextmanager
+def _stdout(*, claim: bool) -> Generator[BinaryIO | None, None, None]:
+    if not claim:
+        yield None
+        return
+    from .events import claimed_stdout
+
+    with claimed_stdout() as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def ended(events: Any) -> Generator[None, None, None]:
+    """Emits `end` whichever way the block is left; a signal leaves it as Interrupted or Terminated."""
+    from .events import ReaderGone
+    from .signals import Stop
+
+    try:
+        yield
+    except ReaderGone:
+        raise
+    except Stop as stop:
+        error = stop.as_error()
+        _end(events, error, error.exit_code)
+        raise error from None
+    except SdeditError as error:
+        _end(events, error, error.exit_code)
+        raise
+    except Exception as error:
+        _end(events, error, 1)
+        raise
+    events.end(0)
+
+
+def _end(events: Any, error: Exception, code: int) -> None:
+    events.end(code, str(error).split("\n")[0])
+    # The caller reports what is raised from before this point, and need not repeat the event.
+    error.reported = True  # pyright: ignore[reportAttributeAccessIssue]
