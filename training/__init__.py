@@ -1,0 +1,1 @@
+"""The recipe of the built-in model: each step is one command, `python -m training.STEP`."""

@@ -1,0 +1,199 @@
+"""UNet and text encoder: `python -m training.diffusion --size 64`.
+
+Latents of all training pictures are computed once. The loss is the squared error of the velocity (v-prediction,
+arXiv 2202.00512), which weighs a step by its signal to noise ratio plus one; timesteps are stratified over a batch.
+Weights are averaged (EMA), and the averages are what is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import click
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sdedit_cli.configs.scheduler import SchedulerConfig
+from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, UNet2DCondition
+from sdedit_cli.noise import Process
+from sdedit_cli.text import Tokenizer
+
+from . import data
+from .captions import caption
+from .loop import Settings, Trainer, on, pick_device
+from .model import LATENT_SIDE, SCHEDULER, WEIGHTS, text_config, trainable, unet_config, write_model
+from .vae import as_model_input
+
+STYLE_WEIGHTS = (2.0, 1.0, 1.0)  # 3d is the main style
+PACKAGED = Path(__file__).parent.parent / "sdedit_cli" / "assets" / "starter"
+
+
+@dataclass(frozen=True)
+class Latents:
+    """`values[V, N, 4, 16, 16]`: V views of the N training pictures, scaled to unit variance; `rows[N]` of the data."""
+
+    values: Tensor
+    rows: Tensor
+
+
+def moved(x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures flipped at random, scaled by 0.85 to 1.1 and moved by up to 6% of their side, on white."""
+    count = len(x_BCHW)
+    scale = 1 / torch.empty(count).uniform_(0.85, 1.1, generator=generator)
+    sign = torch.randint(0, 2, (count,), generator=generator) * 2.0 - 1
+    shift = torch.empty(count, 2).uniform_(-0.12, 0.12, generator=generator)
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = scale * sign, scale, shift
+    where = F.affine_grid(theta, list(x_BCHW.shape), align_corners=False)
+    # Outside reads as 0: with white as zero, new surroundings are white.
+    return F.grid_sample(x_BCHW - 1, where, mode="bicubic", align_corners=False).clamp(-2, 0) + 1
+
+
+@torch.no_grad()
+def encode_all(vae: AutoencoderKL, dataset: data.Dataset, views: int, device: torch.device) -> Latents:
+    """View 0 is the picture, view 1 its mirror image, further ones are `moved`."""
+    rows = torch.from_numpy(dataset.rows("train"))
+    generator = torch.Generator().manual_seed(1)
+    parts: list[Tensor] = []
+    for chosen in track(rows.split(32), "encoding"):
+        x = as_model_input(dataset.pixels, chosen)
+        batch = [x, x.flip(3), *(moved(x, generator) for _ in range(views - 2))][:views]
+        with torch.autocast(device.type, torch.bfloat16):
+            z = vae.encode(torch.cat(batch).to(device).contiguous(memory_format=torch.channels_last)).mode
+        parts.append(z.float().cpu().unflatten(0, (len(batch), -1)))
+    return Latents(torch.cat(parts, dim=1) * vae.config.scaling_factor, rows)
+
+
+def cached_latents(folder: Path, vae_folder: Path, dataset: data.Dataset, views: int, device: torch.device) -> Latents:
+    """`encode_all`, kept in a file that is named after the autoencoder's weights."""
+    digest = hashlib.sha256((vae_folder / WEIGHTS["vae"]).read_bytes()).hexdigest()[:12]
+    path = folder / f"latents-{digest}-{views}.safetensors"
+    if path.exists():
+        held = load_file(path)
+        return Latents(held["values"].float(), held["rows"])
+    vae = on(trainable(vae_folder, AutoencoderKL).eval(), device)
+    latents = encode_all(vae, dataset, views, device)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"values": latents.values.half().contiguous(), "rows": latents.rows}, path)
+    return latents
+
+
+@dataclass(frozen=True)
+class Batch:
+    latents_BCHW: Tensor
+    ids_BT: Tensor
+
+
+class Sampler:
+    """Draws training batches: pictures by style weight, a view of each, and a caption."""
+
+    def __init__(self, latents: Latents, dataset: data.Dataset, tokenizer: Tokenizer) -> None:
+        self.latents, self.dataset, self.tokenizer = latents, dataset, tokenizer
+        style = torch.from_numpy(dataset.style)[latents.rows]
+        self.weights = torch.tensor(STYLE_WEIGHTS)[style]
+
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        picked = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        views = torch.randint(len(self.latents.values), (count,), generator=generator)
+        draw = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
+        ids = [self.caption_ids(int(row), draw) for row in self.latents.rows[picked]]
+        return Batch(self.latents.values[views, picked], torch.tensor(ids))
+
+    def caption_ids(self, row: int, draw: random.Random) -> list[int]:
+        concept = self.dataset.concepts[self.dataset.concept[row]]
+        return self.tokenizer.encode(caption(concept, int(self.dataset.style[row]), draw)).ids
+
+
+def velocity_loss(
+    unet: UNet2DCondition,
+    text: CLIPTextModel,
+    process: Process,
+    batch: Batch,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    """Mean squared error of v = sqrt(a) noise - sqrt(1 - a) x_0."""
+    count, table = len(batch.latents_BCHW), process.alphas_cumprod
+    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    t_B = (strata * len(table)).long()
+    noise = torch.randn(batch.latents_BCHW.shape, generator=generator)
+    alpha, sigma = (part.sqrt().view(-1, 1, 1, 1) for part in (table[t_B], 1 - table[t_B]))
+    x_BCHW = (alpha * batch.latents_BCHW + sigma * noise).to(device, memory_format=torch.channels_last)
+    v_BCHW = (alpha * noise - sigma * batch.latents_BCHW).to(device)
+    with torch.autocast(device.type, torch.bfloat16):
+        context = unet.context(text(batch.ids_BT.to(device)).last_hidden_state)
+        output = unet(x_BCHW, unet.embed_time(t_B.to(device)), context)
+    return F.mse_loss(output.float(), v_BCHW)
+
+
+def networks(start: Path | None, tokenizer: Tokenizer) -> tuple[UNet2DCondition, CLIPTextModel]:
+    """Those of the model folder `start`, or untrained ones."""
+    if start:
+        return trainable(start / "unet", UNet2DCondition), trainable(start / "text_encoder", CLIPTextModel)
+    text = CLIPTextModel(text_config(tokenizer.eos_id + 1, tokenizer.model_max_length))
+    for table in (text.text_model.embeddings.token_embedding, text.text_model.embeddings.position_embedding):
+        torch.nn.init.normal_(cast("torch.nn.Embedding", table).weight, std=0.02)
+    return UNet2DCondition(unet_config()), text
+
+
+@click.command()
+@click.option("--size", type=click.Choice(["64", "128"]), default="64", show_default=True, help="Pixels on a side.")
+@click.option("--root", type=click.Path(path_type=Path), default=Path("train"), show_default=True, help="Work folder.")
+@click.option("--vae", "vae_folder", type=click.Path(path_type=Path, exists=True), help="[default: ROOT/vae-SIZE/vae]")
+@click.option("--start", type=click.Path(path_type=Path, exists=True), help="A model folder to train further.")
+@click.option("--samples", type=int, default=1_000_000, show_default=True, help="Budget, unless --minutes is given.")
+@click.option("--minutes", type=float, help="Budget in minutes of training.")
+@click.option("--batch", type=int, default=32, show_default=True)
+@click.option("--rate", type=float, default=6e-4, show_default=True, help="Peak learning rate.")
+@click.option("--views", type=int, default=4, show_default=True, help="Views of a picture: itself, mirrored, moved ...")
+@click.option("--threads", type=int, help="CPU threads.")
+def main(
+    size: str,
+    root: Path,
+    vae_folder: Path | None,
+    start: Path | None,
+    samples: int,
+    minutes: float | None,
+    batch: int,
+    rate: float,
+    views: int,
+    threads: int | None,
+) -> None:
+    """Train UNet and text encoder into ROOT/model-SIZE; run it again to go on after a kill."""
+    if threads:
+        torch.set_num_threads(threads)
+    device, folder = pick_device(), root / f"diffusion-{size}"
+    vae_folder = vae_folder or root / f"vae-{size}" / "vae"
+    dataset = data.load(root / "data" / f"emoji-{size}.npz")
+    tokenizer = Tokenizer.from_folder(PACKAGED / "tokenizer")
+    sampler = Sampler(cached_latents(folder, vae_folder, dataset, views, device), dataset, tokenizer)
+    assert sampler.latents.values.shape[-1] == LATENT_SIDE
+    torch.manual_seed(0)
+    unet, text = networks(start, tokenizer)
+    process = Process.of(SchedulerConfig.from_dict(SCHEDULER))
+    settings = Settings(None if minutes else samples, minutes, batch, rate)
+    trainer = Trainer({"unet": unet, "text": text}, folder, settings, device)
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        return velocity_loss(unet, text, process, sampler.draw(batch, generator), generator, device)
+
+    def mark() -> str:
+        averages = trainer.averages
+        vae = trainable(vae_folder, AutoencoderKL)
+        unet, text = cast("UNet2DCondition", averages["unet"]), cast("CLIPTextModel", averages["text"])
+        target = root / f"model-{size}"
+        write_model(target, vae, unet, text, PACKAGED / "tokenizer")
+        return f"wrote {target}"
+
+    trainer.run(loss_of, mark)
+
+
+if __name__ == "__main__":
+    main()
