@@ -8,6 +8,7 @@ sampler may take it, see `renamed`) and has no effect.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -216,8 +217,7 @@ class SchedulerConfig:
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of a checkpoint folder's `scheduler_config.json`."""
         values = {key: getattr(self, key) for key in OPTIONS[self.class_name]}
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-        return {"_class_name": self.class_name, **plain}
+        return {"_class_name": self.class_name, **json.loads(json.dumps(values))}
 
     def modernised(self) -> SchedulerConfig:
         """This config as Stable Diffusion needs it: configs of 2022 carry `steps_offset` 0 and `clip_sample` true,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ class Grid:
     @property
     def nodes(self) -> tuple[int, ...]:
         """The timesteps as integers, for solvers that look things up by training step."""
-        return tuple(self.timesteps.tolist())
+        return tuple(cast("list[int]", self.timesteps.tolist()))
 
     def begin(self, strength: float) -> int:
         """Index of the first step to run for an edit of this strength (0..1); `len(timesteps)` when none is left."""
@@ -86,11 +87,14 @@ def spaced(config: SchedulerConfig, n: int, *, surplus: int = 0, last: int | Non
     """
     count, train = n + surplus, config.num_train_timesteps
     end = train if last is None else last
+    nodes: Array
     if config.timestep_spacing == "linspace":
-        return np.linspace(0, end - 1, count)[::-1][:n].copy()
-    if config.timestep_spacing == "trailing":
-        return np.arange(end, 0, -(train / n)).round() - 1.0
-    return (np.arange(count) * (end // count))[::-1][:n].astype(np.float64) + config.steps_offset
+        nodes = np.array(np.linspace(0, end - 1, count)[::-1][:n])
+    elif config.timestep_spacing == "trailing":
+        nodes = np.rint(np.arange(end, 0, -(train / n))) - 1.0
+    else:
+        nodes = (np.arange(count) * (end // count))[::-1][:n].astype(np.float64) + config.steps_offset
+    return nodes
 
 
 def table_nodes(process: Process, asked: Asked) -> Array:
@@ -101,13 +105,12 @@ def table_nodes(process: Process, asked: Asked) -> Array:
         return np.array(asked.timesteps, dtype=np.int64)
     if asked.steps > train:
         raise UsageError(f"{asked.steps} steps are more than the {train} that the model was trained with")
-    return spaced(process.config, asked.steps).round().astype(np.int64)
+    return np.rint(spaced(process.config, asked.steps)).astype(np.int64)
 
 
 def falling(timesteps: Sequence[float], train: int) -> None:
     """Raises UsageError unless the custom timesteps fall strictly and lie within training."""
-    pairs = zip(timesteps, timesteps[1:], strict=False)
-    if any(later >= earlier for earlier, later in pairs) or timesteps[0] >= train or timesteps[-1] < 0:
+    if any(later >= earlier for earlier, later in pairwise(timesteps)) or timesteps[0] >= train or timesteps[-1] < 0:
         raise UsageError(f"custom timesteps must fall strictly from at most {train - 1} to 0, got {list(timesteps)}")
 
 
@@ -173,11 +176,11 @@ def ve_levels(process: Process, asked: Asked, *, dtype: Any = np.float32, round_
     config, table = process.config, process.sigmas.numpy()
     log_table = np.log(table)
     if asked.sigmas is not None:
-        sigmas = np.array(asked.sigmas).astype(np.float32)[:-1]
+        sigmas: Array = np.array(asked.sigmas).astype(np.float32)[:-1]
         return Levels(timesteps_of(sigmas, log_table), sigmas, log_table)
-    timesteps = spaced(config, asked.steps) if asked.timesteps is None else np.array(asked.timesteps)
-    timesteps = timesteps.astype(dtype)
-    sigmas: Array = np.interp(timesteps, np.arange(len(table)), table)
+    chosen = spaced(config, asked.steps) if asked.timesteps is None else np.array(asked.timesteps)
+    timesteps: Array = chosen.astype(dtype)
+    sigmas = np.interp(timesteps, np.arange(len(table)), table)
     if config.interpolation_type == "log_linear":
         ends = float(np.log(table[-1])), float(np.log(table[0]))
         sigmas = torch.linspace(*ends, asked.steps + 1).exp().numpy()
@@ -185,30 +188,28 @@ def ve_levels(process: Process, asked: Asked, *, dtype: Any = np.float32, round_
     if curved is None:
         return Levels(timesteps, sigmas, log_table)
     timesteps = timesteps_of(curved, log_table)
-    return Levels(timesteps.round() if round_karras and config.use_karras_sigmas else timesteps, curved, log_table)
+    return Levels(np.rint(timesteps) if round_karras and config.use_karras_sigmas else timesteps, curved, log_table)
 
 
 def vp_levels(process: Process, asked: Asked, *, last: int | None = None, rounds: bool = True) -> Levels:
     """Levels of the DPM-Solver family: one node more is laid out and dropped, curves run between the table's ends."""
     config, table = process.config, process.sigmas.numpy()
     log_table = np.log(table)
-    if asked.timesteps is not None:
-        timesteps = np.array(asked.timesteps).astype(np.int64)
-    else:
-        timesteps = spaced(config, asked.steps, surplus=1, last=last).round().astype(np.int64)
+    chosen = asked.timesteps or np.rint(spaced(config, asked.steps, surplus=1, last=last))
+    timesteps: Array = np.array(chosen).astype(np.int64)
     curved = curve(config, table[::-1], asked.steps)
     if curved is None:
         return Levels(timesteps, np.interp(timesteps, np.arange(len(table)), table), log_table)
     timesteps = timesteps_of(curved, log_table)
     if rounds and (config.use_karras_sigmas or config.use_lu_lambdas):
-        timesteps = timesteps.round()
+        timesteps = np.rint(timesteps)
     return Levels(timesteps, curved, log_table)
 
 
 def flow_levels(config: SchedulerConfig, steps: int) -> Levels:
     """Levels of flow matching, sigma from near 1 down: (1 + 1/T - ramp), shifted (arXiv 2403.03206, equation 23)."""
     ramp = 1.0 - np.linspace(1, 1 / config.num_train_timesteps, steps + 1)
-    sigmas = np.flip(shifted(config.flow_shift, ramp))[:-1].copy()
+    sigmas = np.array(shifted(config.flow_shift, ramp)[::-1][:-1])
     return Levels(sigmas * config.num_train_timesteps, sigmas, sigmas)
 
 

@@ -87,8 +87,12 @@ def _plain(name: str) -> str:
 
 
 def _entries() -> dict[str, tuple[str, Mapping[str, Any]]]:
-    classes = {_plain(name): (solver, {}) for name, solver in CLASS_NAMES.items()}
-    solvers = {_plain(solver): (solver, {}) for solver in CLASS_NAMES.values()}
+    classes: dict[str, tuple[str, Mapping[str, Any]]] = {
+        _plain(name): (solver, {}) for name, solver in CLASS_NAMES.items()
+    }
+    solvers: dict[str, tuple[str, Mapping[str, Any]]] = {
+        _plain(solver): (solver, {}) for solver in CLASS_NAMES.values()
+    }
     return {**classes, **solvers, **{_plain(name): entry for name, entry in SAMPLERS.items()}}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import UsageError
-from ..grid import Asked, Grid, spaced, table_grid
+from ..grid import Array, Asked, Grid, spaced, table_grid
 from ..process import Process
 from .base import Solver, State, Step
 
@@ -28,14 +28,15 @@ def _grid(process: Process, asked: Asked) -> Grid:
     config, n = process.config, asked.steps
     if n > config.num_train_timesteps:
         raise UsageError(f"{n} steps are more than the {config.num_train_timesteps} that the model was trained with")
-    rising = spaced(config, n).round().astype(np.int64)[::-1]
+    rising: Array = np.rint(spaced(config, n)).astype(np.int64)[::-1]
     if config.skip_prk_steps:
         # The second node is run twice: the first pair of steps is a step of Heun's method.
-        return table_grid(process, np.concatenate([rising[:-1], rising[-2:-1], rising[-1:]])[::-1].copy(), n)
+        return table_grid(process, np.array(np.concatenate([rising[:-1], rising[-2:-1], rising[-1:]])[::-1]), n)
     if n < 4:
         raise UsageError(f"{n} steps are too few for PNDM's Runge-Kutta warm-up, which takes 4; set skip_prk_steps")
     half = config.num_train_timesteps // n // 2
-    warmup = (rising[-4:].repeat(2) + np.tile(np.array([0, half]), 4))[:-1].repeat(2)[1:-1][::-1]
+    pairs: Array = np.repeat(rising[-4:], 2) + np.tile(np.array([0, half]), 4)
+    warmup: Array = np.repeat(pairs[:-1], 2)[1:-1][::-1]
     return table_grid(process, np.concatenate([warmup, rising[:-3][::-1]]), n, warmup=tuple(warmup.tolist()))
 
 
