@@ -39,3 +39,13 @@ def meta_net() -> TinyNet:
 def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
+
+
+class Call:
+    """Pickled, this is a request to call `function(*args)`: what an attack file is made of."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.request = (function, args)
+
+    def __reduce__(self) -> Any:
+        return self.request
