@@ -101,8 +101,8 @@ def load_preset(name: str, folders: tuple[Path, ...] = ()) -> Layer:
     known = preset_paths(folders)
     looks_like_path = name.endswith(".toml") or any(mark and mark in name for mark in (os.sep, os.altsep))
     if name not in known and not looks_like_path:
-        hint = did_you_mean(name, list(known)) or (f"; there are {', '.join(sorted(known))}" if known else "")
-        raise PresetError(f"no preset is called '{name}'{hint}; a file is named by its path, ending in .toml")
+        hint = did_you_mean(name, list(known)) or f"; there are {', '.join(sorted(known)) or 'none'}"
+        raise PresetError(f"no preset is called '{name}'{hint} (a preset's file is named by its path, ending in .toml)")
     path = Path(name).expanduser() if looks_like_path else known[name]
     table = read_toml(path)
     description(table, path)

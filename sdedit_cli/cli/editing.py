@@ -87,6 +87,7 @@ class Run:
         self._hash: ModelHash | None = None
         self._dtype = ""
         self._sampler = ("", "")
+        self._announced = False
 
     def go(self) -> None:
         """Makes every picture that can be made. Raises the error of a single input, SomeFailed or AllFailed."""
@@ -102,9 +103,6 @@ class Run:
             steps_total=edit.steps_total(),
             dry_run=self.settings.dry_run,
         )
-        if model.path is None:
-            self.to.note("no model named (-m): using the small built-in one")
-        self.to.note(f"seed {edit.seed}, {edit.steps_run()} of {edit.steps_total()} steps (strength {edit.strength:g})")
         ready = self._settled()
         for number, (job, outputs) in enumerate(ready, 1):
             with self._guarded(job):
@@ -113,6 +111,16 @@ class Run:
                 else:
                     self._one(job, outputs, number)
         self._judge()
+
+    def _announce(self) -> None:
+        """Says once what holds for all pictures, when it is clear that there is one to edit."""
+        if self._announced:
+            return
+        self._announced = True
+        edit = self.edit
+        if self.request.model.path is None:
+            self.to.note("no model named (-m): using the small built-in one")
+        self.to.note(f"seed {edit.seed}, {edit.steps_run()} of {edit.steps_total()} steps (strength {edit.strength:g})")
 
     @contextmanager
     def _guarded(self, job: Job) -> Generator[None, None, None]:
@@ -173,6 +181,7 @@ class Run:
     def _plan(self, job: Job, outputs: Sequence[Output]) -> None:
         image = open_picture(read_bytes(job.source), job.shown, self.settings.max_megapixels)
         width, height = image.size
+        self._announce()
         for output in outputs:
             self.events.emit(
                 "plan", input=job.source, output=output.shown, seed=output.seed, width=width, height=height
@@ -184,6 +193,7 @@ class Run:
         picture = read_picture(job.source, self.settings.max_megapixels)
         for note in picture.notes:
             self._warn(f"{job.shown}: {note}", job.source)
+        self._announce()
         editor = self._open()
         bad: list[int] = []
         for output in outputs:

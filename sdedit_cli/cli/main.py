@@ -72,6 +72,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 
 @click.command(
     cls=LazyGroup,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
     epilog="'sdedit COMMAND --help' shows the options of a command.",
 )
@@ -83,11 +84,14 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     callback=_show_version,
     help="Show the version and exit.",
 )
-def command() -> None:
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """Edit pictures with Stable Diffusion checkpoints.
 
     sdedit run photo.jpg -p "a watercolour of a harbour" --strength 0.6
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -98,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: list[str]) -> int:
     """The exit code of a command line, carried out. Errors are one line on stderr; `--debug` adds the traceback."""
     # The commands emit their own events; what ends a command line before that is reported from here.
+    if os.environ.get("_SDEDIT_COMPLETE", "").startswith("powershell"):
+        import_module(f"{__package__}.completion").register()
     try:
         with stoppable():
             outcome: Any = command.main(arguments, prog_name="sdedit", standalone_mode=False)

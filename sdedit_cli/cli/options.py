@@ -60,7 +60,8 @@ class PresetName(ParamType):
 def _sampler_names() -> Sequence[str]:
     from ..noise.samplers import SAMPLERS
 
-    return list(SAMPLERS)
+    # In one word each: shells split what they complete at spaces.
+    return [name.lower().replace("++", "pp").replace(" ", "_") for name in SAMPLERS]
 
 
 def _model_names() -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import os
@@ -69,14 +70,12 @@ def read_bytes(source: str) -> bytes:
         with open(source, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        raise PictureError(f"{source}: no such file") from None
-    except IsADirectoryError:
-        raise PictureError(
-            f"{source}: is a folder; name the pictures in it, such as '{Path(source) / '*.png'}'"
-        ) from None
+        why = "matches no file" if glob.has_magic(source) else "no such file"
+        raise PictureError(f"{source}: {why}") from None
     except OSError as problem:
+        # Opening a folder fails with another error on each system.
         if os.path.isdir(source):
-            raise PictureError(f"{source}: is a folder; name the pictures in it") from None
+            raise PictureError(f"{source}: is a folder; name the pictures in it: '{Path(source) / '*.png'}'") from None
         raise PictureError(f"{source}: cannot be read ({problem.strerror})") from None
 
 
