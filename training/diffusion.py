@@ -20,18 +20,20 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sdedit_cli import StableDiffusionImg2ImgPipeline, StableDiffusionPipelineOutput
 from sdedit_cli.configs.scheduler import SchedulerConfig
 from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, UNet2DCondition
 from sdedit_cli.noise import Process
 from sdedit_cli.text import Tokenizer
 
-from . import data
-from .captions import caption
+from . import data, sheets, strokes
+from .captions import caption, with_article
 from .loop import Settings, Trainer, on, pick_device
 from .model import LATENT_SIDE, SCHEDULER, WEIGHTS, text_config, trainable, unet_config, write_model
 from .vae import as_model_input
 
 STYLE_WEIGHTS = (2.0, 1.0, 1.0)  # 3d is the main style
+SHEET_STRENGTHS = (0.5, 0.75, 0.95)
 PACKAGED = Path(__file__).parent.parent / "sdedit_cli" / "assets" / "starter"
 
 
@@ -133,6 +135,26 @@ def velocity_loss(
     return F.mse_loss(output.float(), v_BCHW)
 
 
+def draw_sheet(model: Path, size: int, path: Path) -> None:
+    """The stroke drawings, edited under their own prompts at three strengths."""
+    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    inputs = [strokes.draw(drawing, size) for drawing in strokes.DRAWINGS.values()]
+    prompts = [f"3d emoji of {with_article(drawing.concept)}" for drawing in strokes.DRAWINGS.values()]
+    rows = [inputs]
+    for strength in SHEET_STRENGTHS:
+        generators = [torch.Generator().manual_seed(seed) for seed in range(len(inputs))]
+        output = pipeline(
+            prompt=prompts,
+            image=inputs,
+            strength=strength,
+            num_inference_steps=20,
+            guidance_scale=5.0,
+            generator=generators,
+        )
+        rows.append(cast("StableDiffusionPipelineOutput", output).images)
+    sheets.grid(rows, path, scale=max(1, 128 // size))
+
+
 def networks(start: Path | None, tokenizer: Tokenizer) -> tuple[UNet2DCondition, CLIPTextModel]:
     """Those of the model folder `start`, or untrained ones."""
     if start:
@@ -178,7 +200,7 @@ def main(
     torch.manual_seed(0)
     unet, text = networks(start, tokenizer)
     process = Process.of(SchedulerConfig.from_dict(SCHEDULER))
-    settings = Settings(None if minutes else samples, minutes, batch, rate)
+    settings = Settings(None if minutes else samples, minutes, batch, rate, mark_every=900)
     trainer = Trainer({"unet": unet, "text": text}, folder, settings, device)
 
     def loss_of(generator: torch.Generator) -> Tensor:
@@ -190,7 +212,8 @@ def main(
         unet, text = cast("UNet2DCondition", averages["unet"]), cast("CLIPTextModel", averages["text"])
         target = root / f"model-{size}"
         write_model(target, vae, unet, text, PACKAGED / "tokenizer")
-        return f"wrote {target}"
+        draw_sheet(target, int(size), folder / "sheet.png")
+        return f"wrote {target}, drew {folder / 'sheet.png'}"
 
     trainer.run(loss_of, mark)
 
