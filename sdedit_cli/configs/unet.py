@@ -201,7 +201,12 @@ class UNetConfig:
         heads_key = "attention_head_dim" if self.num_attention_heads is None else "num_attention_heads"
         for level in (*self.down_levels(source), *self.up_levels(source)):
             if level.channels % self.norm_num_groups:
-                refuse(source, "norm_num_groups", self.norm_num_groups, f"a divisor of the {level.channels} in 'block_out_channels'")
+                refuse(
+                    source,
+                    "norm_num_groups",
+                    self.norm_num_groups,
+                    f"a divisor of the {level.channels} in 'block_out_channels'",
+                )
             if level.attends and level.channels % level.heads:
                 refuse(source, heads_key, level.heads, f"a number of heads that divides {level.channels} channels")
         last = self.down_levels(source)[-1]

@@ -66,7 +66,12 @@ class VAEConfig:
         sizes(source, "sample_size", self.sample_size)
         for channels in self.block_out_channels:
             if channels % self.norm_num_groups:
-                refuse(source, "norm_num_groups", self.norm_num_groups, f"a divisor of the {channels} in 'block_out_channels'")
+                refuse(
+                    source,
+                    "norm_num_groups",
+                    self.norm_num_groups,
+                    f"a divisor of the {channels} in 'block_out_channels'",
+                )
         if self.scaling_factor == 0:
             refuse(source, "scaling_factor", 0, "another number than 0")
         for key in ("latents_mean", "latents_std"):
