@@ -1,0 +1,128 @@
+"""Presets and the user config."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sdedit_cli.errors import PresetError
+from sdedit_cli.presets import (
+    description,
+    json_schema,
+    load_preset,
+    preset_paths,
+    read_toml,
+    shipped_folder,
+    user_config,
+)
+from sdedit_cli.spec import edit_from, fields
+
+SHIPPED = sorted(shipped_folder().glob("*.toml"))
+
+
+def test_there_are_presets() -> None:
+    assert SHIPPED
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_preset_is_an_edit_and_says_what_for(path: Path) -> None:
+    assert edit_from([load_preset(path.stem)]) is not None
+    assert description(read_toml(path), path)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_schema_knows_every_key_of_the_shipped_presets(path: Path) -> None:
+    properties = json_schema()["properties"]
+    assert set(read_toml(path)) <= set(properties)
+
+
+def test_the_schema_bounds_what_the_declaration_bounds() -> None:
+    properties = json_schema()["properties"]
+    assert {field.key for field in fields()} | {"description"} == set(properties)
+    assert properties["strength"]["exclusiveMinimum"] == 0
+    assert properties["strength"]["maximum"] == 1
+    assert properties["schedule"]["enum"]
+    assert properties["sigmas"]["items"] == {"type": "number", "minimum": 0.0}
+
+
+def test_a_preset_by_path_and_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('description = "x"\ncfg-scale = 3\nnegative_prompt = "blur"\n')
+    for name in (str(file), "mine"):
+        assert load_preset(name, (tmp_path,)).values == {"cfg_scale": 3.0, "negative_prompt": "blur"}
+
+
+def test_a_users_preset_hides_a_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "quick.toml").write_text("steps = 3\n")
+    assert load_preset("quick", (tmp_path,)).values == {"steps": 3}
+    assert preset_paths((tmp_path,))["quick"].parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("quik", "no preset is called 'quik'; did you mean 'quick'"), ("nope/x.toml", "no such file")],
+)
+def test_a_preset_that_is_not_there(name: str, words: str) -> None:
+    with pytest.raises(PresetError) as caught:
+        load_preset(name)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"strength = 2", "preset"),
+        (b"strenght = 0.2", "did you mean 'strength'"),
+        (b"strength = ", "is not TOML"),
+        (b"\xff\xfe", "is not a text file"),
+        (b"description = 3", "description is 3"),
+        (b"[strength]\nx = 1", "strength is"),
+    ],
+)
+def test_a_bad_preset_is_refused_with_its_file(tmp_path: Path, text: bytes, words: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_bytes(text)
+    with pytest.raises(PresetError) as caught:
+        load_preset(str(file))
+    assert words in str(caught.value)
+    assert "bad.toml" in str(caught.value)
+
+
+def test_the_user_config(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('model = "m"\nstrength = 0.3\n[models]\nfolders = ["weights"]\n[presets]\nfolders = ["/p"]\n')
+    config = user_config({"SDEDIT_CONFIG": str(file), "SDEDIT_MODELS": os.pathsep.join(["/a", "/b"])})
+    assert config.layer.values == {"model": "m", "strength": 0.3}
+    assert config.model_folders == (Path("/a"), Path("/b"), tmp_path / "weights")
+    assert config.preset_folders == (Path("/p"), tmp_path / "presets")
+
+
+def test_no_user_config_is_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert not user_config({}).layer.values
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[models]\nfolder = []", "[models] has 'folder'"),
+        ("[models]\nfolders = 3", "[models] folders is 3"),
+        ("[presets]\nfolders = [1]", "[presets] folders is [1]"),
+        ("models = 3", "[models]"),
+        ("steps = 0", "steps is 0"),
+    ],
+)
+def test_a_bad_user_config_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(PresetError) as caught:
+        user_config({"SDEDIT_CONFIG": str(file)})
+    assert words in str(caught.value)
+
+
+def test_a_named_config_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(PresetError, match="no such file"):
+        user_config({"SDEDIT_CONFIG": str(tmp_path / "none.toml")})
