@@ -40,7 +40,7 @@ def preprocess(image: ImageInput, factor: int, latent_channels: int) -> Tensor:
         return _normalise(_from_pil(items, factor))
     if all(isinstance(item, np.ndarray) for item in items):
         x_BHWC: np.ndarray[Any, Any] = _join(items, np.concatenate, np.stack)
-        x_BCHW = torch.from_numpy(np.ascontiguousarray(x_BHWC.transpose(0, 3, 1, 2)))
+        x_BCHW = torch.from_numpy(np.moveaxis(x_BHWC, 3, 1))
         return _normalise(_shrink(_floating(x_BCHW), factor))
     if all(isinstance(item, Tensor) for item in items):
         x_BCHW = _join(items, torch.cat, torch.stack)
@@ -54,8 +54,8 @@ def preprocess(image: ImageInput, factor: int, latent_channels: int) -> Tensor:
 def _from_pil(images: list[Image.Image], factor: int) -> Tensor:
     width, height = (_fit(side, factor) for side in images[0].size)
     resized = (image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS) for image in images)
-    x_BHWC = np.stack([np.asarray(image).astype(np.float32) / 255.0 for image in resized])
-    return torch.from_numpy(x_BHWC.transpose(0, 3, 1, 2))
+    x_BHWC = np.stack([np.asarray(image, dtype=np.float32) / 255.0 for image in resized])
+    return torch.from_numpy(np.moveaxis(x_BHWC, 3, 1))
 
 
 def _join(items: list[Any], cat: Any, stack: Any) -> Any:
@@ -110,5 +110,5 @@ def postprocess(x_BCHW: Tensor, output_type: str, blackened: Sequence[bool] | No
 
 def to_pil(x_BHWC: np.ndarray[Any, Any]) -> list[Image.Image]:
     """One 8-bit RGB picture a row of an array in 0..1."""
-    bytes_BHWC: np.ndarray[Any, Any] = (x_BHWC * 255).round().astype(np.uint8)
-    return [Image.fromarray(picture) for picture in bytes_BHWC]
+    bytes_BHWC = np.asarray(np.round(x_BHWC * 255), dtype=np.uint8)
+    return [Image.fromarray(bytes_BHWC[b]) for b in range(len(bytes_BHWC))]

@@ -33,10 +33,9 @@ def image_latents(vae: VAE, image_BCHW: Tensor, rows: int, generator: Generators
     is_latent = image_BCHW.shape[1] == vae.config.latent_channels != vae.config.in_channels
     if is_latent:
         return repeat_batch(image_BCHW, rows)
-    if isinstance(generator, (list, tuple)):
+    if generator is not None and not isinstance(generator, torch.Generator):
         image_BCHW = repeat_batch(image_BCHW, rows)
-        pairs = zip(image_BCHW.split(1), generator, strict=True)
-        return torch.cat([encode(vae, image, one) for image, one in pairs])
+        return torch.cat([encode(vae, image_BCHW[b : b + 1], one) for b, one in enumerate(generator)])
     if count < rows:
         _warn_repeat(count, rows)
     return repeat_batch(encode(vae, image_BCHW, generator), rows)

@@ -47,6 +47,7 @@ def pretrained_parts(
 ) -> dict[str, Any]:
     """The constructor's arguments for a folder or Hub id; parts among `options` are taken as they are."""
     from ..weights import load_folder
+
     if not Path(source).is_dir():
         from ..weights.resolve import resolve
 

@@ -25,12 +25,13 @@ from .latents import VAE, decode, image_latents
 from .output import StableDiffusionPipelineOutput
 from .randomness import Generators, normal
 from .safety import clip_pixels
+from .switches import Switches
 
 Texts = str | Sequence[str] | None
 Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 
 
-class StableDiffusionImg2ImgPipeline:
+class StableDiffusionImg2ImgPipeline(Switches):
     """Edits pictures with one loaded checkpoint; arguments and defaults are those of the reference library.
 
     Attributes that a caller may set: `scheduler` (another Scheduler) and, from a callback, `interrupt` (ends the
@@ -51,6 +52,7 @@ class StableDiffusionImg2ImgPipeline:
     ) -> None:
         if safety_checker is not None and feature_extractor is None:
             raise UsageError("a safety_checker needs a feature_extractor; give both, or safety_checker=None")
+        super().__init__()
         self.vae = vae
         self.text_encoder = text_encoder
         self.tokenizer = tokenizer
@@ -73,10 +75,6 @@ class StableDiffusionImg2ImgPipeline:
         return {name: getattr(self, name) for name in (*names, "image_encoder")}
 
     @property
-    def device(self) -> torch.device:
-        return self.unet.device
-
-    @property
     def dtype(self) -> torch.dtype:
         return self.unet.dtype
 
@@ -91,6 +89,7 @@ class StableDiffusionImg2ImgPipeline:
 
     def to(self, *args: Any, **kwargs: Any) -> StableDiffusionImg2ImgPipeline:
         """Moves all parts to a device, a dtype, or both, as `torch.nn.Module.to`; returns the pipeline."""
+        self.end_offload()
         for part in self.components.values():
             if isinstance(part, torch.nn.Module):
                 part.to(*args, **kwargs)
@@ -151,6 +150,7 @@ class StableDiffusionImg2ImgPipeline:
     def _encode(self, texts: list[str], *, clip_skip: int | None = None, length: int | None = None) -> Tensor:
         if self.text_encoder is None or self.tokenizer is None:
             raise UsageError("this pipeline has no text encoder; give `prompt_embeds` and `negative_prompt_embeds`")
+        self.bring(self.text_encoder)
         encoded = encode_texts(self.tokenizer, self.text_encoder, texts, clip_skip=clip_skip, length=length)
         for cut in filter(None, encoded.truncated):
             limit = self.tokenizer.model_max_length
@@ -224,8 +224,10 @@ class StableDiffusionImg2ImgPipeline:
         embeds_BTC = torch.cat([negative, positive]) if guided and negative is not None else positive
         pixels_BCHW = preprocess(image, self.vae.config.scale, self.vae.config.latent_channels)
         grid, start = self._grid(num_inference_steps or 0, timesteps, sigmas, strength)
+        self.bring(self.vae)
         x_BCHW = image_latents(self.vae, pixels_BCHW, len(positive), generator, positive.dtype)
         noise_BCHW = normal(x_BCHW.shape, generator, device, positive.dtype)
+        self.bring(self.unet)
         track = Track(
             x_BCHW=self.scheduler.add_noise(grid, start, x_BCHW, noise_BCHW),
             scheduler=self.scheduler,
@@ -238,9 +240,11 @@ class StableDiffusionImg2ImgPipeline:
             generator=generator,
             seed=_seed_of(generator),
             eta=eta or 0.0,
+            freeu=self._freeu,
         )
         x_BCHW = self._run(track, embeds_BTC, callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
         images, flags = self._finish(x_BCHW, output_type)
+        self.release()
         return StableDiffusionPipelineOutput(images, flags) if return_dict else (images, flags)
 
     def _grid(
@@ -299,9 +303,11 @@ class StableDiffusionImg2ImgPipeline:
     def _finish(self, x_BCHW: Tensor, output_type: str) -> tuple[Any, list[bool] | None]:
         if output_type == "latent":
             return x_BCHW, None
+        self.bring(self.vae)
         pixels_BCHW = decode(self.vae, x_BCHW)
         if self.safety_checker is None:
             return postprocess(pixels_BCHW, output_type), None
+        self.bring(self.safety_checker)
         looks = clip_pixels(self.feature_extractor, postprocess(pixels_BCHW, "pil"))
         pixels_BCHW, flags = self.safety_checker(pixels_BCHW, looks)
         return postprocess(pixels_BCHW, output_type, flags), flags

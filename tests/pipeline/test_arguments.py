@@ -1,0 +1,106 @@
+"""What a pipeline call refuses, and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.pipelines import picture, write_checkpoint
+
+from sdedit_cli import StableDiffusionImg2ImgPipeline
+from sdedit_cli.errors import ModelError, UsageError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sd15")
+    write_checkpoint(folder, "sd15")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipe(folder: Path) -> Any:
+    return StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+
+
+EMBEDS = torch.zeros(1, 32, 32)
+REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"strength": 1.2}, ValueError, "strength is 1.2"),
+    ({"strength": -0.1}, ValueError, "strength is -0.1"),
+    ({"strength": 0.0}, ValueError, "use a strength of 0.25 or more"),
+    ({"strength": 0.02}, ValueError, "rounds to no step"),
+    ({"num_inference_steps": 0}, ValueError, "num_inference_steps is 0"),
+    ({"prompt": None}, ValueError, "`prompt` or `prompt_embeds`"),
+    ({"prompt": 3}, ValueError, "`prompt` is a int"),
+    ({"prompt_embeds": EMBEDS}, ValueError, "not both"),
+    ({"negative_prompt": "x", "negative_prompt_embeds": EMBEDS}, ValueError, "not both"),
+    ({"negative_prompt": ["x"]}, TypeError, "two strings or two lists"),
+    ({"prompt": ["a", "b"], "negative_prompt": ["x"]}, ValueError, "1 texts for 2 prompts"),
+    ({"prompt": None, "prompt_embeds": EMBEDS, "negative_prompt_embeds": EMBEDS[:, :5]}, ValueError, "one shape"),
+    ({"image": None}, ValueError, "give `image`"),
+    ({"image": "photo.png"}, ValueError, "got str"),
+    ({"image": []}, ValueError, "list is empty"),
+    ({"image": picture(1, 1)}, ValueError, "under 2 px"),
+    ({"image": np.zeros((8, 8, 3), np.uint8)}, ValueError, "divide by 255"),
+    ({"image": [picture()] * 3, "prompt": ["a", "b"]}, ValueError, "3 pictures for 2"),
+    ({"generator": [torch.Generator()] * 2}, ValueError, "2 for 1 pictures"),
+    ({"output_type": "jpeg"}, ValueError, "expected one of pil"),
+    ({"timesteps": [9, 5], "sigmas": [1.0, 0.5]}, ValueError, "not both"),
+    ({"callback": print}, ValueError, "use `callback_on_step_end`"),
+    ({"callback_steps": 1}, ValueError, "use `callback_on_step_end`"),
+    ({"strenght": 1}, ValueError, "no such argument"),
+    ({"callback_on_step_end_tensor_inputs": ["noise"]}, ValueError, "'noise'"),
+    ({"callback_on_step_end": lambda *a: {"noise": 1}}, ValueError, "the callback returned 'noise'"),
+    ({"ip_adapter_image": picture()}, ValueError, "none is loaded"),
+    ({"clip_skip": 9}, ValueError, "3 layers"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "words"), REFUSED)
+def test_a_call_that_cannot_be_meant_is_refused(
+    pipe: Any, call: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    call = {"prompt": "a cat", "image": picture(), "num_inference_steps": 4} | call
+    with pytest.raises(kind, match=words) as caught:
+        pipe(**call)
+    assert isinstance(caught.value, UsageError)
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_truncation_warns_and_quotes_what_was_cut(pipe: Any) -> None:
+    text = "apple " * 40 + "zebra"
+    with pytest.warns(UserWarning, match="zebra"):
+        pipe(prompt=text, image=picture(), num_inference_steps=2, strength=0.5)
+
+
+def test_parts_given_to_the_loader_are_taken_as_they_are(pipe: Any, folder: Path) -> None:
+    again = StableDiffusionImg2ImgPipeline.from_pretrained(folder, unet=pipe.unet, scheduler=pipe.scheduler)
+    assert again.unet is pipe.unet
+    assert again.vae is not pipe.vae
+    rebuilt = StableDiffusionImg2ImgPipeline(**again.components)
+    assert rebuilt.components == again.components
+
+
+def test_unknown_loading_options_and_missing_parts_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'variant'"):
+        StableDiffusionImg2ImgPipeline.from_pretrained(folder, varient="fp16")
+    with pytest.raises(ModelError):
+        StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path)
+
+
+def test_a_tuple_when_asked_for(pipe: Any) -> None:
+    call = {"prompt": "a", "image": picture(), "num_inference_steps": 2, "strength": 0.5}
+    images, flags = pipe(**call, return_dict=False)
+    assert images[0].size == (32, 32)
+    assert flags is None
+
+
+def test_dtype_and_device_move_together(folder: Path) -> None:
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(folder, torch_dtype=torch.bfloat16)
+    assert pipe.dtype == torch.bfloat16
+    images = pipe(prompt="a", image=picture(), num_inference_steps=2, strength=0.5, output_type="pt").images
+    assert images.dtype == torch.bfloat16
+    assert pipe.to("cpu", torch.float32).vae.dtype == torch.float32

@@ -1,0 +1,65 @@
+"""The safety checker gives the oracle's scores and flags, and blackens what is flagged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.pipelines import picture, write_checkpoint
+
+from sdedit_cli import StableDiffusionImg2ImgPipeline
+from sdedit_cli.errors import UsageError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    folder = tmp_path_factory.mktemp("checked")
+    oracle = write_checkpoint(folder, "sd15", checker=True)
+    return oracle, StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+
+
+def set_thresholds(pair: tuple[Any, Any], value: float) -> None:
+    for pipe in pair:
+        for name in ("concept_embeds_weights", "special_care_embeds_weights"):
+            getattr(pipe.safety_checker, name).data.fill_(value)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 0.05, 0.2, 0.9])
+def test_scores_and_flags_are_the_oracles(pair: tuple[Any, Any], threshold: float) -> None:
+    oracle, ours = pair
+    set_thresholds(pair, threshold)
+    pictures = [picture(seed=seed) for seed in range(6)]
+    pixels = oracle.feature_extractor(pictures, return_tensors="pt").pixel_values
+    images = [np.ones((4, 4, 3)) for _ in pictures]
+    _, want = oracle.safety_checker(clip_input=pixels, images=images)
+    verdicts = ours.safety_checker.judge(pixels)
+    assert [verdict.nsfw for verdict in verdicts] == want
+    with torch.no_grad():
+        embeds = oracle.safety_checker.visual_projection(oracle.safety_checker.vision_model(pixels)[1])
+        table = oracle.safety_checker.concept_embeds
+        cosines = torch.nn.functional.cosine_similarity(embeds[:, None], table[None], dim=-1)
+    for verdict, row in zip(verdicts, cosines, strict=True):
+        # Rounded to three decimals, and one step stricter after a special concept.
+        stricter = 0.01 if any(score > 0 for score in verdict.special) else 0.0
+        np.testing.assert_allclose(verdict.concepts, row.numpy() - threshold + stricter, atol=5.1e-4)
+
+
+@pytest.mark.parametrize("threshold", [-1.0, 0.12, 1.0])
+def test_a_flagged_picture_is_black_as_the_oracles(pair: tuple[Any, Any], threshold: float) -> None:
+    set_thresholds(pair, threshold)
+    call = {"prompt": ["a", "b", "c"], "image": picture(), "num_inference_steps": 3, "output_type": "np"}
+    theirs, ours = (pipe(**call, generator=torch.Generator().manual_seed(0)) for pipe in pair)
+    assert ours.nsfw_content_detected == theirs.nsfw_content_detected
+    np.testing.assert_allclose(ours.images, theirs.images, atol=1e-4)
+    for image, flag in zip(ours.images, ours.nsfw_content_detected, strict=True):
+        assert (image.max() == 0) == flag
+
+
+def test_a_checker_needs_a_feature_extractor(pair: tuple[Any, Any]) -> None:
+    parts = pair[1].components | {"feature_extractor": None}
+    with pytest.raises(UsageError, match="feature_extractor"):
+        StableDiffusionImg2ImgPipeline(**parts)
