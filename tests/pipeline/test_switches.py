@@ -12,6 +12,8 @@ from helpers.pipelines import picture, write_checkpoint
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.errors import UsageError
 
+# The oracle expects callers to repeat pictures themselves, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:.*:FutureWarning")
 FREEU = {"s1": 0.9, "s2": 0.2, "b1": 1.3, "b2": 1.4}
 SWITCHES: dict[str, tuple[str, dict[str, Any], str]] = {
     "attention slicing, auto": ("enable_attention_slicing", {}, "disable_attention_slicing"),
