@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import cast
 
 import click
+import safetensors.torch as files
 import torch
 import torch.nn.functional as F
 from rich.progress import track
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline, StableDiffusionPipelineOutput
@@ -30,7 +30,7 @@ from . import data, sheets, strokes
 from .captions import caption, with_article
 from .loop import Settings, Trainer, on, pick_device
 from .model import LATENT_SIDE, SCHEDULER, WEIGHTS, text_config, trainable, unet_config, write_model
-from .vae import as_model_input
+from .vae import as_model_input, chunks
 
 STYLE_WEIGHTS = (2.0, 1.0, 1.0)  # 3d is the main style
 SHEET_STRENGTHS = (0.5, 0.75, 0.95)
@@ -64,12 +64,13 @@ def encode_all(vae: AutoencoderKL, dataset: data.Dataset, views: int, device: to
     rows = torch.from_numpy(dataset.rows("train"))
     generator = torch.Generator().manual_seed(1)
     parts: list[Tensor] = []
-    for chosen in track(rows.split(32), "encoding"):
+    for chosen in track(chunks(rows, 32), "encoding"):
         x = as_model_input(dataset.pixels, chosen)
-        batch = [x, x.flip(3), *(moved(x, generator) for _ in range(views - 2))][:views]
+        extra: list[Tensor] = [moved(x, generator) for _ in range(views - 2)]
+        batch = [x, x.flip(3), *extra][:views]
         with torch.autocast(device.type, torch.bfloat16):
             z = vae.encode(torch.cat(batch).to(device).contiguous(memory_format=torch.channels_last)).mode
-        parts.append(z.float().cpu().unflatten(0, (len(batch), -1)))
+        parts.append(z.float().cpu().view(len(batch), -1, *z.shape[1:]))
     return Latents(torch.cat(parts, dim=1) * vae.config.scaling_factor, rows)
 
 
@@ -78,12 +79,12 @@ def cached_latents(folder: Path, vae_folder: Path, dataset: data.Dataset, views:
     digest = hashlib.sha256((vae_folder / WEIGHTS["vae"]).read_bytes()).hexdigest()[:12]
     path = folder / f"latents-{digest}-{views}.safetensors"
     if path.exists():
-        held = load_file(path)
+        held = files.load_file(path)
         return Latents(held["values"].float(), held["rows"])
     vae = on(trainable(vae_folder, AutoencoderKL).eval(), device)
     latents = encode_all(vae, dataset, views, device)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({"values": latents.values.half().contiguous(), "rows": latents.rows}, path)
+    files.save_file({"values": latents.values.half().contiguous(), "rows": latents.rows}, path)
     return latents
 
 
@@ -109,7 +110,7 @@ class Sampler:
         return Batch(self.latents.values[views, picked], torch.tensor(ids))
 
     def caption_ids(self, row: int, draw: random.Random) -> list[int]:
-        concept = self.dataset.concepts[self.dataset.concept[row]]
+        concept = self.dataset.concepts[int(self.dataset.concept[row])]
         return self.tokenizer.encode(caption(concept, int(self.dataset.style[row]), draw)).ids
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
@@ -86,7 +86,7 @@ def concept_ranks(net: features.FeatureNet, dataset: data.Dataset, results: Tens
     """The place of each row's wanted concept among all concepts, from 1."""
     order = net.scores(results).argsort(dim=1, descending=True)
     wanted = torch.tensor([dataset.find(label) for label in labels])
-    return ((order == wanted[:, None]).int().argmax(dim=1) + 1).tolist()
+    return [int(place) + 1 for place in (order == wanted[:, None]).int().argmax(dim=1)]
 
 
 def prompt_control(
@@ -170,8 +170,8 @@ def kid(results: Tensor, references: Tensor, seed: int = 0) -> tuple[float, floa
     draw = torch.Generator().manual_seed(seed)
     half = len(results) // 2
     picks = [torch.randperm(len(results), generator=draw)[:half] for _ in range(BOOTSTRAPS)]
-    values = [kernel_distance(results[pick], references) for pick in picks]
-    return kernel_distance(results, references), float(np.std(values) * math.sqrt(half / (len(results) - half)))
+    values = np.array([kernel_distance(results[pick], references) for pick in picks])
+    return kernel_distance(results, references), float(values.std()) * math.sqrt(half / (len(results) - half))
 
 
 def rms(a: list[Image.Image], b: list[Image.Image]) -> NDArray[np.float64]:
@@ -190,7 +190,7 @@ def trade_off(
     columns = {strength: edited(pipeline, tasks, strength) for strength in STRENGTHS}
     distances = np.stack([rms(columns[s], inputs) for s in STRENGTHS])
     kids = [kid(features.of_pixels(net, pixels_of(columns[s])), references) for s in STRENGTHS]
-    ranks = [float(spearmanr(STRENGTHS, column).statistic) for column in distances.T]
+    ranks = [rank_correlation(STRENGTHS, distances[:, i]) for i in range(len(tasks))]
 
     shown = list(range(len(strokes.DRAWINGS)))
     rows = [[inputs[i] for i in shown], *([columns[s][i] for i in shown] for s in STRENGTHS)]
@@ -205,13 +205,19 @@ def trade_off(
         "edits_a_strength": len(tasks),
         "strengths": list(STRENGTHS),
         "distance": [float(value) for value in distances.mean(axis=1)],
-        "rank_correlation_of_strength_and_mean_distance": float(spearmanr(STRENGTHS, distances.mean(axis=1)).statistic),
+        "rank_correlation_of_strength_and_mean_distance": rank_correlation(STRENGTHS, distances.mean(axis=1)),
         "mean_rank_correlation_of_a_picture": mean(ranks),
         "kid": [value for value, _ in kids],
         "kid_error": [error for _, error in kids],
         "kid_of_inputs": kid(features.of_pixels(net, pixels_of(inputs)), references)[0],
         "kid_falls_from_low_to_high": kids[STRENGTHS.index(KID_HIGH)][0] < kids[STRENGTHS.index(KID_LOW)][0],
     }
+
+
+def rank_correlation(a: Sequence[float] | NDArray[np.float64], b: Sequence[float] | NDArray[np.float64]) -> float:
+    """Spearman's, for values without ties."""
+    ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def standard_errors(distances: NDArray[np.float64]) -> tuple[float, ...]:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import click
 import numpy as np
+import safetensors.torch as files
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import data
 from .diffusion import moved
 from .loop import Settings, Trainer, pick_device
-from .vae import as_model_input
+from .vae import as_model_input, chunks
 
 SIDE = 64
 WIDTH = 128
@@ -76,7 +76,7 @@ def roughened(x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
 
 def load(path: Path) -> FeatureNet:
     """The trained network in evaluation mode. Raises FileNotFoundError where `training.features` has not run."""
-    held = load_file(path)
+    held = files.load_file(path)
     net = FeatureNet(len(held["prototypes"]))
     net.load_state_dict(held)
     return net.eval().requires_grad_(False)
@@ -86,7 +86,7 @@ def load(path: Path) -> FeatureNet:
 def of_pixels(net: FeatureNet, pixels: np.ndarray, batch: int = 128) -> Tensor:
     """Features of uint8 pictures [N, size, size, 3]: [N, WIDTH]."""
     x = as_model_input(pixels, np.arange(len(pixels)))
-    return torch.cat([net(part) for part in x.split(batch)])
+    return torch.cat([net(part) for part in chunks(x, batch)])
 
 
 def retrieval(net: FeatureNet, dataset: data.Dataset) -> tuple[float, float]:
@@ -126,7 +126,7 @@ def main(size: str, root: Path, samples: int, threads: int | None) -> None:
     def mark() -> str:
         average = trainer.averages["net"]
         tensors = {name: value.cpu().contiguous() for name, value in average.state_dict().items()}
-        save_file(tensors, root / "features.safetensors")
+        files.save_file(tensors, root / "features.safetensors")
         first, ten = retrieval(load(root / "features.safetensors"), dataset)
         return f"concept in an unseen style: first {first:.0%}, in the first ten {ten:.0%}"
 

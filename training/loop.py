@@ -126,13 +126,14 @@ class Trainer:
         self.samples += self.settings.batch
         weight = 1 - min(self.settings.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(self.shadows, self.parameters, weight)
+            for shadow, parameter in zip(self.shadows, self.parameters, strict=True):
+                shadow.lerp_(parameter, weight)
 
     def run(self, loss_of: Callable[[torch.Generator], Tensor], mark: Callable[[], str]) -> None:
         """Trains until the budget is spent; `mark` evaluates the averages, draws a sheet, and returns a line to say."""
         marked = saved = told = time.monotonic()
         with bar() as progress:
-            task = progress.add_task("training", total=1.0, completed=self.fraction, note="")
+            task = progress.add_task("training", total=1.0, note="")
             for loss in self.losses(loss_of):
                 note = f"{self.samples:,} samples, {self.samples / self.seconds:.1f}/s, loss {loss:.4f}"
                 progress.update(task, completed=self.fraction, note=note)
@@ -164,7 +165,11 @@ class Trainer:
 
 def on(module: M, device: torch.device) -> M:
     """The module on the device, convolutions laid out for it."""
-    return module.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] -- stub lacks it
+    module = module.to(device)
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def bar() -> Progress:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import safetensors.torch as files
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from sdedit_cli.configs.clip import CLIPTextConfig
@@ -120,7 +120,7 @@ def write_component(module: nn.Module, folder: Path, part: str, dtype: torch.dty
     """`module` and its config in diffusers layout."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in module.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS[part], metadata={"format": "pt"})
+    files.save_file(tensors, folder / WEIGHTS[part], metadata={"format": "pt"})
     config = cast("VAEConfig | UNetConfig | CLIPTextConfig", module.config)
     write_json(config.to_dict(), folder / "config.json")
 

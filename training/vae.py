@@ -53,8 +53,8 @@ def augmented(x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
     padded = F.pad(x_BCHW, (SHIFT,) * 4, value=1.0)
     rows: list[Tensor] = []
     for x_CHW in padded:
-        flip, permute = torch.rand(2, generator=generator).tolist()
-        top, left = torch.randint(0, 2 * SHIFT + 1, (2,), generator=generator).tolist()
+        flip, permute = (float(value) for value in torch.rand(2, generator=generator))
+        top, left = (int(value) for value in torch.randint(0, 2 * SHIFT + 1, (2,), generator=generator))
         x_CHW = x_CHW[:, top : top + size, left : left + size]
         if flip < 0.5:
             x_CHW = x_CHW.flip(-1)
@@ -88,10 +88,15 @@ class Quality:
         )
 
 
+def chunks(rows: Tensor, count: int) -> list[Tensor]:
+    """`rows` in pieces of `count`; the last one may be shorter."""
+    return [rows[start : start + count] for start in range(0, len(rows), count)]
+
+
 @torch.no_grad()
 def reconstructed(vae: AutoencoderKL, x_BCHW: Tensor, device: torch.device, batch: int = 32) -> tuple[Tensor, Tensor]:
     """Pictures decoded from the mode of their latents and clamped to -1..1, and the latents."""
-    latents = [vae.encode(part.to(device)).mode for part in x_BCHW.split(batch)]
+    latents = [vae.encode(part.to(device)).mode for part in chunks(x_BCHW, batch)]
     pictures = [vae.decode(z).clamp(-1, 1).cpu() for z in latents]
     return torch.cat(pictures), torch.cat(latents).cpu()
 
