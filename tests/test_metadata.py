@@ -109,8 +109,9 @@ masterpiece, a (cat:1.2), <lora:x:0.8>
 on two lines
 Negative prompt: lowres, bad anatomy
 also on two
-Steps: 28, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5, Seed: 2741, Size: 512x768, \
-Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, Denoising strength: 0.55, Clip skip: 2, Lora hashes: "x: 0a1b, y: 2c3d", Version: v1.10.1"""
+Steps: 28, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5, Seed: 2741, \
+Size: 512x768, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, \
+Denoising strength: 0.55, Clip skip: 2, Lora hashes: "x: 0a1b, y: 2c3d", Version: v1.10.1"""
 
 
 def test_a_web_uis_text_is_read() -> None:

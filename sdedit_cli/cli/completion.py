@@ -35,11 +35,15 @@ Register-ArgumentCompleter -Native -CommandName %(prog_name)s -ScriptBlock {
 }
 """
 _INSTRUCTIONS = """\b
-Add one line to the start-up file of your shell:
-  bash        ~/.bashrc                     eval "$(sdedit completion bash)"
-  zsh         ~/.zshrc                      eval "$(sdedit completion zsh)"
-  fish        ~/.config/fish/config.fish    sdedit completion fish | source
-  powershell  $PROFILE                      sdedit completion powershell | Out-String | Invoke-Expression"""
+Add the line of your shell to its start-up file:
+  bash (~/.bashrc)
+      eval "$(sdedit completion bash)"
+  zsh (~/.zshrc)
+      eval "$(sdedit completion zsh)"
+  fish (~/.config/fish/config.fish)
+      sdedit completion fish | source
+  powershell ($PROFILE)
+      sdedit completion powershell | Out-String | Invoke-Expression"""
 
 
 class PowerShellComplete(ShellComplete):

@@ -45,27 +45,31 @@ def _row(field: Field) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def snapshot() -> str:
-    """Every option and argument of every command, a line each, for review when they change."""
-    lines: list[str] = []
-    _walk(command, "sdedit", lines)
-    return "\n".join(lines) + "\n"
+def snapshots() -> dict[str, str]:
+    """For each command every option and argument, a line each, for review when they change."""
+    ctx = click.Context(command, info_name="sdedit")
+    found = {"sdedit": _snapshot(command, "sdedit")}
+    for name in command.list_commands(ctx):
+        child = command.get_command(ctx, name)
+        assert child is not None
+        found[name] = _snapshot(child, f"sdedit {name}")
+    return found
 
 
-def _walk(node: click.Command, path: str, lines: list[str]) -> None:
+def _snapshot(node: click.Command, path: str) -> str:
     ctx = click.Context(node, info_name=path)
-    for param in node.get_params(ctx):
-        if isinstance(param, click.Option):
-            names = "/".join([",".join(param.opts), *param.secondary_opts])
-            values = "flag" if param.is_flag else param.make_metavar(ctx)
-            lines.append(f"{path}: {names} ({values}) {param.help}")
-        else:
-            lines.append(f"{path}: {param.human_readable_name}")
-    if isinstance(node, click.Group):
-        for name in node.list_commands(ctx):
-            child = node.get_command(ctx, name)
-            assert child is not None
-            _walk(child, f"{path} {name}", lines)
+    lines = [f"{path}: {_described(param, ctx)}\n" for param in node.get_params(ctx)]
+    if isinstance(node, click.Group) and node is not command:
+        children = [(name, node.get_command(ctx, name)) for name in node.list_commands(ctx)]
+        lines += [_snapshot(child, f"{path} {name}") for name, child in children if child is not None]
+    return "".join(lines)
+
+
+def _described(param: click.Parameter, ctx: click.Context) -> str:
+    if not isinstance(param, click.Option):
+        return param.human_readable_name
+    names = "/".join([",".join(param.opts), *param.secondary_opts])
+    return f"{names} ({'flag' if param.is_flag else param.make_metavar(ctx)}) {param.help}"
 
 
 def pages() -> dict[Path, str]:
@@ -73,7 +77,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "options.md": options_page(),
         ROOT / "presets" / "schema.json": json.dumps(json_schema(), indent=2) + "\n",
-        ROOT / "tests" / "cli" / "options.txt": snapshot(),
+        **{ROOT / "tests" / "cli" / "options" / f"{name}.txt": text for name, text in snapshots().items()},
     }
 
 

@@ -113,11 +113,19 @@ def _check_places(template: str) -> None:
             raise UsageError(f"-o {template}: has '{{{name}}}'{did_you_mean(name, _PLACES)}; it may have {known}")
 
 
+def _split(template: str) -> tuple[str, str]:
+    """A template before its ending, and the ending: '.png', or a place that stands for one."""
+    for place in ("{ext}", ".{format}"):
+        if template.endswith(place):
+            return template.removesuffix(place), place
+    return os.path.splitext(template)
+
+
 def _format(template: str, format: str | None) -> str:
-    suffix = os.path.splitext(template)[1].lower()
+    suffix = _split(template)[1].lower()
     if not suffix:
         raise UsageError(f"-o {template}: has no ending; expected .png, .jpg or .webp, or a folder ending in '/'")
-    if suffix in ("{ext}", ".{format}") or "{" in suffix:
+    if "{" in suffix:
         return format or "png"
     named = SUFFIXES.get(suffix)
     if named is None:
@@ -129,10 +137,7 @@ def _format(template: str, format: str | None) -> str:
 
 def _targets(template: str, source: str, index: int, seeds: Sequence[int], format: str) -> Iterator[Path]:
     if len(seeds) > 1 and not _has_place(template, _TELLS_PICTURES_APART):
-        # In a folder of its own stem, 'a.edited' keeps its dot: only the ending moves.
-        root, ending = (
-            (template[: -len("{ext}")], "{ext}") if template.endswith("{ext}") else os.path.splitext(template)
-        )
+        root, ending = _split(template)
         template = f"{root}-{{n}}{ending}"
     path = Path(source)
     for n, seed in enumerate(seeds, 1):

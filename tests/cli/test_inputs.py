@@ -1,0 +1,92 @@
+"""Which inputs are meant, and where their results go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdedit_cli.cli.inputs import expand, plan
+from sdedit_cli.errors import UsageError
+
+
+def targets(*arguments: object) -> list[str]:
+    return [str(target) for job in plan(*arguments) for target in job.targets]  # pyright: ignore[reportArgumentType]
+
+
+def test_patterns_expand_in_natural_order_and_each_file_once(folder: Path) -> None:
+    for name in ("i10.png", "i2.png", "i1.png", "[x].png"):
+        (folder / name).touch()
+    assert expand(["i*.png", "i2.png"]) == ["i1.png", "i2.png", "i10.png"]
+    assert expand(["[x].png"]) == ["[x].png"]  # a file's name before a pattern
+    assert expand(["*.gif", "none.png"]) == ["*.gif", "none.png"]  # reported when they are opened
+
+
+def test_patterns_find_files_in_folders_below(folder: Path) -> None:
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "x.png").touch()
+    assert expand(["**/*.png"]) == [str(Path("a/b/x.png"))]
+
+
+@pytest.mark.parametrize(
+    ("sources", "seeds", "output", "format", "expected"),
+    [
+        (["p/a.jpg"], [1], None, None, ["p/a.edited.png"]),
+        (["p/a.b.jpg"], [1], None, "jpeg", ["p/a.b.edited.jpg"]),
+        (["a.jpg"], [1, 2], None, None, ["a.edited-1.png", "a.edited-2.png"]),
+        (["a.jpg"], [1, 2], None, "webp", ["a.edited-1.webp", "a.edited-2.webp"]),
+        (["a.jpg"], [1], "o/", None, ["o/a.png"]),
+        (["a.jpg"], [5, 6], "o/", "jpeg", ["o/a-1.jpg", "o/a-2.jpg"]),
+        (["a.jpg"], [1], "x.JPEG", None, ["x.JPEG"]),
+        (["a.jpg"], [1, 2], "x.webp", None, ["x-1.webp", "x-2.webp"]),
+        (["a.jpg", "b.jpg"], [7], "o/{stem}-{seed}.png", None, ["o/a-7.png", "o/b-7.png"]),
+        (["a.jpg"], [7, 8], "o/{seed}.png", None, ["o/7.png", "o/8.png"]),
+        (["x/a.jpg"], [7], "{parent}/{index:03}-{n}-{name}{ext}", "webp", ["x/001-1-a.jpg.webp"]),
+        (["{a}.jpg"], [7], "o/", None, ["o/{a}.png"]),
+        (["-"], [7], "o/", None, ["o/stdin.png"]),
+    ],
+)
+def test_names_of_results(
+    sources: list[str], seeds: list[int], output: str | None, format: str | None, expected: list[str]
+) -> None:
+    assert targets(sources, seeds, output, format) == [str(Path(name)) for name in expected]
+
+
+@pytest.mark.parametrize(
+    ("sources", "seeds", "output", "format", "words"),
+    [
+        (["a.jpg", "b.jpg"], [1], "x.png", None, "names one file for 2 inputs"),
+        (["p/a.jpg", "q/a.png"], [1], "o/", None, "would both be written to"),
+        (["p/a.jpg", "q/A.png"], [1], "o/", None, "would both be written to"),
+        (["a.jpg"], [1], "x.bmp", None, "'.bmp' cannot be written"),
+        (["a.jpg"], [1], "x", None, "has no ending"),
+        (["a.jpg"], [1], "x.png", "jpeg", "--format says jpeg"),
+        (["a.jpg"], [1], "{sed}.png", None, "did you mean 'seed'"),
+        (["a.jpg"], [1], "{seed", None, "is no template"),
+        (["a.jpg"], [1], "{stem:9x}.png", None, "is no template"),
+        (["a.jpg"], [1], "{stem.x}.png", None, "has '{stem.x}'"),
+        (["a.jpg"], [1, 2], "-", None, "takes one picture, and this run makes 2"),
+        (["-"], [1], None, None, "say where the result goes"),
+    ],
+)
+def test_names_that_cannot_work_are_refused_before_any_work(
+    sources: list[str], seeds: list[int], output: str | None, format: str | None, words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(sources, seeds, output, format)
+    assert words in str(caught.value)
+
+
+def test_stdin_comes_alone() -> None:
+    with pytest.raises(UsageError, match="cannot be mixed"):
+        expand(["-", "a.png"])
+
+
+@given(st.text("{}sted:!.0-/ n", min_size=1, max_size=20))
+def test_no_template_ends_in_anything_but_names_or_a_usage_error(template: str) -> None:
+    try:
+        plan(["a.jpg"], [1], template, None)
+    except UsageError as error:
+        assert "-o" in str(error)  # noqa: PT017

@@ -1,0 +1,107 @@
+"""The command line itself: reviewed options, help pages, layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from helpers.cli import photo
+
+from sdedit_cli.cli.docs import pages
+from sdedit_cli.cli.main import command
+from sdedit_cli.cli.options import resolve
+from sdedit_cli.errors import ModelError
+from sdedit_cli.metadata import Record, save_arguments
+from sdedit_cli.spec import GROUPS, Edit, fields
+
+PAGES = pages()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_derived_files_are_fresh(path: Path) -> None:
+    """A change of an option is reviewed as a change of these files: `python -m sdedit_cli.cli.docs` rewrites them."""
+    assert path.read_text(encoding="utf-8") == PAGES[path]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("name", ["", "run", "completion"])
+def test_help_fits_the_terminal(name: str, width: int) -> None:
+    result = CliRunner().invoke(command, [*([name] if name else []), "--help"], terminal_width=width)
+    assert result.exit_code == 0
+    assert max(map(len, result.output.splitlines())) <= width
+
+
+def test_the_help_page_groups_every_option() -> None:
+    page = CliRunner().invoke(command, ["run", "--help"]).output
+    headings = [line[:-1] for line in page.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [*GROUPS, "Files", "Reporting"]
+    for field in fields():
+        assert field.flag in page
+
+
+def test_options_are_not_given_unless_given() -> None:
+    run = command.get_command(click.Context(command), "run")
+    assert run is not None
+    names = {field.name for field in fields()}
+    defaults = {param.name: param.default for param in run.params if param.name in names}
+    assert set(defaults) == names
+    assert set(defaults.values()) == {None}
+
+
+def none_given(**given: object) -> dict[str, object]:
+    return {**{field.name: None for field in fields()}, **given}
+
+
+def made_with(path: Path, edit: Edit, model: str = "built-in") -> Path:
+    record = Record(edit.saved(), 64, 48, model=model, model_hash="ab" * 32)
+    return photo(path, **save_arguments(record, "png"))
+
+
+def test_layers_win_in_the_order_of_the_design(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """defaults < user config < preset < picture < environment < command line; each sets one more than the next."""
+    names = ["strength", "cfg_scale", "eta", "clip_skip", "steps"]
+    config, preset = folder / "config.toml", folder / "p.toml"
+    config.write_text("strength = 0.1\ncfg-scale = 1\neta = 0.1\nclip-skip = 1\nsteps = 100\n")
+    preset.write_text("strength = 0.2\ncfg-scale = 2\neta = 0.2\nclip-skip = 2\n")
+    like = made_with(folder / "l.png", Edit(strength=0.3, cfg_scale=3, eta=0.3, seed=1))
+    monkeypatch.setenv("SDEDIT_CONFIG", str(config))
+    monkeypatch.setenv("SDEDIT_STRENGTH", "0.4")
+    monkeypatch.setenv("SDEDIT_CFG_SCALE", "4")
+    edit = resolve(none_given(strength=0.5), [str(preset)], str(like)).edit
+    # The picture's steps (50, saved with it) hide those of the config.
+    assert [getattr(edit, name) for name in names] == [0.5, 4.0, 0.3, 2, 50]
+
+
+def test_presets_stack(folder: Path) -> None:
+    for name, text in (("a", "steps = 10\nstrength = 0.5"), ("b", "steps = 20")):
+        (folder / f"{name}.toml").write_text(text)
+    edit = resolve(none_given(), [f"{folder}/a.toml", f"{folder}/b.toml"], None).edit
+    assert (edit.steps, edit.strength) == (20, 0.5)
+
+
+def test_a_picture_names_models_that_we_have_and_no_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "models" / "mine").mkdir(parents=True)
+    (folder / "models" / "mine" / "model_index.json").write_text("{}")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.setenv("SDEDIT_MODELS", str(folder / "models"))
+    mine = made_with(folder / "a.png", Edit(seed=1), "mine")
+    assert resolve(none_given(), [], str(mine)).model.path == folder / "models" / "mine"
+    foreign = made_with(folder / "b.png", Edit(seed=1), "elsewhere")
+    with pytest.raises(ModelError, match="was made with the model 'elsewhere', which is not in the model folders"):
+        resolve(none_given(), [], str(foreign))
+    assert resolve(none_given(model="mine"), [], str(foreign)).model.name == "mine"
+
+
+def test_the_default_model_of_the_config(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "weights").mkdir()
+    (folder / "weights" / "mine.safetensors").write_bytes(b"")
+    (folder / "config.toml").write_text('model = "mine"\n[models]\nfolders = ["weights"]\n')
+    monkeypatch.setenv("SDEDIT_CONFIG", str(folder / "config.toml"))
+    request = resolve(none_given(), [], None)
+    assert (request.model.name, request.model.path) == ("mine", folder / "weights" / "mine.safetensors")
+
+
+def test_flags_take_a_preset_back(folder: Path) -> None:
+    assert not resolve(none_given(exact_steps=False), ["quick"], None).edit.exact_steps
