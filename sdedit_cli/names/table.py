@@ -118,6 +118,19 @@ def kohya(table: Iterable[Pair]) -> dict[str, str]:
     return names
 
 
+# Flax models are older than the attention class that the VAE shares with the UNet today.
+_FLAX_VAE_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+_VAE_ATTENTION = re.compile(r"(.*mid_block\.attentions\.0)\.(to_q|to_k|to_v|to_out\.0)")
+
+
 def flax(table: Iterable[Pair]) -> Table:
-    """The Flax naming of the same modules: an index in a list is joined to the list's name by an underscore."""
-    return tuple(Pair(re.sub(r"\.(\d+)(?=\.|$)", r"_\1", name), (name,), "flax") for name in modules(table))
+    """The Flax naming of the same modules: an index is joined to its list's name by an underscore, but in CLIP."""
+    return tuple(Pair(_flax_name(name), (name,), "flax") for name in modules(table))
+
+
+def _flax_name(name: str) -> str:
+    if name.startswith("text_model."):
+        return name
+    if match := _VAE_ATTENTION.fullmatch(name):
+        name = f"{match[1]}.{_FLAX_VAE_ATTENTION[match[2]]}"
+    return re.sub(r"\.(\d+)(?=\.|$)", r"_\1", name)

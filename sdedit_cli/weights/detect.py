@@ -5,10 +5,11 @@ Everything is told from names and shapes of tensors, never from the file's name.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..configs.base import read_json
 from ..configs.clip import CLIPTextConfig
@@ -37,6 +38,8 @@ COMPONENT_WORDS: dict[Component, str] = {
     "text_encoder_2": "second text encoder",
 }
 OUR_LAYOUTS = ("diffusers", "clip")
+# A file that we wrote says here what the shapes of an unusual model would not tell: configs as JSON, by component.
+CONFIGS_KEY = "sdedit.configs"
 _TASKS = {4: "", 5: "depth to image", 7: "upscaling", 8: "instruct-pix2pix", 9: "inpainting"}
 
 
@@ -117,9 +120,11 @@ def detect(
         raise ModelError(f"{source.path}: has no EMA copy of the UNet; leave --ema out")
     try:
         family = _family(shapes, places)
-        parts: dict[Component, Part] = {
-            name: _part(shapes, place, family, config, ema) for name, place in places.items()
-        }
+        told = _told_configs(source.metadata)
+        parts: dict[Component, Part] = {}
+        for name, place in places.items():
+            chosen = _read_config(config, name) or told.get(name)
+            parts[name] = _part(shapes, place, family, chosen, ema)
     except ModelError as error:
         raise ModelError(f"{source.path}: {error}") from None
     training = find_training(
@@ -157,12 +162,12 @@ def _inside(shapes: Shapes, place: Place) -> dict[str, tuple[int, ...]]:
     return {name[cut:]: shape for name, shape in shapes.items() if name.startswith(place.prefix)}
 
 
-def _part(shapes: Shapes, place: Place, family: Family, config: Path | None, ema: bool) -> Part:
+def _part(shapes: Shapes, place: Place, family: Family, config: Config | None, ema: bool) -> Part:
     inner = _inside(shapes, place)
     kind = _KINDS[place.component]
-    chosen = _read_config(config, place.component) or kind.infer(inner, place, family)
+    chosen = config or kind.infer(inner, place, family)
     table = kind.table(chosen, place)
-    found = _own_names(inner, table) if place.layout in OUR_LAYOUTS else origins(table, inner)
+    found = own_names(inner, table) if place.layout in OUR_LAYOUTS else origins(table, inner)
     used = {name for origin in found.values() for name in origin.sources}
     # Without a prefix the file may hold anything beside the component: that is dropped, and reported.
     unknown = [name for name in inner if place.prefix and name not in used and not _expected(name, place)]
@@ -175,7 +180,7 @@ def _part(shapes: Shapes, place: Place, family: Family, config: Path | None, ema
     )
 
 
-def _own_names(inner: Shapes, table: Table) -> dict[str, Origin]:
+def own_names(inner: Shapes, table: Table) -> dict[str, Origin]:
     """Our names, from files that use them already, in their older spellings too."""
     known = {name + leaf.ours for name in modules(table) for leaf in LEAVES["same"]}
     if not known:
@@ -228,3 +233,16 @@ def _read_config(folder: Path | None, component: Component) -> Config | None:
         raise ModelError(f"the config folder {folder} is not there; expected a folder in diffusers layout")
     path = folder / component.replace("tiny_", "") / "config.json"
     return _KINDS[component].read(read_json(path), str(path)) if path.is_file() else None
+
+
+def _told_configs(metadata: Mapping[str, str]) -> dict[Component, Config]:
+    if CONFIGS_KEY not in metadata:
+        return {}
+    try:
+        told: object = json.loads(metadata[CONFIGS_KEY])
+    except (ValueError, RecursionError):
+        raise ModelError(f"its metadata '{CONFIGS_KEY}' is no JSON; convert the model again") from None
+    if not isinstance(told, dict):
+        raise ModelError(f"its metadata '{CONFIGS_KEY}' is no JSON object; convert the model again")
+    configs = cast("dict[str, dict[str, Any]]", told)
+    return {name: kind.read(configs[name], CONFIGS_KEY) for name, kind in _KINDS.items() if name in configs}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..names.table import Origin
+from .mapping import release
 
 if TYPE_CHECKING:
     from .source import WeightSource
@@ -85,28 +86,24 @@ class Renamed:
         origin = self._origin(name)
         return OPERATIONS[origin.operation].apply([self._source.get(s) for s in origin.sources], origin)
 
+    def source_names(self) -> set[str]:
+        """The names, in the file, of all tensors that are used."""
+        return {name for origin in self.origins.values() for name in origin.sources}
+
+    def release(self, name: str) -> None:
+        """Let go of the memory behind a tensor after its values were copied elsewhere."""
+        for source_name in self._origin(name).sources:
+            release_tensor(self._source, source_name)
+
     def _origin(self, name: str) -> Origin:
         if name not in self.origins:
             raise ModelError(f"{self.path}: has no tensor '{name}'")
         return self.origins[name]
 
 
-class Joined:
-    """Several sources as one, each under its own names."""
-
-    def __init__(self, path: Path, sources: Sequence[WeightSource], metadata: Mapping[str, str]) -> None:
-        self.path = path
-        self.metadata: Mapping[str, str] = metadata
-        self._owner = {name: source for source in sources for name in source.names()}
-
-    def names(self) -> list[str]:
-        return list(self._owner)
-
-    def shape(self, name: str) -> Shape:
-        return self._owner[name].shape(name)
-
-    def dtype(self, name: str) -> torch.dtype:
-        return self._owner[name].dtype(name)
-
-    def get(self, name: str) -> Tensor:
-        return self._owner[name].get(name)
+def release_tensor(source: WeightSource, name: str) -> None:
+    """Let go of the memory of a mapped file's tensor, under whatever name it was read."""
+    if isinstance(source, Renamed):
+        source.release(name)
+    else:
+        release(source.get(name))

@@ -148,12 +148,18 @@ def tokenizer_of(path: Path, detected: Detected, config: Path | None) -> Tokeniz
     text = cast(CLIPTextConfig, detected.parts["text_encoder"].config)
     if config is not None and (config / "tokenizer").is_dir():
         return Tokenizer.from_folder(config / "tokenizer", text.max_position_embeddings)
+    return family_tokenizer(path, text, detected.family.name == "sd2")
+
+
+def family_tokenizer(path: Path, text: CLIPTextConfig, padded: bool) -> Tokenizer:
+    """The packaged tokenizer for this text encoder; `padded`: with OpenCLIP's padding.
+
+    Raises ModelError when the encoder's vocabulary is smaller than CLIP's.
+    """
     if text.vocab_size < CLIP_VOCABULARY:
         raise ModelError(
             f"{path}: its text encoder knows {text.vocab_size} tokens where CLIP's vocabulary has {CLIP_VOCABULARY};\n"
             "give --config FOLDER, a model folder with its tokenizer."
         )
     length = text.max_position_embeddings
-    if detected.family.name == "sd2":
-        return Tokenizer.packaged(length, pad=PADDING_2X)
-    return Tokenizer.packaged(length)
+    return Tokenizer.packaged(length, pad=PADDING_2X) if padded else Tokenizer.packaged(length)

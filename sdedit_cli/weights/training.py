@@ -6,11 +6,12 @@ else they are what the family's reference models have, and are reported as assum
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..configs.base import read_json
 from ..errors import ModelError, UsageError, did_you_mean
@@ -20,6 +21,7 @@ _WORDS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample", **{name: name f
 
 # Where converters and trainers write it; the first is ours.
 PREDICTION_KEY = "sdedit.prediction_type"
+SCHEDULER_KEY = "sdedit.scheduler"
 _METADATA_KEYS = (PREDICTION_KEY, "modelspec.prediction_type", "prediction_type")
 _ARCHITECTURES = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}
 
@@ -51,11 +53,13 @@ class Training:
     scheduler: Mapping[str, Any]
 
     @property
-    def assumed(self) -> bool:
-        return self.said_by == ASSUMED
+    def guessed(self) -> bool:
+        """Whether nothing says what the model predicts although its family has both kinds."""
+        return self.said_by == ASSUMED_OF_TWO
 
 
-ASSUMED = "assumed for the family"
+ASSUMED = "as its family"
+ASSUMED_OF_TWO = "assumed; --prediction-type tells"
 
 
 def find_training(
@@ -71,7 +75,7 @@ def find_training(
 
     Raises UsageError for a `prediction_type` that there is none, ModelError for a broken config.
     """
-    scheduler = {**_OPTIONS[family], **_STABLE_DIFFUSION}
+    scheduler = _told_scheduler(metadata) or scheduler_of(family)
     configured = config / "scheduler" / "scheduler_config.json" if config else None
     if configured and configured.is_file():
         scheduler = read_json(configured)
@@ -83,12 +87,31 @@ def find_training(
         or _of_metadata(metadata)
         or _of_tensors(names)
         or _of_yaml(path)
-        or (_ASSUMED.get(family, "epsilon"), ASSUMED)
+        or (_ASSUMED.get(family, "epsilon"), ASSUMED_OF_TWO if family in _ASSUMED else ASSUMED)
     )
     scheduler["prediction_type"] = kind
     if "ztsnr" in names:
         scheduler["rescale_betas_zero_snr"] = True
     return Training(kind, said_by, scheduler)
+
+
+def scheduler_of(family: str, prediction_type: str | None = None) -> dict[str, Any]:
+    """The scheduler config of a family's reference model."""
+    kind = prediction_type or _ASSUMED.get(family, "epsilon")
+    return {**_OPTIONS[family], **_STABLE_DIFFUSION, "prediction_type": kind}
+
+
+def _told_scheduler(metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """The config that a file of ours carries, where it is not its family's."""
+    if SCHEDULER_KEY not in metadata:
+        return None
+    try:
+        told: object = json.loads(metadata[SCHEDULER_KEY])
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise ModelError(f"the metadata '{SCHEDULER_KEY}' is no JSON object; convert the model again")
+    return cast("dict[str, Any]", told)
 
 
 def _asked(prediction_type: str | None) -> tuple[str, str] | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -117,6 +120,16 @@ def save_folder(folder: Path, family: str, dtype: torch.dtype = torch.float32, *
     }
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+@cache
+def shared(family: str) -> tuple[Path, Path]:
+    """The tiny model of a family, as a folder and as a single file: built once a test run, not to be changed."""
+    place = TemporaryDirectory(prefix=f"sdedit-{family}-")
+    atexit.register(place.cleanup)
+    folder = save_folder(Path(place.name) / "folder", family)
+    path = save_single_file(Path(place.name) / "model.safetensors", folder, family, {"title": "a test"})
+    return folder, path
 
 
 def folder_tensors(folder: Path, part: str) -> dict[str, torch.Tensor]:

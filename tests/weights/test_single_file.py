@@ -16,6 +16,7 @@ from helpers.checkpoints import (
     ldm_tensors,
     save_folder,
     save_single_file,
+    shared,
 )
 from safetensors.torch import save_file
 
@@ -27,17 +28,15 @@ from sdedit_cli.weights.single_file import load_single_file
 PARTS = ("unet", "vae", "text_encoder")
 
 
-@pytest.fixture(scope="module", params=list(TINY))
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
+@pytest.fixture(params=list(TINY))
+def model(request: pytest.FixtureRequest) -> tuple[str, Path, Path]:
     """A family, its tiny model as the oracle's folder, and as a single file."""
-    place = tmp_path_factory.mktemp(request.param)
-    folder = save_folder(place / "folder", request.param)
-    return request.param, folder, save_single_file(place / "model.safetensors", folder, request.param)
+    return request.param, *shared(request.param)
 
 
-@pytest.fixture(scope="module")
-def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_folder(tmp_path_factory.mktemp("sd1") / "folder", "sd1")
+@pytest.fixture
+def sd1() -> Path:
+    return shared("sd1")[0]
 
 
 def oracle_pipeline(path: Path, folder: Path) -> Any:

@@ -1,0 +1,129 @@
+"""`sdedit convert`: checkpoints between LDM's single file and the diffusers folder, and between precisions."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..weights.convert import Summary
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+@click.command("convert", short_help="Convert a checkpoint between layouts and precisions.")
+@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Choice(["diffusers", "ldm"]), help="Layout; by default 'ldm' for DST.safetensors.")
+@click.option("--dtype", type=click.Choice(["fp16", "bf16", "fp32"]), help="Precision; by default as in SRC.")
+@click.option("--ema/--no-ema", default=None, help="Take the averaged copy of the UNet as the UNet, or drop it.")
+@click.option(
+    "--only", type=click.Choice(["unet", "vae", "text_encoder", "text_encoder_2"]), help="Convert one component."
+)
+@click.option("--max-shard-size", default="10GB", show_default=True, metavar="SIZE", help="Split larger files.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FOLDER", help="Model folder with the configs of SRC."
+)
+@click.option(
+    "--prediction-type", metavar="KIND", help="What the UNet predicts where SRC does not say: epsilon, v_prediction."
+)
+def command(
+    src: Path,
+    dst: Path,
+    to: Any,
+    dtype: str | None,
+    ema: bool | None,
+    only: Any,
+    max_shard_size: str,
+    config: Path | None,
+    prediction_type: str | None,
+) -> None:
+    """Write the checkpoint SRC as DST.
+
+    SRC is a .safetensors, .ckpt, .pt or .bin file, or a model folder (PyTorch or Flax). DST is a single file if its
+    name ends in .safetensors, else a folder in diffusers layout. It must not exist, and appears when all of it was
+    written, read back and found equal. Nothing in SRC is executed.
+    """
+    from ..weights.convert import DTYPES, convert
+
+    with _bar() as told:
+        summary = convert(
+            src,
+            dst,
+            to=to,
+            dtype=DTYPES[dtype] if dtype else None,
+            ema=ema,
+            only=only,
+            max_shard_size=parse_size(max_shard_size),
+            config=config,
+            prediction_type=prediction_type,
+            progress=told,
+        )
+    for line in report(summary):
+        click.echo(line, err=True)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of '500MB', '2 GiB' or '1000000'. Raises UsageError for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    size = 0
+    if match and not (match[3] and not match[2]):
+        unit = match[2].upper()
+        size = int(float(match[1]) * (_BINARY[unit] if match[3] else _UNITS[unit]))
+    if size <= 0:
+        raise UsageError(f"--max-shard-size '{text}' is no size, expected a number such as 5GB or 500MB")
+    return size
+
+
+def _bar() -> Any:
+    """A progress bar on a terminal, else nothing: gives what `convert` calls with the number of bytes to come."""
+    if not sys.stderr.isatty():
+        return nullcontext(None)
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    class Bar(Progress):
+        def __enter__(self) -> Callable[[int], Callable[[int], None]]:  # pyright: ignore[reportIncompatibleMethodOverride] -- gives what is called, not itself
+            self.start()
+            return self._begin
+
+        def _begin(self, total: int) -> Callable[[int], None]:
+            task = self.add_task("writing and comparing", total=total)
+            return lambda count: self.advance(task, count)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+
+
+def report(summary: Summary) -> list[str]:
+    """What was written and what was left out, for people."""
+    layout = "LDM" if summary.layout == "ldm" else "diffusers"
+    lines = [
+        f"{summary.source} -> {summary.target} ({layout} layout)",
+        f"{summary.kind}: {summary.parameters / 1e6:,.1f} M parameters in {summary.tensors} tensors, "
+        f"{', '.join(summary.dtypes)}, {summary.bytes / 1e6:,.1f} MB; read back and equal",
+    ]
+    if summary.predicts:
+        lines.append(f"predicts {summary.prediction_type} ({summary.said_by})")
+    if summary.dropped:
+        groups = Counter(_group(name) for name in summary.dropped)
+        lines.append("dropped: " + ", ".join(f"{n} x {g}" if n > 1 else g for g, n in groups.items()))
+    return lines
+
+
+def _group(name: str) -> str:
+    """The start of a name by which many dropped tensors are told at once."""
+    parts = name.split(".")
+    if name.startswith("model_ema."):
+        return "model_ema.*"
+    return f"{'.'.join(parts[:2])}.*" if len(parts) > 3 else name

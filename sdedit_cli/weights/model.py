@@ -1,0 +1,207 @@
+"""open_model: a checkpoint of any kind, file or folder, as components under our names, before any tensor is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from ..configs.base import read_json
+from ..configs.clip import CLIPTextConfig
+from ..configs.unet import UNetConfig
+from ..configs.vae import TinyVAEConfig, VAEConfig
+from ..errors import ModelError
+from ..names import ldm
+from ..names.table import LEAVES, Table, flax, modules, origins
+from ..names.text import clip_table, openclip_table
+from ..names.unet import unet_table
+from ..names.vae import vae_table
+from .detect import Config, Detected, detect, own_names
+from .fill import listed
+from .infer import FAMILIES, Family
+from .locate import find_weights
+from .open import open_weights
+from .places import Component
+from .rules import Renamed
+from .single_file import find_single_file, part_source
+from .source import WeightSource
+from .training import Training, find_training
+
+FOLDERS: tuple[Component, ...] = ("unet", "vae", "text_encoder", "text_encoder_2")
+# Beside the components in a folder; without them a picture can still be made.
+EXTRAS = ("safety_checker", "feature_extractor", "image_encoder")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A component: its config, LDM's names for its modules (without a prefix), LDM's prefix, and its tensors."""
+
+    config: Config
+    table: Table
+    prefix: str
+    tensors: Renamed
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint. `raw` and `detected` are those of a single file; `dropped` is what no component needs."""
+
+    path: Path
+    family: Family
+    pieces: Mapping[Component, Piece]
+    training: Training
+    metadata: Mapping[str, str]
+    dropped: tuple[str, ...] = ()
+    raw: WeightSource | None = None
+    detected: Detected | None = None
+
+    config_folder: Path | None = None
+
+    def tokenizer_folder(self, name: str) -> Path | None:
+        """The folder of the model's own tokenizer, where it brings one or the given configs do."""
+        places = [folder / name for folder in (self.config_folder, self.path) if folder is not None]
+        return next((folder for folder in places if folder.is_dir()), None)
+
+
+def open_model(
+    path: Path | str, *, config: Path | None = None, prediction_type: str | None = None, ema: bool = False
+) -> Model:
+    """The model in a single file or a folder; arguments as `detect` takes them.
+
+    Raises ModelError for what is no model, has unknown tensors, or has no EMA copy where that was asked for.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _open_file(find_single_file(path), config, prediction_type, ema)
+    if ema:
+        raise ModelError(f"{path}: a folder in diffusers layout has no EMA copy; leave --ema out")
+    return _open_folder(path, config or path, prediction_type)
+
+
+def _open_file(path: Path, config: Path | None, prediction_type: str | None, ema: bool) -> Model:
+    source = open_weights(path)
+    found = detect(source, prediction_type=prediction_type, config=config, ema=ema)
+    pieces: dict[Component, Piece] = {}
+    for component, part in found.parts.items():
+        _check_config(path, component, part.config)
+        layout = "openclip" if part.place.layout == "openclip" else "ldm"
+        prefix = ldm_prefix(component, found.family, layout)
+        pieces[component] = Piece(part.config, part.table, prefix, part_source(source, part))
+    unknown = [name for part in found.parts.values() for name in part.unknown]
+    if unknown:
+        raise ModelError(f"{path}: {len(unknown)} tensors are not known ({listed(unknown)}); check the file")
+    return Model(path, found.family, pieces, found.training, source.metadata, found.dropped, source, found, config)
+
+
+def _open_folder(path: Path, config: Path, prediction_type: str | None) -> Model:
+    own_config = path / "config.json"
+    if own_config.is_file():
+        folders: dict[Component, Path] = {_component_of(own_config): path}
+    else:
+        folders = {name: path / name for name in FOLDERS if (path / name / "config.json").is_file()}
+    if not folders:
+        raise ModelError(
+            f"{path}: has no config.json nor folders {', '.join(FOLDERS[:3])} with one; expected a model in diffusers "
+            "layout, or name the weights file itself"
+        )
+    configs: dict[Component, Config] = {name: _read(name, folder / "config.json") for name, folder in folders.items()}
+    family = _folder_family(configs)
+    pieces: dict[Component, Piece] = {
+        name: _folder_piece(name, folder, configs[name], family) for name, folder in folders.items()
+    }
+    metadata = {key: value for piece in pieces.values() for key, value in piece.tensors.metadata.items()}
+    training = find_training(
+        family.name, path=None, metadata=metadata, names=(), prediction_type=prediction_type, config=config
+    )
+    dropped = tuple(name for name in EXTRAS if (path / name).is_dir())
+    return Model(path, family, pieces, training, metadata, dropped, config_folder=config)
+
+
+def ldm_prefix(component: Component, family: Family, layout: str) -> str:
+    """What LDM files put before the names of a component."""
+    xl = family.name.startswith("sdxl")
+    if component == "text_encoder":
+        return ldm.SDXL_CLIP if xl else ldm.OPENCLIP if layout == "openclip" else ldm.CLIP
+    if component == "text_encoder_2":
+        return ldm.REFINER_OPENCLIP if family.name == "sdxl_refiner" else ldm.SDXL_OPENCLIP
+    return ldm.UNET if component == "unet" else ldm.VAE
+
+
+_CLASSES: dict[str, tuple[Component, type[UNetConfig | VAEConfig | TinyVAEConfig | CLIPTextConfig]]] = {
+    "UNet2DConditionModel": ("unet", UNetConfig),
+    "AutoencoderKL": ("vae", VAEConfig),
+    "AutoencoderTiny": ("tiny_vae", TinyVAEConfig),
+    "FlaxUNet2DConditionModel": ("unet", UNetConfig),
+    "FlaxAutoencoderKL": ("vae", VAEConfig),
+    "CLIPTextModel": ("text_encoder", CLIPTextConfig),
+    "CLIPTextModelWithProjection": ("text_encoder_2", CLIPTextConfig),
+}
+
+
+def _component_of(path: Path) -> Component:
+    data = read_json(path)
+    named = [data.get("_class_name"), *cast("list[object]", data.get("architectures") or [])]
+    found = next((name for name in named if isinstance(name, str) and name in _CLASSES), None)
+    if found is None:
+        raise ModelError(f"{path}: names no class of Stable Diffusion, expected one of {', '.join(_CLASSES)}")
+    return _CLASSES[found][0]
+
+
+def _read(component: Component, path: Path) -> Config:
+    data = read_json(path)
+    if data.get("_class_name") == "AutoencoderTiny":
+        return TinyVAEConfig.from_dict(data, str(path))
+    kinds = dict(_CLASSES.values())
+    return kinds[component].from_dict(data, str(path))
+
+
+def _folder_family(configs: Mapping[Component, Config]) -> Family:
+    unet = configs.get("unet")
+    if "text_encoder_2" in configs:
+        return FAMILIES["sdxl" if "text_encoder" in configs else "sdxl_refiner"]
+    if isinstance(unet, UNetConfig):
+        if unet.addition_embed_type == "text_time":
+            return FAMILIES["sdxl_refiner" if unet.cross_attention_dim == 1280 else "sdxl"]
+        return FAMILIES["sd2" if unet.use_linear_projection else "sd1"]
+    text = configs.get("text_encoder")
+    return FAMILIES["sd2" if isinstance(text, CLIPTextConfig) and text.hidden_act == "gelu" else "sd1"]
+
+
+def _folder_piece(component: Component, folder: Path, config: Config, family: Family) -> Piece:
+    # OpenCLIP's naming stands for its activation: readers of LDM files tell one from the other.
+    is_open = isinstance(config, CLIPTextConfig) and config.hidden_act == "gelu"
+    table = _table(component, config, is_open)
+    source = open_weights(find_weights(folder))
+    names = source.names()
+    if any(name.endswith(".kernel") for name in names):
+        found = origins(flax(table), names)
+    else:
+        found = own_names(dict.fromkeys(names, ()), table)
+    expected = {name + leaf.ours for name in modules(table) for leaf in LEAVES["same"]}
+    missing = sorted(name for name in expected - set(found) if name.endswith(".weight"))
+    if missing and table:
+        raise ModelError(f"{folder}: {len(missing)} tensors are missing ({listed(missing)}); download it again")
+    prefix = ldm_prefix(component, family, "openclip" if is_open else "ldm")
+    return Piece(config, table, prefix, Renamed(source, found))
+
+
+def _table(component: Component, config: Config, is_open: bool) -> Table:
+    if isinstance(config, UNetConfig):
+        return unet_table(config)
+    if isinstance(config, VAEConfig):
+        return vae_table(config)
+    if isinstance(config, TinyVAEConfig):
+        return ()
+    second = component == "text_encoder_2"
+    return openclip_table(config, second) if is_open else clip_table(config, second)
+
+
+def _check_config(path: Path, component: Component, config: Config) -> None:
+    try:
+        config.check(component)
+    except ModelError as error:
+        raise ModelError(
+            f"{path}: {error}.\nIts shapes do not tell everything of this unusual model: give --config FOLDER, "
+            "a model folder with its configs."
+        ) from None
