@@ -71,12 +71,10 @@ class Tokenizer:
         vocabulary = read_vocabulary(folder)
         settings = read_settings(folder, vocabulary, max_position_embeddings)
         try:
-            return cls(_build_engine(vocabulary, settings), settings)
-        except Exception as error:  # the library raises no narrower class, for merges without ids among others
-            raise ModelError(
-                f"{vocabulary.source}: vocabulary and merges do not fit each other ({str(error).splitlines()[0]}); "
-                "take both from the same checkpoint"
-            ) from None
+            engine = _build_engine(vocabulary, settings)
+        except Exception as error:  # the library raises no narrower class
+            raise vocabulary.misfit(str(error).splitlines()[0]) from None
+        return cls(engine, settings)
 
     @classmethod
     def packaged(cls, model_max_length: int = DEFAULT_LENGTH, pad: str = EOS) -> Tokenizer:

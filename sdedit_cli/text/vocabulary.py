@@ -32,6 +32,18 @@ class Vocabulary:
     source: str
     added: tuple[Any, ...] = ()
 
+    def checked(self) -> Vocabulary:
+        """This vocabulary. Raises ModelError when a merge makes a token without id: the library would panic on it."""
+        for left, right in self.merges:
+            if left + right not in self.ids:
+                raise self.misfit(f"the merge '{left} {right}' makes a token that has no id")
+        return self
+
+    def misfit(self, reason: str) -> ModelError:
+        return ModelError(
+            f"{self.source}: vocabulary and merges do not fit each other ({reason}); take both from the same checkpoint"
+        )
+
 
 def packaged_vocabulary() -> Vocabulary:
     """The vocabulary of CLIP ViT-L/14: 256 bytes, the same ending a word, 48,894 merges, start and end of text."""
@@ -45,7 +57,7 @@ def packaged_vocabulary() -> Vocabulary:
 def read_vocabulary(folder: Path) -> Vocabulary:
     """The vocabulary of a tokenizer folder; tokenizer.json is preferred, as it holds both halves.
 
-    Raises ModelError when files are missing or broken.
+    Raises ModelError when files are missing, broken, or do not fit each other.
     """
     unified = folder / "tokenizer.json"
     if unified.is_file():
@@ -63,7 +75,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         raise ModelError(
             f"{merges}: cannot be read as text ({error}); copy the file from the checkpoint again"
         ) from None
-    return Vocabulary(ids, _parse_merges(lines, str(merges)), str(merges))
+    return Vocabulary(ids, _parse_merges(lines, str(merges)), str(merges)).checked()
 
 
 def _from_unified(path: Path) -> Vocabulary:
@@ -91,7 +103,7 @@ def _from_model_part(data: dict[str, Any], source: str) -> Vocabulary:
     if not isinstance(added, (list, tuple)):
         raise ModelError(f"{source}: 'added_tokens' is {added!r}, expected a list")
     checked = _checked_ids(cast("dict[str, Any]", ids), source)
-    return Vocabulary(checked, pairs, source, tuple(cast("list[Any]", added)))
+    return Vocabulary(checked, pairs, source, tuple(cast("list[Any]", added))).checked()
 
 
 def _pair(item: Any, source: str) -> Merge:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.text import bare, classic, complete, modern, put_json
+from helpers.text import FOLDERS, bare, classic, complete, modern, put_json
 
 from sdedit_cli.errors import ModelError, OutputError, UsageError
 from sdedit_cli.text import Tokenizer
@@ -24,7 +25,11 @@ def edit_json(name: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[P
 
 def put(name: str, content: str | bytes) -> Callable[[Path], None]:
     raw = content.encode() if isinstance(content, str) else content
-    return lambda folder: (folder / name).write_bytes(raw) and None
+
+    def apply(folder: Path) -> None:
+        (folder / name).write_bytes(raw)
+
+    return apply
 
 
 def drop(name: str) -> Callable[[Path], None]:
@@ -50,6 +55,7 @@ BROKEN = {
     "lone surrogate": (bare, edit_json("vocab.json", lambda data: data.update({"\ud800": 5})), "do not fit"),
     "merges are bytes": (bare, put("merges.txt", b"\xff\xfe\x00"), "merges.txt: cannot be read as text"),
     "merge of three": (bare, put("merges.txt", "#version: 0.2\na b c\n"), "'a b c' is not a pair"),
+    "merge longer than all tokens": (bare, put("merges.txt", f"#version: 0.2\na {'b' * 99}\n"), "'a bbb"),
     "merge without id": (bare, put("merges.txt", "#version: 0.2\nz qqq\n"), "do not fit"),
     "no end token": (bare, edit_json("vocab.json", lambda data: data.pop("<|endoftext|>") and None), "'<|endoftext|>'"),
     "no start token": (bare, edit_json("vocab.json", lambda data: data.pop("<|startoftext|>") and None), "bos token"),
@@ -149,3 +155,43 @@ def test_saving_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot be written"):
         Tokenizer.from_folder(bare(tmp_path / "tokenizer")).save(tmp_path / "file" / "tokenizer")
+
+
+ATOMS = [*rb'null true -1 1e30 [] {} "" "x" 99999999999999999999 { } , : " \ud800 NaN <|endoftext|>'.split(), b"\xff"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_bytes_give_a_tokenizer_or_a_model_error(seed: int, tmp_path: Path) -> None:
+    """Whatever a broken download leaves behind: no traceback, no panic of the library."""
+    chance = random.Random(seed)
+    folders = [make(tmp_path / kind) for kind, make in FOLDERS.items()]
+    for _ in range(150):
+        folder = chance.choice(folders)
+        file = chance.choice(sorted(folder.iterdir()))
+        whole = file.read_bytes()
+        file.write_bytes(_damaged(whole, chance))
+        try:
+            tokenizer = Tokenizer.from_folder(folder, 77)
+        except ModelError:
+            pass
+        else:
+            assert len(tokenizer.encode("a cat é 日本 <|endoftext|>! 😀").ids) == tokenizer.model_max_length
+        file.write_bytes(whole)
+
+
+def _damaged(whole: bytes, chance: random.Random) -> bytes:
+    data = bytearray(whole)
+    for _ in range(chance.randint(1, 3)):
+        # half of the damage goes to the head, where a large file keeps its structure
+        at = chance.randrange(min(len(data), chance.choice([1500, len(data)])) + 1)
+        match chance.randrange(4):
+            case 0:
+                data[at : at + chance.randint(1, 12)] = chance.choice(ATOMS)
+            case 1:
+                data[at:at] = chance.choice(ATOMS)
+            case 2:
+                del data[at : at + chance.randint(1, 200)]
+            case _:
+                data[at : at + 1] = chance.randbytes(1)
+    return bytes(data)

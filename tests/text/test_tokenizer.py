@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.text import FOLDERS, STARTER, classic, exclamation
@@ -49,7 +51,7 @@ class Pair:
     """Ours, and the oracle's tokenizer of the same folder."""
 
     ours: Tokenizer
-    oracle: CLIPTokenizer
+    oracle: Any  # CLIPTokenizer, whose methods have no types
 
     def check(self, text: str) -> None:
         length = self.ours.model_max_length
@@ -63,7 +65,7 @@ def packaged() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory, packaged: Tokenizer) -> Iterator[dict[str, Pair]]:
+def pairs(tmp_path_factory: pytest.TempPathFactory, packaged: Tokenizer) -> dict[str, Pair]:
     root = tmp_path_factory.mktemp("folders")
     packaged.save(root / "packaged")
     folders = {name: make(root / name) for name, make in FOLDERS.items()} | {"packaged": root / "packaged"}
@@ -100,6 +102,15 @@ def test_packaged_vocabulary_is_that_of_clip(packaged: Tokenizer) -> None:
     assert packaged.id_of("no such token") is None
 
 
+def test_packaged_with_the_padding_of_2x_equals_the_oracle(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.packaged(pad="!")
+    tokenizer.save(tmp_path)
+    pair = Pair(tokenizer, CLIPTokenizer.from_pretrained(tmp_path))
+    assert tokenizer.pad_id == 0
+    for text in TEXTS:
+        pair.check(text)
+
+
 def test_folder_that_pads_with_an_exclamation_mark(tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_folder(exclamation(tmp_path / "sd2"))
     assert tokenizer.pad_id == 0
@@ -133,11 +144,11 @@ def test_added_tokens_equal_the_oracles(pairs: dict[str, Pair], kind: str, tmp_p
     new = ["<Cat-Toy>", "sks", "<new>"]
     before = pairs[kind].ours
     pairs[kind].ours.save(tmp_path / "copy")
-    oracle = CLIPTokenizer.from_pretrained(tmp_path / "copy")
-    oracle.add_tokens(new)
     after = before.with_added_tokens(new)
+    pair = Pair(after, CLIPTokenizer.from_pretrained(tmp_path / "copy"))
+    pair.oracle.add_tokens(new)
     for text in ["a <Cat-Toy>, <cat-toy>s", "sks sksx SKS", "a<new>b <|endoftext|>", *TEXTS]:
-        Pair(after, oracle).check(text)
+        pair.check(text)
     assert len(after) == len(before) + 3
     assert after.id_of("<new>") == len(before) + 2
 
@@ -182,6 +193,14 @@ def test_saving_does_not_change_a_saved_folder(tmp_path: Path) -> None:
     Tokenizer.from_folder(tmp_path / "one").save(tmp_path / "two")
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_copies_and_pickles_encode_the_same() -> None:
+    """Workers of a cluster get the tokenizer by pickle."""
+    tokenizer = Tokenizer.from_folder(STARTER).with_added_tokens(["<new>"])
+    for twin in (copy.deepcopy(tokenizer), pickle.loads(pickle.dumps(tokenizer))):
+        assert [twin.encode(text) for text in TEXTS] == [tokenizer.encode(text) for text in TEXTS]
+        assert twin.ids("a <new>") == tokenizer.ids("a <new>")
 
 
 def test_import_stays_light() -> None:
