@@ -15,11 +15,17 @@ from ..configs.clip import CLIPTextConfig
 from ..configs.unet import UNetConfig
 from ..configs.vae import TinyVAEConfig, VAEConfig
 from ..errors import ModelError
+from ..names.table import Origin, Table, flax, origins
+from ..names.text import clip_table
+from ..names.unet import unet_table
+from ..names.vae import vae_table
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..text import Tokenizer
 from .fill import Report, fill
 from .locate import find_weights, is_variant
 from .open import open_weights
+from .rules import Renamed
+from .source import WeightSource
 
 INDEX = "model_index.json"
 REQUIRED = ("unet", "vae", "text_encoder", "scheduler")
@@ -61,6 +67,13 @@ _KINDS: dict[str, _Kind] = {
     "AutoencoderTiny": _Kind("vae", TinyVAEConfig.from_dict, TinyAutoencoder),
     "CLIPTextModel": _Kind("text_encoder", CLIPTextConfig.from_dict, CLIPTextModel),
     "CLIPTextModelWithProjection": _Kind("text_encoder", CLIPTextConfig.from_dict, CLIPTextModel),
+}
+
+_KINDS.update({f"Flax{name}": kind for name, kind in _KINDS.items()})
+_TABLES: dict[type, Callable[[Any], Table]] = {
+    UNetConfig: unet_table,
+    VAEConfig: vae_table,
+    CLIPTextConfig: clip_table,
 }
 
 
@@ -133,9 +146,19 @@ def load_component(
     config = kind.config(data, str(config_path))
     with torch.device("meta"):
         module = kind.module(config)
-    source = open_weights(find_weights(folder, variant, use_safetensors))
+    source = _ours(open_weights(find_weights(folder, variant, use_safetensors)), config)
     report = fill(module, source, dtype, device, partial, config=str(config_path))
     return kind.part, module.eval(), report
+
+
+def _ours(source: WeightSource, config: Any) -> WeightSource:
+    """The source under our names: Flax calls some modules and all leaves otherwise, and keeps kernels transposed."""
+    names = source.names()
+    if not any(name.endswith(".kernel") for name in names):
+        return source
+    found = origins(flax(_TABLES[type(config)](config)), names)
+    used = {name for origin in found.values() for name in origin.sources}
+    return Renamed(source, found | {name: Origin((name,)) for name in names if name not in used})
 
 
 def _kind(data: Mapping[str, Any], path: Path) -> _Kind:
@@ -145,7 +168,9 @@ def _kind(data: Mapping[str, Any], path: Path) -> _Kind:
     found = next((_KINDS[name] for name in named if name in _KINDS), None)
     if found is None:
         said = next((name for name in named if name), "no class")
-        raise ModelError(f"{path}: names {said}, expected one of {', '.join(_KINDS)}")
+        raise ModelError(
+            f"{path}: names {said}, expected one of {', '.join(name for name in _KINDS if not name.startswith('Flax'))}"
+        )
     return found
 
 

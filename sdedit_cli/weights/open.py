@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import ModelError
+from .flax_msgpack import FlaxSource
 from .pickle_reader import PickleSource
 from .safetensors_file import SafetensorsFile
 from .sharded import ShardedSource
@@ -48,6 +49,8 @@ def open_weights(path: Path | str) -> WeightSource:
     for magics, problem in _HINTS:
         if start.startswith(magics):
             raise ModelError(f"{path}: {problem}")
+    if _is_flax(head):
+        return FlaxSource(path)
     if start.startswith(b"{"):
         return _from_json(path)
     if head[257:262] == b"ustar":
@@ -75,6 +78,12 @@ def _head(path: Path) -> tuple[bytes, int]:
 
 def _is_safetensors(head: bytes, size: int) -> bool:
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size
+
+
+def _is_flax(head: bytes) -> bool:
+    """A msgpack dictionary whose first key is text: the tree of a model's parameters."""
+    place = {0xDE: 3, 0xDF: 5}.get(head[0], 1 if 0x80 < head[0] < 0x90 else 0)
+    return bool(place) and len(head) > place and (0xA0 < head[place] < 0xC0 or 0xD9 <= head[place] <= 0xDB)
 
 
 def _is_pickle(head: bytes) -> bool:
