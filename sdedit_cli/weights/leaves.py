@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container
 
-from ..names.legacy import current_name
+# VAE attention before diffusers 0.17; also read as 1x1 convolutions, which `fit_shape` turns into linears.
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_LEAF = re.compile(r"\.(query|key|value|proj_attn)\.(weight|bias)$")
 
 # Constant tables, and parts of a full CLIP model that a text encoder does not use.
 _HARMLESS = re.compile(
@@ -29,7 +31,7 @@ def _unwrapped(name: str) -> str:
 
 
 def _current_leaf(name: str) -> str:
-    return current_name(name) or name
+    return _OLD_LEAF.sub(lambda match: f".{_OLD_ATTENTION[match[1]]}.{match[2]}", name)
 
 
 def _with_text_model(name: str) -> str:
