@@ -203,6 +203,10 @@ class Edit:
     )
     steps: int = _option(50, "Steps of the whole schedule.", "Sampling", low=1, high=MAX_STEPS)
     exact_steps: bool = _option(False, "Run just --steps steps at any strength, on a longer schedule.", "Sampling")
+    weighting: bool = _option(True, "Read (more:1.2), [less], [a:b:0.5], [a|b] and BREAK in prompts.", "Edit")
+    long_prompts: str = _option(
+        "truncate", "What to do with a prompt that is too long.", "Edit", choices=("truncate", "chunk")
+    )
     sampler: str | None = _option(
         None,
         "Sampler, such as euler, 'DPM++ 2M Karras' or EulerDiscreteScheduler.",
@@ -234,15 +238,53 @@ class Edit:
         saved=False,
         blank="the built-in model",
     )
+    vae: str | None = _option(
+        None, "Another autoencoder: a folder or file.", "Model", metavar="PATH", saved=False, blank="the model's own"
+    )
+    config: str | None = _option(
+        None,
+        "Folder with the configs of a single file whose shapes do not tell everything.",
+        "Model",
+        metavar="FOLDER",
+        saved=False,
+    )
+    prediction_type: str | None = _option(
+        None,
+        "What the UNet predicts, where the checkpoint does not say.",
+        "Model",
+        choices=("epsilon", "v_prediction", "sample"),
+        blank="as the checkpoint says",
+    )
+    partial: bool = _option(
+        False, "Load what fits of a checkpoint with missing or unknown tensors.", "Model", saved=False
+    )
     clip_skip: int | None = _option(
         None, "Last layers of the text encoder to leave out (web UIs count one more).", "Model", low=0, high=100
     )
+    freeu: tuple[float, ...] | None = _option(
+        None, "FreeU's factors: two for the skips, two for the backbone.", "Model", low=0.0, metavar="S1,S2,B1,B2"
+    )
+    safety: str = _option(
+        "flag",
+        "What a checkpoint's safety checker does: nothing, say so, or keep the picture back.",
+        "Model",
+        choices=("off", "flag", "block"),
+        saved=False,
+    )
+    attention: str = _option(
+        "torch",
+        "Attention kernel; the sliced ones need less memory.",
+        "Machine",
+        choices=("torch", "sliced", "max-sliced", "xformers"),
+        saved=False,
+    )
+    vae_tiling: bool = _option(False, "Take large pictures through the autoencoder in tiles.", "Machine")
     dtype: str = _option("auto", "Number format of the model.", "Machine", choices=("auto", "fp32", "fp16", "bf16"))
     device: str = _option(
         "auto",
         "Where to run.",
         "Machine",
-        choices=("auto", "cpu", "cuda", "cuda:N", "mps"),
+        choices=("auto", "cpu", "cuda", "cuda:N", "mps", "xpu", "xpu:N"),
         saved=False,
         metavar="DEVICE",
     )
@@ -254,6 +296,10 @@ class Edit:
                 object.__setattr__(self, field.name, field.fit(value, field.key))
         if self.timesteps is not None and self.sigmas is not None:
             raise UsageError("timesteps and sigmas exclude each other; give one of them")
+        if self.freeu is not None and len(self.freeu) != 4:
+            raise UsageError(
+                f"freeu has {len(self.freeu)} numbers; expected four: S1,S2,B1,B2, such as 0.9,0.2,1.3,1.4"
+            )
         if self.exact_steps and (self.timesteps or self.sigmas):
             raise UsageError("exact-steps has no meaning with timesteps or sigmas; give the steps to run alone")
         total = self.steps_total()

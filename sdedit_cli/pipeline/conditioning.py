@@ -40,15 +40,19 @@ def encode_texts(
     """
     encoded = [tokenizer.encode(text) for text in texts]
     rows = [_resize(item.ids, length, tokenizer) for item in encoded]
+    return Encoded(encode_ids(text_encoder, rows, clip_skip), tuple(item.truncated for item in encoded))
+
+
+def encode_ids(text_encoder: CLIPTextModel, rows: Sequence[Sequence[int]], clip_skip: int | None = None) -> Tensor:
+    """Embeddings (B, T, C) of rows of token ids; see `encode_texts`."""
     ids_BT = torch.tensor(rows, dtype=torch.long, device=text_encoder.device)
     out = text_encoder(ids_BT)
-    truncated = tuple(item.truncated for item in encoded)
     if clip_skip is None:
-        return Encoded(out.last_hidden_state, truncated)
+        return out.last_hidden_state
     layers = len(out.hidden_states) - 1
     if not 0 <= clip_skip <= layers:
         raise UsageError(f"clip_skip is {clip_skip}; this text encoder has {layers} layers to skip")
-    return Encoded(text_encoder.final_norm(out.hidden_states[-(clip_skip + 1)]), truncated)
+    return text_encoder.final_norm(out.hidden_states[-(clip_skip + 1)])
 
 
 def _resize(ids: list[int], length: int | None, tokenizer: Tokenizer) -> list[int]:

@@ -16,19 +16,21 @@ from PIL import Image
 from torch import Tensor
 
 from ..configs.base import read_json
-from ..errors import Interrupted
-from ..nn import Context
+from ..errors import Interrupted, ModelError
+from ..nn import FreeU
 from ..noise import Grid, Scheduler
 from ..runtime.device import pick
 from ..runtime.dtype import choose
 from ..spec import Edit
 from .canvas import Canvas, canvas_for
-from .conditioning import encode_texts
 from .denoise import Loop, Running, Segment, Track, first_step
 from .image import postprocess, preprocess
 from .latents import decode, encode
+from .loading import load_vae
 from .pipeline import StableDiffusionImg2ImgPipeline
+from .prompts import Speaker
 from .randomness import normal
+from .safety import clip_pixels
 
 BUILT_IN = Path(__file__).parent.parent / "assets" / "starter"
 
@@ -72,7 +74,7 @@ class Editor:
         self.pipeline = pipeline
         self.native_size = native_size
         self._tell = on_event or _ignore
-        self._contexts: dict[tuple[Any, ...], Context] = {}
+        self._segments: tuple[Any, tuple[Segment, ...]] | None = None
 
     @classmethod
     def open(cls, edit: Edit, on_event: OnEvent | None = None, *, folder: Path | None = None) -> Editor:
@@ -85,8 +87,9 @@ class Editor:
         device = pick(edit.device)
         dtype = choose(edit.dtype, device)
         tell("load", {"model": str(path), "device": str(device), "dtype": str(dtype).removeprefix("torch.")})
-        pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
-        return cls(pipeline.to(device), native_size=_native_size(path), on_event=on_event)
+        pipeline = _load(path, dtype, edit).to(device)
+        _switch(pipeline, edit)
+        return cls(pipeline, native_size=_native_size(path), on_event=on_event)
 
     def plan(self, edit: Edit) -> Plan:
         """The steps of `edit` on this model, before any picture is seen. Raises UsageError when none would run."""
@@ -126,7 +129,7 @@ class Editor:
     def _one(self, edit: Edit, pixels_BCHW: Tensor, canvas: Canvas, seed: int, on_step: OnStep | None) -> Result:
         running = self._denoise(self._track(edit, pixels_BCHW, seed), canvas, on_step)
         pixels, finite = self._decode(running.x_BCHW)
-        return Result(canvas.lift(pixels), seed, finite)
+        return Result(canvas.lift(pixels), seed, finite, self._judge(pixels) if finite else None)
 
     def _track(self, edit: Edit, pixels_BCHW: Tensor, seed: int) -> Track:
         pipeline, dtype, device = self.pipeline, self.pipeline.dtype, self.pipeline.device
@@ -142,36 +145,35 @@ class Editor:
             scheduler=scheduler,
             grid=grid,
             start=start,
-            segments=(Segment(self._context(edit)),),
+            segments=self._speak(edit, scheduler.order),
             guidance_scale=edit.cfg_scale,
             guided=self._guided(edit),
             guidance_BG=pipeline.get_guidance_scale_embedding(w_B, embedded).to(device, dtype) if embedded else None,
             generator=generator,
             seed=seed,
             eta=edit.eta,
+            freeu=FreeU(*edit.freeu) if edit.freeu else None,
         )
 
     def _guided(self, edit: Edit) -> bool:
         return edit.cfg_scale > 1 and self.pipeline.unet.config.time_cond_proj_dim is None
 
-    def _context(self, edit: Edit) -> Context:
-        """The text's keys and values, made once for all pictures of one prompt."""
-        key = (edit.prompt, edit.negative_prompt, edit.clip_skip, self._guided(edit))
-        if key not in self._contexts:
-            self._contexts = {key: self.pipeline.unet.context(self._embeds(edit))}
-        return self._contexts[key]
-
-    def _embeds(self, edit: Edit) -> Tensor:
-        pipeline = self.pipeline
-        assert pipeline.tokenizer is not None
-        assert pipeline.text_encoder is not None
-        positive = encode_texts(pipeline.tokenizer, pipeline.text_encoder, [edit.prompt], clip_skip=edit.clip_skip)
-        encoded = [positive]
-        if self._guided(edit):
-            encoded.insert(0, encode_texts(pipeline.tokenizer, pipeline.text_encoder, [edit.negative_prompt]))
-        for cut in (text for one in encoded for text in one.truncated if text):
-            self._tell("truncated", {"text": cut, "limit": pipeline.tokenizer.model_max_length})
-        return torch.cat([one.embeds_BTC for one in encoded])
+    def _speak(self, edit: Edit, order: int) -> tuple[Segment, ...]:
+        """What the steps read, made once for all pictures of one prompt. A step takes `order` entries of the grid."""
+        guided = self._guided(edit)
+        words = (edit.prompt, edit.negative_prompt, edit.weighting, edit.long_prompts)
+        key = (*words, edit.clip_skip, edit.steps_run(), order, guided)
+        if self._segments is None or self._segments[0] != key:
+            pipeline = self.pipeline
+            if pipeline.tokenizer is None or pipeline.text_encoder is None:
+                raise ModelError("this model has no text encoder, so it cannot read a prompt; use a complete one")
+            speaker = Speaker(pipeline.tokenizer, pipeline.text_encoder)
+            spoken = speaker.speak(edit, guided)
+            for cut in speaker.truncated:
+                self._tell("truncated", {"text": cut, "limit": pipeline.tokenizer.model_max_length})
+            contexts = [(part.until * order, pipeline.unet.context(part.embeds_BTC)) for part in spoken]
+            self._segments = (key, tuple(Segment(context, until) for until, context in contexts))
+        return self._segments[1]
 
     def _denoise(self, track: Track, canvas: Canvas, on_step: OnStep | None) -> Running:
         loop = Loop(self.pipeline.unet)
@@ -191,10 +193,52 @@ class Editor:
         return running
 
     def _decode(self, x_BCHW: Tensor) -> tuple[Image.Image, bool]:
-        pixels_BCHW = decode(self.pipeline.vae, x_BCHW)
+        """The picture, and whether it is one: half precision that overflows is tried again in single."""
+        vae = self.pipeline.vae
+        pixels_BCHW = decode(vae, x_BCHW)
         finite = bool(torch.isfinite(pixels_BCHW).all())
+        if not finite and vae.dtype != torch.float32 and torch.isfinite(x_BCHW).all():
+            stored = vae.dtype
+            pixels_BCHW = decode(vae.to(torch.float32), x_BCHW.float())
+            finite = bool(torch.isfinite(pixels_BCHW).all())
+            vae.to(stored)
         # A picture has to be handed back even where there is none; it is never written.
         return postprocess(torch.nan_to_num(pixels_BCHW), "pil")[0], finite
+
+    def _judge(self, image: Image.Image) -> bool | None:
+        checker = self.pipeline.safety_checker
+        if checker is None:
+            return None
+        return checker.judge(clip_pixels(self.pipeline.feature_extractor, [image]))[0].nsfw
+
+
+def _load(path: Path, dtype: torch.dtype, edit: Edit) -> StableDiffusionImg2ImgPipeline:
+    options: dict[str, Any] = {"partial": edit.partial, "local_files_only": True}
+    if edit.safety == "off":
+        options |= {"safety_checker": None, "feature_extractor": None}
+    if edit.vae is not None:
+        options["vae"] = load_vae(Path(edit.vae), dtype)
+    if not path.is_dir():
+        options |= {"config": edit.config, "prediction_type": edit.prediction_type}
+        return StableDiffusionImg2ImgPipeline.from_single_file(path, torch_dtype=dtype, **options)
+    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(path, torch_dtype=dtype, **options)
+    if edit.prediction_type is not None:
+        pipeline.scheduler = Scheduler.from_config(pipeline.scheduler, prediction_type=edit.prediction_type)
+    return pipeline
+
+
+def _switch(pipeline: StableDiffusionImg2ImgPipeline, edit: Edit) -> None:
+    match edit.attention:
+        case "sliced":
+            pipeline.enable_attention_slicing("auto")
+        case "max-sliced":
+            pipeline.enable_attention_slicing("max")
+        case "xformers":
+            pipeline.enable_xformers_memory_efficient_attention()
+        case _:
+            pass
+    if edit.vae_tiling:
+        pipeline.enable_vae_tiling()
 
 
 def _grid(scheduler: Scheduler, edit: Edit) -> tuple[Grid, int]:

@@ -11,6 +11,7 @@ import torch
 
 from ..errors import ModelError, UsageError, did_you_mean
 from ..noise import Scheduler
+from .latents import VAE
 from .safety import load_checker, load_feature_extractor
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _RESOLVE = (
     "mirror",
     "resume_download",
 )
+_SINGLE = ("config", "prediction_type", "ema", "partial")
 _READ = ("variant", "use_safetensors", "partial")
 
 
@@ -48,15 +50,34 @@ def pretrained_parts(
     """The constructor's arguments for a folder or Hub id; parts among `options` are taken as they are."""
     from ..weights import load_folder
 
-    if not Path(source).is_dir():
-        from ..weights.resolve import resolve
-
     _refuse_unknown(options, (*PARTS, *_RESOLVE, *_READ))
     given, reading = _among(options, PARTS), _among(options, _READ)
     hints = {name: reading[name] for name in ("variant", "use_safetensors") if name in reading}
-    folder = Path(source) if Path(source).is_dir() else resolve(source, **_among(options, _RESOLVE), **hints)
+    folder = _local(source, options, **hints)
     dtype = dtype or torch.float32
     return parts_of(load_folder(folder, dtype=dtype, skip=tuple(given), **reading), given, dtype)
+
+
+def single_file_parts(
+    source: str | os.PathLike[str], dtype: torch.dtype | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The constructor's arguments for a checkpoint that is one file: a path, also without its ending, or a Hub URL."""
+    from ..weights.single_file import load_single_file
+
+    _refuse_unknown(options, (*PARTS, *_RESOLVE, *_SINGLE))
+    given, dtype = _among(options, PARTS), dtype or torch.float32
+    loaded = load_single_file(_local(source, options), dtype=dtype, skip=tuple(given), **_among(options, _SINGLE))
+    return parts_of(loaded, given, dtype)
+
+
+def _local(source: str | os.PathLike[str], options: Mapping[str, Any], **hints: Any) -> Path:
+    """Where `source` is on this machine; what is a path stays one, and the network library is not even imported."""
+    path = Path(source)
+    if path.exists() or any(path.parent.glob(path.name + ".*")):
+        return path / options["subfolder"] if options.get("subfolder") else path
+    from ..weights.resolve import resolve
+
+    return resolve(source, **_among(options, _RESOLVE), **hints)
 
 
 def parts_of(loaded: Components, given: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
@@ -75,6 +96,19 @@ def parts_of(loaded: Components, given: Mapping[str, Any], dtype: torch.dtype) -
         if parts.get(name) is None:
             raise ModelError(f"{loaded.folder}: has no {name}, which every edit needs; give one (`{name}=`)")
     return parts
+
+
+def load_vae(path: Path, dtype: torch.dtype) -> VAE:
+    """The autoencoder of a file, of its own folder, or of a whole model's. Raises ModelError when there is none."""
+    from ..weights import load_folder
+    from ..weights.single_file import load_single_file
+
+    skip = tuple(name for name in PARTS if name != "vae")
+    whole = path.is_dir()
+    loaded = load_folder(path, dtype=dtype, skip=skip) if whole else load_single_file(path, dtype=dtype, skip=skip)
+    if loaded.vae is None:
+        raise ModelError(f"{path}: holds no autoencoder; name a VAE file, its folder, or a model that has one")
+    return loaded.vae
 
 
 def save_parts(

@@ -111,6 +111,21 @@ class StableDiffusionImg2ImgPipeline(Switches):
 
         return cls(**pretrained_parts(source, torch_dtype, options))
 
+    @classmethod
+    def from_single_file(
+        cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | None = None, **options: Any
+    ) -> StableDiffusionImg2ImgPipeline:
+        """The pipeline of one checkpoint file (a path, also without its ending, or a Hub file URL).
+
+        Options are component overrides, `config` (a diffusers folder that says what shapes cannot), `prediction_type`,
+        `ema`, `partial`, and those of `weights.resolve`.
+        Raises ModelError for what is no Stable Diffusion 1.x or 2.x checkpoint, UnsafeFileError for a file that asks
+        for code to be run, UsageError for an unknown option.
+        """
+        from .loading import single_file_parts
+
+        return cls(**single_file_parts(source, torch_dtype, options))
+
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """Writes all parts in the diffusers layout. Options: `variant`, `max_shard_size`, `safe_serialization`."""
         from .loading import save_parts
