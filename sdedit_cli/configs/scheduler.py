@@ -210,6 +210,12 @@ class SchedulerConfig:
                 expected = ", ".join(choices)
                 hint = did_you_mean(str(value), choices)
                 raise ModelError(f"{source}: '{key}' is '{value}', expected one of {expected}{hint}")
+        for key in ("num_train_timesteps", "original_inference_steps", "sigma_min", "sigma_max", "sigma_data", "rho"):
+            if key in OPTIONS[name] and (value := getattr(config, key)) is not None and value <= 0:
+                raise ModelError(f"{source}: '{key}' is {value}, expected more than 0")
+        for key in ("beta_start", "beta_end"):
+            if not 0 <= getattr(config, key) < 1:
+                raise ModelError(f"{source}: '{key}' is {getattr(config, key)}, expected 0 or more and less than 1")
         without_effect = {key: _NEUTRAL[key] for key in FIELDS if key not in OPTIONS[name]}
         foreign = {key: OPTIONS[name][key] for key, types in own.items() if getattr(config, key) not in types}
         return dataclasses.replace(config, **{**without_effect, **foreign}, given=given)

@@ -65,15 +65,17 @@ class Asked:
 
 
 def ask(steps: int | None, timesteps: Sequence[float] | None, sigmas: Sequence[float] | None) -> Asked:
-    """The request, checked. Raises UsageError unless it is one of the three, not empty, and finite."""
+    """The request, checked. Raises UsageError unless it is one of the three, not empty, and in a sane range."""
     given = [value for value in (timesteps, sigmas) if value is not None]
     if len(given) == 2:
         raise UsageError("timesteps and sigmas were both given; give one of them")
     if given:
         nodes = tuple(given[0])
         enough = 2 if sigmas is not None else 1
-        if len(nodes) < enough or not all(math.isfinite(node) for node in nodes):
-            raise UsageError(f"custom timesteps or sigmas must be {enough} or more finite numbers, got {list(nodes)}")
+        if len(nodes) < enough or not all(0 <= node < 1e6 for node in nodes):
+            raise UsageError(
+                f"custom timesteps or sigmas must be {enough} or more numbers from 0 up, got {list(nodes)}"
+            )
         return Asked(len(nodes), nodes, None) if timesteps is not None else Asked(len(nodes) - 1, None, nodes)
     if steps is None or steps < 1:
         raise UsageError(f"the number of steps must be 1 or more, got {steps}")
@@ -91,7 +93,7 @@ def spaced(config: SchedulerConfig, n: int, *, surplus: int = 0, last: int | Non
     if config.timestep_spacing == "linspace":
         nodes = np.array(np.linspace(0, end - 1, count)[::-1][:n])
     elif config.timestep_spacing == "trailing":
-        nodes = np.rint(np.arange(end, 0, -(train / n))) - 1.0
+        nodes = np.rint(np.arange(end, 0, -(train / n)))[:n] - 1.0  # rounding may lay out one more, at -1
     else:
         nodes = (np.arange(count) * (end // count))[::-1][:n].astype(np.float64) + config.steps_offset
     return nodes

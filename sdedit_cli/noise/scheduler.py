@@ -130,14 +130,22 @@ class Scheduler:
             curves = [option for option in CURVE_OPTIONS if getattr(self.config, option)]
             if kind == "timesteps" and curves:
                 raise UsageError(f"custom timesteps cannot be used together with {curves[0]}; turn one of them off")
-        return self.solver.grid(self.process, asked)
+        grid = self.solver.grid(self.process, asked)
+        if not len(grid.timesteps):
+            raise UsageError(f"{asked.steps} steps leave no timestep on this schedule; check lambda_min_clipped")
+        return grid
 
     def scale_input(self, grid: Grid, i: int, x: Tensor) -> Tensor:
         """What the model is shown in step `i` for the latent `x`, same shape."""
         return self.solver.scale_input(Step(self.process, grid, i), x)
 
     def add_noise(self, grid: Grid, i: int, x0: Tensor, noise: Tensor) -> Tensor:
-        """The latent from which a run that begins with step `i` starts; `x0` and `noise` have one shape and dtype."""
+        """The latent from which a run that begins with step `i` starts; `x0` and `noise` have one shape and dtype.
+
+        Raises UsageError when there is no step `i`: the strength was too small for the number of steps.
+        """
+        if i >= len(grid.timesteps):
+            raise UsageError(f"no step is left to run of {grid.num_inference_steps}; raise the strength or the steps")
         if self.solver.space == "table":
             share = self.process.alphas_cumprod.to(x0.device, x0.dtype)[grid.nodes[i]]
             return share**0.5 * x0 + (1 - share) ** 0.5 * noise

@@ -9,11 +9,14 @@ import logging
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import diffusers
 import torch
-from sdedit_cli.noise import Scheduler
 from torch import Tensor
+
+from sdedit_cli.errors import UsageError
+from sdedit_cli.noise import Scheduler
 
 logging.getLogger("diffusers").setLevel(logging.ERROR)
 diffusers.utils.logging.set_verbosity_error()
@@ -38,6 +41,13 @@ class Case:
     sigmas: list[float] | None = None
     eta: float = 0.0
     dtype: torch.dtype = torch.float32
+    shape: tuple[int, ...] = SHAPE
+
+    def output(self, x: Tensor, t: Tensor) -> Tensor:
+        """The stand-in's output, with a predicted variance beside it where the options ask for one."""
+        value = model(x, t)
+        learned = self.options.get("variance_type") in ("learned", "learned_range")
+        return torch.cat([value, torch.sigmoid(value)], dim=1) if learned else value
 
     def __str__(self) -> str:
         options = ",".join(f"{key}={value}" for key, value in self.options.items())
@@ -45,11 +55,24 @@ class Case:
         return f"{self.class_name}({options}) {custom}@{self.strength} eta={self.eta} {self.dtype}"
 
 
-def latents(dtype: torch.dtype, shape: tuple[int, ...] = SHAPE) -> tuple[Tensor, Tensor]:
+def latents(dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """(picture, noise), always the same."""
     generator = torch.Generator().manual_seed(7)
     picture = torch.randn(shape, generator=generator) * 0.8
     return picture.to(dtype), torch.randn(shape, generator=generator).to(dtype)
+
+
+def oracle(class_name: str, options: dict[str, Any]) -> Any:
+    """The oracle's scheduler. Some lay out a grid of all training steps when they are built, which takes seconds and
+    is thrown away by the first `set_timesteps`: left out here."""
+    kind = getattr(diffusers, class_name)
+
+    def postponed(self: Any, *_args: Any, **_kwargs: Any) -> None:
+        self.sigmas = torch.zeros(1)
+
+    with warnings.catch_warnings(), patch.object(kind, "set_timesteps", postponed):
+        warnings.simplefilter("ignore")  # the oracle's advice about deprecated names
+        return kind(**options)
 
 
 def oracle_run(case: Case) -> list[Tensor]:
@@ -57,8 +80,8 @@ def oracle_run(case: Case) -> list[Tensor]:
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_timesteps
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the oracle's advice about deprecated names and tree bounds
-        scheduler: Any = getattr(diffusers, case.class_name)(**case.options)
+        warnings.simplefilter("ignore")  # torchsde's notes on queries past the ends of the tree
+        scheduler = oracle(case.class_name, case.options)
         timesteps, n = retrieve_timesteps(
             scheduler,
             None if case.timesteps or case.sigmas else case.steps,
@@ -68,9 +91,11 @@ def oracle_run(case: Case) -> list[Tensor]:
         )
         begin = max(n - min(int(n * case.strength), n), 0) * scheduler.order
         timesteps = timesteps[begin:]
+        if not len(timesteps):
+            raise ValueError("the pipeline refuses runs of no steps")
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(begin)
-        x, noise = latents(case.dtype)
+        x, noise = latents(case.dtype, case.shape)
         x = scheduler.add_noise(x, noise, timesteps[:1].repeat(len(x)))
         trail = [x]
         generator = torch.Generator().manual_seed(11)
@@ -78,7 +103,7 @@ def oracle_run(case: Case) -> list[Tensor]:
         if "eta" in scheduler.step.__code__.co_varnames:
             extra["eta"] = case.eta
         for t in timesteps:
-            output = model(scheduler.scale_model_input(x, t), t)
+            output = case.output(scheduler.scale_model_input(x, t), t)
             x = scheduler.step(output, t, x, **extra, return_dict=False)[0]
             trail.append(x)
     return trail
@@ -94,16 +119,16 @@ def our_run(
     else:
         grid = scheduler.grid(case.steps)
     begin = grid.begin(case.strength)
-    x, noise = (value[rows] for value in latents(case.dtype))
+    x, noise = (value[rows] for value in latents(case.dtype, case.shape))
     x = scheduler.add_noise(grid, begin, x, noise)
     trail, state = [x], scheduler.start(grid, begin, x, seed)
     generator = torch.Generator().manual_seed(11)
     supply = iter(list(noises)) if noises else None
     for i in range(begin, len(grid.timesteps)):
-        output = model(scheduler.scale_input(grid, i, x), grid.timesteps[i])
+        output = case.output(scheduler.scale_input(grid, i, x), grid.timesteps[i])
         fresh = None
         if scheduler.draws_noise(grid, i, case.eta):
-            fresh = torch.randn(SHAPE, generator=generator, dtype=scheduler.noise_dtype(output.dtype))
+            fresh = torch.randn(case.shape, generator=generator, dtype=scheduler.noise_dtype(output.dtype))
             if supply is not None:
                 fresh = next(supply)[rows]
             elif noises is not None:
@@ -113,19 +138,26 @@ def our_run(
     return trail
 
 
+def not_refused(case: Case) -> bool:
+    """False for requests that the oracle takes and does not serve: it drops custom timesteps under a flow curve."""
+    return not (case.timesteps and case.options.get("use_flow_sigmas"))
+
+
 def difference(case: Case) -> str | None:
-    """None when both runs are equal bit for bit, or the oracle refuses or leaves the finite numbers; else what
-    differs."""
+    """None when both runs are equal bit for bit, or the oracle refuses or leaves the finite numbers and ours refuses
+    or runs; else what differs. Any other error of ours than UsageError is a difference."""
     try:
         expected = oracle_run(case)
-    except Exception as error:
-        expected = error
-    if isinstance(expected, Exception) or not torch.isfinite(expected[-1]).all():
-        return None
+    except Exception:
+        expected = None
     try:
         ours = our_run(case)
+    except UsageError as error:
+        return f"{case}: refused: {error}" if expected and not_refused(case) else None
     except Exception as error:
         return f"{case}: {type(error).__name__}: {error}"
+    if expected is None or not torch.isfinite(expected[-1]).all():
+        return None
     if len(ours) != len(expected):
         return f"{case}: {len(ours) - 1} steps, expected {len(expected) - 1}"
     for k, (mine, theirs) in enumerate(zip(ours, expected, strict=True)):

@@ -5,6 +5,7 @@ The tree is a path of Brownian motion over sigma: the same seed gives the same p
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,15 +34,14 @@ class _Path:
     """A Brownian path for the whole of x, or one a row; a pure function of its seeds."""
 
     trees: tuple[Any, ...]
-    low: Tensor
-    high: Tensor
     rows: bool
 
     def unit_noise(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """The path's increment from sigma down to sigma_next, scaled to unit variance."""
-        # Clamped here, since exp(log(sigma)) may leave the tree by a bit, which it would warn of.
-        first, last = (torch.clamp(s, self.low, self.high) for s in (sigma_next, sigma))
-        increments = torch.stack([tree(first, last) for tree in self.trees]) * -1.0
+        with warnings.catch_warnings():
+            # exp(log(sigma)) may leave the tree by a bit: it clamps, which is right, and warns.
+            warnings.simplefilter("ignore")
+            increments = torch.stack([tree(sigma_next, sigma) for tree in self.trees]) * -1.0
         return (increments if self.rows else increments[0]) / (sigma_next - sigma).abs().sqrt()
 
 
@@ -73,8 +73,9 @@ def _start(process: Process, grid: Grid, x: Tensor, seed: int | Sequence[int] | 
             halfway_tree=True,
         )
         for entropy in ([chosen] if isinstance(chosen, int) else chosen)
+        if low < high  # a run of one step draws nothing
     )
-    return _Memory(_Path(trees, low, high, rows))
+    return _Memory(_Path(trees, rows))
 
 
 def _log(sigma: Tensor) -> Tensor:

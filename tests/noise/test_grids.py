@@ -1,0 +1,161 @@
+"""Grids: every number of steps against the oracle, and what holds for any request."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from helpers.noise import Case, oracle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdedit_cli.configs.scheduler import OPTIONS
+from sdedit_cli.errors import UsageError
+from sdedit_cli.noise import CLASS_NAMES, SOLVERS, Scheduler
+
+CURVES = (None, "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
+
+
+def grid_difference(class_name: str, options: dict[str, Any], steps: int) -> str | None:
+    """None when timesteps (dtype too) and sigmas equal the oracle's, or the oracle refuses."""
+    try:
+        theirs = oracle(class_name, options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's, on sigmas of zero and infinity in the oracle
+            theirs.set_timesteps(steps)
+    except Exception:
+        return None
+    try:
+        grid = Scheduler.from_config({"_class_name": class_name, **options}).grid(steps)
+    except UsageError as error:
+        table = getattr(theirs, "alphas_cumprod", ())
+        beyond = float(theirs.timesteps.max()) >= len(table)  # the oracle's own step would fail
+        return None if beyond else f"{class_name} {options} {steps}: refused: {error}"
+    equal = grid.timesteps.dtype == theirs.timesteps.dtype and torch.equal(
+        grid.timesteps.nan_to_num(), theirs.timesteps.nan_to_num()
+    )
+    if hasattr(theirs, "sigmas"):
+        sigmas = theirs.sigmas[: len(grid.sigmas)]  # the oracle repeats the last zero for some
+        equal &= torch.equal(grid.sigmas.nan_to_num(), sigmas.nan_to_num())
+    return None if equal else f"{class_name} {options} {steps}"
+
+
+def grid_axes(class_name: str) -> list[dict[str, Any]]:
+    """The full product of the options that make a grid."""
+    axes = {
+        "timestep_spacing": ["leading", "linspace", "trailing"],
+        "steps_offset": [0, 1],
+        "rescale_betas_zero_snr": [False, True],
+        "final_sigmas_type": ["zero", "sigma_min"],
+        "skip_prk_steps": [True, False],
+        "interpolation_type": ["linear", "log_linear"],
+        "sigma_schedule": ["karras", "exponential"],
+        "beta_schedule": ["scaled_linear", "squaredcos_cap_v2"],
+    }
+    taken = {key: values for key, values in axes.items() if key in OPTIONS[class_name]}
+    curves = [curve for curve in CURVES if curve is None or curve in OPTIONS[class_name]]
+    return [
+        {**dict(zip(taken, values, strict=True)), **({curve: True} if curve else {})}
+        for curve in curves
+        for values in itertools.product(*taken.values())
+    ]
+
+
+@pytest.mark.parametrize("class_name", CLASS_NAMES)
+def test_grids_equal_the_oracles(class_name: str) -> None:
+    """Every combination of the options that make a grid, each at another number of steps."""
+    products = grid_axes(class_name)
+    sample = products[:: max(1, len(products) // 40)]
+    found = [grid_difference(class_name, options, 1 + k * 7 % 50) for k, options in enumerate(sample)]
+    assert [text for text in found if text] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("class_name", CLASS_NAMES)
+def test_grids_equal_the_oracles_at_every_number_of_steps(class_name: str) -> None:
+    found = [
+        grid_difference(class_name, options, steps)
+        for k, options in enumerate(grid_axes(class_name))
+        for steps in range(1 + k % 3, 51, 3)
+    ]
+    assert [text for text in found if text] == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    solver=st.sampled_from(sorted(SOLVERS)),
+    steps=st.integers(-3, 1200),
+    strength=st.floats(0, 1),
+    spacing=st.sampled_from(["leading", "linspace", "trailing"]),
+)
+def test_any_number_of_steps_gives_a_falling_grid_or_a_usage_error(
+    solver: str, steps: int, strength: float, spacing: str
+) -> None:
+    takes = "timestep_spacing" in OPTIONS[Scheduler.named(solver).config.class_name]
+    scheduler = Scheduler.named(solver, **({"timestep_spacing": spacing} if takes else {}))
+    try:
+        grid = scheduler.grid(steps)
+    except UsageError:
+        return
+    assert steps >= 1
+    assert len(grid.timesteps) >= steps
+    assert len(grid.sigmas) > len(grid.timesteps)
+    assert (torch.diff(grid.sigmas) <= 0).all() or solver == "pndm"  # its warm-up goes back and forth
+    begin = grid.begin(strength)
+    assert 0 <= begin <= len(grid.timesteps)
+    assert begin % scheduler.order == 0 or begin == len(grid.timesteps)
+
+
+_NUMBERS = st.one_of(st.integers(-5, 1005), st.floats(allow_nan=True, allow_infinity=True))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    solver=st.sampled_from(sorted(SOLVERS)),
+    nodes=st.lists(_NUMBERS, max_size=6),
+    kind=st.sampled_from(["timesteps", "sigmas"]),
+)
+def test_any_custom_nodes_give_a_grid_or_a_usage_error(solver: str, nodes: list[float], kind: str) -> None:
+    try:
+        grid = Scheduler.named(solver).grid(**{kind: nodes})
+    except UsageError:
+        return
+    assert kind in SOLVERS[solver].custom
+    assert len(grid.timesteps) >= 1
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_custom_nodes_are_refused_by_name(solver: str) -> None:
+    """A solver that takes no custom nodes says so, and says which do."""
+    for kind, values in (("timesteps", [800, 400]), ("sigmas", [5.0, 1.0, 0.0])):
+        if kind not in SOLVERS[solver].custom:
+            with pytest.raises(UsageError, match=f"'{solver}' takes no custom {kind}; these do: .*euler"):
+                Scheduler.named(solver).grid(**{kind: values})
+
+
+def test_requests_that_contradict_themselves_are_refused() -> None:
+    scheduler = Scheduler.named("euler")
+    for request in ({}, {"num_inference_steps": 0}, {"timesteps": [1], "sigmas": [1.0, 0.0]}, {"timesteps": []}):
+        with pytest.raises(UsageError):
+            scheduler.grid(**request)
+    with pytest.raises(UsageError, match="use_karras_sigmas"):
+        Scheduler.named("euler", curve="karras").grid(timesteps=[800, 400])
+
+
+def test_a_run_of_no_steps_cannot_be_noised() -> None:
+    scheduler = Scheduler.named("ddim")
+    grid = scheduler.grid(10)
+    x = torch.zeros(1, 4, 2, 2)
+    with pytest.raises(UsageError, match="no step is left"):
+        scheduler.add_noise(grid, grid.begin(0.02), x, x)
+
+
+def test_strength_counts_steps_as_the_oracle_does() -> None:
+    """`begin` is where the oracle's pipeline starts; solvers of order 2 start on a whole step."""
+    assert Scheduler.named("euler").grid(50).begin(0.8) == 10
+    assert Scheduler.named("heun").grid(50).begin(0.8) == 20
+    assert Scheduler.named("euler").grid(50).begin(0.0) == 50
+    assert str(Case("X")).startswith("X(")
