@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.noise import Case, oracle
+from helpers.noise import oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -158,4 +158,3 @@ def test_strength_counts_steps_as_the_oracle_does() -> None:
     assert Scheduler.named("euler").grid(50).begin(0.8) == 10
     assert Scheduler.named("heun").grid(50).begin(0.8) == 20
     assert Scheduler.named("euler").grid(50).begin(0.0) == 50
-    assert str(Case("X")).startswith("X(")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ def _weights(shares: Tensor, hh: Tensor, size: Tensor, order: int, *, corrects: 
     matrix, target = torch.stack(rows), torch.stack(targets)
     keep = order if corrects else order - 1
     # Infinite steps (final sigma 0 at full order) make it singular: not a number then, rather than an exception.
-    return torch.linalg.solve_ex(matrix[:keep, :keep], target[:keep])[0]
+    return cast("Tensor", torch.linalg.solve_ex(matrix[:keep, :keep], target[:keep])[0])
 
 
 def _unipc(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Tensor, State]:
