@@ -15,6 +15,8 @@ import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from . import workers
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -55,7 +57,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.groups(slower or {}), settings.rate, betas=(0.9, 0.99), weight_decay=settings.decay
         )
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.generator = torch.Generator().manual_seed(settings.seed + workers.rank())
         self.step, self.samples, self.seconds = 0, 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
         self.resume()
@@ -95,8 +97,11 @@ class Trainer:
             for name, module in held.items():
                 module.load_state_dict(state[kind][name])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
         self.step, self.samples, self.seconds = state["spent"]
+        if workers.count() == 1:
+            self.generator.set_state(state["generator"].cpu())
+        else:  # one state cannot serve several processes
+            self.generator.manual_seed(self.settings.seed + 1000 * self.step + workers.rank())
 
     @property
     def fraction(self) -> float:
@@ -119,11 +124,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate() * group["share"]
         loss.backward()
+        self.seconds = workers.average_gradients(self.parameters, self.seconds)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        self.samples += self.settings.batch
+        self.samples += self.settings.batch * workers.count()
         weight = 1 - min(self.settings.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for shadow, parameter in zip(self.shadows, self.parameters, strict=True):
@@ -131,6 +137,10 @@ class Trainer:
 
     def run(self, loss_of: Callable[[torch.Generator], Tensor], mark: Callable[[], str]) -> None:
         """Trains until the budget is spent; `mark` evaluates the averages, draws a sheet, and returns a line to say."""
+        if workers.rank() > 0:
+            for _ in self.losses(loss_of):
+                pass
+            return
         marked = saved = told = time.monotonic()
         with bar() as progress:
             task = progress.add_task("training", total=1.0, note="")

@@ -1,7 +1,7 @@
 """The autoencoder: `python -m training.vae --size 64`.
 
-The loss is L1 on the picture, on its opponent colours (colour arrives late in training, and the UNet inherits any
-colour fault), and on its gradients, plus squared error for the PSNR and a very small KL term.
+The loss is L1 and squared error on the picture and, with more weight, on its opponent colours (colour arrives late in
+training, and the UNet inherits any colour fault), L1 on its gradients, and a very small KL term.
 
 With `--start FOLDER` a trained autoencoder is improved: the encoder moves slowly and is held near the latents it
 started with, so that a UNet trained on them can be continued.
@@ -66,8 +66,10 @@ def augmented(x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
 
 def picture_loss(y: Tensor, x: Tensor) -> Tensor:
     error = y - x
+    colour = opponent(error)
     edges = sum((a - b).abs().mean() for a, b in zip(gradients(y), gradients(x), strict=True))
-    return error.abs().mean() + opponent(error).abs().mean() + 0.3 * edges + 2 * error.square().mean()
+    absolute = error.abs().mean() + 1.5 * colour.abs().mean() + 0.3 * edges
+    return absolute + 2 * error.square().mean() + 6 * colour.square().mean()
 
 
 @dataclass(frozen=True)
