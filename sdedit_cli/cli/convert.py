@@ -37,6 +37,7 @@ _BINARY = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 @click.option(
     "--prediction-type", metavar="KIND", help="What the UNet predicts where SRC does not say: epsilon, v_prediction."
 )
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 def command(
     src: Path,
     dst: Path,

@@ -132,6 +132,7 @@ def detect(
         path=source.path,
         metadata=source.metadata,
         names=shapes,
+        extras=getattr(source, "extras", None),
         prediction_type=prediction_type,
         config=config,
     )

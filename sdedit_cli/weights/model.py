@@ -134,6 +134,7 @@ _CLASSES: dict[str, tuple[Component, type[UNetConfig | VAEConfig | TinyVAEConfig
     "AutoencoderTiny": ("tiny_vae", TinyVAEConfig),
     "FlaxUNet2DConditionModel": ("unet", UNetConfig),
     "FlaxAutoencoderKL": ("vae", VAEConfig),
+    "FlaxCLIPTextModel": ("text_encoder", CLIPTextConfig),
     "CLIPTextModel": ("text_encoder", CLIPTextConfig),
     "CLIPTextModelWithProjection": ("text_encoder_2", CLIPTextConfig),
 }

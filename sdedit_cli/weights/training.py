@@ -68,6 +68,7 @@ def find_training(
     path: Path | None,
     metadata: Mapping[str, str],
     names: Collection[str],
+    extras: Mapping[str, object] | None = None,
     prediction_type: str | None = None,
     config: Path | None = None,
 ) -> Training:
@@ -87,6 +88,7 @@ def find_training(
         or _of_metadata(metadata)
         or _of_tensors(names)
         or _of_yaml(path)
+        or _of_step(family, extras or {})
         or (_ASSUMED.get(family, "epsilon"), ASSUMED_OF_TWO if family in _ASSUMED else ASSUMED)
     )
     scheduler["prediction_type"] = kind
@@ -149,6 +151,16 @@ def _of_metadata(metadata: Mapping[str, str]) -> tuple[str, str] | None:
 def _of_tensors(names: Collection[str]) -> tuple[str, str] | None:
     # Some trainers leave an empty tensor of this name as a mark.
     return ("v_prediction", "the mark 'v_pred' in the file") if "v_pred" in names else None
+
+
+# The training of 2.0-base, which predicts epsilon, was published at this step; the v-models went on from there.
+_STEP_OF_2_0_BASE = 875_000
+
+
+def _of_step(family: str, extras: Mapping[str, object]) -> tuple[str, str] | None:
+    if family == "sd2" and extras.get("global_step") == _STEP_OF_2_0_BASE:
+        return "epsilon", f"its training step {_STEP_OF_2_0_BASE}"
+    return None
 
 
 _PARAMETERIZATION = re.compile(r"^\s*parameterization\s*:\s*[\"']?(\w+)[\"']?\s*(?:#.*)?$", re.MULTILINE)

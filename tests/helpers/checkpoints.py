@@ -181,3 +181,36 @@ def save_single_file(
 ) -> Path:
     save_file(ldm_tensors(folder, family) | extra, path, metadata=metadata)
     return path
+
+
+def xl_single_file(path: Path, states: Mapping[str, Mapping[str, torch.Tensor]], refiner: bool) -> Path:
+    """A tiny XL model as its publishers lay it out: two text encoders under `conditioner`."""
+    text = CLIPTextConfig(num_hidden_layers=2)
+    unet = UNetConfig(
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2),
+        addition_embed_type="text_time",
+    )
+    vae = VAEConfig(
+        block_out_channels=(32, 64),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+    )
+    tables = {
+        "unet": prefixed(unet_table(unet), ldm.UNET),
+        "vae": prefixed(vae_table(vae), ldm.VAE),
+        "text_encoder": prefixed(clip_table(text), ldm.SDXL_CLIP),
+        "text_encoder_2": prefixed(
+            openclip_table(text, projection=True), ldm.REFINER_OPENCLIP if refiner else ldm.SDXL_OPENCLIP
+        ),
+    }
+    tensors: dict[str, torch.Tensor] = {}
+    for part, state in states.items():
+        for name, origin in origins(tables[part], state, to="foreign").items():
+            made = OPERATIONS[origin.operation].apply([state[s] for s in origin.sources], origin)
+            tensors[name] = made.contiguous()
+    save_file(tensors, path)
+    return path

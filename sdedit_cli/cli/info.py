@@ -1,0 +1,186 @@
+"""`sdedit info`: what a checkpoint or a picture is; without a file, what this machine is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import InputError, ModelError, PictureError
+
+SCHEMA = "sdedit.info/1"
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM")
+
+
+@click.command("info", short_help="Say what a file or this machine is.")
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout.")
+@click.option("--no-hash", is_flag=True, help="Leave the hashes out: they take a while on large files.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+def command(files: tuple[Path, ...], as_json: bool, no_hash: bool) -> None:
+    """Say what each FILE is: a checkpoint, a model folder, a weights file of another kind, a picture.
+
+    Family, prediction type, precision, sizes and the hashes by which web UIs know a file. Nothing in a file is
+    executed. Without a FILE: versions, devices, precisions, caches and model folders of this machine.
+    """
+    if not files:
+        from .machine import machine, machine_rows
+
+        facts = machine()
+        if as_json:
+            click.echo(json.dumps({"schema": SCHEMA, **facts}))
+        else:
+            _show("This machine", machine_rows(facts))
+        return
+    failed: list[InputError] = []
+    for path in files:
+        try:
+            facts = file_facts(path, hashes=not no_hash)
+        except InputError as error:
+            failed.append(error)
+            if len(files) > 1:
+                click.echo(f"sdedit: {error}", err=True)
+            continue
+        if as_json:
+            click.echo(json.dumps({"schema": SCHEMA, **facts}))
+        else:
+            _show(str(path), file_rows(facts))
+    if len(failed) == 1 and len(files) == 1:
+        raise failed[0]
+    if failed:
+        raise InputError(f"{len(failed)} of {len(files)} files cannot be used")
+
+
+def file_facts(path: Path, *, hashes: bool = True) -> dict[str, Any]:
+    """What a file is, as JSON values. Raises InputError when it is not there or cannot be read."""
+    if not path.exists():
+        raise ModelError(f"{path}: no such file or folder")
+    facts = {"file": str(path), "bytes": _size(path)}
+    facts |= _picture(path) if _is_picture(path) else _weights(path)
+    return facts | (_hashes(path) if hashes and path.is_file() else {})
+
+
+def _is_picture(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4).startswith(_PICTURES)
+
+
+def _picture(path: Path) -> dict[str, Any]:
+    from .. import metadata
+
+    found: dict[str, Any] = {"type": "picture", "kind": "picture"}
+    try:
+        settings = metadata.find(path)
+    except PictureError as error:
+        return {**found, "note": str(error).removeprefix(f"{path}: ")}
+    return {
+        **found,
+        "model": settings.model,
+        "model_sha256": settings.model_hash,
+        "settings": dict(settings.layer.values),
+    }
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    from ..weights.describe import describe
+
+    facts = dataclasses.asdict(describe(path))
+    del facts["path"]
+    return {"type": "weights", **facts}
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    from .hashes import remembered_hash
+
+    sha256 = remembered_hash(path)
+    return {"sha256": sha256, "autov2": sha256[:10], "autov1": autov1(path)}
+
+
+def autov1(path: Path) -> str:
+    """The oldest hash of web UIs: the start of the SHA-256 of 64 KiB that begin at the first mebibyte."""
+    with path.open("rb") as file:
+        file.seek(0x100000)
+        return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+
+
+Row = tuple[str, str]
+
+
+def file_rows(facts: dict[str, Any]) -> list[Row]:
+    """The facts about a file as a table for people."""
+    rows: list[Row] = [("kind", facts["kind"])]
+    for key, show in _SHOWN:
+        if facts.get(key):
+            rows += show(facts)
+    return rows
+
+
+def _components(facts: dict[str, Any]) -> list[Row]:
+    return [
+        (
+            str(part["name"]).replace("_", " "),
+            f"{part['parameters'] / 1e6:,.1f} M parameters, {'/'.join(part['dtypes'])}, {megabytes(part['bytes'])}",
+        )
+        for part in facts["components"]
+    ]
+
+
+def _prediction(facts: dict[str, Any]) -> list[Row]:
+    return [("predicts", f"{facts['prediction_type']} ({facts['said_by']})")]
+
+
+def _plain(key: str, label: str = "") -> Callable[[dict[str, Any]], list[Row]]:
+    return lambda facts: [(label or key, str(facts[key]))]
+
+
+def _pairs(key: str) -> Callable[[dict[str, Any]], list[Row]]:
+    return lambda facts: [(name, _short(str(value))) for name, value in facts[key].items() if name != "format"]
+
+
+# fact -> the rows that show it, in the order of the table
+_SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
+    ("format", _plain("format")),
+    ("bytes", lambda facts: [("size", megabytes(facts["bytes"]))]),
+    ("prediction_type", _prediction),
+    ("components", _components),
+    ("has_ema", lambda _: [("EMA", "has an averaged copy of the UNet (--ema takes it)")]),
+    ("extra_tensors", lambda facts: [("other", f"{facts['extra_tensors']} tensors that are not needed")]),
+    ("note", _plain("note")),
+    ("model", _plain("model")),
+    ("settings", _pairs("settings")),
+    ("metadata", _pairs("metadata")),
+    ("sha256", _plain("sha256", "SHA-256")),
+    ("autov1", _plain("autov1", "AutoV1")),
+    ("autov2", _plain("autov2", "AutoV2")),
+)
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _show(title: str, rows: Sequence[Row]) -> None:
+    width = max(len(label) for label, _ in rows)
+    click.echo(title)
+    for label, value in rows:
+        first, *more = value.split("\n")
+        click.echo(f"  {label:<{width}}  {first}")
+        for line in more:
+            click.echo(f"  {'':<{width}}  {line}")

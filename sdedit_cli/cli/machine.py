@@ -1,0 +1,124 @@
+"""What this machine offers: versions, devices, precisions, kernels, caches, model folders."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..presets import config_path, user_config
+from .models import model_names
+
+_LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers", "transformers", "huggingface_hub", "pillow")
+# Importable name -> what it is for.
+_OPTIONAL = {
+    "xformers": "memory-efficient attention",
+    "triton": "compiled kernels",
+    "jax": "the JAX pipeline",
+    "ray": "clusters",
+}
+
+
+def machine() -> dict[str, Any]:
+    """The facts, as JSON values."""
+    import torch
+
+    from ..runtime import dtype as dtypes
+    from ..runtime.device import counts, pick
+
+    device = pick()
+    config = user_config(os.environ)
+    return {
+        "type": "machine",
+        "sdedit": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "optional": {name: _version(name) for name in _OPTIONAL if find_spec(name)},
+        "devices": {kind: _names(kind, count) for kind, count in counts().items() if count},
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "dtypes": {
+            "auto": str(dtypes.choose("auto", device)).removeprefix("torch."),
+            "bfloat16_on_cpu": dtypes.cpu_multiplies_bfloat16(),
+        },
+        "attention": _attention(device),
+        "config": str(config_path(os.environ)),
+        "caches": {name: {"path": str(path), "bytes": _bytes(path)} for name, path in _caches().items()},
+        "model_folders": [str(folder) for folder in config.model_folders],
+        "models": model_names(config.model_folders),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _names(kind: str, count: int) -> list[str]:
+    import torch
+
+    if kind == "cuda":
+        found: list[Any] = [torch.cuda.get_device_properties(i) for i in range(count)]
+        return [f"{p.name}, {p.total_memory / 1e9:.0f} GB" for p in found]
+    return [platform.processor() or platform.machine()] if kind == "cpu" else [kind] * count
+
+
+def _attention(device: Any) -> list[str]:
+    """The ways of computing attention that can be chosen here, PyTorch's own first."""
+    import torch
+
+    kernels = ["sdpa"]
+    if device.type == "cuda":
+        backends = {
+            "flash": torch.backends.cuda.flash_sdp_enabled,
+            "mem_efficient": torch.backends.cuda.mem_efficient_sdp_enabled,
+        }
+        kernels += [name for name, enabled in backends.items() if enabled()]
+    return kernels + (["xformers"] if find_spec("xformers") else [])
+
+
+def _caches() -> dict[str, Path]:
+    from platformdirs import user_cache_path
+
+    hub = (
+        os.environ.get("HF_HUB_CACHE")
+        or Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+    )
+    return {"sdedit": user_cache_path("sdedit", appauthor=False), "hub": Path(hub)}
+
+
+def _bytes(folder: Path) -> int:
+    return (
+        sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink()) if folder.is_dir() else 0
+    )
+
+
+def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The facts as a table for people."""
+    versions = {"sdedit": facts["sdedit"], "python": facts["python"], **facts["libraries"]}
+    optional = [f"{name} {found} ({_OPTIONAL[name]})" for name, found in facts["optional"].items()]
+    rows = [
+        ("versions", ", ".join(f"{name} {found or 'missing'}" for name, found in versions.items())),
+        ("optional", ", ".join(optional) or "none"),
+        ("platform", facts["platform"]),
+    ]
+    rows += [(kind, "\n".join(names)) for kind, names in facts["devices"].items()]
+    rows += [
+        ("device", f"{facts['device']}, {facts['threads']} threads"),
+        ("dtype", f"auto is {facts['dtypes']['auto']}"),
+        ("attention", ", ".join(facts["attention"])),
+        ("config", facts["config"]),
+    ]
+    rows += [(f"{name} cache", f"{c['path']} ({c['bytes'] / 1e6:,.1f} MB)") for name, c in facts["caches"].items()]
+    rows += [
+        ("model folders", "\n".join(facts["model_folders"]) or "none; name them in $SDEDIT_MODELS"),
+        ("models", "\n".join(facts["models"]) or "the built-in one alone"),
+    ]
+    return rows

@@ -1,0 +1,242 @@
+"""Every format that people have becomes the same model: pickles, Flax folders, .bin folders, XL's two encoders."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.checkpoints import TINY, folder_tensors, ldm_tensors, shared
+from helpers.weights import Call, msgpack
+from safetensors.torch import load_file, save_file
+
+from sdedit_cli.configs.clip import CLIPTextConfig
+from sdedit_cli.configs.unet import UNetConfig
+from sdedit_cli.configs.vae import VAEConfig
+from sdedit_cli.errors import ModelError, UnsafeFileError
+from sdedit_cli.names.table import flax
+from sdedit_cli.names.text import clip_table
+from sdedit_cli.names.unet import unet_table
+from sdedit_cli.names.vae import vae_table
+from sdedit_cli.weights.convert import convert
+from sdedit_cli.weights.folder import load_folder
+from sdedit_cli.weights.model import open_model
+from sdedit_cli.weights.single_file import load_single_file
+
+PARTS = ("unet", "vae", "text_encoder")
+
+
+def assert_same_folder(found: Path, expected: Path) -> None:
+    for part in PARTS:
+        mine, original = folder_tensors(found, part), folder_tensors(expected, part)
+        assert mine.keys() == original.keys()
+        assert all(torch.equal(mine[name], original[name]) for name in mine), part
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("family", TINY)
+def test_pickled_checkpoints(family: str, zipped: bool, wrapped: bool, tmp_path: Path) -> None:
+    """A .ckpt with and without its wrapper, of new and old torch, converts to the model that it is."""
+    tensors: dict[str, Any] = ldm_tensors(shared(family)[0], family)
+    content = {"state_dict": tensors, "global_step": 470000, "callbacks": {}} if wrapped else tensors
+    torch.save(content, tmp_path / "model.ckpt", _use_new_zipfile_serialization=zipped)
+    convert(tmp_path / "model.ckpt", tmp_path / "folder")
+    assert_same_folder(tmp_path / "folder", shared(family)[0])
+    convert(tmp_path / "model.ckpt", tmp_path / "model.safetensors")
+    written = load_file(tmp_path / "model.safetensors")
+    assert written.keys() == tensors.keys()
+    assert all(torch.equal(written[name], tensor) for name, tensor in tensors.items())
+
+
+def test_the_training_step_of_2_0_base_tells_what_it_predicts(tmp_path: Path) -> None:
+    tensors = ldm_tensors(shared("sd2")[0], "sd2")
+    for step, kind in ((875_000, "epsilon"), (140_000, "v_prediction")):
+        torch.save({"state_dict": tensors, "global_step": step}, tmp_path / f"{step}.ckpt")
+        assert open_model(tmp_path / f"{step}.ckpt").training.prediction_type == kind
+
+
+def test_a_pickle_that_wants_to_run_something_is_refused(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    content = {"state_dict": {}, "callback": Call(Path.touch, marker)}
+    (tmp_path / "model.ckpt").write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises((UnsafeFileError, ModelError)):
+        convert(tmp_path / "model.ckpt", tmp_path / "model.safetensors")
+    assert not marker.exists()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def as_flax(folder: Path, part: str) -> dict[str, Any]:
+    """A component's tensors as Flax keeps them: nested, kernels transposed, norms and tables under other names."""
+    data = json.loads((folder / part / "config.json").read_text())
+    tables: dict[str, Any] = {
+        "unet": lambda: unet_table(UNetConfig.from_dict(data)),
+        "vae": lambda: vae_table(VAEConfig.from_dict(data)),
+        "text_encoder": lambda: clip_table(CLIPTextConfig.from_dict(data)),
+    }
+    state = folder_tensors(folder, part)
+    tree: dict[str, Any] = {}
+    for pair in flax(tables[part]()):
+        for leaf in ("weight", "bias"):
+            tensor = state.get(f"{pair.ours[0]}.{leaf}")
+            if tensor is None:
+                continue
+            name = "bias"
+            if leaf == "weight":
+                name = "embedding" if "embedding" in pair.foreign.split(".")[-1] else "kernel"
+                name = "scale" if tensor.ndim == 1 else name
+            if name == "kernel":
+                tensor = tensor.permute(2, 3, 1, 0) if tensor.ndim == 4 else tensor.t()
+            node = tree
+            for step in pair.foreign.split("."):
+                node = node.setdefault(step, {})
+            node[name] = tensor.contiguous()
+    return tree
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_flax_folders(family: str, tmp_path: Path) -> None:
+    folder = shared(family)[0]
+    for part, name in (
+        ("unet", "diffusion_flax_model"),
+        ("vae", "diffusion_flax_model"),
+        ("text_encoder", "flax_model"),
+    ):
+        (tmp_path / "flax" / part).mkdir(parents=True)
+        shutil.copy(folder / part / "config.json", tmp_path / "flax" / part)
+        (tmp_path / "flax" / part / f"{name}.msgpack").write_bytes(msgpack(as_flax(folder, part)))
+    for name in ("tokenizer", "scheduler", "model_index.json"):
+        copy = shutil.copytree if (folder / name).is_dir() else shutil.copy
+        copy(folder / name, tmp_path / "flax" / name)
+    convert(tmp_path / "flax", tmp_path / "torch")
+    assert_same_folder(tmp_path / "torch", folder)
+    convert(tmp_path / "flax", tmp_path / "one.safetensors")
+    expected = ldm_tensors(folder, family, leftovers=False)
+    written = load_file(tmp_path / "one.safetensors")
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
+    whole, original = load_folder(tmp_path / "flax"), load_folder(folder)
+    for part in PARTS:
+        state = getattr(original, part).state_dict()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in getattr(whole, part).state_dict().items())
+
+
+def test_folders_of_pickles_with_old_names(tmp_path: Path) -> None:
+    """.bin files, the VAE's attention under its first names, a text encoder without its prefix, position_ids."""
+    folder = shared("sd1")[0]
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for part, name in (
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+        ("text_encoder", "pytorch_model"),
+    ):
+        state = folder_tensors(folder, part)
+        if part == "vae":
+            for new, word in old.items():
+                state = {n.replace(f"attentions.0.{new}.", f"attentions.0.{word}."): t for n, t in state.items()}
+        if part == "text_encoder":
+            state = {n.removeprefix("text_model."): t for n, t in state.items()}
+            state["embeddings.position_ids"] = torch.arange(77)[None]
+        (tmp_path / "old" / part).mkdir(parents=True)
+        shutil.copy(folder / part / "config.json", tmp_path / "old" / part)
+        torch.save(state, tmp_path / "old" / part / f"{name}.bin")
+    shutil.copytree(folder / "scheduler", tmp_path / "old" / "scheduler")
+    convert(tmp_path / "old", tmp_path / "new")
+    assert_same_folder(tmp_path / "new", folder)
+
+
+def xl_tensors(refiner: bool) -> dict[str, dict[str, torch.Tensor]]:
+    """A tiny XL model by its components, from the oracle's classes."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig as OracleConfig
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(1)
+    text: dict[str, Any] = {
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 1,
+        "hidden_size": 64,
+    }
+    parts: dict[str, Any] = {
+        "unet": UNet2DConditionModel(
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2),
+            attention_head_dim=(1, 1),
+            cross_attention_dim=1280 if refiner else 128,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=64 + 6 * 256,
+        ),
+        "vae": AutoencoderKL(
+            block_out_channels=(32, 64),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+        ),
+        "text_encoder": CLIPTextModel(OracleConfig(**text)),
+        "text_encoder_2": CLIPTextModelWithProjection(OracleConfig(**text, hidden_act="gelu", projection_dim=64)),
+    }
+    if refiner:
+        del parts["text_encoder"]
+    states: dict[str, dict[str, torch.Tensor]] = {}
+    for part, module in parts.items():
+        state = {n: t.clone() for n, t in module.state_dict().items() if not n.endswith("position_ids")}
+        if part == "text_encoder" and not any(n.startswith("text_model.") for n in state):
+            state = {f"text_model.{n}": t for n, t in state.items()}
+        states[part] = state
+    return states
+
+
+@pytest.mark.parametrize("refiner", [False, True])
+def test_xl_models_convert_both_ways_and_are_not_run(refiner: bool, tmp_path: Path) -> None:
+    from helpers.checkpoints import xl_single_file
+
+    states = xl_tensors(refiner)
+    path = xl_single_file(tmp_path / "xl.safetensors", states, refiner)
+    summary = convert(path, tmp_path / "folder")
+    assert ("refiner" in summary.kind) == refiner
+    for part, state in states.items():
+        name = "model" if part.startswith("text") else "diffusion_pytorch_model"
+        written = load_file(tmp_path / "folder" / part / f"{name}.safetensors")
+        assert written.keys() == state.keys()
+        assert all(torch.equal(written[n], state[n]) for n in written)
+    convert(tmp_path / "folder", tmp_path / "back.safetensors")
+    back, original = load_file(tmp_path / "back.safetensors"), load_file(path)
+    assert back.keys() == original.keys()
+    assert all(torch.equal(back[n], original[n]) for n in back)
+    for load in (lambda: load_single_file(path), lambda: load_folder(tmp_path / "folder")):
+        with pytest.raises(ModelError, match="Stable Diffusion XL"):
+            load()
+
+
+def test_the_oracle_loads_a_converted_xl_folder(tmp_path: Path) -> None:
+    from diffusers import StableDiffusionXLPipeline
+    from helpers.checkpoints import xl_single_file
+
+    states = xl_tensors(refiner=False)
+    convert(xl_single_file(tmp_path / "xl.safetensors", states, False), tmp_path / "folder")
+    pipe: Any = StableDiffusionXLPipeline.from_pretrained(tmp_path / "folder", local_files_only=True)
+    for part, state in states.items():
+        loaded = {n.removeprefix("text_model."): t for n, t in getattr(pipe, part).state_dict().items()}
+        assert all(torch.equal(loaded[n.removeprefix("text_model.")], t) for n, t in state.items()), part
+
+
+def test_an_unfinished_folder_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+    folder = shared("sd1")[0]
+    shutil.copytree(folder, tmp_path / "broken")
+    state = folder_tensors(folder, "vae")
+    del state["decoder.conv_in.weight"]
+    save_file(state, tmp_path / "broken" / "vae" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(ModelError, match=r"decoder\.conv_in\.weight"):
+        convert(tmp_path / "broken", tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        convert(tmp_path / "empty", tmp_path / "new")
