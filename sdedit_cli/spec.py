@@ -118,7 +118,7 @@ class Field:
 
     def misfit(self, value: object, label: str) -> UsageError:
         """The error that says what was found at `label`, and what fits there."""
-        shown = f"'{value}'" if isinstance(value, str) else f"{value}"
+        shown = f"'{value}'" if isinstance(value, str) else f"{value:.15g}" if isinstance(value, float) else f"{value}"
         return UsageError(f"{label} is {shown}; expected {self.expected}")
 
 

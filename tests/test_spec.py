@@ -66,7 +66,7 @@ def test_an_edit_is_a_value() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"strength": 0}, ["strength is 0.0", "above 0 and at most 1"]),
+        ({"strength": 0}, ["strength is 0;", "above 0 and at most 1"]),
         ({"strength": 1.2}, ["strength is 1.2", "above 0 and at most 1"]),
         ({"strength": math.nan}, ["strength is nan"]),
         ({"strength": "much"}, ["strength is 'much'", "a number"]),
@@ -179,7 +179,7 @@ def test_a_bad_variable_is_named(name: str, value: str) -> None:
     [
         ({"strenght": 1}, "p.toml: no option is called 'strenght'; did you mean 'strength'"),
         ({"steps": "20"}, "p.toml: steps is '20'; expected a whole number"),
-        ({"sigmas": 3.0}, "p.toml: sigmas is 3.0; expected a list of numbers"),
+        ({"sigmas": 3.0}, "p.toml: sigmas is 3; expected a list of numbers"),
         ({"exact-steps": 1}, "p.toml: exact-steps is 1; expected true or false"),
         ({"prompt": ["a"]}, "p.toml: prompt is"),
     ],

@@ -1,0 +1,260 @@
+"""What goes wrong at the command line, each through the real command with the real built-in model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.cli import BUILT_IN, QUICK, ROOT, environment, events, leftovers, one_line, photo, sdedit
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from sdedit_cli.cli.main import run
+
+Errors = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["none.png"], 3, "none.png: no such file"),
+        (["*.gif"], 3, "*.gif: matches no file"),
+        (["."], 3, ".: is a folder"),
+        (["empty.png"], 3, "empty.png: is empty (0 bytes)"),
+        (["text.png"], 3, "text.png: is a text file"),
+        (["cut.png"], 3, "cut.png: is damaged or cut short"),
+        (["bomb.png"], 3, "bomb.png: is 20000 x 20000 pixels"),
+        (["a.png", "--sampler", "eular"], 2, "unknown sampler 'eular'; did you mean 'euler'?"),
+        (["a.png", "--strength", "0"], 2, "--strength is 0; expected a number above 0 and at most 1"),
+        (["a.png", "--strength", "1.2"], 2, "--strength is 1.2; expected a number above 0 and at most 1"),
+        (["a.png", "--strength", "0.01"], 2, "the smallest strength that works is 0.02"),
+        (["a.png", "--steps", "0"], 2, "--steps is 0; expected a whole number from 1 to 1000"),
+        (["a.png", "--steps", "3", "--timesteps", "9,5"], 2, "steps and timesteps exclude each other"),
+        (["a.png", "--schedule", "karas"], 2, "did you mean 'karras'"),
+        (["a.png", "--device", "cuda:99", "--dry-run"], 0, "would edit"),
+        (["a.png", "-o", "-", "--json"], 2, "both want stdout"),
+        (["a.png", "--save-every", "2"], 2, "go together"),
+        (["a.png", "--preset", "quik"], 3, "did you mean 'quick'"),
+        (["a.png", "--like", "a.png"], 3, "a.png: holds no settings"),
+        (["a.png", "-m", "none"], 3, "-m none: no such path, and no model of that name"),
+        (["a.png", "-o", "text.png/x.png"], 3, "cannot be a folder"),
+        (["a.png", "-o", "text.png"], 3, "text.png: exists already"),
+        (["a.png", "--prompt"], 2, "requires an argument"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_requests_end_in_one_line_and_the_right_code(
+    folder: Path, capfd: Errors, words: list[str], code: int, told: str
+) -> None:
+    photo(folder / "a.png")
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("no picture")
+    whole = photo(folder / "cut.png", (200, 200)).read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("1", (20000, 20000)).save(folder / "bomb.png")
+    before = sorted(path.name for path in folder.iterdir())
+    assert run(["run", *words]) == code
+    err = capfd.readouterr().err
+    assert told in (one_line(err) if code else err)
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_an_unreadable_picture(folder: Path) -> None:
+    (folder / "a").mkdir()
+    path = folder / "loop.png"
+    path.symlink_to("loop.png")
+    done = sdedit("run", "loop.png", cwd=folder)
+    assert done.returncode == 3
+    assert "loop.png: cannot be read" in one_line(done.stderr)
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Generator[Path, None, None]:
+    """A tmpfs at `folder`; the test is skipped where mounting is not allowed."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def closed(folder: Path) -> Generator[Path, None, None]:
+    """A folder that may not be written: by its mode, or for root, whom modes don't stop, by its mount."""
+    if os.geteuid() == 0:
+        with mounted(folder / "closed", "ro") as path:
+            yield path
+    else:
+        (folder / "closed").mkdir(mode=0o500)
+        yield folder / "closed"
+
+
+def test_a_folder_that_may_not_be_written(folder: Path, capfd: Errors, closed: Path) -> None:
+    photo(folder / "a.png")
+    assert run(["run", "a.png", "-o", "closed/x/", *QUICK]) == 3
+    assert f"{closed.name}: is not writable; choose another place with -o" in one_line(capfd.readouterr().err)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_picture_of_somebody_else(folder: Path, capfd: Errors) -> None:
+    photo(folder / "secret.png").chmod(0)
+    assert run(["run", "secret.png"]) == 3
+    assert "secret.png: cannot be read (Permission denied)" in one_line(capfd.readouterr().err)
+
+
+def test_errors_come_as_events_too(folder: Path, capfd: Errors) -> None:
+    for words, code in (
+        (["none.png", "--json"], 3),
+        (["a.png", "--json", "--strength", "2"], 2),
+        (["--json", "--nope"], 2),
+    ):
+        assert run(["run", *words]) == code
+        end = events(capfd.readouterr().out)[-1]
+        assert (end["event"], end["ok"], end["exit_code"]) == ("end", False, code)
+        assert end["error"]
+
+
+def test_a_traceback_is_for_those_who_ask(folder: Path, capfd: Errors) -> None:
+    assert run(["run", "none.png", "--debug"]) == 3
+    assert "Traceback" in capfd.readouterr().err
+
+
+@pytest.fixture
+def model(folder: Path) -> Path:
+    """A copy of the built-in model to be spoilt."""
+    photo(folder / "a.png")
+    return Path(shutil.copytree(BUILT_IN, folder / "model"))
+
+
+def change_json(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def change_weights(path: Path, change: Any) -> None:
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    change(tensors)
+    save_file(tensors, path)
+
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+FIRST = "conv_in.weight"
+
+
+def lying_config(model: Path) -> None:
+    channels = json.loads((model / "unet" / "config.json").read_text())["block_out_channels"]
+    change_json(model / "unet" / "config.json", block_out_channels=[2 * n for n in channels])
+
+
+def missing_tensor(model: Path) -> None:
+    change_weights(model / UNET, lambda tensors: tensors.pop(FIRST))
+
+
+def unexpected_tensor(model: Path) -> None:
+    change_weights(model / UNET, lambda tensors: tensors.update({"stray.weight": torch.ones(1)}))
+
+
+def no_json(model: Path) -> None:
+    (model / "unet" / "config.json").write_text("{")
+
+
+def wrong_type(model: Path) -> None:
+    change_json(model / "unet" / "config.json", block_out_channels="many")
+
+
+def cut_weights(model: Path) -> None:
+    whole = (model / UNET).read_bytes()
+    (model / UNET).write_bytes(whole[: len(whole) // 2])
+
+
+def no_weights(model: Path) -> None:
+    (model / UNET).unlink()
+
+
+def empty_folder(model: Path) -> None:
+    shutil.rmtree(model)
+    model.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lying_config, FIRST),
+        (missing_tensor, FIRST),
+        (unexpected_tensor, "stray.weight"),
+        (no_json, "config.json"),
+        (wrong_type, "block_out_channels"),
+        (cut_weights, "diffusion_pytorch_model"),
+        (no_weights, "unet"),
+        (empty_folder, "model"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_spoilt_model_is_refused_by_name(model: Path, capfd: Errors, spoil: Any, told: str) -> None:
+    spoil(model)
+    assert run(["run", "a.png", "-m", "model", *QUICK]) == 3
+    captured = capfd.readouterr().err
+    assert "Traceback" not in captured
+    assert told in captured
+    assert not Path("a.edited.png").exists()
+
+
+def test_a_result_that_is_not_finite_is_not_written(model: Path, capfd: Errors) -> None:
+    change_weights(model / UNET, lambda tensors: tensors[FIRST].fill_(float("nan")))
+    assert run(["run", "a.png", "-m", "model", "--json", *QUICK]) == 8
+    out, err = capfd.readouterr()
+    assert "the result is not finite (seed 1), so nothing was written" in one_line(err)
+    assert events(out)[-1]["exit_code"] == 8
+    assert not Path("a.edited.png").exists()
+
+
+@pytest.fixture
+def small_disk(folder: Path) -> Generator[Path, None, None]:
+    """A file system of 16 KiB."""
+    with mounted(folder / "disk", "size=16k") as path:
+        yield path
+
+
+def test_a_full_disk_leaves_nothing_half_written(folder: Path, capfd: Errors, small_disk: Path) -> None:
+    photo(folder / "a.png", (160, 160))
+    assert run(["run", "a.png", "-o", "disk/", *QUICK]) == 3
+    assert "disk/a.png: cannot be written (No space left on device); nothing was left behind" in one_line(
+        capfd.readouterr().err
+    )
+    assert not list(small_disk.iterdir())
+
+
+_LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+from sdedit_cli.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_disk_that_takes_no_more_leaves_the_old_picture(folder: Path) -> None:
+    photo(folder / "a.png", (160, 160))
+    (folder / "b.png").write_bytes(b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, "run", "a.png", "-o", "b.png", "--on-exists", "overwrite", *QUICK],
+        cwd=folder,
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "b.png: cannot be written (File too large)" in one_line(done.stderr)
+    assert (folder / "b.png").read_bytes() == b"old"
+    assert not leftovers(folder)

@@ -1,0 +1,83 @@
+"""How a run ends when somebody ends it: signals, closed pipes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.cli import QUICK, leftovers, photo, start
+
+LONG = ("--steps", "500", "--strength", "1", "--seed", "1", "--dtype", "fp32", "--device", "cpu")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_in_the_loop_ends_it_cleanly(folder: Path, number: signal.Signals, code: int) -> None:
+    photo(folder / "a.png")
+    with start("run", "a.png", "--json", *LONG, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if json.loads(line)["event"] == "step":
+                process.send_signal(number)
+                break
+        rest = [json.loads(line) for line in process.stdout]
+        err = process.stderr.read()
+        assert process.wait(60) == code
+    assert (rest[-1]["event"], rest[-1]["ok"], rest[-1]["exit_code"]) == ("end", False, code)
+    assert b"Traceback" not in err
+    assert not list(folder.glob("*.edited*"))
+    assert not leftovers(folder)
+
+
+def test_pictures_finished_before_a_signal_are_kept(folder: Path) -> None:
+    for name in ("a", "b"):
+        photo(folder / f"{name}.png")
+    words = ["run", "a.png", "b.png", "--json", "--steps", "40", "--strength", "1", "--dtype", "fp32"]
+    with start(*words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["event"] == "step" and event["input"] == "b.png":
+                process.send_signal(signal.SIGTERM)
+                break
+        end = [json.loads(line) for line in process.stdout][-1]
+        assert process.wait(60) == 143
+    assert (end["saved"], end["exit_code"]) == (1, 143)
+    assert [path.name for path in folder.glob("*.edited*")] == ["a.edited.png"]
+
+
+def test_a_signal_before_the_model_is_loaded_ends_it_too(folder: Path) -> None:
+    photo(folder / "a.png")
+    with start("run", "a.png", "--json", *LONG, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["event"] == "start"
+        process.send_signal(signal.SIGTERM)
+        end = [json.loads(line) for line in process.stdout][-1]
+        assert process.wait(60) == 143
+    assert (end["event"], end["exit_code"]) == ("end", 143)
+
+
+@pytest.mark.parametrize("words", [["-o", "-"], ["--json"]], ids=["picture", "events"])
+def test_a_reader_that_has_gone_is_no_drama(folder: Path, words: list[str]) -> None:
+    photo(folder / "a.png")
+    with start("run", "a.png", *words, *QUICK, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(60) == 3
+    assert b"Traceback" not in err
+    assert b"Exception ignored" not in err
+    assert b"BrokenPipe" not in err
+
+
+def test_help_into_a_closed_pipe_is_quiet(folder: Path) -> None:
+    with start("run", "--help", cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.wait(60)
