@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from .data import STYLES, Concept
+from .words import with_article
 
 DROPPED = 0.1  # captions left empty, for classifier-free guidance (arXiv 2207.12598)
 TAGGED = 0.25  # captions with keywords beside or instead of the name
@@ -18,13 +19,6 @@ PHRASES = (
     "{name}, {style} emoji",
     "{a_name}",
 )
-
-
-def with_article(name: str) -> str:
-    """`an apple`, `a red apple`; plurals and names that are sentences are left as they are."""
-    if name.endswith("s") and not name.endswith(("ss", "us", "is")):
-        return name
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def caption(concept: Concept, style: int, draw: random.Random) -> str:

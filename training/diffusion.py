@@ -28,10 +28,11 @@ from sdedit_cli.noise import Process
 from sdedit_cli.text import Tokenizer
 
 from . import data, sheets, strokes, workers
-from .captions import caption, with_article
+from .captions import caption
 from .loop import Settings, Trainer, on, pick_device
 from .model import LATENT_SIDE, SCHEDULER, WEIGHTS, text_config, trainable, unet_config, write_model
 from .vae import as_model_input, chunks
+from .words import with_article
 
 STYLE_WEIGHTS = (2.0, 1.0, 1.0)  # 3d is the main style
 T_SPREAD, T_CENTRE = 1.4, 0.1
@@ -126,7 +127,7 @@ def velocity_loss(
 ) -> Tensor:
     """Mean squared error of v = sqrt(a) noise - sqrt(1 - a) x_0."""
     count, table = len(batch.latents_BCHW), process.alphas_cumprod
-    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    strata: Tensor = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     t_B = (
         (torch.sigmoid(T_SPREAD * torch.special.ndtri(strata) + T_CENTRE) * len(table)).long().clamp(max=len(table) - 1)
     )

@@ -26,9 +26,10 @@ from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.nn import AutoencoderKL
 
 from . import data, features, sheets, strokes
-from .captions import plain_caption, with_article
+from .captions import plain_caption
 from .chart import Curve, plot
 from .vae import as_model_input, quality, reconstructed
+from .words import with_article
 
 STEPS = 25
 GUIDANCE = 5.0

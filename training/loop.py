@@ -96,7 +96,10 @@ class Trainer:
         for kind, held in (("modules", self.modules), ("averages", self.averages)):
             for name, module in held.items():
                 module.load_state_dict(state[kind][name])
+        shares = [group["share"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, share in zip(self.optimizer.param_groups, shares, strict=True):
+            group["share"] = share  # an option of this run, not a memory of the last one
         self.step, self.samples, self.seconds = state["spent"]
         if workers.count() == 1:
             self.generator.set_state(state["generator"].cpu())

@@ -1,4 +1,4 @@
-"""The stroke drawings: `python -m training.strokes` draws them into presets/strokes. No training sees them.
+"""The stroke drawings: `python -m training.strokes` puts them and their presets into presets/. No training sees them.
 
 Each is a few plain shapes, as somebody draws them with a mouse, in coordinates of 0..100; the concept that it stands
 for is the one that its own preset asks for. Evaluation crosses all drawings with all concepts.
@@ -13,7 +13,18 @@ from pathlib import Path
 import click
 from PIL import Image, ImageDraw
 
+from .words import with_article
+
 OVERSAMPLING = 8
+PRESET = """\
+#:schema schema.json
+description = "strokes/{name}.png becomes {concept}, with the built-in model."
+prompt = "3d emoji of {concept}"
+strength = 0.75
+cfg-scale = 5.0
+steps = 25
+seed = 1
+"""
 
 
 @dataclass(frozen=True)
@@ -134,14 +145,20 @@ def draw(drawing: Drawing, size: int) -> Image.Image:
     return canvas.resize((size, size), Image.Resampling.BOX)
 
 
+def preset(name: str, drawing: Drawing) -> str:
+    """The preset that turns a drawing into what it stands for, with the built-in model."""
+    return PRESET.format(name=name, concept=with_article(drawing.concept))
+
+
 @click.command()
 @click.option("--size", type=int, default=64, show_default=True, help="Pixels on a side.")
-@click.option("--to", type=click.Path(path_type=Path), default=Path("presets/strokes"), show_default=True)
+@click.option("--to", type=click.Path(path_type=Path), default=Path("presets"), show_default=True)
 def main(size: int, to: Path) -> None:
-    """Draw the stroke drawings as PNG files."""
-    to.mkdir(parents=True, exist_ok=True)
+    """Draw the stroke drawings as PNG files, and write a preset for each."""
+    (to / "strokes").mkdir(parents=True, exist_ok=True)
     for name, drawing in DRAWINGS.items():
-        draw(drawing, size).save(to / f"{name}.png", optimize=True)
+        draw(drawing, size).save(to / "strokes" / f"{name}.png", optimize=True)
+        (to / f"drawing-{name}.toml").write_text(preset(name, drawing), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def picture_loss(y: Tensor, x: Tensor) -> Tensor:
     colour = opponent(error)
     edges = sum((a - b).abs().mean() for a, b in zip(gradients(y), gradients(x), strict=True))
     absolute = error.abs().mean() + 1.5 * colour.abs().mean() + 0.3 * edges
-    return absolute + 2 * error.square().mean() + 6 * colour.square().mean()
+    return absolute + 2 * error.square().mean() + 15 * colour.square().mean()
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def main(
     torch.manual_seed(0)
     vae = trainable(start, AutoencoderKL) if start else fresh_vae(int(size))
     settings = Settings(None if minutes else samples, minutes, batch, rate, ema=0.998, mark_every=240)
-    slower = {"vae.encoder": 0.15, "vae.quant_conv": 0.15} if start else {}
+    slower = {"vae.encoder": 0.5, "vae.quant_conv": 0.5} if start else {}
     anchor = copy.deepcopy(vae).to(device).eval().requires_grad_(False) if start else None
     trainer = Trainer({"vae": vae}, folder, settings, device, slower)
 

@@ -12,12 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from training import data, strokes
-from training.captions import caption, with_article
+from training.captions import caption
 from training.chart import Curve, plot
 from training.evaluate import kernel_distance, kid, rank_correlation, simplified
 from training.loop import Settings, Trainer
 from training.model import fresh_vae, text_config, unet_config, vae_config
 from training.vae import augmented, opponent
+from training.words import with_article
 
 CONCEPTS = [data.Concept(f"{i:x}", f"thing {i}", ("round", "red")) for i in range(200)]
 ASKED = [data.Concept("aa", drawing.concept, ()) for drawing in strokes.DRAWINGS.values()]
@@ -40,10 +41,16 @@ def test_what_the_drawings_stand_for_is_trained_on() -> None:
 def test_the_shipped_drawings_are_those_of_the_script() -> None:
     folder = Path(__file__).parents[2] / "presets" / "strokes"
     for name, drawing in strokes.DRAWINGS.items():
-        with Image.open(folder / f"{name}.png") as file:
-            shipped = file.convert("RGB")
+        shipped = Image.open(folder / f"{name}.png").convert("RGB")
         again = strokes.draw(drawing, shipped.width)
         assert np.array_equal(np.asarray(shipped), np.asarray(again)), name
+
+
+def test_every_drawing_has_a_preset_that_asks_for_its_concept() -> None:
+    folder = Path(__file__).parents[2] / "presets"
+    for name, drawing in strokes.DRAWINGS.items():
+        assert (folder / f"drawing-{name}.toml").read_text(encoding="utf-8") == strokes.preset(name, drawing)
+        assert drawing.concept in strokes.preset(name, drawing)
 
 
 def test_captions_name_the_style_or_the_concept_and_are_sometimes_empty() -> None:
