@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,23 +21,27 @@ def _grid(process: Process, asked: Asked) -> Grid:
     return Grid(torch.from_numpy(levels.timesteps).to(torch.float32), closed(levels.sigmas, 0.0), asked.steps)
 
 
-def _weight(sigmas: Any, i: int, order: int, k: int) -> float:
-    """Integral over step `i` of the Lagrange polynomial that is 1 at node i - k and 0 at the other `order - 1`.
+@lru_cache(maxsize=4096)
+def _weights(end: float, nodes: tuple[float, ...]) -> tuple[float, ...]:
+    """Integrals from the first node to `end` of the Lagrange polynomials: 1 at one of the nodes, 0 at the others.
 
     The integrand is float32 as the reference's is: the quadrature then visits the same points.
     """
     from scipy.integrate import quad  # pyright: ignore[reportUnknownVariableType] - scipy is typed in part
 
-    others = [j for j in range(order) if j != k]
+    def weight(k: int) -> float:
+        others = [np.float32(node) for j, node in enumerate(nodes) if j != k]
+        distances: list[np.float32] = [np.float32(nodes[k]) - other for other in others]
 
-    def lagrange(tau: float) -> float:
-        product = np.float32(1.0)
-        for j in others:
-            product = product * ((np.float32(tau) - sigmas[i - j]) / (sigmas[i - k] - sigmas[i - j]))
-        return float(product)
+        def lagrange(tau: float) -> float:
+            product, at = np.float32(1.0), np.float32(tau)
+            for other, distance in zip(others, distances, strict=True):
+                product = product * ((at - other) / distance)
+            return float(product)
 
-    result = cast("tuple[float, ...]", quad(lagrange, float(sigmas[i]), float(sigmas[i + 1]), epsrel=1e-4))
-    return result[0]
+        return cast("tuple[float, ...]", quad(lagrange, nodes[0], end, epsrel=1e-4))[0]
+
+    return tuple(weight(k) for k in range(len(nodes)))
 
 
 def _lms(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Tensor, State]:
@@ -44,8 +49,8 @@ def _lms(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Tensor, S
     slopes: tuple[Tensor, ...] = (*state, slope)[-ORDER:]
     # The order follows the place in the grid, not the slopes at hand: an edit that starts in the middle uses the
     # first weights of the full order, as the reference does.
-    order, sigmas = min(step.i + 1, ORDER), step.grid.sigmas.numpy()
-    weights = [_weight(sigmas, step.i, order, k) for k in range(min(order, len(slopes)))]
+    nodes = cast("list[float]", step.grid.sigmas[max(step.i + 1 - ORDER, 0) : step.i + 1].tolist())
+    weights = _weights(float(step.sigma_next), tuple(reversed(nodes)))
     return x + sum(weight * slope for weight, slope in zip(weights, reversed(slopes), strict=False)), slopes
 
 
