@@ -117,7 +117,9 @@ class Run:
         if self._announced:
             return
         self._announced = True
-        edit = self.edit
+        edit, like = self.edit, self.request.like
+        if like and like.ignored:
+            self._warn(f"{like.layer.source}: not taken over is {'; '.join(like.ignored)}")
         if self.request.model.path is None:
             self.to.note("no model named (-m): using the small built-in one")
         self.to.note(f"seed {edit.seed}, {edit.steps_run()} of {edit.steps_total()} steps (strength {edit.strength:g})")
@@ -221,6 +223,7 @@ class Run:
         started = time.monotonic()
         from ..pipeline.edit import BUILT_IN, Editor
 
+        folder = model.path or BUILT_IN
         loaded: dict[str, Any] = {}
 
         def hear(event: str, facts: dict[str, Any]) -> None:
@@ -231,8 +234,8 @@ class Run:
                     f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'"
                 )
 
-        editor = Editor.open(self.edit, hear, folder=model.path)
-        self._hash = ModelHash(model.path or BUILT_IN)
+        editor = Editor.open(self.edit, hear, folder=folder)
+        self._hash = ModelHash(folder)
         plan = editor.plan(self.edit)
         self._dtype = _DTYPES.get(str(loaded.get("dtype")), self.edit.dtype)
         self._sampler = sampler_label(self.edit, plan.sampler)

@@ -159,7 +159,8 @@ def ended(events: Any) -> Generator[None, None, None]:
     except ReaderGone:
         raise
     except Stop as stop:
-        error = stop.as_error()
+        kept = events.counts["saved"]
+        error = stop.as_error(f"; {kept} finished {'picture is' if kept == 1 else 'pictures are'} kept" if kept else "")
         _end(events, error, error.exit_code)
         raise error from None
     except SdeditError as error:

@@ -18,9 +18,9 @@ class Stop(KeyboardInterrupt):
         super().__init__(number)
         self.number = number
 
-    def as_error(self) -> SdeditError:
-        """The error whose exit code the shell expects."""
-        return Terminated("terminated") if self.number == signal.SIGTERM else Interrupted("interrupted")
+    def as_error(self, more: str = "") -> SdeditError:
+        """The error whose exit code the shell expects; `more` ends its message."""
+        return Terminated("terminated" + more) if self.number == signal.SIGTERM else Interrupted("interrupted" + more)
 
 
 class _State:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.cli import BUILT_IN, QUICK, events, leftovers, one_line, photo, sdedit
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from sdedit_cli import __version__
 from sdedit_cli.cli.main import run
@@ -211,3 +212,37 @@ def test_pictures_go_through_pipes(folder: Path) -> None:
     assert b"stdin -> stdout" in done.stderr
     assert sdedit("run", "-", "-o", "x.png", *QUICK, cwd=folder, data=data).returncode == 0
     assert (folder / "x.png").read_bytes() == done.stdout
+
+
+def test_a_prompt_over_the_models_length_is_told_with_what_was_cut(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photo(folder / "a.png")
+    assert run(["run", "a.png", "-p", "apple " * 100 + "unicorn", "--json", *QUICK]) == 0
+    out, err = capfd.readouterr()
+    (warning,) = (event for event in events(out) if event["event"] == "warning")
+    assert warning["message"].endswith("unicorn'")
+    assert warning["message"] in err
+
+
+def test_a_web_uis_picture_is_replayed_as_far_as_possible(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    info = PngInfo()
+    info.add_text(
+        "parameters",
+        "a face\nSteps: 4, Sampler: Euler, Schedule type: SGM Uniform, CFG scale: 3, Seed: 5, Denoising strength: 0.5",
+    )
+    photo(folder / "theirs.png", pnginfo=info)
+    photo(folder / "a.png")
+    assert run(["run", "a.png", "--like", "theirs.png", "--device", "cpu", "--dtype", "fp32"]) == 0
+    assert "theirs.png: not taken over is Schedule type: SGM Uniform" in capfd.readouterr().err
+    edit = edit_from([find("a.edited.png").layer])
+    assert (edit.prompt, edit.steps, edit.sampler, edit.cfg_scale, edit.seed, edit.strength) == (
+        "a face",
+        4,
+        "Euler",
+        3,
+        5,
+        0.5,
+    )
+    with Image.open("a.edited.png") as image:
+        assert "Sampler: Euler," in texts(image)["parameters"]
