@@ -62,11 +62,10 @@ _ARITHMETIC = (
     "euler_at_final",
     "final_sigmas_type",
     "variance_type",
-    "thresholding",
     "skip_prk_steps",
     "set_alpha_to_one",
-    "rescale_betas_zero_snr",
 )
+_SOLVER_TYPES = {"UniPCMultistepScheduler": ["bh1", "bh2"], "DEISMultistepScheduler": ["logrho"]}
 
 
 def options_of(class_name: str, draw: random.Random) -> dict[str, Any]:
@@ -103,13 +102,20 @@ def case_of(class_name: str, options: dict[str, Any], draw: random.Random, most:
 
 
 def product_of(class_name: str) -> Iterator[dict[str, Any]]:
-    """The full product of the options that make the arithmetic, and of the curves; other options are drawn."""
+    """The full product of the options that make the arithmetic, and of the curves; other options are drawn.
+
+    Small products come again, with other draws, up to 300 runs.
+    """
     axes = [key for key in _ARITHMETIC if key in AXES and key in OPTIONS[class_name]]
     if class_name.startswith("DPMSolver"):
         axes = [key for key in axes if key != "variance_type"]
     curves = [None, *(key for key in CURVES if key in OPTIONS[class_name])]
     draw = random.Random(class_name)
-    for values in itertools.product(curves, *(dict.fromkeys(AXES[key]) for key in axes)):
+    choices = {key: AXES[key] for key in axes}
+    if "solver_type" in choices:
+        choices["solver_type"] = _SOLVER_TYPES.get(class_name, ["midpoint", "heun"])
+    product = list(itertools.product(curves, *choices.values()))
+    for values in product * -(-300 // len(product)):
         options = {key: value for key, value in options_of(class_name, draw).items() if key not in CURVES}
         options.update(zip(axes, values[1:], strict=True))
         yield options if values[0] is None else {**options, values[0]: True}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,10 +31,11 @@ def _weights(end: float, nodes: tuple[float, ...]) -> tuple[float, ...]:
 
     def weight(k: int) -> float:
         others = [np.float32(node) for j, node in enumerate(nodes) if j != k]
-        distances: list[np.float32] = [np.float32(nodes[k]) - other for other in others]
+        distances: list[Any] = [np.float32(nodes[k]) - other for other in others]
 
         def lagrange(tau: float) -> float:
-            product, at = np.float32(1.0), np.float32(tau)
+            product: Any = np.float32(1.0)
+            at = np.float32(tau)
             for other, distance in zip(others, distances, strict=True):
                 product = product * ((at - other) / distance)
             return float(product)
