@@ -45,19 +45,20 @@ class Item:
     def nbytes(self) -> int:
         return prod(self.shape) * self.dtype.itemsize
 
-    def slices(self) -> Iterator[Tensor]:
-        """The values in the new dtype, flat, piece by piece. Raises ModelError when a number does not fit it."""
+    def slices(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The values, flat, piece by piece: as the source has them, and in the new dtype."""
         flat = self.source.get(self.key).contiguous().view(-1)
         for start in range(0, flat.numel(), SLICE):
             piece = flat[start : start + SLICE]
-            cast = piece.to(self.dtype)
-            if self.dtype == torch.float16 and piece.dtype != torch.float16:
-                self._check_range(piece, cast)
-            yield cast
+            yield piece, piece.to(self.dtype)
         release_tensor(self.source, self.key)
 
-    def _check_range(self, piece: Tensor, cast: Tensor) -> None:
-        if bool((cast.isinf() & piece.isfinite()).any()):
+    def check_range(self, piece: Tensor, cast: Tensor) -> None:
+        """Raises ModelError when a number became infinite."""
+        if self.dtype != torch.float16 or piece.dtype == torch.float16 or not piece.numel():
+            return
+        low, high = torch.aminmax(cast)  # one quick pass tells that nothing can be wrong, as nearly always
+        if not bool(low.isfinite() & high.isfinite()) and bool((cast.isinf() & piece.isfinite()).any()):
             raise ModelError(
                 f"{self.source.path}: '{self.key}' has numbers beyond the range of fp16 (±65504); use --dtype bf16"
             )
@@ -100,7 +101,8 @@ def _header(items: Sequence[Item], metadata: Mapping[str, str]) -> bytes:
 
 
 def _write_tensor(file: BinaryIO, entry: Item, progress: Progress | None) -> None:
-    for piece in entry.slices():
+    for original, piece in entry.slices():
+        entry.check_range(original, piece)
         file.write(piece.view(torch.uint8).numpy().data)
         if progress:
             progress(piece.nbytes)
@@ -117,7 +119,7 @@ def verify(path: Path, items: Sequence[Item], metadata: Mapping[str, str], progr
         back = written.get(entry.name)
         flat, start = back.reshape(-1), 0
         same = tuple(back.shape) == entry.shape and back.dtype == entry.dtype
-        for piece in entry.slices():
+        for _, piece in entry.slices():
             same = same and _same_bits(piece, flat[start : start + piece.numel()])
             start += piece.numel()
             if progress:
