@@ -30,12 +30,12 @@ def _weights(end: float, nodes: tuple[float, ...]) -> tuple[float, ...]:
     from scipy.integrate import quad  # pyright: ignore[reportUnknownVariableType] - scipy is typed in part
 
     def weight(k: int) -> float:
-        others = [np.float32(node) for j, node in enumerate(nodes) if j != k]
+        others: list[Any] = [np.float32(node) for j, node in enumerate(nodes) if j != k]
         distances: list[Any] = [np.float32(nodes[k]) - other for other in others]
 
         def lagrange(tau: float) -> float:
             product: Any = np.float32(1.0)
-            at = np.float32(tau)
+            at: Any = np.float32(tau)
             for other, distance in zip(others, distances, strict=True):
                 product = product * ((at - other) / distance)
             return float(product)
