@@ -9,15 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..configs.clip import CLIPTextConfig
 from ..errors import UsageError
 from ..names import ldm
 from ..names.table import origins, prefixed
 from .detect import CONFIGS_KEY, detect
-from .model import Model, Piece
+from .model import Model, Piece, read_text
 from .places import Component
 from .rules import Renamed
-from .single_file import CLIP_VOCABULARY
+from .single_file import CLIP_VOCABULARY, TOKENIZER_FILES, TOKENIZER_KEY
 from .stream import Item, item
 from .training import PREDICTION_KEY, SCHEDULER_KEY, scheduler_of
 
@@ -42,7 +41,7 @@ def ldm_items(
         alone = component == "vae" and len(pieces) == 1  # programs that load a VAE by itself expect bare names
         items += _renamed(piece, "" if alone else piece.prefix, dtype)
     if model.raw is None or model.detected is None:
-        return tuple(items), (*model.dropped, *_own_vocabulary(pieces))
+        return tuple(items), model.dropped
     taken = {i.name for i in items}
     left = [name for name in model.dropped if name not in taken and _stays(model, name, ema, only)]
     items += [item(name, model.raw, name, dtype) for name in left]
@@ -50,10 +49,14 @@ def ldm_items(
     return tuple(items), tuple(name for name in model.raw.names() if name not in kept)
 
 
-def _own_vocabulary(pieces: Mapping[Component, Piece]) -> tuple[str, ...]:
-    """LDM's layout has no tokenizer: one that is not CLIP's has to be given again where the file is read."""
-    configs = [piece.config for piece in pieces.values() if isinstance(piece.config, CLIPTextConfig)]
-    return ("tokenizer",) if any(config.vocab_size != CLIP_VOCABULARY for config in configs) else ()
+def _own_tokenizer(model: Model) -> dict[str, str]:
+    """LDM's layout has no tokenizer: one with another vocabulary than CLIP's has to travel in the metadata."""
+    folder = model.tokenizer_folder("tokenizer")
+    text = model.pieces.get("text_encoder")
+    if folder is None or text is None or getattr(text.config, "vocab_size", CLIP_VOCABULARY) >= CLIP_VOCABULARY:
+        return {}
+    files = {name: read_text(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
+    return {TOKENIZER_KEY: json.dumps(files)}
 
 
 def _renamed(piece: Piece, prefix: str, dtype: torch.dtype | None) -> list[Item]:
@@ -121,4 +124,4 @@ def ldm_metadata(model: Model, items: Sequence[Item]) -> dict[str, str]:
     }
     if unusual:
         metadata[CONFIGS_KEY] = json.dumps(unusual)
-    return metadata
+    return metadata | _own_tokenizer(model)

@@ -206,3 +206,10 @@ def _check_config(path: Path, component: Component, config: Config) -> None:
             f"{path}: {error}.\nIts shapes do not tell everything of this unusual model: give --config FOLDER, "
             "a model folder with its configs."
         ) from None
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read as text ({error})") from None

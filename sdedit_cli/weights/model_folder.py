@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from ..configs.clip import CLIPTextConfig
-from ..errors import ModelError
-from .model import Model
+from .detect import CONFIGS_KEY
+from .model import Model, read_text
 from .output import OutputFile
 from .places import Component
-from .single_file import family_tokenizer
+from .single_file import TOKENIZER_KEY, family_tokenizer, told_tokenizer_files
 from .stream import Item, item
+from .training import SCHEDULER_KEY
 
 _STEMS: dict[Component, str] = {
     "unet": "diffusion_pytorch_model",
@@ -72,7 +72,10 @@ def _items(model: Model, component: Component, dtype: torch.dtype | None) -> tup
 
 
 def _metadata(model: Model) -> dict[str, str]:
-    return dict(model.metadata)
+    # What a folder says in files of its own need not be in the metadata as well.
+    return {
+        key: value for key, value in model.metadata.items() if key not in (TOKENIZER_KEY, CONFIGS_KEY, SCHEDULER_KEY)
+    }
 
 
 def _component_files(
@@ -141,19 +144,15 @@ def _tokenizer_files(model: Model, component: Component, place: str) -> list[Out
     own = model.tokenizer_folder(_TOKENIZERS[component])
     if own is not None:
         found = sorted(path for path in own.iterdir() if path.suffix in _TOKENIZER_SUFFIXES)
-        return [OutputFile(place + path.name, text=_read_text(path)) for path in found]
+        return [OutputFile(place + path.name, text=read_text(path)) for path in found]
+    if TOKENIZER_KEY in model.metadata and component == "text_encoder":
+        files = told_tokenizer_files(model.path, model.metadata[TOKENIZER_KEY])
+        return [OutputFile(place + name, text=content) for name, content in files.items()]
     text = cast(CLIPTextConfig, model.pieces[component].config)
     # The second tokenizer of XL pads as that of 2.x: both belong to OpenCLIP.
     padded = model.family.name == "sd2" or component == "text_encoder_2"
     tokenizer = family_tokenizer(model.path, text, padded)
     return [OutputFile(place + name, text=content) for name, content in tokenizer.folder_files().items()]
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: cannot be read as text ({error})") from None
 
 
 def _json(data: Mapping[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -23,6 +25,9 @@ from .source import WeightSource
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin", ".pth")
 CLIP_VOCABULARY = 49408
+# A single file that we wrote carries here a tokenizer that is not CLIP's: the names and texts of its files, as JSON.
+TOKENIZER_KEY = "sdedit.tokenizer"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
 # Stable Diffusion 2.x was trained with prompts filled up with this token; 1.x with the end token.
 PADDING_2X = "!"
 
@@ -76,18 +81,21 @@ def load_single_file(
     folder = Path(config) if config is not None else None
     source = open_weights(find_single_file(path))
     detected = detect(source, prediction_type=prediction_type, config=folder, ema=bool(ema))
-    check_runnable(source.path, detected)
+    if "unet" not in skip:
+        check_runnable(source.path, detected)
     modules: dict[str, nn.Module] = {}
     reports: dict[str, Report] = {}
-    for component, part in detected.parts.items():
-        name, build = _MODULES[component]
-        if name not in skip:
+    for component, (name, build) in _MODULES.items():
+        part = detected.parts.get(component)
+        if part is not None and name not in skip:
             modules[name], reports[name] = _load(source, component, part, build, dtype, device, partial)
     text = detected.parts.get("text_encoder")
     return Components(
         source.path,
-        tokenizer=None if text is None or "tokenizer" in skip else tokenizer_of(source.path, detected, folder),
-        scheduler_config=None if "scheduler" in skip or "unet" not in modules else detected.training.scheduler,
+        tokenizer=None
+        if text is None or "tokenizer" in skip
+        else tokenizer_of(source.path, detected, folder, source.metadata),
+        scheduler_config=None if "scheduler" in skip or "unet" not in detected.parts else detected.training.scheduler,
         requires_safety_checker=False,
         report=Report.of_parts(reports),
         **cast("dict[str, Any]", modules),
@@ -140,15 +148,38 @@ def _load(
     return module.eval(), Report(report.used, part.unknown, report.missing)
 
 
-def tokenizer_of(path: Path, detected: Detected, config: Path | None) -> Tokenizer:
-    """The tokenizer of the config folder, or the packaged one as the family uses it.
+def tokenizer_of(path: Path, detected: Detected, config: Path | None, metadata: Mapping[str, str]) -> Tokenizer:
+    """The tokenizer of the config folder or of the file itself, else the packaged one as the family uses it.
 
     Raises ModelError when the text encoder's vocabulary is another and no folder says which.
     """
     text = cast(CLIPTextConfig, detected.parts["text_encoder"].config)
     if config is not None and (config / "tokenizer").is_dir():
         return Tokenizer.from_folder(config / "tokenizer", text.max_position_embeddings)
+    if TOKENIZER_KEY in metadata:
+        return _told_tokenizer(path, metadata[TOKENIZER_KEY], text)
     return family_tokenizer(path, text, detected.family.name == "sd2")
+
+
+def told_tokenizer_files(path: Path, told: str) -> dict[str, str]:
+    """The tokenizer's files that a single file carries. Raises ModelError when they are no such files."""
+    try:
+        content: object = json.loads(told)
+    except (ValueError, RecursionError):
+        content = None
+    files = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+    kept = {name: text for name, text in files.items() if name in TOKENIZER_FILES and isinstance(text, str)}
+    if not kept or len(kept) != len(files):
+        raise ModelError(f"{path}: its metadata '{TOKENIZER_KEY}' holds no tokenizer; convert the model again")
+    return kept
+
+
+def _told_tokenizer(path: Path, told: str, text: CLIPTextConfig) -> Tokenizer:
+    files = told_tokenizer_files(path, told)
+    with TemporaryDirectory(prefix="sdedit-tokenizer-") as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_text(content, encoding="utf-8", newline="\n")
+        return Tokenizer.from_folder(folder, text.max_position_embeddings)
 
 
 def family_tokenizer(path: Path, text: CLIPTextConfig, padded: bool) -> Tokenizer:

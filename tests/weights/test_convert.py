@@ -12,6 +12,7 @@ from helpers.checkpoints import TINY, ema_tensors, folder_tensors, ldm_tensors, 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import sdedit_cli
 from sdedit_cli.errors import ModelError, OutputError, SdeditError, UsageError
 from sdedit_cli.names import ldm
 from sdedit_cli.weights import stream
@@ -267,3 +268,21 @@ def test_progress_counts_every_byte_twice(sd1: tuple[Path, Path], tmp_path: Path
 
     summary = convert(sd1[1], tmp_path / "new.safetensors", progress=begin)
     assert -seen[0] == 2 * summary.bytes == sum(seen[1:])
+
+
+def test_the_built_in_model_survives_a_single_file(tmp_path: Path) -> None:
+    """It has its own heads, groups, scheduler and vocabulary: all of them travel, and every bit comes back."""
+    folder = Path(sdedit_cli.__file__).parent / "assets" / "starter"
+    convert(folder, tmp_path / "one.safetensors")
+    convert(tmp_path / "one.safetensors", tmp_path / "back")
+    original = load_folder(folder)
+    for found in (load_single_file(tmp_path / "one.safetensors"), load_folder(tmp_path / "back")):
+        for part in PARTS:
+            mine, expected = getattr(found, part), getattr(original, part)
+            assert mine.config == expected.config
+            state = expected.state_dict()
+            assert all(torch.equal(tensor, state[name]) for name, tensor in mine.state_dict().items())
+        assert found.tokenizer is not None
+        assert original.tokenizer is not None
+        assert found.tokenizer.encode("a blue house!") == original.tokenizer.encode("a blue house!")
+        assert found.scheduler_config == original.scheduler_config
