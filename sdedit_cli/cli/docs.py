@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 _INTRODUCTION = """\
 # Options of an edit
 
-This page is generated from `sdedit_cli/spec.py` by `python -m sdedit_cli.cli.docs`.
+This page is generated from `sdedit_cli/spec/` by `python -m sdedit_cli.cli.docs`.
 
 Every option can be given in six places; later ones win: the default, the user config (`config.toml` in the folder
 that `SDEDIT_CONFIG` or the platform names), a preset (`--preset`), a picture (`--like`), the environment, the command

@@ -1,0 +1,215 @@
+"""The declaration of every option of an edit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from ..errors import UsageError
+from .option import MAX_SEED, Field, Option
+
+GROUPS = ("Edit", "Sampling", "Model", "Machine")
+CURVES = ("karras", "exponential", "beta", "lu_lambdas")
+MAX_STEPS = 1000
+
+
+def _option(default: Any, help: str, group: str, **facts: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"option": Option(help, group, **facts)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """One request to edit a picture. Raises UsageError when a value is out of bounds or no step would run."""
+
+    prompt: str = _option("", "What the picture shall show.", "Edit", short="-p", metavar="TEXT")
+    negative_prompt: str = _option("", "What it shall not show.", "Edit", short="-n", metavar="TEXT")
+    strength: float = _option(
+        0.8,
+        "How far to go from the input: small keeps it, 1 ignores it. That share of the steps is run.",
+        "Edit",
+        low=0.0,
+        high=1.0,
+        above=True,
+    )
+    cfg_scale: float = _option(
+        7.5, "How strongly to follow the prompt; 1 and less turn guidance off.", "Edit", low=0.0, high=1000.0
+    )
+    seed: int | None = _option(
+        None,
+        "Seed of the noise; equal seeds give equal pictures.",
+        "Edit",
+        low=0,
+        high=MAX_SEED,
+        blank="drawn and shown",
+    )
+    count: int = _option(
+        1, "Pictures per input, from seeds that follow each other.", "Edit", low=1, high=10_000, saved=False
+    )
+    steps: int = _option(50, "Steps of the whole schedule.", "Sampling", low=1, high=MAX_STEPS)
+    exact_steps: bool = _option(False, "Run just --steps steps at any strength, on a longer schedule.", "Sampling")
+    weighting: bool = _option(True, "Read (more:1.2), [less], [a:b:0.5], [a|b] and BREAK in prompts.", "Edit")
+    long_prompts: str = _option(
+        "truncate", "What to do with a prompt that is too long.", "Edit", choices=("truncate", "chunk")
+    )
+    sampler: str | None = _option(
+        None,
+        "Sampler, such as euler, 'DPM++ 2M Karras' or EulerDiscreteScheduler.",
+        "Sampling",
+        metavar="NAME",
+        blank="the model's own",
+    )
+    schedule: str | None = _option(
+        None, "Curve of the noise levels.", "Sampling", choices=CURVES, blank="the sampler's own"
+    )
+    eta: float = _option(0.0, "Noise that DDIM adds on each step.", "Sampling", low=0.0, high=1.0)
+    timesteps: tuple[int, ...] | None = _option(
+        None,
+        "Timesteps to use in place of --steps, falling, with commas.",
+        "Sampling",
+        low=0,
+        high=100_000,
+        metavar="T,T,...",
+    )
+    sigmas: tuple[float, ...] | None = _option(
+        None, "Noise levels to use in place of --steps, falling, with commas.", "Sampling", low=0.0, metavar="S,S,..."
+    )
+    model: str | None = _option(
+        None,
+        "Checkpoint: a folder, or a name in the model folders.",
+        "Model",
+        short="-m",
+        metavar="MODEL",
+        saved=False,
+        blank="the built-in model",
+    )
+    vae: str | None = _option(
+        None, "Another autoencoder: a folder or file.", "Model", metavar="PATH", saved=False, blank="the model's own"
+    )
+    config: str | None = _option(
+        None,
+        "Folder with the configs of a single file whose shapes do not tell everything.",
+        "Model",
+        metavar="FOLDER",
+        saved=False,
+    )
+    prediction_type: str | None = _option(
+        None,
+        "What the UNet predicts, where the checkpoint does not say.",
+        "Model",
+        choices=("epsilon", "v_prediction", "sample"),
+        blank="as the checkpoint says",
+    )
+    partial: bool = _option(
+        False, "Load what fits of a checkpoint with missing or unknown tensors.", "Model", saved=False
+    )
+    clip_skip: int | None = _option(
+        None, "Last layers of the text encoder to leave out (web UIs count one more).", "Model", low=0, high=100
+    )
+    freeu: tuple[float, ...] | None = _option(
+        None, "FreeU's factors: two for the skips, two for the backbone.", "Model", low=0.0, metavar="S1,S2,B1,B2"
+    )
+    safety: str = _option(
+        "flag",
+        "What a checkpoint's safety checker does: nothing, say so, or keep the picture back.",
+        "Model",
+        choices=("off", "flag", "block"),
+        saved=False,
+    )
+    attention: str = _option(
+        "torch",
+        "Attention kernel; the sliced ones need less memory.",
+        "Machine",
+        choices=("torch", "sliced", "max-sliced", "xformers"),
+        saved=False,
+    )
+    vae_tiling: bool = _option(False, "Take large pictures through the autoencoder in tiles.", "Machine")
+    dtype: str = _option("auto", "Number format of the model.", "Machine", choices=("auto", "fp32", "fp16", "bf16"))
+    device: str = _option(
+        "auto",
+        "Where to run.",
+        "Machine",
+        choices=("auto", "cpu", "cuda", "cuda:N", "mps", "xpu", "xpu:N"),
+        saved=False,
+        metavar="DEVICE",
+    )
+
+    def __post_init__(self) -> None:
+        for field in fields():
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                object.__setattr__(self, field.name, field.fit(value, field.key))
+        if self.timesteps is not None and self.sigmas is not None:
+            raise UsageError("timesteps and sigmas exclude each other; give one of them")
+        if self.freeu is not None and len(self.freeu) != 4:
+            raise UsageError(
+                f"freeu has {len(self.freeu)} numbers; expected four: S1,S2,B1,B2, such as 0.9,0.2,1.3,1.4"
+            )
+        if self.exact_steps and (self.timesteps or self.sigmas):
+            raise UsageError("exact-steps has no meaning with timesteps or sigmas; give the steps to run alone")
+        total = self.steps_total()
+        if total > MAX_STEPS:
+            raise UsageError(
+                f"exact-steps: {self.steps} steps at strength {self.strength:g} need a schedule of {total}, over the "
+                f"limit of {MAX_STEPS}; run at most {int(MAX_STEPS * self.strength)} steps, or raise the strength"
+            )
+        if self.steps_run() == 0:
+            raise UsageError(
+                f"strength {self.strength:g} of {total} steps runs no step at all; "
+                f"the smallest strength that works is {smallest_strength(total):g}, or take more steps"
+            )
+
+    def steps_total(self) -> int:
+        """The length of the whole schedule, of which the strength picks the tail."""
+        listed = self.timesteps or self.sigmas
+        if listed:
+            return len(listed)
+        return schedule_for(self.steps, self.strength) if self.exact_steps else self.steps
+
+    def steps_run(self) -> int:
+        """How many steps the strength leaves to run, by the reference library's truncation."""
+        total = self.steps_total()
+        return min(int(total * self.strength), total)
+
+    def seeds(self) -> tuple[int, ...]:
+        """One seed a picture, each following the last. `seed` must have been drawn."""
+        first = self.seed or 0
+        return tuple((first + k) % (MAX_SEED + 1) for k in range(self.count))
+
+    def saved(self) -> dict[str, Any]:
+        """What a picture records of its edit; `edit_from([layer_of(edit.saved(), ...)])` gives it back."""
+        facts = {f.name: getattr(self, f.name) for f in fields() if f.option.saved}
+        unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()
+        return {name: value for name, value in facts.items() if value is not None and name not in unused}
+
+
+def schedule_for(steps: int, strength: float) -> int:
+    """The shortest schedule of which `strength` runs `steps` steps."""
+    total = max(1, int(steps / strength) - 2)
+    while int(total * strength) < steps:
+        total += 1
+    return total
+
+
+def smallest_strength(total: int) -> float:
+    """The smallest strength, in as few digits as will do, that runs one of `total` steps."""
+    digits = max(2, len(str(total)))
+    return next(s for d in range(digits, 9) if int(total * (s := math.ceil(10**d / total) / 10**d)) >= 1)
+
+
+@cache
+def fields() -> tuple[Field, ...]:
+    """Every option of an edit, in the order of its declaration."""
+    hints = get_type_hints(Edit)
+    return tuple(_field(f.name, hints[f.name], f.default, f.metadata["option"]) for f in dataclasses.fields(Edit))
+
+
+def _field(name: str, hint: Any, default: Any, option: Option) -> Field:
+    plain = (
+        next((arg for arg in get_args(hint) if arg is not type(None)), hint) if type(None) in get_args(hint) else hint
+    )
+    many = getattr(plain, "__origin__", None) is tuple
+    kind: type = get_args(plain)[0] if many else plain
+    return Field(name, kind.__name__, many, default, option)

@@ -1,0 +1,77 @@
+"""Layers: values from one place each, from the user config to the command line, and the edit they make together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import PresetError, SdeditError, UsageError, did_you_mean
+from .edit import Edit, fields
+from .option import Field
+
+
+def field_named(word: str, label: str) -> Field:
+    """The option of that TOML or attribute name; UsageError with the nearest one otherwise."""
+    known = {f.name: f for f in fields()}
+    found = known.get(word.replace("-", "_"))
+    if found is None:
+        hint = did_you_mean(word, [f.key for f in fields()])
+        raise UsageError(f"{label}: no option is called '{word}'{hint}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Values from one place; a later layer wins over an earlier one."""
+
+    source: str
+    values: Mapping[str, Any]
+
+
+# Naming the steps in one way takes back the other ways that an earlier layer used; so does a sampler with a curve.
+_DISPLACES: dict[str, tuple[str, ...]] = {
+    "steps": ("timesteps", "sigmas"),
+    "exact_steps": ("timesteps", "sigmas"),
+    "timesteps": ("steps", "exact_steps", "sigmas"),
+    "sigmas": ("steps", "exact_steps", "timesteps"),
+    "sampler": ("schedule",),
+}
+_RIVALS = (("steps", "timesteps"), ("steps", "sigmas"), ("timesteps", "sigmas"))
+
+
+def layer_of(data: Mapping[str, object], source: str, error: type[SdeditError] = PresetError) -> Layer:
+    """The options of a TOML or JSON table as a layer. Raises `error`, with `source` and a near word, on misfits."""
+    values: dict[str, Any] = {}
+    try:
+        for word, value in data.items():
+            field = field_named(word, source)
+            values[field.name] = field.fit(value, f"{source}: {field.key}")
+        return checked(Layer(source, values))
+    except UsageError as problem:
+        raise error(str(problem)) from None
+
+
+def checked(layer: Layer) -> Layer:
+    """`layer`, unless it names the steps in two ways at once (UsageError)."""
+    for one, other in _RIVALS:
+        if one in layer.values and other in layer.values:
+            raise UsageError(f"{layer.source}: {one} and {other} exclude each other; give one of them")
+    return layer
+
+
+def environment(variables: Mapping[str, str]) -> Layer:
+    """The layer of the SDEDIT_* variables that name options; empty ones count as not given."""
+    named = {f.name: f.parse(variables[f.variable], f.variable) for f in fields() if variables.get(f.variable)}
+    return checked(Layer("environment", named))
+
+
+def edit_from(layers: Sequence[Layer]) -> Edit:
+    """The edit that the layers describe, later ones winning. Raises UsageError."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        for name in layer.values:
+            for displaced in _DISPLACES.get(name, ()):
+                values.pop(displaced, None)
+        values.update(layer.values)
+    return Edit(**values)
