@@ -24,7 +24,7 @@ lint: .venv/tested
 	$(BIN)/ruff format --check .
 
 types: .venv/tested
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 slow: .venv/tested
 	$(BIN)/python -m pytest -m slow
