@@ -40,8 +40,8 @@ _EXIF_ROOM = 65_000
 class Record:
     """The facts written into a picture. `edit` is `Edit.saved()` with the seed that was used.
 
-    `sampler` and `curve` name what ran, also where the edit left the choice to the model. `model` is a name, never
-    a path; hashes are SHA-256 in hex, or empty when not known.
+    `sampler` and `curve` name what ran, also where the edit left the choice to the model. `model` and `vae` are names,
+    never paths ('' for the model's own autoencoder); hashes are SHA-256 in hex, or '' when not known.
     """
 
     edit: Mapping[str, Any]
@@ -49,6 +49,8 @@ class Record:
     height: int
     model: str = ""
     model_hash: str = ""
+    vae: str = ""
+    vae_hash: str = ""
     input_hash: str = ""
     sampler: str = ""
     curve: str = ""
@@ -61,6 +63,7 @@ class Record:
             "version": self.version,
             "edit": dict(self.edit),
             "model": {"name": self.model, "sha256": self.model_hash},
+            "vae": {"name": self.vae, "sha256": self.vae_hash},
             "input": {"sha256": self.input_hash, "width": self.width, "height": self.height},
             "sampler": {"name": self.sampler, "curve": self.curve},
         }
@@ -78,6 +81,8 @@ class Record:
             "Size": f"{self.width}x{self.height}",
             "Model hash": self.model_hash[:10],
             "Model": self.model,
+            "VAE hash": self.vae_hash[:10],
+            "VAE": self.vae,
             "Denoising strength": f"{edit.strength:.15g}",
             "Clip skip": str(edit.clip_skip + 1) if edit.clip_skip else "",
             "Eta": f"{edit.eta:.15g}" if edit.eta else "",
@@ -100,6 +105,8 @@ class Found:
     model: str = ""
     model_hash: str = ""
     input_hash: str = ""
+    vae: str = ""
+    vae_hash: str = ""
     exact: bool = False
     ignored: tuple[str, ...] = ()
 
@@ -180,7 +187,8 @@ def parse_block(text: str, source: str) -> Found:
         loaded: Any = json.loads(text)
         schema, edit = loaded["schema"], loaded["edit"]
         model: dict[str, Any] = loaded["model"]
-        facts = [model["name"], model["sha256"], loaded["input"]["sha256"]]
+        vae: dict[str, Any] = loaded["vae"]
+        facts = [model["name"], model["sha256"], loaded["input"]["sha256"], vae["name"], vae["sha256"]]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise PictureError(f"{source}: its sdedit block is damaged") from None
     if schema != SCHEMA:
@@ -224,9 +232,11 @@ def parse_parameters(text: str, source: str) -> Found | None:
                 ignored.append(f"{key}: {pairs[key]}")
             elif value != "":
                 values[name] = value
-    model = pairs.get("Model", "")
     layer = Layer(source, {name: value for name, value in values.items() if value != ""})
-    return Found(layer, model, pairs.get("Model hash", ""), "", False, tuple(ignored))
+    model, model_hash, vae, vae_hash = (pairs.get(key, "") for key in ("Model", "Model hash", "VAE", "VAE hash"))
+    if vae:
+        ignored.append(f"VAE: {vae}")
+    return Found(layer, model, model_hash, "", vae, vae_hash, ignored=tuple(ignored))
 
 
 def _foreign_value(field: Field, text: str) -> Any:
@@ -269,7 +279,7 @@ _OTHER_WEIGHTS = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx")
 
 
 def model_hash(path: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
-    """The hash of a checkpoint: a file's own, or for a folder that of the list of its components' files.
+    """The hash of a checkpoint or of one component: a file's own, or for a folder that of the list of its files.
 
     Weights in another format than safetensors count only where a component has no safetensors. `hash_of` gives the
     hash of one file (a cached one, say).
@@ -277,7 +287,8 @@ def model_hash(path: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
     if not path.is_dir():
         return hash_of(path)
     listing = hashlib.sha256()
-    for name in _COMPONENTS:
+    folders = [name for name in _COMPONENTS if (path / name).is_dir()] or ["."]
+    for name in folders:
         files = sorted(p for p in (path / name).glob("*") if p.is_file() and not p.name.startswith("."))
         safe = any(p.suffix == ".safetensors" for p in files)
         for file in files:

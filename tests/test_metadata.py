@@ -218,3 +218,6 @@ def test_the_hash_of_a_folder_covers_what_is_loaded_and_nothing_else(tmp_path: P
     weights.write_bytes(b"3")
     assert model_hash(tmp_path) != first
     assert model_hash(weights) == file_hash(weights)
+    component = model_hash(tmp_path / "unet")
+    weights.write_bytes(b"4")
+    assert model_hash(tmp_path / "unet") != component

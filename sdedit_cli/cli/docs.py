@@ -39,8 +39,7 @@ def options_page() -> str:
 
 def _row(field: Field) -> str:
     short = f"`{field.option.short}`, " if field.option.short else ""
-    default = default_text(field).removeprefix("default: ") or "none"
-    default = "off" if field.kind == "bool" else default
+    default = default_text(field).removeprefix("default: ") or ("off" if field.kind == "bool" else "none")
     cells = [f"{short}`{field.flag}`", field.expected, default, field.option.help]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

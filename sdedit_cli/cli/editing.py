@@ -19,13 +19,11 @@ from ..errors import (
     SdeditError,
     SomeFailed,
 )
-from ..metadata import Record, save_arguments
-from ..spec import Edit
 from . import signals
 from .events import Events, ReaderGone
 from .files import check_folder, settle, write_whole
-from .hashes import ModelHash
 from .inputs import Job
+from .maker import Made, Maker
 from .options import Request
 from .pictures import Picture, encode, open_picture, read_bytes, read_picture
 from .render import Reporter
@@ -33,11 +31,8 @@ from .render import Reporter
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..pipeline.edit import Editor
-
 # What goes wrong with one picture does not concern the others.
 _OF_ONE_PICTURE = (PictureError, OutputError, NotFiniteError, BlockedBySafety)
-_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +78,7 @@ class Run:
         self.events = events
         self.stdout = stdout
         self.errors: list[SdeditError] = []
-        self._editor: Editor | None = None
-        self._hash: ModelHash | None = None
-        self._dtype = ""
-        self._sampler = ("", "")
+        self._maker: Maker | None = None
         self._announced = False
 
     def go(self) -> None:
@@ -196,55 +188,31 @@ class Run:
         for note in picture.notes:
             self._warn(f"{job.shown}: {note}", job.source)
         self._announce()
-        editor = self._open()
-        bad: list[int] = []
+        maker = self._loaded()
+        refused: list[SdeditError] = []
         for output in outputs:
             self.to.picture(job.shown, number, len(self.jobs))
             signals.check()
             started = time.monotonic()
             edit = replace(self.edit, seed=output.seed, count=1)
-            (result,) = editor.edit(edit, picture.rgb, [output.seed], self._watch(job, output, picture))
-            signals.check()
-            if not result.finite:
-                bad.append(output.seed)
+            try:
+                made = maker.make(edit, picture, job.shown, job.format, self._watch(job, output, picture))
+            except (NotFiniteError, BlockedBySafety) as error:
+                refused.append(error)  # the next seed may fare better
                 continue
-            self._save(job, output, picture, result.image, edit, result.nsfw, started)
-        if bad:
-            raise NotFiniteError(
-                f"{job.shown}: the result is not finite (seed {', '.join(map(str, bad))}), so nothing was written; "
-                "try --dtype fp32, or check the model with 'sdedit info'"
-            )
+            signals.check()
+            self._save(job, output, made, started)
+        if refused:
+            raise refused[0]
 
-    def _open(self) -> Editor:
-        if self._editor is not None:
-            return self._editor
-        model = self.request.model
-        self.to.loading(f"the {model.name} model")
-        started = time.monotonic()
-        from ..pipeline.edit import BUILT_IN, Editor
-
-        folder = model.path or BUILT_IN
-        loaded: dict[str, Any] = {}
-
-        def hear(event: str, facts: dict[str, Any]) -> None:
-            if event == "load":
-                loaded.update(facts)
-            elif event == "truncated":
-                self._warn(
-                    f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'"
-                )
-
-        editor = Editor.open(self.edit, hear, folder=folder)
-        self._hash = ModelHash(folder)
-        plan = editor.plan(self.edit)
-        self._dtype = _DTYPES.get(str(loaded.get("dtype")), self.edit.dtype)
-        self._sampler = sampler_label(self.edit, plan.sampler)
-        seconds = round(time.monotonic() - started, 3)
-        facts = {"device": loaded.get("device"), "dtype": self._dtype, "sampler": self._sampler[0], "seconds": seconds}
-        self.events.emit("load", model=model.name, **facts)
-        self.to.detail(f"{model.name} loaded in {seconds:.1f} s: {facts['device']}, {self._dtype}, {self._sampler[0]}")
-        self._editor = editor
-        return editor
+    def _loaded(self) -> Maker:
+        if self._maker is None:
+            self.to.loading(f"the {self.request.model.name} model")
+            self._maker = Maker(self.request, self._warn)
+            facts = self._maker.facts
+            self.events.emit("load", **facts)
+            self.to.detail("{model} loaded in {seconds:.1f} s: {device}, {dtype}, {sampler}".format(**facts))
+        return self._maker
 
     def _watch(
         self, job: Job, output: Output, picture: Picture
@@ -273,38 +241,29 @@ class Run:
         write_whole(target, encode(image, picture.alpha, picture.icc, "png"), replace=policy == "overwrite")
         return str(target)
 
-    def _save(
-        self,
-        job: Job,
-        output: Output,
-        picture: Picture,
-        image: Image.Image,
-        edit: Edit,
-        nsfw: bool | None,
-        started: float,
-    ) -> None:
-        record = self._record(edit, picture)
-        data = encode(image, picture.alpha, picture.icc, job.format, save_arguments(record, job.format))
-        if output.target is None:
-            self._to_stdout(data)
-        else:
-            write_whole(output.target, data, replace=self.settings.on_exists == "overwrite")
-        seconds = time.monotonic() - started
-        self.events.emit(
-            "saved",
-            input=job.source,
-            output=output.shown,
-            seed=output.seed,
-            width=image.width,
-            height=image.height,
-            format=job.format,
-            sha256=hashlib.sha256(data).hexdigest(),
-            seconds=round(seconds, 3),
-            **({} if nsfw is None else {"nsfw": nsfw}),
-        )
-        if nsfw:
-            self._warn(f"{output.shown}: the safety checker flags it", job.source)
-        self.to.note(f"{job.shown} -> {output.shown} (seed {output.seed}, {seconds:.1f} s)")
+    def _save(self, job: Job, output: Output, made: Made, started: float) -> None:
+        # A signal waits until what was written is told as well.
+        with signals.held():
+            if output.target is None:
+                self._to_stdout(made.data)
+            else:
+                write_whole(output.target, made.data, replace=self.settings.on_exists == "overwrite")
+            seconds = time.monotonic() - started
+            self.events.emit(
+                "saved",
+                input=job.source,
+                output=output.shown,
+                seed=output.seed,
+                width=made.width,
+                height=made.height,
+                format=job.format,
+                sha256=hashlib.sha256(made.data).hexdigest(),
+                seconds=round(seconds, 3),
+                **({} if made.nsfw is None else {"nsfw": made.nsfw}),
+            )
+            if made.nsfw:
+                self._warn(f"{output.shown}: the safety checker flags it", job.source)
+            self.to.note(f"{job.shown} -> {output.shown} (seed {output.seed}, {seconds:.1f} s)")
 
     def _to_stdout(self, data: bytes) -> None:
         assert self.stdout is not None
@@ -316,38 +275,6 @@ class Run:
         except OSError as problem:
             raise OutputError(f"stdout: cannot be written ({problem.strerror})") from None
 
-    def _record(self, edit: Edit, picture: Picture) -> Record:
-        from .. import __version__
-
-        model_hash = self._hash.value() if self._hash else ""
-        like = self.request.like
-        if like and like.model_hash and model_hash and not model_hash.startswith(like.model_hash):
-            name = self.request.model.name
-            self._warn(f"{like.layer.source} was made with another model than this '{name}': expect another picture")
-            self.request = replace(self.request, like=None)
-        return Record(
-            edit=replace(edit, dtype=self._dtype).saved(),
-            width=picture.rgb.width,
-            height=picture.rgb.height,
-            model=self.request.model.name,
-            model_hash=model_hash,
-            input_hash=picture.sha256,
-            sampler=self._sampler[0],
-            curve=self._sampler[1],
-            version=__version__,
-        )
-
     def _warn(self, text: str, source: str | None = None) -> None:
         self.events.emit("warning", message=text, **({"input": source} if source else {}))
         self.to.warn(text)
-
-
-def sampler_label(edit: Edit, solver: str) -> tuple[str, str]:
-    """The web UIs' name of the sampler that runs, and its curve ('' for none)."""
-    from ..noise.samplers import CURVES, SAMPLERS, find
-
-    solver, overrides = find(edit.sampler) if edit.sampler else (solver, {})
-    named = next((curve for curve, options in CURVES.items() if all(overrides.get(key) for key in options)), "")
-    plain = {key: value for key, value in overrides.items() if key not in CURVES.get(named, {})}
-    label = next((name for name, entry in SAMPLERS.items() if entry == (solver, plain)), solver)
-    return label, edit.schedule or named

@@ -16,8 +16,8 @@ _WORTH_KEEPING = 8 << 20
 _MOST_ENTRIES = 500
 
 
-class ModelHash:
-    """Hashes a checkpoint in a thread of its own, since gigabytes take seconds and the result is needed last."""
+class FileHash:
+    """Hashes a model in a thread of its own, since gigabytes take seconds and the result is needed last."""
 
     def __init__(self, path: Path) -> None:
         self._value = ""

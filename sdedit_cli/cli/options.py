@@ -149,7 +149,9 @@ def default_text(field: Field) -> str:
     """What holds when the option is not given, for people."""
     if field.option.blank:
         return f"default: {field.option.blank}"
-    if field.default is None or field.default == "" or field.kind == "bool":
+    if field.kind == "bool":
+        return "default: on" if field.default else ""
+    if field.default is None or field.default == "":
         return ""
     return f"default: {field.default}"
 
@@ -184,6 +186,8 @@ def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) 
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
     edit = edit_from([config.layer, *chosen, *replay, variables, line])
     check_sampler(edit)
+    if found and found.exact and found.vae and not edit.vae:
+        raise ModelError(f"{like}: was made with the autoencoder '{found.vae}'; say where it is with --vae")
     return Request(edit, find_model(edit.model, config.model_folders), found)
 
 

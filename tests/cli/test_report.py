@@ -87,4 +87,4 @@ def test_a_damaged_cache_costs_time_alone(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_a_missing_model_has_no_hash(folder: Path) -> None:
-    assert hashes.ModelHash(folder / "none").value() == ""
+    assert hashes.FileHash(folder / "none").value() == ""

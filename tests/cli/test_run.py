@@ -199,7 +199,7 @@ def test_a_replay_on_another_model_warns(folder: Path, capfd: pytest.CaptureFixt
     config.write_text(json.dumps({**json.loads(config.read_text()), "note": 1}))
     assert run(["run", "a.png", "-q", *QUICK]) == 0
     assert run(["run", "a.png", "--like", "a.edited.png", "-m", "other", "-o", "b.png", "--device", "cpu"]) == 0
-    assert "was made with another model than this 'other'" in capfd.readouterr().err
+    assert "was made with another model than this one" in capfd.readouterr().err
 
 
 def test_pictures_go_through_pipes(folder: Path) -> None:
@@ -246,3 +246,16 @@ def test_a_web_uis_picture_is_replayed_as_far_as_possible(folder: Path, capfd: p
     )
     with Image.open("a.edited.png") as image:
         assert "Sampler: Euler," in texts(image)["parameters"]
+
+
+def test_another_autoencoder_is_recorded_and_asked_for(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    photo(folder / "a.png")
+    shutil.copytree(BUILT_IN / "vae", folder / "theirs")
+    assert run(["run", "a.png", "--vae", "theirs", "-q", *QUICK]) == 0
+    found = find("a.edited.png")
+    assert (found.vae, len(found.vae_hash)) == ("theirs", 64)
+    assert run(["run", "a.png", "--like", "a.edited.png", "-o", "b.png"]) == 3
+    assert "was made with the autoencoder 'theirs'; say where it is with --vae" in capfd.readouterr().err
+    assert run(["run", "a.png", "--like", "a.edited.png", "-o", "b.png", "--vae", "theirs", "--device", "cpu"]) == 0
+    assert "another vae" not in capfd.readouterr().err
+    assert Path("b.png").read_bytes() == Path("a.edited.png").read_bytes()
