@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from .mapping import adopt, release
 from .source import WeightSource
+
+_PIECE = 1 << 16  # numbers of float32 that stay in a core's cache
 
 Delta = Callable[[Tensor], Tensor]  # the weight in float32 -> what is to be added to it
 
@@ -56,4 +59,15 @@ def materialize_tensor(
 
 
 def _cast(base: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.empty(base.shape, dtype=dtype).copy_(base)
+    made = torch.empty(base.shape, dtype=dtype)
+    if (base.dtype, dtype) != (torch.float16, torch.bfloat16) or not base.is_contiguous():
+        return made.copy_(base)
+    # The direct copy goes through float32 one number at a time; piece by piece it is vectorised both ways.
+    between = torch.empty(min(base.numel(), _PIECE))
+    for source, target in zip(_pieces(base), _pieces(made), strict=True):
+        target.copy_(between[: source.numel()].copy_(source))
+    return made
+
+
+def _pieces(tensor: Tensor) -> tuple[Tensor, ...]:
+    return cast("tuple[Tensor, ...]", tensor.view(-1).split(_PIECE))

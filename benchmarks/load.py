@@ -1,0 +1,122 @@
+"""How fast a single file of 2 GB loads, and what memory that takes: random Stable Diffusion 1.5 weights in fp16.
+
+    python benchmarks/load.py [--oracle] [--keep FOLDER]
+
+Each row is a child process of its own with the file in the page cache. `touched` reads every weight once after the
+load, so that mapped pages count; CPU seconds (of one thread, up to then) are what an idle core would take. `peak` is
+the growth of resident memory over the imports, divided by the bytes of the file and by those of the loaded weights. The
+floor is a plain read of the file's bytes through a small buffer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from full_size import memory, write_folder
+
+DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+
+
+def write_files(folder: Path) -> list[Path]:
+    """The same fp16 weights as a safetensors file and as a .ckpt in LDM's naming."""
+    import torch
+
+    from sdedit_cli.weights import open_weights
+    from sdedit_cli.weights.convert import convert
+
+    write_folder(folder / "configs", "fp16")
+    convert(folder / "configs", folder / "model.safetensors", to="ldm")
+    source = open_weights(folder / "model.safetensors")
+    state = {name: source.get(name) for name in source.names()}
+    torch.save({"state_dict": state, "global_step": 1}, folder / "model.ckpt")
+    return [folder / "model.safetensors", folder / "model.ckpt"]
+
+
+def read_bytes(path: str) -> dict[str, float]:
+    began, began_cpu = time.perf_counter(), time.process_time()
+    buffer = bytearray(1 << 24)
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+    return {"load": time.perf_counter() - began, "cpu": time.process_time() - began_cpu}
+
+
+def load(which: str, path: str, config: str, dtype: str) -> dict[str, float]:
+    began = time.perf_counter()
+    import torch
+
+    imported = time.perf_counter() - began
+    torch.set_num_threads(1)
+    target = getattr(torch, DTYPES[dtype])
+    if which == "oracle":
+        from diffusers import StableDiffusionImg2ImgPipeline as Pipeline
+        from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401  (imported by the load otherwise)
+    else:
+        from sdedit_cli.weights.single_file import load_single_file
+    baseline = memory("VmRSS")
+    began, began_cpu = time.perf_counter(), time.process_time()
+    if which == "oracle":
+        options = {"config": config, "torch_dtype": target, "local_files_only": True, "safety_checker": None}
+        model = Pipeline.from_single_file(path, tokenizer=object(), **options)
+    else:
+        model = load_single_file(path, dtype=target)
+    loaded = time.perf_counter() - began
+    parameters = [p for part in (model.unet, model.vae, model.text_encoder) for p in part.parameters()]
+    for parameter in parameters:
+        parameter.detach().view(-1)[:: 4096 // parameter.element_size()].sum()
+    touched = time.perf_counter() - began
+    cpu = time.process_time() - began_cpu
+    peak = memory("VmHWM") - baseline
+    held = sum(p.nbytes for p in parameters)
+    return {"import": imported, "load": loaded, "touched": touched, "cpu": cpu, "peak": peak, "held": held}
+
+
+def child(which: str, *args: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--child", which, *args]
+    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(out.splitlines()[-1])
+
+
+def report(path: Path, config: Path, programs: list[str]) -> None:
+    size = path.stat().st_size
+    read = min((child("read", str(path)) for _ in range(3)), key=lambda row: row["cpu"])
+    print(f"\n{path.name}: {size / 1e9:.2f} GB; plain read {read['load']:.2f} s, {read['cpu']:.2f} s of CPU time\n")
+    print(
+        "| dtype | program | import torch s | load s | touched s | CPU s | GB/s of CPU time | peak / file | peak / weights |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for dtype in DTYPES:
+        for which in programs:
+            rows = [child(which, str(path), str(config), dtype) for _ in range(2)]
+            row = min(rows, key=lambda row: row["cpu"])
+            times = [f"{row[name]:.2f}" for name in ("import", "load", "touched", "cpu")]
+            ratios = [size / row["cpu"] / 1e9, row["peak"] / size, row["peak"] / row["held"]]
+            print("| " + " | ".join([dtype, which, *times, *(f"{ratio:.2f}" for ratio in ratios)]) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--oracle", action="store_true")
+    parser.add_argument("--keep", type=Path, help="write the files there and leave them")
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        which, *rest = args.child
+        print(json.dumps(read_bytes(*rest) if which == "read" else load(which, *rest)))
+        return
+    programs = ["sdedit", "oracle"] if args.oracle else ["sdedit"]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        files = [folder / "model.safetensors", folder / "model.ckpt"]
+        for path in files if files[0].exists() else write_files(folder):
+            report(path, folder / "configs", programs)
+
+
+if __name__ == "__main__":
+    main()
