@@ -242,8 +242,9 @@ def _told_configs(metadata: Mapping[str, str]) -> dict[Component, Config]:
     try:
         told: object = json.loads(metadata[CONFIGS_KEY])
     except (ValueError, RecursionError):
-        raise ModelError(f"its metadata '{CONFIGS_KEY}' is no JSON; convert the model again") from None
-    if not isinstance(told, dict):
-        raise ModelError(f"its metadata '{CONFIGS_KEY}' is no JSON object; convert the model again")
-    configs = cast("dict[str, dict[str, Any]]", told)
-    return {name: kind.read(configs[name], CONFIGS_KEY) for name, kind in _KINDS.items() if name in configs}
+        told = None
+    configs = cast("dict[str, object]", told) if isinstance(told, dict) else None
+    if configs is None or not all(name in _KINDS and isinstance(config, dict) for name, config in configs.items()):
+        raise ModelError(f"its metadata '{CONFIGS_KEY}' holds no configs; convert the model again")
+    read = {name: cast("dict[str, Any]", config) for name, config in configs.items()}
+    return {name: kind.read(read[name], CONFIGS_KEY) for name, kind in _KINDS.items() if name in read}

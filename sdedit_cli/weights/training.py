@@ -76,7 +76,7 @@ def find_training(
 
     Raises UsageError for a `prediction_type` that there is none, ModelError for a broken config.
     """
-    scheduler = _told_scheduler(metadata) or scheduler_of(family)
+    scheduler = _told_scheduler(path, metadata) or scheduler_of(family)
     configured = config / "scheduler" / "scheduler_config.json" if config else None
     if configured and configured.is_file():
         scheduler = read_json(configured)
@@ -103,7 +103,7 @@ def scheduler_of(family: str, prediction_type: str | None = None) -> dict[str, A
     return {**_OPTIONS[family], **_STABLE_DIFFUSION, "prediction_type": kind}
 
 
-def _told_scheduler(metadata: Mapping[str, str]) -> dict[str, Any] | None:
+def _told_scheduler(path: Path | None, metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """The config that a file of ours carries, where it is not its family's."""
     if SCHEDULER_KEY not in metadata:
         return None
@@ -112,7 +112,7 @@ def _told_scheduler(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
-        raise ModelError(f"the metadata '{SCHEDULER_KEY}' is no JSON object; convert the model again")
+        raise ModelError(f"{path}: its metadata '{SCHEDULER_KEY}' is no JSON object; convert the model again")
     return cast("dict[str, Any]", told)
 
 

@@ -45,7 +45,9 @@ TINY = {
 }
 
 
-def save_folder(folder: Path, family: str, dtype: torch.dtype = torch.float32, **unet: Any) -> Path:
+def save_folder(
+    folder: Path, family: str, dtype: torch.dtype = torch.float32, layers: int | None = None, **unet: Any
+) -> Path:
     """A folder in diffusers layout, written by the oracle's own classes."""
     from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig as OracleConfig
@@ -78,7 +80,7 @@ def save_folder(folder: Path, family: str, dtype: torch.dtype = torch.float32, *
         OracleConfig(
             hidden_size=64,
             intermediate_size=128,
-            num_hidden_layers=tiny.layers,
+            num_hidden_layers=layers or tiny.layers,
             num_attention_heads=1,
             hidden_act=tiny.hidden_act,
             projection_dim=64,
@@ -214,3 +216,34 @@ def xl_single_file(path: Path, states: Mapping[str, Mapping[str, torch.Tensor]],
             tensors[name] = made.contiguous()
     save_file(tensors, path)
     return path
+
+
+class ShapeSource:
+    """A source of which only names and shapes may be asked, as detection needs nothing else."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], path: Path, metadata: Mapping[str, str] | None = None):
+        self.path, self.metadata, self._shapes = path, metadata or {}, dict(shapes)
+
+    def names(self) -> list[str]:
+        return list(self._shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name]
+
+    def dtype(self, name: str) -> torch.dtype:
+        raise AssertionError(f"detection must not need the dtype of {name}")
+
+    def get(self, name: str) -> torch.Tensor:
+        raise AssertionError(f"detection must not read {name}")
+
+
+def unet_shapes(config: UNetConfig, naming: str) -> ShapeSource:
+    """A UNet of this config as a file of its own, without memory for its weights."""
+    from sdedit_cli.nn import UNet2DCondition
+
+    with torch.device("meta"):
+        shapes = {name: tuple(tensor.shape) for name, tensor in UNet2DCondition(config).state_dict().items()}
+    if naming == "ldm":
+        found = origins(prefixed(unet_table(config), ldm.UNET), shapes, to="foreign")
+        shapes = {name: OPERATIONS[o.operation].shape([shapes[s] for s in o.sources], o) for name, o in found.items()}
+    return ShapeSource(shapes, Path("unet.safetensors"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from helpers.checkpoints import ShapeSource
 from helpers.names import CONFIGS, MODELS, real_config, real_keys
 
 from sdedit_cli.errors import ModelError, UsageError
@@ -17,25 +17,6 @@ from sdedit_cli.weights.detect import Detected, detect
 from sdedit_cli.weights.infer import FAMILIES
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-
-class ShapeSource:
-    """A source of which only names and shapes are asked: the real models' lists, without their weights."""
-
-    def __init__(self, shapes: Shapes, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-        self.path, self.metadata, self._shapes = path, metadata or {}, dict(shapes)
-
-    def names(self) -> list[str]:
-        return list(self._shapes)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._shapes[name]
-
-    def dtype(self, name: str) -> torch.dtype:
-        raise AssertionError(f"detection must not need the dtype of {name}")
-
-    def get(self, name: str) -> torch.Tensor:
-        raise AssertionError(f"detection must not read {name}")
 
 
 def found(shapes: Shapes, metadata: Mapping[str, str] | None = None, **options: Any) -> Detected:

@@ -1,0 +1,208 @@
+"""Less common single files: tiny VAEs, distilled UNets, the 24th layer of OpenCLIP, damaged notes in the metadata."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.checkpoints import folder_tensors, ldm_tensors, save_folder, shared
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from sdedit_cli.configs.unet import UNetConfig
+from sdedit_cli.errors import ModelError
+from sdedit_cli.names import ldm
+from sdedit_cli.weights.convert import convert
+from sdedit_cli.weights.detect import detect
+from sdedit_cli.weights.folder import load_folder
+from sdedit_cli.weights.open import open_weights
+from sdedit_cli.weights.single_file import load_single_file
+
+
+def test_the_last_layer_of_openclip_is_left_out(tmp_path: Path) -> None:
+    """Files of 2.x hold 24 layers of which the model uses 23: ours and the oracle's text encoders are equal."""
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    folder = save_folder(tmp_path / "folder", "sd2", layers=23)
+    tensors = ldm_tensors(folder, "sd2")
+    first = f"{ldm.OPENCLIP}transformer.resblocks.0."
+    tensors |= {n.replace(".0.", ".23.", 1): t * 2 for n, t in tensors.items() if n.startswith(first)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    text = load_single_file(tmp_path / "model.safetensors").text_encoder
+    assert text is not None
+    assert text.config.num_hidden_layers == 23
+    pipe: Any = StableDiffusionImg2ImgPipeline.from_single_file(
+        str(tmp_path / "model.safetensors"), config=str(folder), local_files_only=True
+    )
+    ids = torch.randint(0, 49408, (1, 77), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        mine, theirs = text(ids).last_hidden_state, pipe.text_encoder(ids).last_hidden_state
+    torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)
+    summary = convert(tmp_path / "model.safetensors", tmp_path / "new")
+    assert ldm.OPENCLIP + "transformer.resblocks.23.ln_1.weight" in summary.dropped
+    convert(tmp_path / "new", tmp_path / "back.safetensors")
+    again = load_single_file(tmp_path / "back.safetensors").text_encoder
+    assert again is not None
+    assert again.config == text.config
+
+
+def test_tiny_vaes(tmp_path: Path) -> None:
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    oracle = AutoencoderTiny()
+    oracle.save_pretrained(tmp_path / "taesd")
+    path = tmp_path / "taesd" / "diffusion_pytorch_model.safetensors"
+    ours = load_single_file(path).vae
+    assert ours is not None
+    state = oracle.state_dict()
+    assert ours.state_dict().keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in ours.state_dict().items())
+    assert detect(open_weights(path)).title == "tiny VAE only"
+    convert(path, tmp_path / "half", dtype=torch.float16)
+    assert AutoencoderTiny.from_pretrained(tmp_path / "half", torch_dtype=torch.float16).dtype == torch.float16
+
+
+def test_distilled_unets_keep_their_guidance_embedding(tmp_path: Path) -> None:
+    folder = save_folder(tmp_path / "folder", "sd1", time_cond_proj_dim=16)
+    convert(folder, tmp_path / "one.safetensors")
+    unet = load_single_file(tmp_path / "one.safetensors").unet
+    assert unet is not None
+    assert unet.config.time_cond_proj_dim == 16
+    assert torch.equal(
+        unet.state_dict()["time_embedding.cond_proj.weight"],
+        folder_tensors(folder, "unet")["time_embedding.cond_proj.weight"],
+    )
+
+
+def test_a_vae_is_taken_even_from_models_that_cannot_be_run(tmp_path: Path) -> None:
+    folder = save_folder(tmp_path / "folder", "sd1", in_channels=9)
+    save_file(ldm_tensors(folder, "sd1"), tmp_path / "model.safetensors")
+    skip = ("unet", "text_encoder", "tokenizer", "scheduler")
+    vae = load_single_file(tmp_path / "model.safetensors", skip=skip).vae
+    assert vae is not None
+
+
+def test_a_unet_of_the_caller_leaves_the_rest() -> None:
+    loaded = load_single_file(shared("sd1")[1], skip=("unet",))
+    assert loaded.unet is None
+    assert loaded.scheduler_config is not None
+
+
+NOTES = ("sdedit.configs", "sdedit.scheduler", "sdedit.tokenizer", "sdedit.prediction_type")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["unet", "vae", "text_encoder", "block_out_channels", "norm_num_groups", "vocab.json"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(note=st.sampled_from(NOTES), text=JSON.map(json.dumps) | st.text(max_size=20))
+def test_notes_in_the_metadata_are_not_trusted(note: str, text: str, tmp_path: Path) -> None:
+    """Whatever a file says about itself: it loads, or is refused by name."""
+    tensors = {n: t for n, t in ldm_tensors(shared("sd1")[0], "sd1").items() if not n.startswith(ldm.VAE)}
+    path = tmp_path / "model.safetensors"
+    save_file(tensors, path, metadata={note: text})
+    said = refusal(path)
+    assert said == "" or str(path) in said
+
+
+def refusal(path: Path) -> str:
+    try:
+        load_single_file(path)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_configs_are_inferred_back_from_shapes(data: Any) -> None:
+    """Any Stable Diffusion UNet: the shapes of its tensors lead to the config that it was built from."""
+    from helpers.checkpoints import unet_shapes
+
+    levels = data.draw(st.integers(2, 4))
+    attends = data.draw(st.lists(st.booleans(), min_size=levels, max_size=levels).filter(any))
+    config = UNetConfig(
+        in_channels=4,
+        block_out_channels=tuple(data.draw(st.lists(st.sampled_from([32, 64]), min_size=levels, max_size=levels))),
+        layers_per_block=data.draw(st.integers(1, 3)),
+        down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+        up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+        transformer_layers_per_block=data.draw(st.integers(1, 2)),
+        cross_attention_dim=data.draw(st.sampled_from([64, 768])),
+        use_linear_projection=data.draw(st.booleans()),
+        time_cond_proj_dim=data.draw(st.sampled_from([None, 8])),
+    )
+    for naming in ("ldm", "diffusers"):
+        part = detect(unet_shapes(config, naming)).parts["unet"]
+        found = part.config
+        assert isinstance(found, UNetConfig)
+        for key in (
+            "block_out_channels",
+            "layers_per_block",
+            "down_block_types",
+            "up_block_types",
+            "cross_attention_dim",
+            "use_linear_projection",
+            "time_cond_proj_dim",
+        ):
+            assert getattr(found, key) == getattr(config, key), key
+        assert [lv.depths for lv in found.down_levels() if lv.attends] == [
+            lv.depths for lv in config.down_levels() if lv.attends
+        ]
+        assert found.mid_level().depths == config.mid_level().depths
+        assert part.unknown == ()
+
+
+@pytest.mark.parametrize("kind", ["folder", "safetensors", "ckpt", "half"])
+def test_every_format_paints_the_same_picture(kind: str, tmp_path: Path) -> None:
+    """The built-in model as a folder, a single file, a pickle, and there and back: the same picture, bit for bit."""
+    from PIL import Image
+
+    import sdedit_cli
+    from sdedit_cli.cli.main import run
+
+    starter = Path(sdedit_cli.__file__).parent / "assets" / "starter"
+    Image.radial_gradient("L").resize((64, 64)).convert("RGB").save(tmp_path / "in.png")
+    models: dict[str, Path] = {"folder": starter}
+    if kind != "folder":
+        convert(starter, tmp_path / "one.safetensors")
+        models[kind] = tmp_path / "one.safetensors"
+    if kind == "half":
+        convert(tmp_path / "one.safetensors", tmp_path / "back")
+        models[kind] = tmp_path / "back"
+    pictures: list[bytes] = []
+    if kind == "ckpt":
+        from safetensors.torch import load_file
+
+        torch.save({"state_dict": load_file(tmp_path / "one.safetensors")}, tmp_path / "one.ckpt")
+        models[kind] = tmp_path / "one.ckpt"
+    for name, model in models.items():
+        extra = ["--config", str(starter)] if name == "ckpt" else []
+        arguments = [
+            "run",
+            str(tmp_path / "in.png"),
+            "-p",
+            "a house",
+            "-m",
+            str(model),
+            "-o",
+            str(tmp_path / f"{name}.png"),
+        ]
+        assert run([*arguments, "--seed", "1", "--steps", "3", "--dtype", "fp32", "--device", "cpu", *extra]) == 0
+        pictures.append(Image.open(tmp_path / f"{name}.png").tobytes())
+    assert len(set(pictures)) == 1
+    assert load_folder(starter).unet is not None
