@@ -75,6 +75,9 @@ _UNET_NAMES = {
 }
 
 
+_GUIDANCE = "time_embedding.cond_proj.weight"
+
+
 def infer_unet(shapes: Shapes, place: Place, family: Family) -> UNetConfig:
     """The config of a UNet whose tensors have these shapes, without their prefix. Raises ModelError if it is none."""
     layout = place.layout
@@ -86,8 +89,8 @@ def infer_unet(shapes: Shapes, place: Place, family: Family) -> UNetConfig:
     channels = tuple(level.channels for level in levels)
     conv_in, conv_out = _shape(shapes, names.conv_in, 4), _shape(shapes, names.conv_out, 4)
     time_dim = _shape(shapes, names.time, 2)[0]
-    added = shapes.get(names.added)
-    guidance = shapes.get("time_embedding.cond_proj.weight")
+    added = _shape(shapes, names.added, 2) if names.added in shapes else None
+    guidance = _shape(shapes, _GUIDANCE, 2) if _GUIDANCE in shapes else None
     # A level without attention has no depth of its own; the bottom's is the mid block's.
     mid_depth = _depth(shapes, names.mid_attention)
     depths = [*(level.depth or 1 for level in levels[:-1]), mid_depth or levels[-1].depth or 1]
@@ -201,9 +204,9 @@ def _ldm_levels(shapes: Shapes) -> list[_Level]:
     levels: list[_Level] = []
     channels = layers = depth = 0
     for k in count(1):
-        resnet = shapes.get(f"input_blocks.{k}.0.in_layers.2.weight")
-        if resnet is not None:
-            channels, layers, depth = resnet[0], layers + 1, _depth(shapes, f"input_blocks.{k}.1")
+        resnet = f"input_blocks.{k}.0.in_layers.2.weight"
+        if resnet in shapes:
+            channels, layers, depth = _shape(shapes, resnet, 4)[0], layers + 1, _depth(shapes, f"input_blocks.{k}.1")
             continue
         if layers:
             levels.append(_Level(channels, layers, depth))
@@ -217,7 +220,7 @@ def _diffusers_levels(shapes: Shapes) -> list[_Level]:
     levels: list[_Level] = []
     for i in _while(lambda i: f"down_blocks.{i}.resnets.0.conv1.weight" in shapes):
         layers = _while(lambda j, i=i: f"down_blocks.{i}.resnets.{j}.conv1.weight" in shapes)
-        channels = shapes[f"down_blocks.{i}.resnets.0.conv1.weight"][0]
+        channels = _shape(shapes, f"down_blocks.{i}.resnets.0.conv1.weight", 4)[0]
         levels.append(_Level(channels, len(layers), _depth(shapes, f"down_blocks.{i}.attentions.0")))
     return levels
 

@@ -77,14 +77,27 @@ class Renamed:
 
     def shape(self, name: str) -> Shape:
         origin = self._origin(name)
-        return OPERATIONS[origin.operation].shape([self._source.shape(s) for s in origin.sources], origin)
+        shapes = [self._source.shape(s) for s in origin.sources]
+        try:
+            return OPERATIONS[origin.operation].shape(shapes, origin)
+        except (ValueError, IndexError):
+            raise self._misfit(name, shapes) from None
 
     def dtype(self, name: str) -> torch.dtype:
         return self._source.dtype(self._origin(name).sources[0])
 
     def get(self, name: str) -> Tensor:
         origin = self._origin(name)
-        return OPERATIONS[origin.operation].apply([self._source.get(s) for s in origin.sources], origin)
+        tensors = [self._source.get(s) for s in origin.sources]
+        try:
+            return OPERATIONS[origin.operation].apply(tensors, origin)
+        except (ValueError, IndexError, RuntimeError):
+            raise self._misfit(name, [tuple(t.shape) for t in tensors]) from None
+
+    def _misfit(self, name: str, shapes: Sequence[Shape]) -> ModelError:
+        origin = self._origin(name)
+        found = ", ".join(f"'{s}' {list(shape)}" for s, shape in zip(origin.sources, shapes, strict=True))
+        return ModelError(f"{self.path}: '{name}' cannot be made of {found}; the file is damaged or of another kind")
 
     def source_names(self) -> set[str]:
         """The names, in the file, of all tensors that are used."""

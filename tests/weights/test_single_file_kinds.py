@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import folder_tensors, ldm_tensors, save_folder, shared
+from helpers.checkpoints import ShapeSource, folder_tensors, ldm_tensors, save_folder, shared
+from helpers.names import real_keys
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -20,6 +21,7 @@ from sdedit_cli.weights.convert import convert
 from sdedit_cli.weights.detect import detect
 from sdedit_cli.weights.folder import load_folder
 from sdedit_cli.weights.open import open_weights
+from sdedit_cli.weights.rules import Renamed
 from sdedit_cli.weights.single_file import load_single_file
 
 
@@ -117,6 +119,33 @@ def test_notes_in_the_metadata_are_not_trusted(note: str, text: str, tmp_path: P
     save_file(tensors, path, metadata={note: text})
     said = refusal(path)
     assert said == "" or str(path) in said
+
+
+SHAPES = st.lists(st.integers(0, 3), max_size=5).map(tuple)
+
+
+@settings(max_examples=150, deadline=None)
+@given(model=st.sampled_from(["sd15", "sd21", "sdxl"]), data=st.data())
+def test_damaged_files_are_refused_by_name(model: str, data: Any) -> None:
+    """Tensors that are missing, or of any shape: detection gives an answer or a ModelError that names the file."""
+    keys = dict(real_keys(model)["ldm"])
+    telling = [n for n in keys if ".0." in n or n.startswith("first_stage") or "embed" in n or n.count(".") < 5]
+    for name in data.draw(st.lists(st.sampled_from(telling), min_size=1, max_size=4)):
+        shape = data.draw(st.none() | SHAPES)
+        if shape is None:
+            keys.pop(name, None)
+        else:
+            keys[name] = shape
+    said = ""
+    try:
+        found = detect(ShapeSource(keys, Path("some.safetensors")))
+        for part in found.parts.values():
+            renamed = Renamed(ShapeSource(keys, Path("some.safetensors")), part.origins)
+            for name in renamed.names():
+                renamed.shape(name)
+    except ModelError as error:
+        said = str(error)
+    assert said == "" or "some.safetensors" in said
 
 
 def refusal(path: Path) -> str:
