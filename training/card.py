@@ -23,15 +23,19 @@ def millions(folder: Path) -> str:
     return f"{max(path.stat().st_size for path in folder.glob('*.safetensors')) / 2e6:.2f}"
 
 
-def with_error(value: float, error: float) -> str:
-    return f"{value:.4f} ± {error:.4f}"
+def with_errors(trade: dict[str, Any], key: str) -> dict[float, str]:
+    """Values with their errors, by strength."""
+    return {
+        strength: f"{value:.4f} ± {error:.4f}"
+        for strength, value, error in zip(trade["strengths"], trade[key], trade[f"{key}_error"], strict=True)
+    }
 
 
 def card(model: Path, dataset: data.Dataset, numbers: dict[str, Any], history: str, caveats: str) -> str:
     """The text of the card."""
     settings, vae, prompts, trade = (numbers[k] for k in ("settings", "autoencoder", "prompts", "trade-off"))
     size = settings["size"]
-    at = {s: with_error(k, e) for s, k, e in zip(trade["strengths"], trade["kid"], trade["kid_error"], strict=True)}
+    texture, concept = (with_errors(trade, key) for key in ("kid", "kid_in_concept_features"))
     total = sum(
         path.stat().st_size for path in model.rglob("*") if path.is_file() and path.suffix not in (".png", ".md")
     )
@@ -67,8 +71,11 @@ def card(model: Path, dataset: data.Dataset, numbers: dict[str, Any], history: s
         by_prompt=", ".join(f"{name} {value:.0%}" for name, value in prompts["share_of_prompt"].items()),
         rank=trade["rank_correlation_of_strength_and_mean_distance"],
         rank_picture=trade["mean_rank_correlation_of_a_picture"],
-        kid_low=at[0.2],
-        kid_high=at[0.8],
+        kid_inputs=trade["kid_of_inputs"],
+        kid_low=texture[0.2],
+        kid_high=texture[0.8],
+        concept_kid_low=concept[0.2],
+        concept_kid_high=concept[0.8],
         strengths=", ".join(str(value) for value in trade["strengths"]),
     )
 
@@ -86,8 +93,7 @@ def main(model: Path, root: Path, history: str, caveats: str) -> None:
     (model / "README.md").write_text(card(model, dataset, numbers, history, caveats), encoding="utf-8")
     shutil.copy(out / "numbers.json", model / "numbers.json")
     for name in SHEETS:
-        with Image.open(out / name) as sheet:
-            sheet.convert("RGB").quantize(COLOURS).save(model / name, optimize=True)
+        Image.open(out / name).convert("RGB").quantize(COLOURS).save(model / name, optimize=True)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from .model import LATENT_SIDE, SCHEDULER, WEIGHTS, text_config, trainable, unet
 from .vae import as_model_input, chunks
 from .words import with_article
 
-STYLE_WEIGHTS = (2.0, 1.0, 1.0)  # 3d is the main style
+STYLE_WEIGHTS = (3.0, 1.0, 1.0)  # 3d is the main style
 T_SPREAD, T_CENTRE = 1.4, 0.1
 SHEET_STRENGTHS = (0.5, 0.75, 0.95)
 PACKAGED = Path(__file__).parent.parent / "sdedit_cli" / "assets" / "starter"
@@ -127,10 +127,9 @@ def velocity_loss(
 ) -> Tensor:
     """Mean squared error of v = sqrt(a) noise - sqrt(1 - a) x_0."""
     count, table = len(batch.latents_BCHW), process.alphas_cumprod
-    strata: Tensor = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    t_B = (
-        (torch.sigmoid(T_SPREAD * torch.special.ndtri(strata) + T_CENTRE) * len(table)).long().clamp(max=len(table) - 1)
-    )
+    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    centred: Tensor = torch.special.ndtri(strata) * T_SPREAD + T_CENTRE
+    t_B = (centred.sigmoid() * len(table)).long().clamp(max=len(table) - 1)
     noise = torch.randn(batch.latents_BCHW.shape, generator=generator)
     alpha, sigma = (part.sqrt().view(-1, 1, 1, 1) for part in (table[t_B], 1 - table[t_B]))
     x_BCHW = (alpha * batch.latents_BCHW + sigma * noise).to(device, memory_format=torch.channels_last)

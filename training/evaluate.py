@@ -37,6 +37,7 @@ PROMPT_STRENGTH = 0.75
 PROMPT_SEEDS = (0, 1)
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 KID_LOW, KID_HIGH = 0.2, 0.8
+MAIN_STYLE = data.STYLES.index("3d")
 BOOTSTRAPS = 200
 ROWS = 16  # edits in one call
 
@@ -141,22 +142,24 @@ def simplified(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def trade_off_tasks(dataset: data.Dataset, size: int) -> list[Task]:
-    """The stroke drawings, and stroke paintings of the pictures whose style and concept were not trained together."""
+    """The stroke drawings, and stroke paintings of the pictures whose style and concept were not trained together; all
+    are asked for in the main style."""
     drawn = [
         Task(strokes.draw(drawing, size), f"3d emoji of {with_article(drawing.concept)}", seed)
         for seed, drawing in enumerate(strokes.DRAWINGS.values())
     ]
     painted = [
-        Task(simplified(dataset.pixels[row]), plain_caption(dataset.concepts[dataset.concept[row]], style), 100 + i)
+        Task(
+            simplified(dataset.pixels[row]), plain_caption(dataset.concepts[dataset.concept[row]], MAIN_STYLE), 100 + i
+        )
         for i, row in enumerate(dataset.rows("swap"))
-        for style in [int(dataset.style[row])]
     ]
     return drawn + painted
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """KID: the unbiased squared MMD with the kernel (x y / d + 1)^3 (arXiv 1801.01401), of features of length sqrt(d):
-    for those of length one, the kernel is (x y + 1)^3."""
+    """KID: the unbiased squared MMD with the kernel (x y / d + 1)^3 (arXiv 1801.01401), for features that have been
+    divided by sqrt(d)."""
     aa, bb, ab = ((x @ y.T + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
     m, n = len(a), len(b)
     within = (aa.sum() - aa.trace()) / (m * (m - 1)) + (bb.sum() - bb.trace()) / (n * (n - 1))
@@ -175,6 +178,22 @@ def kid(results: Tensor, references: Tensor, seed: int = 0) -> tuple[float, floa
     return kernel_distance(results, references), float(values.std()) * math.sqrt(half / (len(results) - half))
 
 
+def textures(
+    net: features.FeatureNet, pixels: NDArray[np.uint8], references: NDArray[np.uint8]
+) -> tuple[Tensor, Tensor]:
+    """Texture statistics of both sets, standardised by those of the references, for `kernel_distance`."""
+    a, b = (features.textures_of_pixels(net, part) for part in (pixels, references))
+    centre, spread, root = b.mean(dim=0), b.std(dim=0).clamp(min=1e-6), math.sqrt(b.shape[1])
+    return (a - centre) / spread / root, (b - centre) / spread / root
+
+
+def concepts(
+    net: features.FeatureNet, pixels: NDArray[np.uint8], references: NDArray[np.uint8]
+) -> tuple[Tensor, Tensor]:
+    """Concept features of both sets, of length one."""
+    return features.of_pixels(net, pixels), features.of_pixels(net, references)
+
+
 def rms(a: list[Image.Image], b: list[Image.Image]) -> NDArray[np.float64]:
     """Root mean square difference of each pair, in 0..1."""
     difference = (pixels_of(a).astype(np.float64) - pixels_of(b)) / 255
@@ -187,10 +206,12 @@ def trade_off(
     """Distance to the input, and to the training pictures, against strength."""
     tasks = trade_off_tasks(dataset, size)
     inputs = [task.picture for task in tasks]
-    references = features.of_pixels(net, dataset.pixels[dataset.rows("train")])
+    references = dataset.pixels[[row for row in dataset.rows("train") if dataset.style[row] == MAIN_STYLE]]
     columns = {strength: edited(pipeline, tasks, strength) for strength in STRENGTHS}
     distances = np.stack([rms(columns[s], inputs) for s in STRENGTHS])
-    kids = [kid(features.of_pixels(net, pixels_of(columns[s])), references) for s in STRENGTHS]
+    sets = [pixels_of(pictures) for pictures in (inputs, *columns.values())]
+    of_inputs, *kids = (kid(*textures(net, pixels, references)) for pixels in sets)
+    of_concepts = [kid(*concepts(net, pixels, references)) for pixels in sets[1:]]
     ranks = [rank_correlation(STRENGTHS, distances[:, i]) for i in range(len(tasks))]
 
     shown = list(range(len(strokes.DRAWINGS)))
@@ -200,7 +221,9 @@ def trade_off(
         out / "trade-off.png",
         "strength",
         Curve("distance to the input (RMS)", STRENGTHS, tuple(distances.mean(axis=1)), standard_errors(distances)),
-        Curve("KID to the training pictures", STRENGTHS, tuple(k for k, _ in kids), tuple(e for _, e in kids)),
+        Curve(
+            "KID to the training pictures of the style", STRENGTHS, tuple(k for k, _ in kids), tuple(e for _, e in kids)
+        ),
     )
     return {
         "edits_a_strength": len(tasks),
@@ -210,7 +233,9 @@ def trade_off(
         "mean_rank_correlation_of_a_picture": mean(ranks),
         "kid": [value for value, _ in kids],
         "kid_error": [error for _, error in kids],
-        "kid_of_inputs": kid(features.of_pixels(net, pixels_of(inputs)), references)[0],
+        "kid_of_inputs": of_inputs[0],
+        "kid_in_concept_features": [value for value, _ in of_concepts],
+        "kid_in_concept_features_error": [error for _, error in of_concepts],
         "kid_falls_from_low_to_high": kids[STRENGTHS.index(KID_HIGH)][0] < kids[STRENGTHS.index(KID_LOW)][0],
     }
 

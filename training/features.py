@@ -1,8 +1,9 @@
 """The feature space of the evaluation: `python -m training.features --size 64`.
 
 A small convolutional network learns which concept a picture shows, whatever its style, from pictures that are flipped,
-moved, blurred, recoloured and noised. Its 128 normalised features are what the prompt-control score and the KID are
-measured in. It never sees a picture made by the model, nor a stroke drawing, and is fixed by this file and its seed.
+moved, blurred, recoloured and noised. Its 128 normalised features are what the prompt-control score is measured in;
+statistics of its first levels (`textures`) are those of the KID. It never sees a picture made by the model, nor a
+stroke drawing, and is fixed by this file and its seed.
 """
 
 from __future__ import annotations
@@ -54,6 +55,17 @@ class FeatureNet(nn.Module):
             x_BCHW = F.interpolate(x_BCHW, (SIDE, SIDE), mode="area")
         return F.normalize(self.head(self.blocks(x_BCHW).flatten(1)), dim=1)
 
+    def textures(self, x_BCHW: Tensor) -> Tensor:
+        """Mean and deviation over the picture of every channel of the first three levels: how it is drawn, rather than
+        what it shows. [B, 448]."""
+        if x_BCHW.shape[-1] != SIDE:
+            x_BCHW = F.interpolate(x_BCHW, (SIDE, SIDE), mode="area")
+        parts: list[Tensor] = []
+        for block in list(self.blocks)[:3]:
+            x_BCHW: Tensor = block(x_BCHW)
+            parts += [x_BCHW.mean(dim=(2, 3)), x_BCHW.std(dim=(2, 3))]
+        return torch.cat(parts, dim=1)
+
     def scores(self, features: Tensor) -> Tensor:
         """Log odds of each concept: [B, concepts]."""
         return features @ F.normalize(self.prototypes, dim=1).T / TEMPERATURE
@@ -87,6 +99,13 @@ def of_pixels(net: FeatureNet, pixels: np.ndarray, batch: int = 128) -> Tensor:
     """Features of uint8 pictures [N, size, size, 3]: [N, WIDTH]."""
     x = as_model_input(pixels, np.arange(len(pixels)))
     return torch.cat([net(part) for part in chunks(x, batch)])
+
+
+@torch.no_grad()
+def textures_of_pixels(net: FeatureNet, pixels: np.ndarray, batch: int = 128) -> Tensor:
+    """`FeatureNet.textures` of uint8 pictures [N, size, size, 3]: [N, 448]."""
+    x = as_model_input(pixels, np.arange(len(pixels)))
+    return torch.cat([net.textures(part) for part in chunks(x, batch)])
 
 
 def retrieval(net: FeatureNet, dataset: data.Dataset) -> tuple[float, float]:
