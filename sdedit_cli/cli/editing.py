@@ -20,7 +20,7 @@ from ..errors import (
     SomeFailed,
 )
 from . import signals
-from .events import Events, ReaderGone
+from .events import Events, write_all
 from .files import check_folder, settle, write_whole
 from .inputs import Job
 from .maker import Made, Maker
@@ -245,7 +245,8 @@ class Run:
         # A signal waits until what was written is told as well.
         with signals.held():
             if output.target is None:
-                self._to_stdout(made.data)
+                assert self.stdout is not None
+                write_all(self.stdout, made.data)
             else:
                 write_whole(output.target, made.data, replace=self.settings.on_exists == "overwrite")
             seconds = time.monotonic() - started
@@ -264,16 +265,6 @@ class Run:
             if made.nsfw:
                 self._warn(f"{output.shown}: the safety checker flags it", job.source)
             self.to.note(f"{job.shown} -> {output.shown} (seed {output.seed}, {seconds:.1f} s)")
-
-    def _to_stdout(self, data: bytes) -> None:
-        assert self.stdout is not None
-        try:
-            self.stdout.write(data)
-            self.stdout.flush()
-        except BrokenPipeError:
-            raise ReaderGone from None
-        except OSError as problem:
-            raise OutputError(f"stdout: cannot be written ({problem.strerror})") from None
 
     def _warn(self, text: str, source: str | None = None) -> None:
         self.events.emit("warning", message=text, **({"input": source} if source else {}))

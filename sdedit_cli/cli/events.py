@@ -9,6 +9,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
+from ..errors import OutputError
+
 SCHEMA = "sdedit.event/1"
 
 
@@ -19,17 +21,37 @@ class ReaderGone(Exception):
 @contextmanager
 def claimed_stdout() -> Generator[BinaryIO, None, None]:
     """The real stdout for our own bytes alone; whatever else prints meanwhile goes to stderr."""
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  (so it is when started with it closed)
+        raise OutputError("stdout is closed; it is wanted for --json or -o -")
     sys.stdout.flush()
     own = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    os.dup2(_others_go_to(), sys.stdout.fileno())
     try:
-        with os.fdopen(own, "wb", closefd=False) as stream:
+        # Unbuffered: what a full disk or a closed pipe refused must not be tried again on closing.
+        with os.fdopen(own, "wb", buffering=0, closefd=False) as stream:
             yield stream
-    except BrokenPipeError:
-        raise ReaderGone from None
     finally:
         os.dup2(own, sys.stdout.fileno())
         os.close(own)
+
+
+def _others_go_to() -> int:
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, ValueError, OSError):
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def write_all(stream: BinaryIO, data: bytes) -> None:
+    """Writes all of `data` to our stdout. Raises ReaderGone when it is closed, OutputError when it is full."""
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[stream.write(rest) or 0 :]
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as problem:
+        raise OutputError(f"stdout: cannot be written ({problem.strerror})") from None
 
 
 class Events:
@@ -47,11 +69,10 @@ class Events:
             return
         line = json.dumps({"schema": SCHEMA, "event": event, **facts}, default=str)
         try:
-            self.stream.write(line.encode("ascii") + b"\n")
-            self.stream.flush()
-        except (BrokenPipeError, ValueError):
+            write_all(self.stream, line.encode("ascii") + b"\n")
+        except (ReaderGone, OutputError):
             self.stream = None
-            raise ReaderGone from None
+            raise
 
     def end(self, exit_code: int, error: str = "") -> None:
         """The last event of a run."""

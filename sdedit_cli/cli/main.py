@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import click
 
 from ..errors import Interrupted, OutputError, SdeditError
 from .events import Events, ReaderGone
+from .render import Reporter
 from .signals import Stop, stoppable
 
 # The help of the group must not import the commands, so their lines stand here.
@@ -122,13 +124,21 @@ def run(arguments: list[str]) -> int:
         return _fail(arguments, error.exit_code, str(error), said=getattr(error, "reported", False))
     except (ReaderGone, BrokenPipeError):
         return _reader_gone()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _internal(arguments, error)
+        return _reader_gone(_fail(arguments, OutputError.exit_code, f"stdout: cannot be written ({error.strerror})"))
     except MemoryError:
         return _fail(arguments, 1, "out of memory; a smaller picture, --dtype bf16 or fp16 needs less")
     except Exception as error:
-        hint = "" if "--debug" in arguments else "; --debug shows where"
-        first = str(error).strip().split("\n")[0]
-        said = getattr(error, "reported", False)
-        return _fail(arguments, 1, f"internal error: {type(error).__name__}: {first}{hint}", said=said)
+        return _internal(arguments, error)
+
+
+def _internal(arguments: Sequence[str], error: Exception) -> int:
+    hint = "" if "--debug" in arguments else "; --debug shows where"
+    first = str(error).strip().split("\n")[0]
+    said = getattr(error, "reported", False)
+    return _fail(arguments, 1, f"internal error: {type(error).__name__}: {first}{hint}", said=said)
 
 
 def _fail(arguments: Sequence[str], code: int, text: str, *, said: bool = False) -> int:
@@ -137,12 +147,13 @@ def _fail(arguments: Sequence[str], code: int, text: str, *, said: bool = False)
         import traceback
 
         traceback.print_exc()
-    click.echo(f"sdedit: {text}", err=True)
-    if "--json" in arguments and not said:
+    Reporter().error(text)
+    if "--json" in arguments and not said and sys.stdout is not None:
         try:
             Events(sys.stdout.buffer).end(code, text.split("\n")[0])
-        except ReaderGone:
-            return _reader_gone()
+            _flush()
+        except (ReaderGone, OutputError, OSError):
+            return _reader_gone(code)
     return code
 
 
@@ -151,8 +162,8 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _reader_gone() -> int:
+def _reader_gone(code: int = OutputError.exit_code) -> int:
     # Python flushes stdout on its way out, and would complain of the closed pipe then.
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return OutputError.exit_code
+    return code

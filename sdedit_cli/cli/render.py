@@ -44,7 +44,9 @@ class Reporter:
         """Leaves the terminal as it was."""
 
     def _line(self, text: str) -> None:
-        # A closed stderr is no reason to lose a picture.
+        # A stderr that is closed or full is no reason to lose a picture.
+        if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]  (print would take stdout)
+            return
         try:
             print(text, file=sys.stderr, flush=True)
         except (OSError, ValueError):

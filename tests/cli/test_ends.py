@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from helpers.cli import QUICK, leftovers, photo, start
+from helpers.cli import QUICK, environment, leftovers, one_line, photo, start
 
 LONG = ("--steps", "500", "--strength", "1", "--seed", "1", "--dtype", "fp32", "--device", "cpu")
 
@@ -81,3 +83,36 @@ def test_help_into_a_closed_pipe_is_quiet(folder: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         process.wait(60)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+@pytest.mark.parametrize("words", [["-o", "-"], ["--json"]], ids=["picture", "events"])
+def test_a_full_stdout_is_told(folder: Path, words: list[str]) -> None:
+    photo(folder / "a.png")
+    with open("/dev/full", "wb") as full:
+        process = start("run", "a.png", *words, *QUICK, cwd=folder, stdout=full, stderr=subprocess.PIPE)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "stdout: cannot be written (No space left on device)" in one_line(err)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a stream through the shell")
+@pytest.mark.parametrize(
+    ("words", "redirect", "code"),
+    [
+        ("--help", ">/dev/full", 3),
+        ("run --json --nope", ">/dev/full", 2),
+        ("run a.png --json", ">&-", 3),
+        ("run none.png --json", "2>&-", 3),
+        ("run none.png", "2>/dev/full", 3),
+        ("run a.png --dry-run", ">&- 2>&-", 0),
+    ],
+)
+def test_streams_that_are_closed_or_full_change_no_exit_code(
+    folder: Path, words: str, redirect: str, code: int
+) -> None:
+    photo(folder / "a.png")
+    line = f"exec {sys.executable} -m sdedit_cli {words} {redirect}"
+    done = subprocess.run(["sh", "-c", line], cwd=folder, env=environment(), capture_output=True, check=False)
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
