@@ -128,8 +128,8 @@ def velocity_loss(
     """Mean squared error of v = sqrt(a) noise - sqrt(1 - a) x_0."""
     count, table = len(batch.latents_BCHW), process.alphas_cumprod
     strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    centred: Tensor = torch.special.ndtri(strata) * T_SPREAD + T_CENTRE
-    t_B = (centred.sigmoid() * len(table)).long().clamp(max=len(table) - 1)
+    normal = cast("Tensor", torch.special.ndtri(strata))
+    t_B = ((normal * T_SPREAD + T_CENTRE).sigmoid() * len(table)).long().clamp(max=len(table) - 1)
     noise = torch.randn(batch.latents_BCHW.shape, generator=generator)
     alpha, sigma = (part.sqrt().view(-1, 1, 1, 1) for part in (table[t_B], 1 - table[t_B]))
     x_BCHW = (alpha * batch.latents_BCHW + sigma * noise).to(device, memory_format=torch.channels_last)

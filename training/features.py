@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import click
 import numpy as np
@@ -62,7 +63,7 @@ class FeatureNet(nn.Module):
             x_BCHW = F.interpolate(x_BCHW, (SIDE, SIDE), mode="area")
         parts: list[Tensor] = []
         for block in list(self.blocks)[:3]:
-            x_BCHW: Tensor = block(x_BCHW)
+            x_BCHW = cast("Tensor", block(x_BCHW))
             parts += [x_BCHW.mean(dim=(2, 3)), x_BCHW.std(dim=(2, 3))]
         return torch.cat(parts, dim=1)
 
