@@ -112,6 +112,10 @@ def test_ema_is_taken_dropped_or_kept(sd1: tuple[Path, Path], tmp_path: Path) ->
     assert not any(name.startswith(ldm.EMA) for choice in ("taken", "dropped") for name in kept[choice])
     assert torch.equal(kept["taken"][conv_in], averaged[ldm.ema_name(conv_in)])
     assert torch.equal(kept["dropped"][conv_in], plain[conv_in])
+    summary = convert(tmp_path / "both.safetensors", tmp_path / "folder", ema=True)
+    folder = folder_tensors(tmp_path / "folder", "unet")
+    assert torch.equal(folder["conv_in.weight"], averaged[ldm.ema_name(conv_in)])
+    assert conv_in in summary.dropped
     with pytest.raises(ModelError, match="no EMA copy"):
         convert(sd1[1], tmp_path / "none.safetensors", ema=True)
 
