@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..errors import ModelError
@@ -14,7 +16,12 @@ _TORCH_STEMS = (
     ("diffusion_pytorch_model", "bin"),
     ("pytorch_model", "bin"),
 )
+_KINDS = {None: ("safetensors", "bin", "msgpack"), True: ("safetensors",), False: ("bin", "msgpack")}
 _FLAX_NAMES = ("diffusion_flax_model.msgpack", "flax_model.msgpack")
+
+_SHARD_INDEX = re.compile(
+    r"(?P<stem>\w+)\.(?:(?P<a>\w+)\.)?(?P<kind>safetensors|bin)\.(?:(?P<b>\w+)\.)?index\.(?:(?P<c>\w+)\.)?json"
+)
 
 
 def find_weights(folder: Path, variant: str | None = None, use_safetensors: bool | None = None) -> Path:
@@ -26,29 +33,45 @@ def find_weights(folder: Path, variant: str | None = None, use_safetensors: bool
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; a model in diffusers layout keeps a component there")
-    kinds = {None: ("safetensors", "bin", "msgpack"), True: ("safetensors",), False: ("bin", "msgpack")}
-    for kind in kinds[use_safetensors]:
-        for candidate in _candidates(folder, kind, variant):
-            if candidate.is_file():
-                return candidate
-    wanted = " or ".join(f".{kind}" for kind in kinds[use_safetensors])
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    chosen = choose(names, variant, use_safetensors)
+    if chosen:
+        return folder / chosen
+    wanted = " or ".join(f".{kind}" for kind in _KINDS[use_safetensors])
     found = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) or "nothing"
     raise ModelError(f"{folder}: has no weights in {wanted} files (found: {found}); download the model again")
 
 
-def _candidates(folder: Path, kind: str, variant: str | None) -> Iterator[Path]:
+def choose(names: Collection[str], variant: str | None, use_safetensors: bool | None) -> str | None:
+    """Which of a folder's files `find_weights` takes."""
+    candidates = (name for kind in _KINDS[use_safetensors] for name in _candidates(sorted(names), kind, variant))
+    return next((name for name in candidates if name in names), None)
+
+
+def _candidates(names: Collection[str], kind: str, variant: str | None) -> Iterator[str]:
     if kind == "msgpack":
-        yield from (folder / name for name in _FLAX_NAMES)
+        yield from _FLAX_NAMES
         return
     stems = [stem for stem, suffix in _TORCH_STEMS if suffix == kind]
     for tag in (variant, None) if variant else (None,):
         for stem in stems:
-            yield from (folder / name for name in file_names(stem, kind, tag))
+            yield from file_names(stem, kind, tag)
     if variant is None:
         for stem in stems:
-            files = sorted(folder.glob(f"{stem}.*.{kind}")) + sorted(folder.glob(f"{stem}.{kind}.index.*.json"))
-            whole = [path for path in files if "-of-" not in path.name]
+            patterns = (f"{stem}.*.{kind}", f"{stem}.{kind}.index.*.json")
+            tagged = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+            whole = [name for name in tagged if "-of-" not in name]
             yield from whole if len(whole) == 1 else ()
+
+
+def shards_of(index: str, names: Collection[str]) -> list[str]:
+    """The shards beside the index `index` among `names`, by their names alone; none when it is no index."""
+    match = _SHARD_INDEX.fullmatch(index)
+    if match is None:
+        return []
+    variant = match["a"] or match["b"] or match["c"]
+    start = f"{match['stem']}.{variant}-" if variant else f"{match['stem']}-"
+    return [name for name in names if name.startswith(start) and name.endswith(f".{match['kind']}") and "-of-" in name]
 
 
 def file_names(stem: str, kind: str, variant: str | None) -> tuple[str, ...]:
