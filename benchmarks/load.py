@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from full_size import memory, write_folder
+from full_size import TOKENIZER, memory, write_folder
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
@@ -56,14 +56,16 @@ def load(which: str, path: str, config: str, dtype: str) -> dict[str, float]:
     target = getattr(torch, DTYPES[dtype])
     if which == "oracle":
         from diffusers import StableDiffusionImg2ImgPipeline as Pipeline
-        from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401  (imported by the load otherwise)
+        from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401  (else the load imports it)
+
+        tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
     else:
         from sdedit_cli.weights.single_file import load_single_file
     baseline = memory("VmRSS")
     began, began_cpu = time.perf_counter(), time.process_time()
     if which == "oracle":
         options = {"config": config, "torch_dtype": target, "local_files_only": True, "safety_checker": None}
-        model = Pipeline.from_single_file(path, tokenizer=object(), **options)
+        model = Pipeline.from_single_file(path, tokenizer=tokenizer, **options)
     else:
         model = load_single_file(path, dtype=target)
     loaded = time.perf_counter() - began
@@ -79,7 +81,7 @@ def load(which: str, path: str, config: str, dtype: str) -> dict[str, float]:
 
 def child(which: str, *args: str) -> dict[str, float]:
     command = [sys.executable, __file__, "--child", which, *args]
-    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    out = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
     return json.loads(out.splitlines()[-1])
 
 
@@ -87,9 +89,8 @@ def report(path: Path, config: Path, programs: list[str]) -> None:
     size = path.stat().st_size
     read = min((child("read", str(path)) for _ in range(3)), key=lambda row: row["cpu"])
     print(f"\n{path.name}: {size / 1e9:.2f} GB; plain read {read['load']:.2f} s, {read['cpu']:.2f} s of CPU time\n")
-    print(
-        "| dtype | program | import torch s | load s | touched s | CPU s | GB/s of CPU time | peak / file | peak / weights |"
-    )
+    columns = "dtype|program|import torch s|load s|touched s|CPU s|GB/s of CPU time|peak / file|peak / weights"
+    print("| " + columns.replace("|", " | ") + " |")
     print("|---|---|---|---|---|---|---|---|---|")
     for dtype in DTYPES:
         for which in programs:
