@@ -14,7 +14,7 @@ from ..errors import UsageError, did_you_mean
 from .pictures import FORMATS, SUFFIXES
 
 STDIO = "-"
-_PLACES = ("stem", "name", "parent", "ext", "format", "seed", "index", "n")
+PLACES = ("stem", "name", "parent", "ext", "format", "seed", "index", "n")
 _TELLS_PICTURES_APART = ("seed", "n")
 
 
@@ -108,9 +108,9 @@ def _check_places(template: str) -> None:
     except ValueError as problem:
         raise UsageError(f"-o {template}: is no template ({problem}); write '{{{{' for a brace in a name") from None
     for name in names:
-        if name not in _PLACES:
-            known = ", ".join(f"{{{place}}}" for place in _PLACES)
-            raise UsageError(f"-o {template}: has '{{{name}}}'{did_you_mean(name, _PLACES)}; it may have {known}")
+        if name not in PLACES:
+            known = ", ".join(f"{{{place}}}" for place in PLACES)
+            raise UsageError(f"-o {template}: has '{{{name}}}'{did_you_mean(name, PLACES)}; it may have {known}")
 
 
 def _split(template: str) -> tuple[str, str]:

@@ -1,0 +1,49 @@
+"""docs/command-line.md says what is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from helpers.cli import QUICK, ROOT, events, photo
+
+from sdedit_cli import errors
+from sdedit_cli.cli.inputs import PLACES
+from sdedit_cli.cli.main import run
+
+PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+
+
+def documented(event: str) -> set[str]:
+    """The fields that the page lists for an event."""
+    row = re.search(rf"^\| `{event}` \| (.*) \|$", PAGE, re.MULTILINE)
+    assert row is not None, event
+    return set(re.findall(r"`(\w+)`", row[1]))
+
+
+def test_every_exit_code_is_documented() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SdeditError)]
+    codes = {kind.exit_code for kind in kinds} | {0}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)} == codes
+
+
+def test_every_place_of_a_template_is_documented() -> None:
+    for place in PLACES:
+        assert f"{{{place}" in PAGE
+
+
+def test_events_have_the_fields_that_the_page_lists(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    photo(folder / "a.png")
+    (folder / "b.png").touch()
+    (folder / "c.png").touch()
+    (folder / "c.edited.png").touch()
+    words = ["?.png", "-p", "apple " * 100, "--on-exists", "skip", "--save-every", "1", "--steps-dir", "s", "--json"]
+    assert run(["run", *words, *QUICK]) == 4
+    told = events(capfd.readouterr().out)
+    assert run(["run", "a.png", "-o", "d.png", "--dry-run", "--json"]) == 0
+    told += events(capfd.readouterr().out)
+    assert {event["event"] for event in told} == set(re.findall(r"^\| `(\w+)` \| `", PAGE, re.MULTILINE))
+    for event in told:
+        fields = set(event) - {"schema", "event"}
+        assert fields <= documented(event["event"]), event
