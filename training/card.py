@@ -89,6 +89,10 @@ def main(model: Path, root: Path, history: str, caveats: str) -> None:
     """Write the card, and the sheets that it shows, into FOLDER."""
     out = root / "evaluation"
     numbers = json.loads((out / "numbers.json").read_text(encoding="utf-8"))
+    if len({part["unet"] for part in numbers.values()}) > 1:
+        raise click.ClickException(
+            f"{out / 'numbers.json'}: holds parts of different models; run training.evaluate again"
+        )
     dataset = data.load(root / "data" / f"emoji-{numbers['settings']['size']}.npz")
     (model / "README.md").write_text(card(model, dataset, numbers, history, caveats), encoding="utf-8")
     shutil.copy(out / "numbers.json", model / "numbers.json")

@@ -7,9 +7,10 @@ and `numbers.json`, from which the model card is written (card.py).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -28,6 +29,7 @@ from sdedit_cli.nn import AutoencoderKL
 from . import data, features, sheets, strokes
 from .captions import plain_caption
 from .chart import Curve, plot
+from .model import WEIGHTS
 from .vae import as_model_input, quality, reconstructed
 from .words import with_article
 
@@ -283,19 +285,24 @@ def main(model: Path, root: Path, out: Path | None, only: tuple[str, ...], threa
     dataset = data.load(root / "data" / f"emoji-{size}.npz")
     net = features.load(root / "features.safetensors")
     first, ten = features.retrieval(net, dataset)
-    path = out / "numbers.json"
-    numbers: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    numbers["settings"] = {"steps": STEPS, "guidance": GUIDANCE, "strength": PROMPT_STRENGTH, "size": size}
-    numbers["features"] = {"unseen_style_first": first, "unseen_style_in_first_ten": ten}
-    parts = {
+    digest = hashlib.sha256((model / "unet" / WEIGHTS["unet"]).read_bytes()).hexdigest()[:12]
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "settings": lambda: {"steps": STEPS, "guidance": GUIDANCE, "strength": PROMPT_STRENGTH, "size": size},
+        "features": lambda: {"unseen_style_first": first, "unseen_style_in_first_ten": ten},
         "autoencoder": lambda: autoencoder(vae, dataset, out),
         "prompts": lambda: prompt_control(pipeline, net, dataset, size, out),
         "trade-off": lambda: trade_off(pipeline, net, dataset, size, out),
     }
-    for name in only or parts:
-        numbers[name] = parts[name]()
-        path.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-        click.echo(f"{name}: {json.dumps(numbers[name], indent=2)}")
+    for name in ("settings", "features", *only) if only else parts:
+        record(out / "numbers.json", name, {**parts[name](), "unet": digest})
+
+
+def record(path: Path, name: str, numbers: dict[str, Any]) -> None:
+    """Adds a part to the file as it is now: parts may be measured by several processes."""
+    held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    text = json.dumps({**held, name: numbers}, indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
+    click.echo(f"{name}: {json.dumps(numbers, indent=2)}")
 
 
 if __name__ == "__main__":
