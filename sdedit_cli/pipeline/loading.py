@@ -49,11 +49,12 @@ def pretrained_parts(
 ) -> dict[str, Any]:
     """The constructor's arguments for a folder or Hub id; parts among `options` are taken as they are."""
     from ..weights import load_folder
+    from ..weights.resolve import resolve
 
     _refuse_unknown(options, (*PARTS, *_RESOLVE, *_READ))
     given, reading = _among(options, PARTS), _among(options, _READ)
     hints = {name: reading[name] for name in ("variant", "use_safetensors") if name in reading}
-    folder = _local(source, options, **hints)
+    folder = resolve(source, **_among(options, _RESOLVE), **hints)
     dtype = dtype or torch.float32
     return parts_of(load_folder(folder, dtype=dtype, skip=tuple(given), **reading), given, dtype)
 
@@ -62,22 +63,14 @@ def single_file_parts(
     source: str | os.PathLike[str], dtype: torch.dtype | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The constructor's arguments for a checkpoint that is one file: a path, also without its ending, or a Hub URL."""
+    from ..weights.resolve import resolve
     from ..weights.single_file import load_single_file
 
     _refuse_unknown(options, (*PARTS, *_RESOLVE, *_SINGLE))
     given, dtype = _among(options, PARTS), dtype or torch.float32
-    loaded = load_single_file(_local(source, options), dtype=dtype, skip=tuple(given), **_among(options, _SINGLE))
+    path = resolve(source, **_among(options, _RESOLVE)) if "://" in str(source) else Path(source)
+    loaded = load_single_file(path, dtype=dtype, skip=tuple(given), **_among(options, _SINGLE))
     return parts_of(loaded, given, dtype)
-
-
-def _local(source: str | os.PathLike[str], options: Mapping[str, Any], **hints: Any) -> Path:
-    """Where `source` is on this machine; what is a path stays one, and the network library is not even imported."""
-    path = Path(source)
-    if path.exists() or any(path.parent.glob(path.name + ".*")):
-        return path / options["subfolder"] if options.get("subfolder") else path
-    from ..weights.resolve import resolve
-
-    return resolve(source, **_among(options, _RESOLVE), **hints)
 
 
 def parts_of(loaded: Components, given: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
