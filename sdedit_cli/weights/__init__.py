@@ -4,6 +4,7 @@ from .fill import Report, fill
 from .folder import Components, load_component, load_folder
 from .materialize import Delta, materialize
 from .open import open_weights
+from .resolve import resolve
 from .source import MemorySource, WeightSource
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "load_folder",
     "materialize",
     "open_weights",
+    "resolve",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,30 @@ def test_materialize_adds_deltas_in_float32_and_rounds_once() -> None:
     own = materialize(source, "w")
     own.zero_()
     assert torch.equal(source.get("w"), torch.ones(4, dtype=torch.bfloat16))
+
+
+PEAK = """
+import sys, torch
+from torch import nn
+from sdedit_cli.weights import fill, open_weights
+
+def memory(field):
+    return 1024 * int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith(field)))
+
+with torch.device("meta"):
+    net = nn.Sequential(*(nn.Linear(1024, 2048, bias=False) for _ in range(32)))
+before = memory("VmRSS")
+fill(net, open_weights(sys.argv[1]), getattr(torch, sys.argv[2]))
+total = sum(float(p.sum()) for p in net.parameters())
+print((memory("VmHWM") - before) / sum(p.nbytes for p in net.parameters()))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+@pytest.mark.parametrize(("dtype", "most"), [("float16", 1.1), ("bfloat16", 1.3), ("float32", 1.3)])
+def test_a_load_holds_the_weights_once(dtype: str, most: float, tmp_path: Path) -> None:
+    """Neither the file nor a copy of it stays in memory beside the parameters, whatever the cast."""
+    save_file({f"{i}.weight": torch.zeros(2048, 1024).half() for i in range(32)}, tmp_path / "f")
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "f"), dtype]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert float(out) <= most
