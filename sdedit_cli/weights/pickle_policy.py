@@ -9,6 +9,7 @@ optimizer, a config object), and objects of it become placeholders.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Rebuilder = Callable[["PickleMachine", tuple[object, ...]], object]
 
 
+@lru_cache(maxsize=1024)  # a file names few things, each of them often
 def resolve_global(module: str, name: str) -> object:
     """What a name in a pickle stands for: a torch dtype, or a Global. Raises UnsafeFileError for what runs code."""
     found = Global(PYTHON_2.get(module, module), name)
