@@ -112,7 +112,7 @@ class Run:
         edit, like = self.edit, self.request.like
         if like and like.ignored:
             self._warn(f"{like.layer.source}: not taken over is {'; '.join(like.ignored)}")
-        if self.request.model.path is None:
+        if self.request.model.built_in:
             self.to.note("no model named (-m): using the small built-in one")
         self.to.note(f"seed {edit.seed}, {edit.steps_run()} of {edit.steps_total()} steps (strength {edit.strength:g})")
 

@@ -47,7 +47,7 @@ class Maker:
         self._warn = warn
         self._warned = False
         self._loaded: dict[str, Any] = {}
-        folder = request.model.path or BUILT_IN
+        folder = request.model.fetched(request.edit.download) or BUILT_IN
         self._editor = Editor.open(request.edit, self._hear, folder=folder)
         self._hash = FileHash(folder)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None

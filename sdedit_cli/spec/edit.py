@@ -78,7 +78,7 @@ class Edit:
     )
     model: str | None = _option(
         None,
-        "Checkpoint: a folder, or a name in the model folders.",
+        "Checkpoint: a folder, a file, a name in the model folders, or an id on the Hub.",
         "Model",
         short="-m",
         metavar="MODEL",
@@ -101,6 +101,9 @@ class Edit:
         "Model",
         choices=("epsilon", "v_prediction", "sample"),
         blank="as the checkpoint says",
+    )
+    download: bool = _option(
+        False, "Fetch a model that -m names by its Hugging Face Hub id or URL.", "Model", saved=False
     )
     partial: bool = _option(
         False, "Load what fits of a checkpoint with missing or unknown tensors.", "Model", saved=False

@@ -84,7 +84,7 @@ def resolve(
         token,
         os.getenv("HF_ENDPOINT"),
     )
-    with _through(proxies):
+    with _through(proxies), _silent(hub.offline):
         if place.file or weight_name:
             return hub.file("/".join(part for part in (subfolder, place.file or weight_name) if part))
         return hub.folder(subfolder, variant, use_safetensors)
@@ -225,6 +225,22 @@ def wanted_files(names: Collection[str], variant: str | None, use_safetensors: b
             kept += [chosen, *shards_of(chosen, files)]
         wanted += [str(folder / file) for file in kept]
     return wanted
+
+
+@contextmanager
+def _silent(offline: bool) -> Generator[None, None, None]:
+    """No request at all inside the block: looking into its cache, huggingface_hub would ask who is calling it."""
+    if not offline:
+        yield
+        return
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager
