@@ -25,6 +25,7 @@ from sdedit_cli import StableDiffusionImg2ImgPipeline, StableDiffusionPipelineOu
 from sdedit_cli.configs.scheduler import SchedulerConfig
 from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, UNet2DCondition
 from sdedit_cli.noise import Process
+from sdedit_cli.pipeline.edit import BUILT_IN
 from sdedit_cli.text import Tokenizer
 
 from . import data, sheets, strokes, workers
@@ -37,7 +38,6 @@ from .words import with_article
 STYLE_WEIGHTS = (3.0, 1.0, 1.0)  # 3d is the main style
 T_SPREAD, T_CENTRE = 1.4, 0.1
 SHEET_STRENGTHS = (0.5, 0.75, 0.95)
-PACKAGED = Path(__file__).parent.parent / "sdedit_cli" / "assets" / "starter"
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def main(
     device, folder = pick_device(), root / f"diffusion-{size}"
     vae_folder = vae_folder or root / f"vae-{size}" / "vae"
     dataset = data.load(root / "data" / f"emoji-{size}.npz")
-    tokenizer = Tokenizer.from_folder(PACKAGED / "tokenizer")
+    tokenizer = Tokenizer.from_folder(BUILT_IN / "tokenizer")
     sampler = Sampler(cached_latents(folder, vae_folder, dataset, views, device), dataset, tokenizer)
     assert sampler.latents.values.shape[-1] == LATENT_SIDE
     torch.manual_seed(0)
@@ -217,7 +217,7 @@ def main(
         vae = trainable(vae_folder, AutoencoderKL)
         unet, text = cast("UNet2DCondition", averages["unet"]), cast("CLIPTextModel", averages["text"])
         target = root / f"model-{size}"
-        write_model(target, vae, unet, text, PACKAGED / "tokenizer")
+        write_model(target, vae, unet, text, BUILT_IN / "tokenizer")
         draw_sheet(target, int(size), folder / "sheet.png")
         return f"wrote {target}, drew {folder / 'sheet.png'}"
 
