@@ -47,13 +47,17 @@ class Scheduler:
         _check(self.config, self.solver)
 
     @classmethod
-    def from_config(cls, source: Mapping[str, Any] | str | Path | Scheduler, **overrides: Any) -> Scheduler:
-        """The scheduler of a config (a dict, a folder, a JSON file, another scheduler), with options overridden.
+    def from_config(
+        cls, source: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler, **overrides: Any
+    ) -> Scheduler:
+        """The scheduler of a config (a dict, a folder, a JSON file, another scheduler or its config), with options
+        overridden.
 
         Raises ModelError when the config is not usable, UsageError for an override that the sampler does not take.
         """
-        if isinstance(source, Scheduler):
-            said: dict[str, Any] = {"_class_name": source.config.class_name, **dict(source.config.given)}
+        if isinstance(source, (Scheduler, SchedulerConfig)):
+            config = source.config if isinstance(source, Scheduler) else source
+            said: dict[str, Any] = {"_class_name": config.class_name, **dict(config.given)}
             return cls(_configured(said, overrides, "scheduler"))
         if isinstance(source, Mapping):
             return cls(_configured(source, overrides, "scheduler config"))

@@ -233,3 +233,12 @@ def test_names_need_no_torch() -> None:
         "assert SAMPLERS and CLASS_NAMES; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_a_scheduler_its_config_and_its_dict_say_the_same(name: str) -> None:
+    """Callers of the reference pass `pipe.scheduler.config`."""
+    scheduler = Scheduler.named(name)
+    for source in (scheduler, scheduler.config, scheduler.config.to_dict()):
+        for overrides in ({}, {"prediction_type": "epsilon"}):
+            assert Scheduler.from_config(source, **overrides).config.to_dict() == scheduler.config.to_dict()
