@@ -127,11 +127,12 @@ class Editor:
         return [self._one(edit, pixels_BCHW, canvas, seed, on_step) for seed in seeds]
 
     def _one(self, edit: Edit, pixels_BCHW: Tensor, canvas: Canvas, seed: int, on_step: OnStep | None) -> Result:
-        running = self._denoise(self._track(edit, pixels_BCHW, seed), canvas, on_step)
+        running = self._denoise(self.track(edit, pixels_BCHW, seed), canvas, on_step)
         pixels, finite = self._decode(running.x_BCHW)
         return Result(canvas.lift(pixels), seed, finite, self._judge(pixels) if finite else None)
 
-    def _track(self, edit: Edit, pixels_BCHW: Tensor, seed: int) -> Track:
+    def track(self, edit: Edit, pixels_BCHW: Tensor, seed: int) -> Track:
+        """The trajectory of one picture (1, 3, H, W) in -1..1, noised from a CPU generator of its own."""
         pipeline, dtype, device = self.pipeline, self.pipeline.dtype, self.pipeline.device
         scheduler = self.scheduler_for(edit)
         grid, start = _grid(scheduler, edit)
