@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from ..errors import UsageError, WrongTypeError, did_you_mean
@@ -22,6 +24,13 @@ def check_retired(kwargs: dict[str, Any]) -> None:
 
 
 def check_numbers(strength: float, steps: int | None, images_per_prompt: int, output_type: str) -> None:
+    """Raises WrongTypeError for what is no number, UsageError for one out of range or an unknown output type."""
+    counts: dict[str, object] = {"num_inference_steps": steps, "num_images_per_prompt": images_per_prompt}
+    for name, value in counts.items():
+        if value is not None and not isinstance(value, Integral):
+            raise WrongTypeError(f"{name} is {value!r}; expected a whole number")
+    if not isinstance(strength, Real):
+        raise WrongTypeError(f"strength is {strength!r}; expected a number from 0 to 1")
     if not 0 <= strength <= 1:
         raise UsageError(f"strength is {strength}; expected 0..1 (how much of the picture may change)")
     if steps is None or steps < 1:
@@ -34,7 +43,7 @@ def check_numbers(strength: float, steps: int | None, images_per_prompt: int, ou
 
 
 def check_prompts(
-    prompt: object, negative: object, prompt_embeds: Tensor | None, negative_embeds: Tensor | None
+    prompt: object, negative: object, prompt_embeds: Tensor | None, negative_embeds: Tensor | None, guided: bool
 ) -> None:
     """Raises UsageError when a prompt is given twice or not at all, WrongTypeError when types do not pair up."""
     if prompt is None and prompt_embeds is None:
@@ -44,9 +53,12 @@ def check_prompts(
             raise UsageError(f"give `{name}` or `{name}_embeds`, not both")
         if text is not None and not isinstance(text, (str, list, tuple)):
             raise WrongTypeError(f"`{name}` is a {type(text).__name__}; expected a string or a list of strings")
+        listed = _items(cast("object", text))
+        if text is not None and not (listed and all(isinstance(one, str) for one in listed)):
+            raise UsageError(f"`{name}` is {text!r}; expected a string or a list with one or more strings")
         if embeds is not None and embeds.ndim != 3:
             raise UsageError(f"`{name}_embeds` has shape {tuple(embeds.shape)}; expected (prompts, tokens, channels)")
-    if prompt is not None and negative is not None and isinstance(prompt, str) != isinstance(negative, str):
+    if guided and prompt is not None and negative is not None and isinstance(prompt, str) != isinstance(negative, str):
         raise WrongTypeError(
             f"`negative_prompt` is a {type(negative).__name__} and `prompt` a {type(prompt).__name__}; "
             "give two strings or two lists"
@@ -56,6 +68,26 @@ def check_prompts(
             f"`prompt_embeds` {tuple(prompt_embeds.shape)} and `negative_prompt_embeds` "
             f"{tuple(negative_embeds.shape)} need one shape"
         )
+
+
+def _items(value: object) -> Sequence[object]:
+    """The items of a list or tuple; anything else counts as one item."""
+    return cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else [value]
+
+
+def check_pair(positive_BTC: Tensor, negative_BTC: Tensor) -> None:
+    """Raises UsageError unless the two embeddings have one shape: guidance pairs them row by row."""
+    if positive_BTC.shape != negative_BTC.shape:
+        raise UsageError(
+            f"the prompts' embeddings are {tuple(positive_BTC.shape)} and the negative ones "
+            f"{tuple(negative_BTC.shape)}; expected one shape"
+        )
+
+
+def check_generator(generator: object) -> None:
+    """Raises WrongTypeError for what is neither a torch.Generator, a list of them, nor None."""
+    if generator is not None and not all(isinstance(one, torch.Generator) for one in _items(generator)):
+        raise WrongTypeError(f"generator is {generator!r}; expected a torch.Generator, or a list with one a picture")
 
 
 def check_callback_tensors(names: Sequence[str], *, returned: bool = False) -> None:

@@ -125,6 +125,7 @@ class Loop:
         shapes = {running.x_BCHW.shape[1:] for running in self.running} | {track.x_BCHW.shape[1:]}
         if len(shapes) > 1:
             raise UsageError(f"tracks of one loop need latents of one size; got {sorted(map(tuple, shapes))}")
+        assert len(track.segments[0].context.text_BTC) == track.rows, "a context has one row for each of the track's"
         grid, start = track.grid, track.start
         running = Running(
             track=track,

@@ -215,7 +215,8 @@ class Editor:
 
 def _load(path: Path, dtype: torch.dtype, edit: Edit) -> StableDiffusionImg2ImgPipeline:
     options: dict[str, Any] = {"partial": edit.partial, "local_files_only": True}
-    if edit.safety == "off":
+    if edit.safety == "off" or not (path / "safety_checker").is_dir():
+        # A feature extractor alone would cost the import of transformers and do nothing.
         options |= {"safety_checker": None, "feature_extractor": None}
     if edit.vae is not None:
         options["vae"] = load_vae(Path(edit.vae), dtype)

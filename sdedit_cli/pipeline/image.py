@@ -24,11 +24,10 @@ from ..errors import UsageError
 ImageInput = Union[
     "Image.Image", "np.ndarray[Any, Any]", Tensor, "Sequence[Image.Image | np.ndarray[Any, Any] | Tensor]"
 ]
-RGB = 3
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-def preprocess(image: ImageInput, factor: int, latent_channels: int) -> Tensor:
+def preprocess(image: ImageInput, factor: int, latent_channels: int, image_channels: int = 3) -> Tensor:
     """The batch x_BCHW in -1..1 (float32 for pictures and arrays), or latents (B, latent_channels, h, w) as they are.
 
     Raises UsageError for another type, an empty list, sides under `factor`, or items of different sizes.
@@ -41,21 +40,31 @@ def preprocess(image: ImageInput, factor: int, latent_channels: int) -> Tensor:
     if all(isinstance(item, np.ndarray) for item in items):
         x_BHWC: np.ndarray[Any, Any] = _join(items, np.concatenate, np.stack)
         x_BCHW = torch.from_numpy(np.moveaxis(x_BHWC, 3, 1))
-        return _normalise(_shrink(_floating(x_BCHW), factor))
+        return _normalise(_shrink(_checked(x_BCHW, image_channels), factor))
     if all(isinstance(item, Tensor) for item in items):
         x_BCHW = _join(items, torch.cat, torch.stack)
-        if x_BCHW.shape[1] == latent_channels != RGB:
+        if x_BCHW.shape[1] == latent_channels != image_channels:
             return x_BCHW
-        return _normalise(_shrink(_floating(x_BCHW), factor))
+        return _normalise(_shrink(_checked(x_BCHW, image_channels), factor))
     kinds = ", ".join(sorted({type(item).__name__ for item in items}))
     raise UsageError(f"image: got {kinds}; expected a PIL picture, an array, a tensor, or a list of one of these")
 
 
 def _from_pil(images: list[Image.Image], factor: int) -> Tensor:
     width, height = (_fit(side, factor) for side in images[0].size)
-    resized = (image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS) for image in images)
+    resized = (_rgb(image).resize((width, height), Image.Resampling.LANCZOS) for image in images)
     x_BHWC = np.stack([np.asarray(image, dtype=np.float32) / 255.0 for image in resized])
     return torch.from_numpy(np.moveaxis(x_BHWC, 3, 1))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The picture in 8-bit RGB. PIL's own conversion of deeper ones clips at 255, which turns them white."""
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.float32) / 257.0
+        return Image.fromarray(np.asarray(np.round(np.clip(deep, 0, 255)), dtype=np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise UsageError("image: a PIL picture of floats has no fixed range; give an array in 0..1 with three channels")
+    return image.convert("RGB")
 
 
 def _join(items: list[Any], cat: Any, stack: Any) -> Any:
@@ -68,7 +77,11 @@ def _join(items: list[Any], cat: Any, stack: Any) -> Any:
     return cat(items) if ranks == {4} else stack(items)
 
 
-def _floating(x_BCHW: Tensor) -> Tensor:
+def _checked(x_BCHW: Tensor, channels: int) -> Tensor:
+    if x_BCHW.shape[1] != channels:
+        raise UsageError(
+            f"image: arrays (H, W, C) and tensors (C, H, W) need {channels} channels; got {x_BCHW.shape[1]}"
+        )
     if x_BCHW.is_floating_point():
         return x_BCHW
     raise UsageError(f"image: values are {x_BCHW.dtype}; expected floats in 0..1 (divide by 255)")

@@ -12,6 +12,7 @@ import torch
 from ..errors import ModelError, UsageError, did_you_mean
 from ..noise import Scheduler
 from .latents import VAE
+from .parts import as_dtype
 from .safety import load_checker, load_feature_extractor
 
 if TYPE_CHECKING:
@@ -41,33 +42,35 @@ _RESOLVE = (
     "resume_download",
 )
 _SINGLE = ("config", "prediction_type", "ema", "partial")
+# The newer name of torch_dtype, and a wish that is always granted.
+_EVERYWHERE = ("dtype", "low_cpu_mem_usage")
 _READ = ("variant", "use_safetensors", "partial")
 
 
 def pretrained_parts(
-    source: str | os.PathLike[str], dtype: torch.dtype | None, options: Mapping[str, Any]
+    source: str | os.PathLike[str], dtype: torch.dtype | str | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The constructor's arguments for a folder or Hub id; parts among `options` are taken as they are."""
     from ..weights import load_folder
     from ..weights.resolve import resolve
 
-    _refuse_unknown(options, (*PARTS, *_RESOLVE, *_READ))
+    _refuse_unknown(options, (*PARTS, *_RESOLVE, *_READ, *_EVERYWHERE))
     given, reading = _among(options, PARTS), _among(options, _READ)
     hints = {name: reading[name] for name in ("variant", "use_safetensors") if name in reading}
     folder = resolve(source, **_among(options, _RESOLVE), **hints)
-    dtype = dtype or torch.float32
+    dtype = as_dtype(options.get("dtype", dtype))
     return parts_of(load_folder(folder, dtype=dtype, skip=tuple(given), **reading), given, dtype)
 
 
 def single_file_parts(
-    source: str | os.PathLike[str], dtype: torch.dtype | None, options: Mapping[str, Any]
+    source: str | os.PathLike[str], dtype: torch.dtype | str | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The constructor's arguments for a checkpoint that is one file: a path, also without its ending, or a Hub URL."""
     from ..weights.resolve import resolve
     from ..weights.single_file import load_single_file
 
-    _refuse_unknown(options, (*PARTS, *_RESOLVE, *_SINGLE))
-    given, dtype = _among(options, PARTS), dtype or torch.float32
+    _refuse_unknown(options, (*PARTS, *_RESOLVE, *_SINGLE, *_EVERYWHERE))
+    given, dtype = _among(options, PARTS), as_dtype(options.get("dtype", dtype))
     path = resolve(source, **_among(options, _RESOLVE)) if "://" in str(source) else Path(source)
     loaded = load_single_file(path, dtype=dtype, skip=tuple(given), **_among(options, _SINGLE))
     return parts_of(loaded, given, dtype)
@@ -81,8 +84,9 @@ def parts_of(loaded: Components, given: Mapping[str, Any], dtype: torch.dtype) -
     parts: dict[str, Any] = {name: getattr(loaded, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
     if loaded.scheduler_config is not None:
         parts["scheduler"] = Scheduler.from_config(loaded.scheduler_config)
-    if loaded.safety_checker and loaded.feature_extractor and given.get("safety_checker", True) is not None:
+    if loaded.safety_checker and "safety_checker" not in given:
         parts["safety_checker"] = load_checker(loaded.safety_checker, dtype)
+    if loaded.feature_extractor and "feature_extractor" not in given:
         parts["feature_extractor"] = load_feature_extractor(loaded.feature_extractor)
     parts |= {"requires_safety_checker": loaded.requires_safety_checker, **given}
     for name in ("unet", "vae", "scheduler"):
@@ -122,6 +126,8 @@ def _among(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]
 
 
 def _refuse_unknown(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    if "original_config" in options:
+        raise UsageError("`original_config` is not read; give `config=` (a diffusers folder) or `prediction_type=`")
     for name in options:
         if name not in known:
             raise UsageError(f"no option `{name}`{did_you_mean(name, known)}; expected some of {', '.join(known)}")

@@ -17,12 +17,14 @@ from ..errors import UsageError
 from ..nn import CLIPTextModel, UNet2DCondition
 from ..noise import Grid, Scheduler
 from ..text import Tokenizer
-from .checks import CALLBACK_TENSORS, check_callback_tensors, check_numbers, check_prompts, check_retired
+from .callbacks import Conversation
+from .checks import check_callback_tensors, check_generator, check_numbers, check_pair, check_prompts, check_retired
 from .conditioning import encode_texts, guidance_embedding, repeat_rows
-from .denoise import Loop, Running, Segment, Track, first_step
+from .denoise import Loop, Segment, Track, first_step
 from .image import ImageInput, postprocess, preprocess
 from .latents import VAE, decode, image_latents
 from .output import StableDiffusionPipelineOutput
+from .parts import as_scheduler, check_parts
 from .randomness import Generators, normal
 from .safety import clip_pixels
 from .switches import Switches
@@ -32,11 +34,7 @@ Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, An
 
 
 class StableDiffusionImg2ImgPipeline(Switches):
-    """Edits pictures with one loaded checkpoint; arguments and defaults are those of the reference library.
-
-    Attributes that a caller may set: `scheduler` (another Scheduler) and, from a callback, `interrupt` (ends the
-    loop after the current step; the pictures as they are then are decoded and returned).
-    """
+    """Edits pictures with one loaded checkpoint; arguments and defaults are those of the reference library."""
 
     def __init__(
         self,
@@ -50,21 +48,21 @@ class StableDiffusionImg2ImgPipeline(Switches):
         image_encoder: Any = None,
         requires_safety_checker: bool = True,
     ) -> None:
-        if safety_checker is not None and feature_extractor is None:
-            raise UsageError("a safety_checker needs a feature_extractor; give both, or safety_checker=None")
         super().__init__()
         self.vae = vae
         self.text_encoder = text_encoder
         self.tokenizer = tokenizer
         self.unet = unet
-        self.scheduler = scheduler.modernised()
+        self._scheduler = as_scheduler(scheduler).modernised()
         self.safety_checker = safety_checker
         self.feature_extractor = feature_extractor
         self.image_encoder = image_encoder
         self.requires_safety_checker = requires_safety_checker
-        self.interrupt = False
-        # Callbacks of the reference's users set this one to change the guidance in mid-run.
+        check_parts(self.components)
+        # Callbacks written for the reference set these two to change the guidance in mid-run, or to end it.
         self._guidance_scale = 7.5
+        self._interrupt = False
+        self._num_timesteps = 0
 
     # --- what it is made of -------------------------------------------------------------------------------
 
@@ -73,6 +71,29 @@ class StableDiffusionImg2ImgPipeline(Switches):
         """The parts by name, as the constructor and the loaders' overrides take them."""
         names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler", "safety_checker", "feature_extractor")
         return {name: getattr(self, name) for name in (*names, "image_encoder")}
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The sampler over the checkpoint's noise schedule; assign another Scheduler to change it."""
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, value: Scheduler) -> None:
+        self._scheduler = as_scheduler(value)
+
+    @property
+    def interrupt(self) -> bool:
+        """Set it from a callback to end the run after the step; the pictures are decoded as they are then."""
+        return self._interrupt
+
+    @interrupt.setter
+    def interrupt(self, value: bool) -> None:
+        self._interrupt = value
+
+    @property
+    def num_timesteps(self) -> int:
+        """Model calls of the last run, interrupted or not."""
+        return self._num_timesteps
 
     @property
     def dtype(self) -> torch.dtype:
@@ -99,7 +120,7 @@ class StableDiffusionImg2ImgPipeline(Switches):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | None = None, **options: Any
+        cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | str | None = None, **options: Any
     ) -> StableDiffusionImg2ImgPipeline:
         """The pipeline of a folder in the diffusers layout (a path or a Hub id), float32 unless `torch_dtype` is given.
 
@@ -113,7 +134,7 @@ class StableDiffusionImg2ImgPipeline(Switches):
 
     @classmethod
     def from_single_file(
-        cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | None = None, **options: Any
+        cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | str | None = None, **options: Any
     ) -> StableDiffusionImg2ImgPipeline:
         """The pipeline of one checkpoint file (a path, also without its ending, or a Hub file URL).
 
@@ -148,7 +169,7 @@ class StableDiffusionImg2ImgPipeline(Switches):
         clip_skip: int | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Embeddings (B, T, C) of the prompts and, when guided, of the negative prompts ('' where none is given)."""
-        check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, do_classifier_free_guidance)
         device = torch.device(device) if device is not None else self.device
         if prompt_embeds is None:
             texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
@@ -159,8 +180,18 @@ class StableDiffusionImg2ImgPipeline(Switches):
         if not do_classifier_free_guidance:
             return positive, negative_prompt_embeds
         if negative_prompt_embeds is None:
+            self._check_length(length)
             negative_prompt_embeds = self._encode(_paired(negative_prompt, count), length=length)
+        check_pair(prompt_embeds, negative_prompt_embeds)
         return positive, repeat_rows(negative_prompt_embeds.to(device, dtype), num_images_per_prompt)
+
+    def _check_length(self, length: int) -> None:
+        limit = self.text_encoder.config.max_position_embeddings if self.text_encoder is not None else length
+        if length > limit:
+            raise UsageError(
+                f"`prompt_embeds` has {length} tokens and the text encoder takes {limit}; "
+                "give `negative_prompt_embeds` of the same length"
+            )
 
     def _encode(self, texts: list[str], *, clip_skip: int | None = None, length: int | None = None) -> Tensor:
         if self.text_encoder is None or self.tokenizer is None:
@@ -203,7 +234,7 @@ class StableDiffusionImg2ImgPipeline(Switches):
         cross_attention_kwargs: dict[str, Any] | None = None,
         clip_skip: int | None = None,
         callback_on_step_end: Callback | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = ("latents",),
         **retired: Any,
     ) -> StableDiffusionPipelineOutput | tuple[Any, list[bool] | None]:
         """Edits `image` under `prompt`: noises it to `strength` (0..1), then denoises it.
@@ -214,52 +245,62 @@ class StableDiffusionImg2ImgPipeline(Switches):
         Raises UsageError (a ValueError) for arguments that cannot be meant.
         """
         check_retired(retired)
-        output_type, per_prompt = output_type or "pil", num_images_per_prompt or 1
+        output_type = "np" if output_type is None else output_type
+        per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
+        names = tuple(getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs) or ())
         check_numbers(strength, num_inference_steps, per_prompt, output_type)
-        check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
-        check_callback_tensors(callback_on_step_end_tensor_inputs)
+        self._guidance_scale = 1.0 if guidance_scale is None else guidance_scale
+        self._interrupt = False
+        guided = self.do_classifier_free_guidance
+        check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, guided)
+        check_callback_tensors(names)
+        check_generator(generator)
         if image is None:
             raise UsageError("give `image`: the picture to edit")
         if ip_adapter_image is not None or ip_adapter_image_embeds is not None:
             raise UsageError("an image prompt needs an IP-Adapter, and none is loaded")
-        self._guidance_scale = 1.0 if guidance_scale is None else guidance_scale
-        self.interrupt = False
+        if cross_attention_kwargs:
+            raise UsageError("`cross_attention_kwargs` scale adapters, and none is loaded; leave them out")
 
-        device, guided = self.device, self.do_classifier_free_guidance
-        positive, negative = self.encode_prompt(
-            prompt,
-            device,
-            per_prompt,
-            guided,
-            negative_prompt,
-            prompt_embeds,
-            negative_prompt_embeds,
-            clip_skip=clip_skip,
-        )
-        embeds_BTC = torch.cat([negative, positive]) if guided and negative is not None else positive
-        pixels_BCHW = preprocess(image, self.vae.config.scale, self.vae.config.latent_channels)
-        grid, start = self._grid(num_inference_steps or 0, timesteps, sigmas, strength)
-        self.bring(self.vae)
-        x_BCHW = image_latents(self.vae, pixels_BCHW, len(positive), generator, positive.dtype)
-        noise_BCHW = normal(x_BCHW.shape, generator, device, positive.dtype)
-        self.bring(self.unet)
-        track = Track(
-            x_BCHW=self.scheduler.add_noise(grid, start, x_BCHW, noise_BCHW),
-            scheduler=self.scheduler,
-            grid=grid,
-            start=start,
-            segments=(Segment(self.unet.context(embeds_BTC)),),
-            guidance_scale=self._guidance_scale,
-            guided=guided,
-            guidance_BG=self._guidance_rows(len(positive), device, positive.dtype),
-            generator=generator,
-            seed=_seed_of(generator),
-            eta=eta or 0.0,
-            freeu=self._freeu,
-        )
-        x_BCHW = self._run(track, embeds_BTC, callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
-        images, flags = self._finish(x_BCHW, output_type)
-        self.release()
+        device = self.device
+        try:
+            positive, negative = self.encode_prompt(
+                prompt,
+                device,
+                per_prompt,
+                guided,
+                negative_prompt,
+                prompt_embeds,
+                negative_prompt_embeds,
+                clip_skip=clip_skip,
+            )
+            embeds_BTC = torch.cat([negative, positive]) if guided and negative is not None else positive
+            pixels_BCHW = preprocess(
+                image, self.vae.config.scale, self.vae.config.latent_channels, self.vae.config.in_channels
+            )
+            grid, start = self._grid(num_inference_steps or 0, timesteps, sigmas, strength)
+            self.bring(self.vae)
+            x_BCHW = image_latents(self.vae, pixels_BCHW, len(positive), generator, positive.dtype)
+            noise_BCHW = normal(x_BCHW.shape, generator, device, positive.dtype)
+            self.bring(self.unet)
+            track = Track(
+                x_BCHW=self.scheduler.add_noise(grid, start, x_BCHW, noise_BCHW),
+                scheduler=self.scheduler,
+                grid=grid,
+                start=start,
+                segments=(Segment(self.unet.context(embeds_BTC)),),
+                guidance_scale=self._guidance_scale,
+                guided=guided,
+                guidance_BG=self._guidance_rows(len(positive), device, positive.dtype),
+                generator=generator,
+                seed=_seed_of(generator),
+                eta=eta or 0.0,
+                freeu=self._freeu,
+            )
+            x_BCHW = self._run(track, embeds_BTC, callback_on_step_end, names)
+            images, flags = self._finish(x_BCHW, output_type)
+        finally:
+            self.release()
         return StableDiffusionPipelineOutput(images, flags) if return_dict else (images, flags)
 
     def _grid(
@@ -285,35 +326,19 @@ class StableDiffusionImg2ImgPipeline(Switches):
         return self.get_guidance_scale_embedding(w_B, embedding_dim=dim).to(device=device, dtype=dtype)
 
     def _run(self, track: Track, embeds_BTC: Tensor, callback: Callback | None, names: tuple[str, ...]) -> Tensor:
+        self._num_timesteps = track.steps
         loop = Loop(self.unet)
         running = loop.join(track)
-        while not running.finished and not self.interrupt:
+        talk = Conversation(running, self.unet, embeds_BTC, names)
+        while not running.finished and not self._interrupt:
             timestep = track.grid.timesteps[running.index]
             loop.tick()
             if callback is not None:
-                embeds_BTC = self._call_back(callback, running, timestep, embeds_BTC, names)
+                shown = talk.tensors()
+                # The callback's dictionary is its own: it may well take things out of it.
+                returned = callback(self, running.done - 1, timestep, dict(shown)) or {}
+                talk.take(shown, returned, self.do_classifier_free_guidance, self._guidance_scale)
         return running.x_BCHW
-
-    def _call_back(
-        self, callback: Callback, running: Running, timestep: Tensor, embeds_BTC: Tensor, names: tuple[str, ...]
-    ) -> Tensor:
-        """Lets the caller see and replace tensors between two steps; returns the embeddings now in force."""
-        count = len(running.x_BCHW)
-        negative = embeds_BTC[:count] if running.guided else None
-        tensors = (running.x_BCHW, embeds_BTC, negative)
-        given: dict[str, Tensor | None] = dict(zip(CALLBACK_TENSORS, tensors, strict=True))
-        returned = callback(self, running.done - 1, timestep, {name: given[name] for name in names}) or {}
-        check_callback_tensors(list(returned), returned=True)
-        running.x_BCHW = returned.get("latents", running.x_BCHW)
-        running.guided = self.do_classifier_free_guidance
-        running.guidance_scale = self._guidance_scale
-        changed = returned.get("prompt_embeds", embeds_BTC)
-        low = returned.get("negative_prompt_embeds")
-        if low is not None and low is not negative:
-            changed = torch.cat([low, changed[-count:]])
-        if changed is not embeds_BTC:
-            running.context = self.unet.context(changed)
-        return changed
 
     def _finish(self, x_BCHW: Tensor, output_type: str) -> tuple[Any, list[bool] | None]:
         if output_type == "latent":

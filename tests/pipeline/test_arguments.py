@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.pipelines import picture, write_checkpoint
+from PIL import Image
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.errors import ModelError, UsageError
@@ -56,6 +57,22 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"callback_on_step_end": lambda *a: {"noise": 1}}, ValueError, "the callback returned 'noise'"),
     ({"ip_adapter_image": picture()}, ValueError, "none is loaded"),
     ({"clip_skip": 9}, ValueError, "3 layers"),
+    ({"prompt": []}, ValueError, "one or more strings"),
+    ({"prompt": [3]}, ValueError, "one or more strings"),
+    ({"generator": "x"}, TypeError, "a torch.Generator"),
+    ({"generator": 5}, TypeError, "a torch.Generator"),
+    ({"num_inference_steps": 3.0}, TypeError, "a whole number"),
+    ({"num_images_per_prompt": 1.5}, TypeError, "a whole number"),
+    ({"num_images_per_prompt": 0}, ValueError, "1 or more"),
+    ({"strength": "0.5"}, TypeError, "a number from 0 to 1"),
+    ({"negative_prompt_embeds": torch.zeros(2, 32, 32)}, ValueError, "expected one shape"),
+    ({"prompt": ["a", "b"], "negative_prompt_embeds": torch.zeros(1, 32, 32)}, ValueError, "expected one shape"),
+    ({"prompt": None, "prompt_embeds": torch.zeros(1, 64, 32)}, ValueError, "give `negative_prompt_embeds`"),
+    ({"image": np.zeros((8, 8, 1), np.float32)}, ValueError, "need 3 channels; got 1"),
+    ({"image": Image.new("F", (8, 8))}, ValueError, "no fixed range"),
+    ({"cross_attention_kwargs": {"scale": 0.5}}, ValueError, "none is loaded"),
+    ({"callback_on_step_end": lambda *a: {"latents": torch.zeros(2, 4, 16, 16)}}, ValueError, "returned latents"),
+    ({"callback_on_step_end": lambda *a: {"prompt_embeds": EMBEDS}}, ValueError, "2"),
 ]
 
 
@@ -104,3 +121,55 @@ def test_dtype_and_device_move_together(folder: Path) -> None:
     images = pipe(prompt="a", image=picture(), num_inference_steps=2, strength=0.5, output_type="pt").images
     assert images.dtype == torch.bfloat16
     assert pipe.to("cpu", torch.float32).vae.dtype == torch.float32
+
+
+def test_a_callback_that_turns_guidance_off_must_trim_the_embeddings(pipe: Any) -> None:
+    """The rows that are left would be the negative prompt's."""
+
+    def cut(pipe: Any, *_: Any) -> dict[str, Any]:
+        pipe._guidance_scale = 0.0
+        return {}
+
+    with pytest.raises(UsageError, match="1 pictures without guidance; return prompt_embeds with 1"):
+        pipe(prompt="a", image=picture(), num_inference_steps=4, callback_on_step_end=cut)
+
+
+def test_a_deep_picture_keeps_its_tones(pipe: Any) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 32).astype(np.uint16), (32, 1))
+    eight = np.repeat((ramp / 257).round().astype(np.float32)[..., None] / 255, 3, axis=-1)
+    call = {"prompt": "a", "num_inference_steps": 4, "output_type": "np"}
+    deep, plain = (
+        pipe(**call, image=image, generator=torch.Generator().manual_seed(0)).images
+        for image in (Image.fromarray(ramp), eight)
+    )
+    np.testing.assert_allclose(deep, plain, atol=1e-5)
+
+
+class Elsewhere:
+    """A scheduler of another library."""
+
+    config = {"beta_schedule": "scaled_linear", "num_train_timesteps": 1000}  # noqa: RUF012 -- read, never written
+
+
+def test_parts_of_other_libraries_are_converted_or_refused(pipe: Any) -> None:
+    elsewhere = type("EulerDiscreteScheduler", (Elsewhere,), {})()
+    assert StableDiffusionImg2ImgPipeline(**pipe.components | {"scheduler": elsewhere}).scheduler.name == "euler"
+    for name, stranger in {"vae": torch.nn.Linear(1, 1), "unet": None, "tokenizer": [], "scheduler": "euler"}.items():
+        with pytest.raises(TypeError, match=f"`{name}` is a"):
+            StableDiffusionImg2ImgPipeline(**pipe.components | {name: stranger})
+
+
+def test_a_dtype_by_name(folder: Path) -> None:
+    for options in ({"torch_dtype": "float16"}, {"dtype": torch.float16, "low_cpu_mem_usage": True}):
+        assert StableDiffusionImg2ImgPipeline.from_pretrained(folder, **options).dtype == torch.float16
+    with pytest.raises(TypeError, match="torch_dtype is 'auto'"):
+        StableDiffusionImg2ImgPipeline.from_pretrained(folder, torch_dtype="auto")
+
+
+def test_no_output_type_is_an_array_and_outputs_are_read_by_name(pipe: Any) -> None:
+    out = pipe(prompt="a", image=picture(), num_inference_steps=4, output_type=None)
+    assert isinstance(out.images, np.ndarray)
+    assert out["images"] is out[0] is out.images
+    assert list(out) == ["images", "nsfw_content_detected"]
+    with pytest.raises(KeyError):
+        out["picture"]

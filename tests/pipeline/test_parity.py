@@ -151,10 +151,30 @@ def test_a_callback_turns_guidance_off_in_mid_run(sd15: tuple[Any, Any]) -> None
     assert_same(*both(sd15, image=picture(), prompt="a cat", num_inference_steps=5, **call))
 
 
-def test_interrupt_ends_after_the_step(pair: tuple[Any, Any]) -> None:
+def test_a_callback_changes_embeddings_in_place(sd15: tuple[Any, Any]) -> None:
+    def halve(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        tensors["prompt_embeds"].mul_(0.5)
+        tensors["latents"].mul_(0.99)
+        return tensors
+
+    names = ["latents", "prompt_embeds"]
+    call = {"callback_on_step_end": halve, "callback_on_step_end_tensor_inputs": names}
+    assert_same(*both(sd15, image=picture(), prompt="a cat", **call))
+
+
+def test_a_callback_object_of_the_oracle_works_here(sd15: tuple[Any, Any]) -> None:
+    from diffusers.callbacks import SDCFGCutoffCallback
+
+    cutoff = SDCFGCutoffCallback(cutoff_step_ratio=0.4)
+    call = {"callback_on_step_end": cutoff, "num_inference_steps": 8, "strength": 1.0}
+    assert_same(*both(sd15, image=picture(), prompt="a cat", **call))
+
+
+@pytest.mark.parametrize("attribute", ["interrupt", "_interrupt"])
+def test_interrupt_ends_after_the_step(pair: tuple[Any, Any], attribute: str) -> None:
     def stop(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         if step == 1:
-            setattr(pipe, "_interrupt" if hasattr(pipe, "_interrupt") else "interrupt", True)
+            setattr(pipe, attribute if isinstance(pipe, StableDiffusionImg2ImgPipeline) else "_interrupt", True)
         return tensors
 
     call = {"callback_on_step_end": stop, "num_inference_steps": 8}

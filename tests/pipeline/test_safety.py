@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,17 @@ def test_a_flagged_picture_is_black_as_the_oracles(pair: tuple[Any, Any], thresh
     np.testing.assert_allclose(ours.images, theirs.images, atol=1e-4)
     for image, flag in zip(ours.images, ours.nsfw_content_detected, strict=True):
         assert (image.max() == 0) == flag
+
+
+def test_the_two_parts_of_the_check_are_given_apart(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "sd15", checker=True)
+    load = StableDiffusionImg2ImgPipeline.from_pretrained
+    own = load(tmp_path)
+    assert load(tmp_path, feature_extractor=own.feature_extractor).safety_checker is not None
+    assert load(tmp_path, safety_checker=own.safety_checker).feature_extractor is not None
+    assert load(tmp_path, safety_checker=None).feature_extractor is not None
+    with pytest.raises(UsageError, match="feature_extractor"):
+        load(tmp_path, feature_extractor=None)
 
 
 def test_a_checker_needs_a_feature_extractor(pair: tuple[Any, Any]) -> None:

@@ -1,0 +1,55 @@
+"""The parts that a pipeline is made of: which kinds fit, and what is done to those that nearly do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+
+from ..errors import UsageError, WrongTypeError
+from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
+from ..noise import Scheduler
+from ..runtime.dtype import DTYPES
+from ..text import Tokenizer
+
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "vae": (AutoencoderKL, TinyAutoencoder),
+    "text_encoder": (CLIPTextModel, type(None)),
+    "tokenizer": (Tokenizer, type(None)),
+    "unet": (UNet2DCondition,),
+}
+
+
+def check_parts(parts: Mapping[str, object]) -> None:
+    """Raises WrongTypeError for a part of another library, UsageError for a checker without its feature extractor."""
+    for name, kinds in _KINDS.items():
+        if not isinstance(parts[name], kinds):
+            raise WrongTypeError(
+                f"`{name}` is a {type(parts[name]).__module__}.{type(parts[name]).__name__}; expected sdedit's own "
+                f"{kinds[0].__name__}, such as the `{name}` of another pipeline (`pipe.{name}`)"
+            )
+    if parts["safety_checker"] is not None and parts["feature_extractor"] is None:
+        raise UsageError("a safety_checker needs a feature_extractor; give both, or safety_checker=None")
+
+
+def as_scheduler(value: object) -> Scheduler:
+    """A Scheduler, or what another library's scheduler says in its config. Raises WrongTypeError for anything else."""
+    if isinstance(value, Scheduler):
+        return value
+    config = getattr(value, "config", None)
+    if isinstance(config, Mapping):
+        return Scheduler.from_config({**cast("Mapping[str, Any]", config), "_class_name": type(value).__name__})
+    raise WrongTypeError(
+        f"`scheduler` is a {type(value).__name__}; expected a Scheduler, such as Scheduler.named('euler')"
+    )
+
+
+def as_dtype(value: object) -> torch.dtype:
+    """float32 for None, a torch dtype, or one by its name. Raises WrongTypeError for anything else."""
+    if value is None:
+        return torch.float32
+    dtype = DTYPES.get(value) if isinstance(value, str) else value
+    if not isinstance(dtype, torch.dtype):
+        raise WrongTypeError(f"torch_dtype is {value!r}; expected a torch.dtype or one of {', '.join(DTYPES)}")
+    return dtype
