@@ -69,7 +69,7 @@ def fill(
     if not partial:
         _complain(source, module, unused, missing)
     shaped = {
-        name: _fit_shape(source, origin[name], slot.tensor.shape, config)
+        name: _fit(source, origin[name], slot.tensor, config)
         for name, slot in slots.items()
         if name in origin
     }
@@ -130,8 +130,13 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(islice(names, SHOWN)) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _fit_shape(source: WeightSource, name: str, shape: torch.Size, config: str) -> Tensor:
-    tensor = source.get(name)
+def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:
+    tensor, shape = source.get(name), place.shape
+    if place.is_floating_point() and not tensor.is_floating_point():
+        raise ModelError(
+            f"{source.path}: '{name}' holds {str(tensor.dtype).removeprefix('torch.')} numbers, expected floats; "
+            "quantised weights are not read, so use the original ones"
+        )
     if tensor.shape == shape:
         return tensor
     # A linear and a 1x1 convolution hold the same numbers, and files disagree about which one to write.

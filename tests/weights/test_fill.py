@@ -144,3 +144,11 @@ def test_a_load_holds_the_weights_once(dtype: str, most: float, tmp_path: Path) 
     command = [sys.executable, "-c", PEAK, str(tmp_path / "f"), dtype]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert float(out) <= most
+
+
+def test_whole_numbers_in_the_place_of_floats_are_refused_by_name() -> None:
+    """Quantised checkpoints keep shapes and names."""
+    state = {name: tensor.clone() for name, tensor in TinyNet().state_dict().items()}
+    state["conv.weight"] = state["conv.weight"].to(torch.int8)
+    with pytest.raises(ModelError, match="'conv.weight' holds int8 numbers"):
+        fill(meta_net(), MemorySource(state))
