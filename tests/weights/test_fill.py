@@ -150,5 +150,5 @@ def test_whole_numbers_in_the_place_of_floats_are_refused_by_name() -> None:
     """Quantised checkpoints keep shapes and names."""
     state = {name: tensor.clone() for name, tensor in TinyNet().state_dict().items()}
     state["conv.weight"] = state["conv.weight"].to(torch.int8)
-    with pytest.raises(ModelError, match="'conv.weight' holds int8 numbers"):
+    with pytest.raises(ModelError, match=r"'conv\.weight' holds int8 numbers"):
         fill(meta_net(), MemorySource(state))
