@@ -20,10 +20,10 @@ PRESET = """\
 #:schema schema.json
 description = "strokes/{name}.png becomes {concept}, with the built-in model."
 prompt = "3d emoji of {concept}"
-strength = 0.75
-cfg-scale = 5.0
+strength = 0.6
+cfg-scale = 3.0
 steps = 25
-seed = 1
+seed = 0
 """
 
 
