@@ -9,8 +9,7 @@ BIN := .venv/bin
 .PHONY: demo test check lint types slow bench clean
 
 demo: .venv/installed
-	$(BIN)/sdedit run presets/strokes/apple.png -p "3d emoji of a red apple" --cfg-scale 4 --steps 25 --seed 1 \
-		-o out/apple.png --on-exists overwrite
+	$(BIN)/sdedit run presets/strokes/apple.png --preset drawing-apple -o out/apple.png --on-exists overwrite
 	@echo "Before: presets/strokes/apple.png"
 	@echo "After:  out/apple.png"
 
