@@ -138,7 +138,11 @@ def write_model(folder: Path, vae: AutoencoderKL, unet: UNet2DCondition, text: C
     shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
     (folder / "scheduler").mkdir(exist_ok=True)
     write_json(SCHEDULER, folder / "scheduler" / "scheduler_config.json")
-    index = {"_class_name": "StableDiffusionImg2ImgPipeline", "requires_safety_checker": False, **CLASSES}
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionImg2ImgPipeline",
+        "requires_safety_checker": False,
+        **CLASSES,
+    }
     # Where a model was trained small, pictures much larger than this are worked on reduced.
     index["_native_size"] = vae.config.sample_size
     write_json(index, folder / "model_index.json")
