@@ -87,6 +87,13 @@ class Terminated(SdeditError):
     exit_code = 143
 
 
+def shown(name: object, limit: int = 80) -> str:
+    """A text from a file as a message may carry it: printable characters only (others escaped), `limit` at most."""
+    text = str(name) if isinstance(name, str) else f"{name!s:.{limit}}"
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
+    return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
+
+
 def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
     """'; did you mean X?' for the nearest known word, or '' when nothing is near."""
     from difflib import get_close_matches

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from ..errors import ModelError, shown
 from .leaves import is_harmless, module_name
 from .materialize import Delta, materialize_tensor
 from .source import WeightSource
@@ -68,11 +68,7 @@ def fill(
     missing = tuple(name for name in slots if name not in origin)
     if not partial:
         _complain(source, module, unused, missing)
-    shaped = {
-        name: _fit(source, origin[name], slot.tensor, config)
-        for name, slot in slots.items()
-        if name in origin
-    }
+    shaped = {name: _fit(source, origin[name], slot.tensor, config) for name, slot in slots.items() if name in origin}
     for name, tensor in shaped.items():
         _set(slots[name], materialize_tensor(tensor, dtype, (deltas or {}).get(name, ()), device=device))
     for name in missing:
@@ -127,7 +123,7 @@ def _complain(source: WeightSource, module: nn.Module, unused: Sequence[str], mi
 def listed(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     rest = len(names) - SHOWN
-    return ", ".join(islice(names, SHOWN)) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(shown, islice(names, SHOWN))) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:

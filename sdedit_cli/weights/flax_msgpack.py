@@ -17,10 +17,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..errors import ModelError
+from ..errors import ModelError, shown
 from .mapping import MappedFile
 
 DEPTH_LIMIT = 64
+NAME_LIMIT = 1024
 ITEM_LIMIT = 5_000_000
 _CHUNKED = "__msgpack_chunked_array__"
 
@@ -101,7 +102,7 @@ class FlaxSource:
         try:
             return self._arrays[name]
         except KeyError:
-            raise ModelError(f"{self.path}: holds no tensor '{name}'") from None
+            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
 
 
 class _Reader:
@@ -215,6 +216,8 @@ def _integers(value: object) -> tuple[int, ...] | None:
 def _flatten(tree: dict[str, object], prefix: str, reader: _Reader) -> list[tuple[str, Array]]:
     found: list[tuple[str, Array]] = []
     for name, value in tree.items():
+        if len(prefix) + len(name) >= NAME_LIMIT:
+            raise reader.broken(f"a name of more than {NAME_LIMIT} characters")
         if isinstance(value, Array):
             found.append((prefix + name, value))
         elif isinstance(value, dict):

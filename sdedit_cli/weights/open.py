@@ -40,6 +40,13 @@ def open_weights(path: Path | str) -> WeightSource:
     Nothing in the file is executed. Raises ModelError saying what the file is instead, or what is wrong with it.
     """
     path = Path(path)
+    try:
+        return _opened(path)
+    except (MemoryError, RecursionError):
+        raise ModelError(f"{path}: takes more memory to read than there is; it is damaged or made to do so") from None
+
+
+def _opened(path: Path) -> WeightSource:
     head, size = _head(path)
     if _is_safetensors(head, size):
         return SafetensorsFile(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import ModelError, UnsafeFileError
+from ..errors import ModelError, UnsafeFileError, shown
 from .legacy_torch import Extent, read_legacy
 from .mapping import MappedFile
 from .pickle_machine import PickleMachine
@@ -20,6 +20,8 @@ from .torch_zip import Member, read_members
 WRAPPERS = ("state_dict", "params_ema", "model", "module", "params", "net")
 ENTRY_LIMIT = 1_000_000
 DEPTH_LIMIT = 64
+NAME_LIMIT = 1024
+DIMENSION_LIMIT = 32
 
 _NUMPY_DTYPES: dict[str, torch.dtype] = {
     "f2": torch.float16,
@@ -59,7 +61,8 @@ class PickleSource:
         except UnsafeFileError as error:
             raise UnsafeFileError(f"{path}: {error}") from None
         if not self._tensors:
-            raise ModelError(f"{path}: holds no tensors (found: {', '.join(list(self.extras)[:6]) or 'nothing'})")
+            found = ", ".join(shown(name, 40) for name in list(self.extras)[:6])
+            raise ModelError(f"{path}: holds no tensors (found: {found or 'nothing'})")
 
     def names(self) -> list[str]:
         return list(self._tensors)
@@ -82,7 +85,7 @@ class PickleSource:
         try:
             return self._tensors[name]
         except KeyError:
-            raise ModelError(f"{self.path}: holds no tensor '{name}'") from None
+            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
 
     def _read(self) -> object:
         if self._file.data(0, 4) == b"PK\x03\x04":
@@ -185,6 +188,8 @@ def _tensors(value: object) -> Iterator[tuple[str, TensorRef | ArrayRef]]:
             seen += 1
             if seen > ENTRY_LIMIT or depth > DEPTH_LIMIT:
                 raise BadPickle("containers that hold each other without end")
+            if len(prefix) + len(name) >= NAME_LIMIT:
+                raise BadPickle(f"a name of more than {NAME_LIMIT} characters")
             pending.append((f"{prefix}.{name}" if prefix else name, child, depth + 1))
         if isinstance(current, TensorRef) or (isinstance(current, ArrayRef) and current.shape and _is_sound(current)):
             yield prefix, current
@@ -221,6 +226,8 @@ def _is_sound(array: ArrayRef) -> bool:
     """Whether this is an array of numbers, not of objects or text. Raises BadPickle when bytes and shape differ."""
     if array.dtype.lstrip("<>|=") not in _NUMPY_DTYPES:
         return False
+    if len(array.shape) > DIMENSION_LIMIT or any(side >= 2**62 for side in array.shape):
+        raise BadPickle(f"a numpy array of {len(array.shape)} dimensions, or with a side of 2**62 or more")
     if prod(array.shape) * _numpy_dtype(array).itemsize != len(array.data):
         raise BadPickle(f"a numpy array of shape {list(array.shape)[:8]} in {len(array.data)} bytes")
     return True

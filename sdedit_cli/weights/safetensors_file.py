@@ -7,6 +7,7 @@ out, so that a damaged or hostile file is refused with its reason rather than re
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -16,11 +17,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..errors import ModelError
+from ..errors import ModelError, shown
 from .mapping import MappedFile
 
 HEADER_LIMIT = 100_000_000  # the format's own limit
 SIZE_LIMIT = 2**63
+DIMENSION_LIMIT = 32
 
 DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -77,7 +79,7 @@ class SafetensorsFile:
         try:
             return self._entries[name]
         except KeyError:
-            raise ModelError(f"{self.path}: holds no tensor '{name}'") from None
+            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
 
 
 def read_header(file: MappedFile) -> tuple[dict[str, Entry], Mapping[str, str]]:
@@ -99,9 +101,8 @@ def _parse(file: MappedFile, raw: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise _broken(file, f"'{twice}' is there twice in the header")
+            twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+            raise _broken(file, f"'{shown(twice)}' is there twice in the header")
         return found
 
     try:
@@ -115,23 +116,31 @@ def _parse(file: MappedFile, raw: bytes) -> dict[str, Any]:
 
 def _entry(file: MappedFile, name: str, facts: object, base: int) -> Entry:
     if not isinstance(facts, dict):
-        raise _broken(file, f"'{name}' has no dtype, shape and offsets")
+        raise _broken(file, f"'{shown(name)}' has no dtype, shape and offsets")
     fields = cast("dict[str, object]", facts)
     dtype = DTYPES.get(str(fields.get("dtype")))
     if dtype is None:
-        raise _broken(file, f"'{name}' has the unknown dtype {fields.get('dtype')!r}")
+        raise _broken(file, f"'{shown(name)}' has the unknown dtype '{shown(fields.get('dtype'))}'")
     shape = _integers(fields.get("shape"))
     offsets = _integers(fields.get("data_offsets"))
-    if shape is None or prod(side for side in shape if side) >= SIZE_LIMIT:
-        raise _broken(file, f"'{name}' has the shape {str(fields.get('shape'))[:80]}")
+    if shape is None or not _is_possible(shape):
+        raise _broken(file, f"'{shown(name)}' has the shape {shown(fields.get('shape'))}")
     if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise _broken(file, f"'{name}' has the offsets {str(fields.get('data_offsets'))[:80]}")
+        raise _broken(file, f"'{shown(name)}' has the offsets {shown(fields.get('data_offsets'))}")
     start, end = offsets
     if base + end > file.size:
-        raise _broken(file, f"'{name}' ends at byte {base + end} of a file of {file.size}: cut short?")
+        raise _broken(file, f"'{shown(name)}' ends at byte {base + end} of a file of {file.size}: cut short?")
     if end - start != prod(shape) * dtype.itemsize:
-        raise _broken(file, f"'{name}' of shape {list(shape)} and dtype {fields['dtype']} is {end - start} bytes long")
+        said = f"of shape {list(shape)} and dtype {fields['dtype']}"
+        raise _broken(file, f"'{shown(name)}' {said} is {end - start} bytes long")
     return Entry(dtype, shape, base + start, base + end)
+
+
+def _is_possible(shape: tuple[int, ...]) -> bool:
+    # Sides are looked at one by one first: the product of many long ones takes the machine for hours.
+    if len(shape) > DIMENSION_LIMIT or any(side >= SIZE_LIMIT for side in shape):
+        return False
+    return prod(side for side in shape if side) < SIZE_LIMIT
 
 
 def _integers(value: object) -> tuple[int, ...] | None:
@@ -148,7 +157,7 @@ def _check_cover(file: MappedFile, ordered: list[tuple[str, Entry]], position: i
     for name, entry in ordered:
         if entry.start != position:
             problem = "overlaps the tensor before it" if entry.start < position else "follows a hole"
-            raise _broken(file, f"'{name}' at byte {entry.start} {problem} (expected byte {position})")
+            raise _broken(file, f"'{shown(name)}' at byte {entry.start} {problem} (expected byte {position})")
         position = entry.end
     if position != file.size:
         raise _broken(file, f"{file.size - position} bytes follow the last tensor")
