@@ -120,7 +120,7 @@ def load_folder(
     return Components(
         folder,
         tokenizer=None if "tokenizer" in skip else _tokenizer(folder / "tokenizer", text_encoder),
-        scheduler_config=read_json(folder / "scheduler" / "scheduler_config.json") if scheduler else None,
+        scheduler_config=_scheduler(folder, index["scheduler"]) if scheduler else None,
         safety_checker=_optional(folder, index, skip, "safety_checker"),
         feature_extractor=_optional(folder, index, skip, "feature_extractor"),
         image_encoder=_optional(folder, index, skip, "image_encoder"),
@@ -226,6 +226,13 @@ def _tokenizer(folder: Path, text_encoder: CLIPTextModel | None) -> Tokenizer:
     if folder.is_dir():
         return Tokenizer.from_folder(folder, length)
     return Tokenizer.packaged(length) if length else Tokenizer.packaged()
+
+
+def _scheduler(folder: Path, said: object) -> Mapping[str, Any]:
+    """The scheduler's config, of the class that the index names: `_class_name` in the file may be an older choice."""
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
+    texts = _texts(said)
+    return {**config, "_class_name": texts[1]} if len(texts) == 2 else config
 
 
 def _optional(folder: Path, index: Mapping[str, Any], skip: Collection[str], part: str) -> Path | None:

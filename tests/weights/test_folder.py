@@ -302,3 +302,16 @@ def test_pages_of_a_cast_source_are_given_back(folder: Path, monkeypatch: pytest
     assert released == []
     load_component(folder / "unet", dtype=torch.float16)
     assert sum(released) == sum(tensor.nbytes for tensor in weights_of(folder, "unet").values())
+
+
+def test_the_index_names_the_schedulers_class(oracle_folder: Path, tmp_path: Path) -> None:
+    """As the oracle: `_class_name` in the scheduler's own file may be an older choice, or missing."""
+    folder = shutil.copytree(oracle_folder, tmp_path / "model")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    for written in ('{"_class_name": "PNDMScheduler"}', "{}"):
+        (folder / "scheduler" / "scheduler_config.json").write_text(written)
+        config = load_folder(folder, skip=("unet", "vae", "text_encoder", "tokenizer")).scheduler_config
+        assert config is not None
+        assert config["_class_name"] == "EulerDiscreteScheduler"
