@@ -107,10 +107,7 @@ def check_runnable(path: Path, detected: Detected) -> None:
     if detected.family.name.startswith("sdxl") and detected.tells_family:
         raise ModelError(f"{path}: is a {detected.family.title} model; only 1.x and 2.x can be run so far")
     if detected.task == "inpainting":
-        raise ModelError(
-            f"{path}: is an inpainting model (its UNet takes 9 channels); give an ordinary checkpoint, "
-            "and a mask with --mask if part of the picture is to stay"
-        )
+        raise ModelError(f"{path}: is an inpainting model (its UNet takes 9 channels); give an ordinary checkpoint")
     if detected.task:
         raise ModelError(f"{path}: is a model for {detected.task}, expected an ordinary text-to-image checkpoint")
 
