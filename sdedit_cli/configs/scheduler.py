@@ -105,6 +105,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "TCDScheduler": _DISTILLED,
 }
 
+STEPS_LIMIT = 1_000_000
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _ALGORITHMS = ("dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver", "deis")
 _SOLVER_TYPES = ("midpoint", "heun", "logrho", "bh1", "bh2")
@@ -213,6 +214,16 @@ class SchedulerConfig:
         for key in ("num_train_timesteps", "original_inference_steps", "sigma_min", "sigma_max", "sigma_data", "rho"):
             if key in OPTIONS[name] and (value := getattr(config, key)) is not None and value <= 0:
                 raise ModelError(f"{source}: '{key}' is {value}, expected more than 0")
+        if config.num_train_timesteps > STEPS_LIMIT:
+            raise ModelError(f"{source}: 'num_train_timesteps' is {config.num_train_timesteps}, at most {STEPS_LIMIT}")
+        if "trained_betas" in OPTIONS[name] and config.trained_betas is not None:
+            held, steps = len(config.trained_betas), config.num_train_timesteps
+            if held < steps:
+                raise ModelError(
+                    f"{source}: 'trained_betas' holds {held} values, expected {steps} (num_train_timesteps)"
+                )
+            if not all(0 <= beta <= 1 for beta in config.trained_betas):
+                raise ModelError(f"{source}: 'trained_betas' holds values outside 0..1")
         for key in ("beta_start", "beta_end"):
             if not 0 <= getattr(config, key) < 1:
                 raise ModelError(f"{source}: '{key}' is {getattr(config, key)}, expected 0 or more and less than 1")

@@ -220,8 +220,12 @@ def test_old_configs_are_modernised_as_the_oracles_pipeline_does() -> None:
 
 def test_configs_are_values() -> None:
     """Frozen and hashable, so that they can key a cache; unknown keys and sibling options of a file do no harm."""
-    config = SchedulerConfig.from_dict({**SD15, "trained_betas": [0.1, 0.2], "something_new": {"a": 1}})
-    assert hash(config) == hash(SchedulerConfig.from_dict({**SD15, "trained_betas": [0.1, 0.2]}))
+    config = SchedulerConfig.from_dict(
+        {**SD15, "num_train_timesteps": 2, "trained_betas": [0.1, 0.2], "something_new": {"a": 1}}
+    )
+    assert hash(config) == hash(
+        SchedulerConfig.from_dict({**SD15, "num_train_timesteps": 2, "trained_betas": [0.1, 0.2]})
+    )
     assert Scheduler.from_config(SD15) == Scheduler.from_config(Scheduler.from_config(SD15))
     assert not Scheduler.from_config({**SD15, "rescale_betas_zero_snr": True}).config.rescale_betas_zero_snr
 
@@ -242,3 +246,18 @@ def test_a_scheduler_its_config_and_its_dict_say_the_same(name: str) -> None:
     for source in (scheduler, scheduler.config, scheduler.config.to_dict()):
         for overrides in ({}, {"prediction_type": "epsilon"}):
             assert Scheduler.from_config(source, **overrides).config.to_dict() == scheduler.config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_train_timesteps", 10**10),
+        ("trained_betas", []),
+        ("trained_betas", [0.1, 0.2]),
+        ("trained_betas", [float("nan")] * 1000),
+        ("trained_betas", [-1.0] * 1000),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused_by_key(key: str, value: object) -> None:
+    with pytest.raises(ModelError, match=f"some.json: '{key}'"):
+        SchedulerConfig.from_dict({**SD15, key: value}, "some.json")
