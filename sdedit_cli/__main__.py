@@ -1,6 +1,36 @@
-"""python -m sdedit_cli"""
+"""python -m sdedit_cli, and the command `sdedit`: signals end it in order even while it is being imported."""
 
-from .cli.main import main
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    # Nothing has been done yet, and little is imported: one line for people, one for programs, and out.
+    code = 128 + number
+    error = "interrupted" if number == signal.SIGINT else "terminated"
+    end = (
+        '{"schema": "sdedit.event/1", "event": "end", "ok": false, "saved": 0, "skipped": 0, "failed": 0, '
+        f'"exit_code": {code}, "error": "{error}"}}\n'
+    )
+    for stream, text in ((2, f"sdedit: {error}\n"), (1, end if "--json" in sys.argv else "")):
+        try:
+            os.write(stream, text.encode())
+        except OSError:
+            continue  # closed or full, and there is nowhere else to say it
+    os._exit(code)
+
+
+def main() -> NoReturn:
+    """Runs the command line of this process and exits with its code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    from .cli.main import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -26,6 +26,7 @@ from .inputs import Job
 from .maker import Made, Maker
 from .options import Request
 from .pictures import Picture, encode, open_picture, read_bytes, read_picture
+from .preflight import Preflight
 from .render import Reporter
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Run:
         self.errors: list[SdeditError] = []
         self._maker: Maker | None = None
         self._announced = False
+        self._preflight = Preflight(request)
 
     def go(self) -> None:
         """Makes every picture that can be made. Raises the error of a single input, SomeFailed or AllFailed."""
@@ -175,6 +177,7 @@ class Run:
     def _plan(self, job: Job, outputs: Sequence[Output]) -> None:
         image = open_picture(read_bytes(job.source), job.shown, self.settings.max_megapixels)
         width, height = image.size
+        self._preflight.once(dry_run=True)
         self._announce()
         for output in outputs:
             self.events.emit(
@@ -187,6 +190,7 @@ class Run:
         picture = read_picture(job.source, self.settings.max_megapixels)
         for note in picture.notes:
             self._warn(f"{job.shown}: {note}", job.source)
+        self._preflight.once()
         self._announce()
         maker = self._loaded()
         refused: list[SdeditError] = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import OutputError
 from .signals import held
 
+_MAX_SHOWN = 160
 ON_EXISTS = ("fail", "skip", "overwrite", "suffix")
 
 
@@ -18,6 +19,7 @@ def settle(target: Path, on_exists: str, taken: set[Path]) -> Path | None:
 
     `taken` are the paths promised to earlier pictures of this run.
     """
+    _check_name(target)
     if target.is_dir():
         raise OutputError(f"{target}: is a folder; end it with '/' to write into it")
     if is_special(target) or not (os.path.lexists(target) or target in taken) or on_exists == "overwrite":
@@ -27,7 +29,26 @@ def settle(target: Path, on_exists: str, taken: set[Path]) -> Path | None:
     if on_exists == "fail":
         raise OutputError(f"{target}: exists already; choose another -o, or --on-exists overwrite, skip or suffix")
     numbered = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in range(2, 1_000_000))
-    return next(path for path in numbered if not os.path.lexists(path) and path not in taken)
+    free = next(path for path in numbered if not os.path.lexists(path) and path not in taken)
+    _check_name(free)
+    return free
+
+
+def shortened(name: object) -> str:
+    """`name` for a message, the middle of a very long one left out."""
+    text = str(name)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:60]}...{text[-60:]}"
+
+
+def _check_name(target: Path) -> None:
+    try:
+        os.lstat(target)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # what is not there can be made, or check_folder says why not
+    except OSError as problem:
+        raise OutputError(
+            f"{shortened(target)}: cannot be written ({problem.strerror}); choose another place or name with -o"
+        ) from None
 
 
 def is_special(target: Path) -> bool:
@@ -37,6 +58,7 @@ def is_special(target: Path) -> bool:
 
 def check_folder(folder: Path) -> None:
     """Raises OutputError when nothing could be written into `folder`, which need not exist yet."""
+    _check_name(folder)
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise OutputError(f"{folder}: cannot be a folder, as {existing} is a file")

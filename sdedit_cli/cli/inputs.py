@@ -15,6 +15,7 @@ from .pictures import FORMATS, SUFFIXES
 
 STDIO = "-"
 PLACES = ("stem", "name", "parent", "ext", "format", "seed", "index", "n")
+_MAX_WIDTH = 999
 _TELLS_PICTURES_APART = ("seed", "n")
 
 
@@ -82,7 +83,7 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: str | None, forma
 
 
 def _template(output: str | None, format: str | None, inputs: int) -> str:
-    ext = "{ext}" if format else ".png"
+    ext = ".{ext}" if format else ".png"
     if output is None:
         return f"{{parent}}/{{stem}}.edited{ext}"
     if output.endswith(("/", os.sep)) or os.path.isdir(output):
@@ -104,18 +105,20 @@ def _literal(path: str) -> str:
 
 def _check_places(template: str) -> None:
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        places = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as problem:
         raise UsageError(f"-o {template}: is no template ({problem}); write '{{{{' for a brace in a name") from None
-    for name in names:
+    for name, spec in places:
         if name not in PLACES:
             known = ", ".join(f"{{{place}}}" for place in PLACES)
             raise UsageError(f"-o {template}: has '{{{name}}}'{did_you_mean(name, PLACES)}; it may have {known}")
+        if "{" in spec or any(int(number) > _MAX_WIDTH for number in re.findall(r"[0-9]+", spec)):
+            raise UsageError(f"-o {template}: '{{{name}:{spec}}}' is too wide; expected a width such as {{{name}:03}}")
 
 
 def _split(template: str) -> tuple[str, str]:
     """A template before its ending, and the ending: '.png', or a place that stands for one."""
-    for place in ("{ext}", ".{format}"):
+    for place in (".{ext}", ".{format}"):
         if template.endswith(place):
             return template.removesuffix(place), place
     return os.path.splitext(template)
@@ -145,16 +148,21 @@ def _targets(template: str, source: str, index: int, seeds: Sequence[int], forma
             "stem": stem_of(source),
             "name": path.name,
             "parent": path.parent,
-            "ext": FORMATS[format],
+            "ext": FORMATS[format].removeprefix("."),
             "format": format,
             "seed": seed,
             "index": index,
             "n": n,
         }
         try:
-            yield Path(template.format_map(facts)).expanduser()
-        except (ValueError, TypeError, AttributeError, IndexError, KeyError) as problem:
+            named = template.format_map(facts)
+            os.fsencode(named)
+            target = Path(named).expanduser()
+        except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError, RuntimeError) as problem:
             raise UsageError(f"-o {template}: is no template ({problem})") from None
+        if "\0" in named:
+            raise UsageError(f"-o {template}: gives a name with a NUL character, which no file can have")
+        yield target
 
 
 def _has_place(template: str, places: Sequence[str]) -> bool:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BlockedBySafety, NotFiniteError
+from ..errors import BlockedBySafety, ModelError, NotFiniteError
 from ..metadata import Record, save_arguments
 from ..spec import Edit
+from .files import shortened
 from .hashes import FileHash
 from .options import Request
 from .pictures import Picture, encode
@@ -48,7 +49,11 @@ class Maker:
         self._warned = False
         self._loaded: dict[str, Any] = {}
         folder = request.model.fetched(request.edit.download) or BUILT_IN
-        self._editor = Editor.open(request.edit, self._hear, folder=folder)
+        try:
+            self._editor = Editor.open(request.edit, self._hear, folder=folder)
+        except OSError as problem:
+            place = shortened(problem.filename or folder)
+            raise ModelError(f"{place}: cannot be read ({problem.strerror or problem})") from None
         self._hash = FileHash(folder)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
         self.sampler, self.curve = sampler_label(request.edit, self._editor.plan(request.edit).sampler)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from pathlib import Path
 from ..errors import ModelError, did_you_mean
 from ..metadata import BUILT_IN
 from ..presets import MODELS_VARIABLE
+from .files import shortened
 
 _FILES = (".safetensors", ".ckpt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -44,37 +47,87 @@ def find_model(wanted: str | None, folders: Sequence[Path]) -> Model:
     """The checkpoint that `wanted` names. Raises ModelError, saying where it was looked for."""
     if wanted is None or wanted == BUILT_IN:
         return Model(BUILT_IN, None)
-    path = Path(wanted).expanduser()
-    if path.exists():
+    try:
+        path = Path(wanted).expanduser()
+    except RuntimeError as problem:
+        raise ModelError(f"-m {wanted}: no such path ({problem})") from None
+    if is_there(path, f"-m {wanted}"):
+        check_readable(path, f"-m {wanted}")
         return Model(_name(path.absolute()), path)
-    known = _known(folders)
+    known, unreadable = _known(folders)
     if wanted in known:
         return Model(wanted, known[wanted])
-    named = next((file for end in _FILES if (file := path.with_name(path.name + end)).is_file()), None)
+    named = next((file for end in _FILES if is_there(file := Path(f"{path}{end}"), f"-m {wanted}")), None)
     if named is not None:
         return Model(_name(named), named)
     if "://" in wanted:
         return Model(_name(Path(wanted.rpartition("/")[2])), None, wanted)
     if _HUB_ID.fullmatch(wanted) and not wanted.startswith(".") and path.suffix not in _FILES:
         return Model(wanted, None, wanted)
-    places = ", ".join(str(folder) for folder in folders) or f"none are set; name them in ${MODELS_VARIABLE}"
+    shown = [f"{folder}{' (cannot be read)' if folder in unreadable else ''}" for folder in folders]
+    places = ", ".join(shown) or f"none are set; name them in ${MODELS_VARIABLE}"
     near = did_you_mean(wanted, list(known))
-    raise ModelError(f"-m {wanted}: no such path, and no model of that name{near} (model folders: {places})")
+    hint = f"; check ${MODELS_VARIABLE} and the permissions" if unreadable else ""
+    raise ModelError(
+        f"-m {shortened(wanted)}: no such path, and no model of that name{near} (model folders: {places}{hint})"
+    )
+
+
+def is_there(path: Path, label: str) -> bool:
+    """Whether something is at `path`. Raises ModelError, called `label`, when that may not be known."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as problem:
+        if problem.errno == errno.ENAMETOOLONG:
+            return False
+        raise ModelError(f"{shortened(label)}: cannot be read ({problem.strerror}); check the permissions") from None
+    return True
+
+
+def check_readable(path: Path, label: str) -> None:
+    """Raises ModelError when the file or folder at `path` cannot be opened."""
+    try:
+        if path.is_dir():
+            os.listdir(path)
+            (path / "model_index.json").is_file()
+        elif path.is_file():
+            path.open("rb").close()
+    except OSError as problem:
+        what = "folder" if path.is_dir() else "file"
+        raise ModelError(
+            f"{shortened(label)}: the {what} cannot be read ({problem.strerror}); check its permissions"
+        ) from None
 
 
 def model_names(folders: Sequence[Path]) -> list[str]:
     """The names of all checkpoints in the model folders."""
-    return sorted(_known(folders))
+    return sorted(_known(folders)[0])
 
 
-def _known(folders: Sequence[Path]) -> dict[str, Path]:
+def _known(folders: Sequence[Path]) -> tuple[dict[str, Path], list[Path]]:
+    """The checkpoints in the folders by name, and the folders that cannot be read."""
     found: dict[str, Path] = {}
+    unreadable: list[Path] = []
     for folder in folders:
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if path.suffix in _FILES or (path / "model_index.json").is_file():
+        try:
+            paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        except OSError:
+            unreadable.append(folder)
+            continue
+        for path in paths:
+            if path.suffix in _FILES or _is_model_folder(path):
                 found.setdefault(_name(path), path)
                 found.setdefault(path.name, path)
-    return found
+    return found, unreadable
+
+
+def _is_model_folder(path: Path) -> bool:
+    try:
+        return (path / "model_index.json").is_file()
+    except OSError:
+        return False  # a folder that may not be entered gives no model
 
 
 def _name(path: Path) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, PictureError, UsageError
+from .files import shortened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -66,6 +67,8 @@ def read_bytes(source: str) -> bytes:
     """The bytes of a file, or of stdin for '-'. Raises PictureError."""
     try:
         if source == "-":
+            if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  (so it is when started with it closed)
+                raise PictureError("stdin is closed; '-' reads a picture from it")
             return sys.stdin.buffer.read()
         with open(source, "rb") as file:
             return file.read()
@@ -76,7 +79,7 @@ def read_bytes(source: str) -> bytes:
         # Opening a folder fails with another error on each system.
         if os.path.isdir(source):
             raise PictureError(f"{source}: is a folder; name the pictures in it: '{Path(source) / '*.png'}'") from None
-        raise PictureError(f"{source}: cannot be read ({problem.strerror})") from None
+        raise PictureError(f"{shortened(source)}: cannot be read ({problem.strerror})") from None
 
 
 def open_picture(data: bytes, name: str, limit: float) -> Image.Image:

@@ -78,7 +78,13 @@ def reporting_options(function: Any) -> Any:
     group=FILES,
     help="Folder for the pictures of --save-every.",
 )
-@option("--dry-run", is_flag=True, group=REPORTING, help="Check everything and say what would be done.")
+@option(
+    "--dry-run",
+    is_flag=True,
+    group=REPORTING,
+    help="Say what would be done, and check what can be without loading weights: inputs and outputs; that model, VAE"
+    " and config are there; sampler, schedule, device, attention and CLIP skip where they are given.",
+)
 @reporting_options
 def command(
     inputs: tuple[str, ...],

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, get_args, get_type_hints
 
 from ..errors import UsageError
@@ -146,6 +147,8 @@ class Edit:
                 object.__setattr__(self, field.name, field.fit(value, field.key))
         if self.timesteps is not None and self.sigmas is not None:
             raise UsageError("timesteps and sigmas exclude each other; give one of them")
+        for key, listed in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
+            _check_falling(key, listed or ())
         if self.freeu is not None and len(self.freeu) != 4:
             raise UsageError(
                 f"freeu has {len(self.freeu)} numbers; expected four: S1,S2,B1,B2, such as 0.9,0.2,1.3,1.4"
@@ -156,7 +159,8 @@ class Edit:
         if total > MAX_STEPS:
             raise UsageError(
                 f"exact-steps: {self.steps} steps at strength {self.strength:g} need a schedule of {total}, over the "
-                f"limit of {MAX_STEPS}; run at most {int(MAX_STEPS * self.strength)} steps, or raise the strength"
+                f"limit of {MAX_STEPS}; take a strength of at least {math.ceil(self.steps / MAX_STEPS * 1000) / 1000:g}"
+                + (f", or at most {fewer} steps" if (fewer := int(MAX_STEPS * self.strength)) else "")
             )
         if self.steps_run() == 0:
             raise UsageError(
@@ -186,6 +190,12 @@ class Edit:
         facts = {f.name: getattr(self, f.name) for f in fields() if f.option.saved}
         unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()
         return {name: value for name, value in facts.items() if value is not None and name not in unused}
+
+
+def _check_falling(key: str, values: tuple[float, ...]) -> None:
+    for earlier, later in pairwise(values):
+        if later >= earlier:
+            raise UsageError(f"{key} must fall from one to the next, and {earlier:g} is followed by {later:g}")
 
 
 def schedule_for(steps: int, strength: float) -> int:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sdedit_cli.cli.main import run
+from sdedit_cli.cli.models import find_model, model_names
+from sdedit_cli.errors import ModelError
 
 Errors = pytest.CaptureFixture[str]
 
@@ -40,7 +43,26 @@ Errors = pytest.CaptureFixture[str]
         (["a.png", "--steps", "0"], 2, "--steps is 0; expected a whole number from 1 to 1000"),
         (["a.png", "--steps", "3", "--timesteps", "9,5"], 2, "steps and timesteps exclude each other"),
         (["a.png", "--schedule", "karas"], 2, "did you mean 'karras'"),
-        (["a.png", "--device", "cuda:99", "--dry-run"], 0, "would edit"),
+        (["a.png", "--device", "cuda:99", "--dry-run"], 2, "device 'cuda:99' is not there"),
+        (["a.png", "-m", "d" * 300], 3, "no such path, and no model of that name"),
+        (["a.png", "--vae", "d" * 300], 3, "no such file or folder"),
+        (["a.png", "--vae", "nope"], 3, "--vae nope: no such file or folder"),
+        (["a.png", "--config", "."], 2, "--config is for a single file"),
+        (["a.png", "-m", "empty.png", "--config", "nope"], 3, "--config nope: no such folder"),
+        (["a.png", "-o", "d" * 300 + ".png"], 3, "cannot be written (File name too long)"),
+        (["a.png", "-o", "d" * 251 + ".png", "--count", "2"], 3, "cannot be written (File name too long)"),
+        (["a.png", "-o", "d" * 300 + "/a.png"], 3, "cannot be written (File name too long)"),
+        (["a.png", "-o", "{seed:99999999999}.png"], 2, "too wide"),
+        (["a.png", "-o", "{seed:c}.png", "--seed", "0"], 2, "NUL character"),
+        (["a.png", "-o", "{seed:c}.png", "--seed", "99999999"], 2, "is no template"),
+        (["a.png", "-m", "org/name", "--dry-run"], 3, "not in the Hub's cache"),
+        (["a.png", "--vae", "nope", "--dry-run"], 3, "--vae nope: no such file or folder"),
+        (["a.png", "--clip-skip", "99", "--dry-run"], 2, "--clip-skip is 99"),
+        (["a.png", "--clip-skip", "99"], 2, "--clip-skip is 99"),
+        (["a.png", "--schedule", "lu_lambdas", "--sampler", "ddim", "--dry-run"], 2, "lu_lambdas"),
+        (["a.png", "--timesteps", "30,20,10", "--sampler", "ddim", "--dry-run"], 2, "timesteps"),
+        (["a.png", "--timesteps", "30,10,20"], 2, "10 is followed by 20"),
+        (["a.png", "--sigmas", "3,1,1"], 2, "1 is followed by 1"),
         (["a.png", "-o", "-", "--json"], 2, "both want stdout"),
         (["a.png", "--save-every", "2"], 2, "go together"),
         (["a.png", "--preset", "quik"], 3, "did you mean 'quick'"),
@@ -66,6 +88,73 @@ def test_bad_requests_end_in_one_line_and_the_right_code(
     err = capfd.readouterr().err
     assert told in (one_line(err) if code else err)
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_an_output_that_is_too_long_fails_that_picture_alone(folder: Path, capfd: Errors) -> None:
+    long = photo(folder / f"{'d' * 250}.png").name
+    photo(folder / "a.png")
+    assert run(["run", long, "a.png", "--json", *QUICK]) == 4
+    kinds = [event["event"] for event in events(capfd.readouterr().out)]
+    assert (kinds.count("failed"), kinds.count("saved")) == (1, 1)
+
+
+@pytest.mark.skipif(find_spec("xformers") is not None, reason="xformers is installed")
+def test_a_dry_run_refuses_attention_that_is_not_installed(folder: Path, capfd: Errors) -> None:
+    photo(folder / "a.png")
+    assert run(["run", "a.png", "--dry-run", "--attention", "xformers"]) == 2
+    err = capfd.readouterr().err
+    assert "xformers is not installed" in one_line(err)
+    assert "would edit" not in err
+
+
+def test_nothing_is_announced_that_is_refused(folder: Path, capfd: Errors) -> None:
+    photo(folder / "a.png")
+    assert run(["run", "a.png", "--sampler", "ddim", "--timesteps", "30,20,10"]) == 2
+    assert "steps (strength" not in capfd.readouterr().err
+
+
+def test_the_steps_that_fit_an_exact_schedule_are_not_none(folder: Path, capfd: Errors) -> None:
+    assert run(["run", "a.png", "--steps", "1000", "--exact-steps", "--strength", "0.0001"]) == 2
+    err = one_line(capfd.readouterr().err)
+    assert "at most 0" not in err
+    assert "take a strength of at least 1" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a stream through the shell")
+def test_a_closed_stdin_is_told(folder: Path) -> None:
+    line = f"exec {sys.executable} -m sdedit_cli run - -o x.png <&-"
+    done = subprocess.run(["sh", "-c", line], cwd=folder, env=environment(), capture_output=True, check=False)
+    assert done.returncode == 3
+    assert "stdin is closed" in one_line(done.stderr)
+
+
+@contextmanager
+def closed_to_us(path: Path) -> Generator[None, None, None]:
+    """A folder of mode 0 within it, and we are somebody whom that keeps out."""
+    path.parent.chmod(0o777)
+    path.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        path.chmod(0o700)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file modes")
+def test_unreadable_places_of_models_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "shut").mkdir()
+    with closed_to_us(folder / "shut"):
+        with pytest.raises(ModelError, match="-m shut: the folder cannot be read"):
+            find_model("shut", [])
+        with pytest.raises(ModelError, match="-m shut/x: cannot be read"):
+            find_model("shut/x", [])
+        with pytest.raises(ModelError, match=r"shut \(cannot be read\); check \$SDEDIT_MODELS"):
+            find_model("foo", [Path("shut")])
+        assert model_names([Path("shut"), Path(".")]) == []
 
 
 def test_an_unreadable_picture(folder: Path) -> None:

@@ -62,6 +62,30 @@ def test_a_signal_before_the_model_is_loaded_ends_it_too(folder: Path) -> None:
     assert (end["event"], end["exit_code"]) == ("end", 143)
 
 
+_EARLY = """
+import os, sys
+from sdedit_cli import __main__ as entry
+
+class Signalled:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sdedit_cli.cli.main":
+            os.kill(os.getpid(), int(sys.argv[1]))
+
+sys.meta_path.insert(0, Signalled())
+entry.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_while_the_command_is_imported_ends_it_too(folder: Path, number: signal.Signals, code: int) -> None:
+    words = [sys.executable, "-c", _EARLY, str(int(number)), "--json"]
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, check=False)
+    assert done.returncode == code
+    assert one_line(done.stderr) in ("sdedit: interrupted", "sdedit: terminated")
+    end = json.loads(done.stdout)
+    assert (end["event"], end["ok"], end["exit_code"]) == ("end", False, code)
+
+
 @pytest.mark.parametrize("words", [["-o", "-"], ["--json"]], ids=["picture", "events"])
 def test_a_reader_that_has_gone_is_no_drama(folder: Path, words: list[str]) -> None:
     photo(folder / "a.png")

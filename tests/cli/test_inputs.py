@@ -43,7 +43,7 @@ def test_patterns_find_files_in_folders_below(folder: Path) -> None:
         (["a.jpg"], [1, 2], "x.webp", None, ["x-1.webp", "x-2.webp"]),
         (["a.jpg", "b.jpg"], [7], "o/{stem}-{seed}.png", None, ["o/a-7.png", "o/b-7.png"]),
         (["a.jpg"], [7, 8], "o/{seed}.png", None, ["o/7.png", "o/8.png"]),
-        (["x/a.jpg"], [7], "{parent}/{index:03}-{n}-{name}{ext}", "webp", ["x/001-1-a.jpg.webp"]),
+        (["x/a.jpg"], [7], "{parent}/{index:03}-{n}-{name}.{ext}", "webp", ["x/001-1-a.jpg.webp"]),
         (["{a}.jpg"], [7], "o/", None, ["o/{a}.png"]),
         (["-"], [7], "o/", None, ["o/stdin.png"]),
     ],
