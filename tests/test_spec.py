@@ -79,6 +79,8 @@ def test_an_edit_is_a_value() -> None:
         ({"device": "cuda:x"}, ["device is 'cuda:x'", "cuda:N"]),
         ({"sigmas": (2.0, math.inf)}, ["sigmas is inf"]),
         ({"sigmas": ()}, ["sigmas is ()", "a list of numbers"]),
+        ({"sigmas": (3.0, 1.0, 1.0)}, ["sigmas must fall", "1 is followed by 1"]),
+        ({"timesteps": (5, 9)}, ["timesteps must fall", "5 is followed by 9"]),
         ({"prompt": "\udcff"}, ["prompt is not valid UTF-8"]),
         ({"timesteps": (5,), "sigmas": (1.0,)}, ["exclude each other"]),
         ({"timesteps": (5,), "exact_steps": True}, ["exact-steps has no meaning"]),
@@ -201,7 +203,8 @@ edits = st.builds(
     sampler=st.none() | st.sampled_from(["euler", "DPM++ 2M Karras"]),
     schedule=st.none() | st.sampled_from(CURVES),
     eta=st.floats(0, 1),
-    sigmas=st.none() | st.lists(st.floats(0, 100), min_size=10, max_size=12).map(tuple),
+    sigmas=st.none()
+    | st.lists(st.floats(0, 100), min_size=10, max_size=12, unique=True).map(lambda s: tuple(sorted(s, reverse=True))),
     clip_skip=st.none() | st.integers(0, 12),
     dtype=st.sampled_from(["auto", "fp16"]),
 )

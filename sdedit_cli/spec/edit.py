@@ -195,7 +195,7 @@ class Edit:
 def _check_falling(key: str, values: tuple[float, ...]) -> None:
     for earlier, later in pairwise(values):
         if later >= earlier:
-            raise UsageError(f"{key} must fall from one to the next, and {earlier:g} is followed by {later:g}")
+            raise UsageError(f"{key} must fall from one to the next, and {earlier:.15g} is followed by {later:.15g}")
 
 
 def schedule_for(steps: int, strength: float) -> int:
