@@ -67,8 +67,15 @@ def register() -> None:
     add_completion_class(PowerShellComplete)
 
 
+class _Shell(click.Choice[str]):
+    """One of our shells; that none was named is told in one line."""
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "Name your shell"
+
+
 @click.command(epilog=_INSTRUCTIONS)
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=_Shell(SHELLS))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
     """Print the completion script of SHELL."""

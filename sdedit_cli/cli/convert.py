@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import ModelError, UsageError
+from .files import shortened
+from .signals import check
 
 if TYPE_CHECKING:
     from ..weights.convert import Summary
@@ -22,8 +24,8 @@ _BINARY = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @click.command("convert", short_help="Convert a checkpoint between layouts and precisions.")
-@click.argument("src", type=click.Path(path_type=Path))
-@click.argument("dst", type=click.Path(path_type=Path))
+@click.argument("src", type=click.Path(path_type=Path, readable=False))
+@click.argument("dst", type=click.Path(path_type=Path, readable=False))
 @click.option("--to", type=click.Choice(["diffusers", "ldm"]), help="Layout; by default 'ldm' for DST.safetensors.")
 @click.option("--dtype", type=click.Choice(["fp16", "bf16", "fp32"]), help="Precision; by default as in SRC.")
 @click.option("--ema/--no-ema", default=None, help="Take the averaged copy of the UNet as the UNet, or drop it.")
@@ -32,7 +34,10 @@ _BINARY = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 )
 @click.option("--max-shard-size", default="10GB", show_default=True, metavar="SIZE", help="Split larger files.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FOLDER", help="Model folder with the configs of SRC."
+    "--config",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FOLDER",
+    help="Model folder with the configs of SRC.",
 )
 @click.option(
     "--prediction-type", metavar="KIND", help="What the UNet predicts where SRC does not say: epsilon, v_prediction."
@@ -56,8 +61,14 @@ def command(
     written, read back and found equal. Nothing in SRC is executed.
     """
     from ..weights.convert import DTYPES, convert
+    from .models import check_readable, is_there
 
-    with _bar() as told:
+    check()
+    for path in (src, *([config] if config else [])):
+        if not is_there(path, str(path)):
+            raise ModelError(f"{shortened(path)}: no such file or folder")
+        check_readable(path, str(path))
+    with _bar() as bar:
         summary = convert(
             src,
             dst,
@@ -68,7 +79,7 @@ def command(
             max_shard_size=parse_size(max_shard_size),
             config=config,
             prediction_type=prediction_type,
-            progress=told,
+            progress=_watched(bar),
         )
     for line in report(summary):
         click.echo(line, err=True)
@@ -84,6 +95,23 @@ def parse_size(text: str) -> int:
     if size <= 0:
         raise UsageError(f"--max-shard-size '{text}' is no size, expected a number such as 5GB or 500MB")
     return size
+
+
+def _watched(bar: Callable[[int], Callable[[int], None]] | None) -> Callable[[int], Callable[[int], None]]:
+    """What `convert` tells its progress: it moves the bar, and ends the work when a signal came meanwhile."""
+
+    def begin(total: int) -> Callable[[int], None]:
+        check()
+        advance = bar(total) if bar else None
+
+        def told(count: int) -> None:
+            check()
+            if advance:
+                advance(count)
+
+        return told
+
+    return begin
 
 
 def _bar() -> Any:

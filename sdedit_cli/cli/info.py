@@ -12,13 +12,16 @@ from typing import Any
 import click
 
 from ..errors import InputError, ModelError, PictureError
+from .events import ReaderGone
+from .files import shortened
+from .signals import check
 
 SCHEMA = "sdedit.info/1"
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM")
 
 
 @click.command("info", short_help="Say what a file or this machine is.")
-@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path, readable=False))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout.")
 @click.option("--no-hash", is_flag=True, help="Leave the hashes out: they take a while on large files.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
@@ -28,6 +31,13 @@ def command(files: tuple[Path, ...], as_json: bool, no_hash: bool) -> None:
     Family, prediction type, precision, sizes and the hashes by which web UIs know a file. Nothing in a file is
     executed. Without a FILE: versions, devices, precisions, caches and model folders of this machine.
     """
+    try:
+        _tell(files, as_json=as_json, hashes=not no_hash)
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
+def _tell(files: tuple[Path, ...], *, as_json: bool, hashes: bool) -> None:
     if not files:
         from .machine import machine, machine_rows
 
@@ -40,29 +50,41 @@ def command(files: tuple[Path, ...], as_json: bool, no_hash: bool) -> None:
     failed: list[InputError] = []
     for path in files:
         try:
-            facts = file_facts(path, hashes=not no_hash)
+            facts = file_facts(path, hashes=hashes)
         except InputError as error:
             failed.append(error)
+            if as_json:
+                click.echo(json.dumps({"schema": SCHEMA, "file": str(path), "error": str(error)}))
             if len(files) > 1:
                 click.echo(f"sdedit: {error}", err=True)
             continue
+        check()
         if as_json:
             click.echo(json.dumps({"schema": SCHEMA, **facts}))
         else:
             _show(str(path), file_rows(facts))
-    if len(failed) == 1 and len(files) == 1:
-        raise failed[0]
-    if failed:
-        raise InputError(f"{len(failed)} of {len(files)} files cannot be used")
+    if not failed:
+        return
+    outcome = failed[0] if len(files) == 1 else InputError(f"{len(failed)} of {len(files)} files cannot be used")
+    # Programs have had an object for each file; the event that ends other commands has no place among them.
+    outcome.reported = as_json  # pyright: ignore[reportAttributeAccessIssue] -- read where the error becomes an exit code
+    raise outcome
 
 
 def file_facts(path: Path, *, hashes: bool = True) -> dict[str, Any]:
     """What a file is, as JSON values. Raises InputError when it is not there or cannot be read."""
-    if not path.exists():
-        raise ModelError(f"{path}: no such file or folder")
-    facts = {"file": str(path), "bytes": _size(path)}
-    facts |= _picture(path) if _is_picture(path) else _weights(path)
-    return facts | (_hashes(path) if hashes and path.is_file() else {})
+    from .models import check_readable, is_there
+
+    if not is_there(path, str(path)):
+        raise ModelError(f"{shortened(path)}: no such file or folder")
+    check_readable(path, str(path))
+    try:
+        facts = {"file": str(path), "bytes": _size(path)}
+        facts |= _picture(path) if _is_picture(path) else _weights(path)
+        return facts | (_hashes(path) if hashes and path.is_file() else {})
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise ModelError(f"{shortened(path)}: cannot be read ({reason}); check its permissions") from None
 
 
 def _is_picture(path: Path) -> bool:
@@ -91,6 +113,7 @@ def _picture(path: Path) -> dict[str, Any]:
 def _weights(path: Path) -> dict[str, Any]:
     from ..weights.describe import describe
 
+    check()
     facts = dataclasses.asdict(describe(path))
     del facts["path"]
     return {"type": "weights", **facts}
@@ -132,7 +155,7 @@ def _components(facts: dict[str, Any]) -> list[Row]:
     return [
         (
             str(part["name"]).replace("_", " "),
-            f"{part['parameters'] / 1e6:,.1f} M parameters, {'/'.join(part['dtypes'])}, {megabytes(part['bytes'])}",
+            f"{part['parameters'] / 1e6:,.1f} M parameters, {'/'.join(part['dtypes'])}, {size_text(part['bytes'])}",
         )
         for part in facts["components"]
     ]
@@ -153,7 +176,7 @@ def _pairs(key: str) -> Callable[[dict[str, Any]], list[Row]]:
 # fact -> the rows that show it, in the order of the table
 _SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
     ("format", _plain("format")),
-    ("bytes", lambda facts: [("size", megabytes(facts["bytes"]))]),
+    ("bytes", lambda facts: [("size", size_text(facts["bytes"]))]),
     ("prediction_type", _prediction),
     ("components", _components),
     ("has_ema", lambda _: [("EMA", "has an averaged copy of the UNet (--ema takes it)")]),
@@ -168,8 +191,11 @@ _SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
 )
 
 
-def megabytes(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+def size_text(size: int) -> str:
+    """A size in the unit that fits it."""
+    if size >= 1e9:
+        return f"{size / 1e9:,.2f} GB"
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
 def _short(text: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import stat
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from .. import __version__
 from ..presets import config_path, user_config
+from .info import size_text
 from .models import model_names
 
 _LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers", "transformers", "huggingface_hub", "pillow")
@@ -95,15 +98,31 @@ def _caches() -> dict[str, Path]:
 
 
 def _bytes(folder: Path) -> int:
-    return (
-        sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink()) if folder.is_dir() else 0
-    )
+    total = 0
+    for place, _, names in os.walk(folder):  # passes over what may not be entered
+        for name in names:
+            with contextlib.suppress(OSError):
+                status = os.lstat(os.path.join(place, name))
+                total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
+
+
+def _state(folder: str) -> str:
+    """What keeps a model folder from being read, for people; '' when nothing does."""
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        return " (not there)"
+    except OSError as problem:
+        return f" (cannot be read: {problem.strerror})"
+    return ""
 
 
 def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """The facts as a table for people."""
     versions = {"sdedit": facts["sdedit"], "python": facts["python"], **facts["libraries"]}
     optional = [f"{name} {found} ({_OPTIONAL[name]})" for name, found in facts["optional"].items()]
+    folders = [f"{folder}{_state(folder)}" for folder in facts["model_folders"]]
     rows = [
         ("versions", ", ".join(f"{name} {found or 'missing'}" for name, found in versions.items())),
         ("optional", ", ".join(optional) or "none"),
@@ -116,9 +135,9 @@ def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("attention", ", ".join(facts["attention"])),
         ("config", facts["config"]),
     ]
-    rows += [(f"{name} cache", f"{c['path']} ({c['bytes'] / 1e6:,.1f} MB)") for name, c in facts["caches"].items()]
+    rows += [(f"{name} cache", f"{c['path']} ({size_text(c['bytes'])})") for name, c in facts["caches"].items()]
     rows += [
-        ("model folders", "\n".join(facts["model_folders"]) or "none; name them in $SDEDIT_MODELS"),
+        ("model folders", "\n".join(folders) or "none; name them in $SDEDIT_MODELS"),
         ("models", "\n".join(facts["models"]) or "the built-in one alone"),
     ]
     return rows

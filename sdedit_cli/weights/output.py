@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import OutputError
-from .stream import Item, Progress, verify, write_safetensors
+from ..errors import OutputError, shown
+from .stream import Item, Progress, cannot_write, verify, write_safetensors
 
 _RESERVE = 1 << 20  # for headers and small files
 
@@ -36,24 +36,42 @@ def write_files(target: Path, files: Sequence[OutputFile], progress: Progress | 
     _check_space(target, total)
     with _staged(target) as stage:
         for file in files:
-            _write(_within(stage, file), file, progress)
+            _write(_within(stage, file), file, progress, target)
         for file in files:
             if file.items:
-                verify(_within(stage, file), file.items, file.metadata, progress)
+                verify(_within(stage, file), file.items, file.metadata, progress, told_as=target)
 
 
 def refuse_existing(target: Path) -> None:
     """Raises OutputError when something has the target's name, or its folder is missing."""
-    if target.exists() or target.is_symlink():
+    try:
+        there = os.path.lexists(target) or bool(os.stat(target))
+    except (FileNotFoundError, NotADirectoryError):
+        there = False
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{shown(target, 160)}: cannot be written ({reason}); choose another place or name") from None
+    if there:
         raise OutputError(f"{target}: exists and is not overwritten; remove it or give another name")
-    if not target.absolute().parent.is_dir():
+    folder = target.absolute().parent
+    if not folder.is_dir():
         raise OutputError(f"{target}: the folder {target.parent} is not there; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{target}: the folder {target.parent} is not writable; choose another place")
 
 
 def _check_space(target: Path, total: int) -> None:
     free = shutil.disk_usage(target.absolute().parent).free
     if free < total + _RESERVE:
-        raise OutputError(f"{target}: needs {total / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left")
+        raise OutputError(
+            f"{target}: needs {_amount(total + _RESERVE)}, the disk has {_amount(free)} left; "
+            "free some space, choose another place, or a smaller --dtype"
+        )
+
+
+def _amount(size: int) -> str:
+    unit, word = next(((u, w) for u, w in ((1e9, "GB"), (1e6, "MB")) if size >= u), (1e3, "kB"))
+    return f"{size / unit:.1f} {word}"
 
 
 def _within(stage: Path, file: OutputFile) -> Path:
@@ -63,7 +81,8 @@ def _within(stage: Path, file: OutputFile) -> Path:
 @contextmanager
 def _staged(target: Path) -> Generator[Path]:
     """A name beside the target to write under; it becomes the target, or disappears when something goes wrong."""
-    stage = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    # Names may be at most 255 bytes long, and the random part must fit.
+    stage = target.with_name(f".{target.name[:60]}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield stage
         _publish(stage, target)
@@ -93,7 +112,7 @@ def _publish(stage: Path, target: Path) -> None:
         raise OutputError(f"{target}: cannot be given its name ({error.strerror or error})") from None
 
 
-def _write(path: Path, file: OutputFile, progress: Progress | None) -> None:
+def _write(path: Path, file: OutputFile, progress: Progress | None, target: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if file.text is not None:
@@ -103,8 +122,8 @@ def _write(path: Path, file: OutputFile, progress: Progress | None) -> None:
                 os.fsync(out.fileno())
             return
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    write_safetensors(path, file.items, file.metadata, progress)
+        raise cannot_write(target, error) from None
+    write_safetensors(path, file.items, file.metadata, progress, told_as=target)
 
 
 def _flush_folder(folder: Path) -> None:

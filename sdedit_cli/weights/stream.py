@@ -17,7 +17,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, OutputError, shown
 from .open import open_weights
 from .rules import release_tensor
 from .safetensors_file import DTYPES
@@ -71,9 +71,14 @@ def item(name: str, source: WeightSource, key: str, dtype: torch.dtype | None) -
 
 
 def write_safetensors(
-    path: Path, items: Sequence[Item], metadata: Mapping[str, str], progress: Progress | None = None
+    path: Path,
+    items: Sequence[Item],
+    metadata: Mapping[str, str],
+    progress: Progress | None = None,
+    *,
+    told_as: Path | None = None,
 ) -> None:
-    """Write a new file and flush it to the disk. Raises OutputError when the disk refuses."""
+    """Write a new file and flush it to the disk. Raises OutputError, about `told_as`, when the disk refuses."""
     # Wide dtypes first: each tensor then starts at a multiple of its element's size, so that it can be mapped.
     ordered = sorted(items, key=lambda i: -i.dtype.itemsize)
     try:
@@ -84,7 +89,15 @@ def write_safetensors(
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise cannot_write(told_as or path, error) from None
+
+
+def cannot_write(target: Path, error: OSError) -> OutputError:
+    """The error that a disk's refusal to hold `target` is for people."""
+    return OutputError(
+        f"{shown(target, 160)}: cannot be written ({error.strerror or error}) in {shown(target.parent, 160)}; "
+        "check its free space and permissions, or choose another place"
+    )
 
 
 def _header(items: Sequence[Item], metadata: Mapping[str, str]) -> bytes:
@@ -108,13 +121,20 @@ def _write_tensor(file: BinaryIO, entry: Item, progress: Progress | None) -> Non
             progress(piece.nbytes)
 
 
-def verify(path: Path, items: Sequence[Item], metadata: Mapping[str, str], progress: Progress | None = None) -> None:
+def verify(
+    path: Path,
+    items: Sequence[Item],
+    metadata: Mapping[str, str],
+    progress: Progress | None = None,
+    *,
+    told_as: Path | None = None,
+) -> None:
     """Read a written file back through our own reader. Raises OutputError when a bit differs from what was meant."""
-    written = open_weights(path)
+    written, name = open_weights(path), told_as or path
     if set(written.names()) != {entry.name for entry in items}:
-        raise OutputError(f"{path}: the file that was written lacks tensors; is the disk sound? Nothing was kept")
+        raise OutputError(f"{name}: the file that was written lacks tensors; is the disk sound? Nothing was kept")
     if not metadata.items() <= written.metadata.items():
-        raise OutputError(f"{path}: the file that was written lacks metadata; is the disk sound? Nothing was kept")
+        raise OutputError(f"{name}: the file that was written lacks metadata; is the disk sound? Nothing was kept")
     for entry in items:
         back = written.get(entry.name)
         flat, start = back.reshape(-1), 0
@@ -126,7 +146,7 @@ def verify(path: Path, items: Sequence[Item], metadata: Mapping[str, str], progr
                 progress(piece.nbytes)
         if not same:
             raise OutputError(
-                f"{path}: '{entry.name}' reads back with other values; is the disk sound? Nothing was kept"
+                f"{name}: '{entry.name}' reads back with other values; is the disk sound? Nothing was kept"
             )
         release_tensor(written, entry.name)
 

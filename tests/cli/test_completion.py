@@ -55,3 +55,10 @@ def test_powershell_asks_in_its_own_way(folder: Path) -> None:
     done = sdedit(cwd=folder, more=request)
     (line,) = done.stdout.decode().splitlines()
     assert line.startswith("plain\t--strength\tHow far")
+
+
+def test_a_missing_shell_is_told_in_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) <= 2
+    assert "powershell" in said

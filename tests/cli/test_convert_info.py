@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from helpers.checkpoints import shared
+from helpers.cli import environment, start
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sdedit_cli.cli.convert import parse_size
@@ -96,7 +105,6 @@ def test_info_of_other_files_says_what_they_are(tmp_path: Path, capsys: pytest.C
     save_file(lora, tmp_path / "lora.safetensors")
     [found] = facts(capsys, str(tmp_path / "lora.safetensors"))
     assert found["kind"] == "a LoRA"
-    from PIL import Image
 
     Image.new("RGB", (4, 4)).save(tmp_path / "picture.png")
     [found] = facts(capsys, str(tmp_path / "picture.png"))
@@ -129,3 +137,105 @@ def test_sizes(text: str, size: int) -> None:
 def test_no_sizes(text: str) -> None:
     with pytest.raises(UsageError):
         parse_size(text)
+
+
+_SWALLOWED = """
+import os, sys
+from sdedit_cli.cli.main import main
+
+class Swallowed:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            try:
+                os.kill(os.getpid(), int(sys.argv[2]))
+            except BaseException:
+                pass
+
+sys.meta_path.insert(0, Swallowed())
+main(["convert", sys.argv[1], "dst.safetensors"])
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_lost_in_an_import_still_ends_a_conversion(folder: Path, number: signal.Signals, code: int) -> None:
+    """An exception raised by the handler may be swallowed, as by libraries that guard their own imports."""
+    words = [sys.executable, "-c", _SWALLOWED, str(shared("sd1")[1]), str(int(number))]
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.3, 0.5, 0.6, 0.7, 0.85, 1.0])
+def test_a_signal_at_any_moment_leaves_all_or_nothing(folder: Path, delay: float) -> None:
+    model = str(shared("sd1")[1])
+    with start("convert", model, "dst.safetensors", cwd=folder, stderr=subprocess.DEVNULL) as process:
+        time.sleep(delay)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+    assert code in (143, -signal.SIGTERM, 0)
+    assert [path.name for path in folder.iterdir()] == (["dst.safetensors"] if code == 0 else [])
+
+
+def test_info_whose_reader_has_gone_is_quiet(folder: Path) -> None:
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    with start("info", "a.png", cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 3
+
+
+def test_failures_of_info_are_objects_of_its_own_schema(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    for words in (["none.png"], ["none.png", "a.png"]):
+        assert run(["info", "--json", *words]) == 3
+        told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [(fact["schema"], fact["file"]) for fact in told] == [("sdedit.info/1", word) for word in words]
+        assert "no such file" in told[0]["error"]
+
+
+@pytest.mark.parametrize("words", [["info", "{long}"], ["convert", "{long}", "x"], ["convert", "{model}", "{long}"]])
+def test_names_that_are_too_long_are_told(folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(shared("sd1")[1])
+    capsys.readouterr()
+    assert run([word.format(long="x" * 300, model=model) for word in words]) == 3
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not list(folder.iterdir())
+
+
+def test_a_long_name_that_fits_is_written(folder: Path) -> None:
+    name = "x" * 240 + ".safetensors"
+    assert run(["convert", str(shared("sd1")[1]), name]) == 0
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_what_may_not_be_read_or_written_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    (folder / "a.png").chmod(0)
+    (folder / "ro").mkdir(mode=0o500)
+    assert run(["info", "a.png"]) == 3
+    assert "cannot be read" in capsys.readouterr().err
+    assert run(["convert", str(shared("sd1")[1]), "ro/m.safetensors"]) == 3
+    assert "the folder ro is not writable; choose another place" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_too_small_is_told_in_fitting_units(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda *_: SimpleNamespace(free=4000))
+    assert run(["convert", str(shared("sd1")[1]), "x"]) == 3
+    assert "the disk has 4.0 kB left; free some space" in capsys.readouterr().err
+
+
+def test_info_shows_small_sizes_and_folders_that_cannot_be_read(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    assert run(["info", "a.png"]) == 0
+    assert " kB" in capsys.readouterr().out
+    monkeypatch.setenv("SDEDIT_MODELS", str(folder / "a.png"))
+    assert run(["info"]) == 0
+    assert "(cannot be read: Not a directory)" in capsys.readouterr().out
