@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from .samplers import CLASS_NAMES as CLASS_NAMES
     from .samplers import SAMPLERS as SAMPLERS
     from .scheduler import Scheduler as Scheduler
-    from .scheduler import modernised as modernised
     from .solvers import SOLVERS as SOLVERS
 
 _HOMES = {
@@ -20,9 +19,8 @@ _HOMES = {
     "SAMPLERS": "samplers",
     "SOLVERS": "solvers",
     "Scheduler": "scheduler",
-    "modernised": "scheduler",
 }
-__all__ = ["CLASS_NAMES", "SAMPLERS", "SOLVERS", "Grid", "Process", "Scheduler", "modernised"]
+__all__ = ["CLASS_NAMES", "SAMPLERS", "SOLVERS", "Grid", "Process", "Scheduler"]
 
 
 def __getattr__(name: str) -> Any:

@@ -117,11 +117,9 @@ class Scheduler:
         *,
         timesteps: Sequence[float] | None = None,
         sigmas: Sequence[float] | None = None,
-        latent_shape: Sequence[int] | None = None,
     ) -> Grid:
         """The nodes of a run of so many steps, or through custom timesteps or sigmas (falling).
 
-        `latent_shape` is for schedules that depend on the picture's size; none of the present ones does.
         Raises UsageError for a request that this sampler cannot serve.
         """
         asked = ask(num_inference_steps if timesteps is None and sigmas is None else None, timesteps, sigmas)
@@ -183,11 +181,6 @@ class Scheduler:
     ) -> tuple[Tensor, State]:
         """(latent at node i + 1, memory) from latent and model output at node i. Changes none of its arguments."""
         return self.solver.step(Step(self.process, grid, i, noise, eta), x, model_output, state)
-
-
-def modernised(config: SchedulerConfig) -> SchedulerConfig:
-    """`config.modernised()`, as a function for pipelines that hold a config."""
-    return config.modernised()
 
 
 def _configured(said: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> SchedulerConfig:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, shown
 from .leaves import is_harmless, module_name
-from .materialize import Delta, materialize_tensor
+from .materialize import Delta, materialize
 from .source import WeightSource
 
 SHOWN = 5  # names that an error lists before it only counts
@@ -70,7 +70,7 @@ def fill(
         _complain(source, module, unused, missing)
     shaped = {name: _fit(source, origin[name], slot.tensor, config) for name, slot in slots.items() if name in origin}
     for name, tensor in shaped.items():
-        _set(slots[name], materialize_tensor(tensor, dtype, (deltas or {}).get(name, ()), device=device))
+        _set(slots[name], materialize(tensor, dtype, (deltas or {}).get(name, ()), device=device))
     for name in missing:
         _set(slots[name], _zeros_if_meta(slots[name].tensor, dtype, device))
     return Report(tuple(origin.values()), unused, missing)

@@ -222,10 +222,19 @@ def _check_family(folder: Path, modules: Mapping[str, Any]) -> None:
 
 
 def _tokenizer(folder: Path, text_encoder: CLIPTextModel | None) -> Tokenizer:
-    length = text_encoder.config.max_position_embeddings if text_encoder else None
+    config = text_encoder.config if text_encoder else None
+    length = config.max_position_embeddings if config else None
     if folder.is_dir():
-        return Tokenizer.from_folder(folder, length)
-    return Tokenizer.packaged(length) if length else Tokenizer.packaged()
+        tokenizer, whose = Tokenizer.from_folder(folder, length), "the tokenizer there"
+    else:
+        tokenizer = Tokenizer.packaged(length) if length else Tokenizer.packaged()
+        whose = "there is none, and CLIP's own"
+    if config and len(tokenizer) > config.vocab_size:
+        raise ModelError(
+            f"{folder}: {whose} has {len(tokenizer)} tokens, but the text encoder knows {config.vocab_size}; "
+            "put the model's own tokenizer there"
+        )
+    return tokenizer
 
 
 def _scheduler(folder: Path, said: object) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .mapping import adopt, release
-from .source import WeightSource
+from .pages import empty
 
 _PIECE = 1 << 16  # numbers of float32 that stay in a core's cache
 
@@ -17,29 +17,17 @@ Delta = Callable[[Tensor], Tensor]  # the weight in float32 -> what is to be add
 
 
 def materialize(
-    source: WeightSource,
-    name: str,
-    dtype: torch.dtype | None = None,
-    deltas: Sequence[Delta | Tensor] = (),
-    *,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """The tensor `name` in `dtype` (None: as stored) on `device`, in storage of its own that may be written to.
-
-    A delta is a tensor, or a function of the float32 base weight. Tensors that are not floating point are never cast
-    and take no deltas. Without deltas, cast or move, a mapped tensor is adopted without a copy.
-    """
-    return materialize_tensor(source.get(name), dtype, deltas, device=device)
-
-
-def materialize_tensor(
     base: Tensor,
     dtype: torch.dtype | None = None,
     deltas: Sequence[Delta | Tensor] = (),
     *,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """As `materialize`, for a tensor that a source gave."""
+    """`base`, as a source gave it, in `dtype` (None: as it is) on `device`, in storage that may be written to.
+
+    A delta is a tensor, or a function of the float32 base weight. Tensors that are not floating point are never cast
+    and take no deltas. Without deltas, cast or move, a mapped tensor is adopted without a copy.
+    """
     target = dtype if dtype and base.dtype.is_floating_point else base.dtype
     device = torch.device(device)
     if not deltas:
@@ -59,7 +47,7 @@ def materialize_tensor(
 
 
 def _cast(base: Tensor, dtype: torch.dtype) -> Tensor:
-    made = torch.empty(base.shape, dtype=dtype)
+    made = empty(base.shape, dtype)
     if (base.dtype, dtype) != (torch.float16, torch.bfloat16) or not base.is_contiguous():
         return made.copy_(base)
     # The direct copy goes through float32 one number at a time; piece by piece it is vectorised both ways.

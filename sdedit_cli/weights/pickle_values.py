@@ -9,7 +9,7 @@ from typing import cast
 
 import torch
 
-from ..errors import ModelError
+from ..errors import ModelError, shown
 
 
 @dataclass(frozen=True)
@@ -116,4 +116,4 @@ def short(value: object) -> str:
     if items is not None:
         parts = [str(item) if isinstance(item, int) else type(item).__name__ for item in items[:8]]
         return f"({', '.join(parts)}{', ...' if len(items) > 8 else ''})"
-    return str(value)[:60] if isinstance(value, (int, float, str)) else type(value).__name__
+    return shown(value, 60) if isinstance(value, (int, float, str)) else type(value).__name__

@@ -111,10 +111,10 @@ def test_materialize_adds_deltas_in_float32_and_rounds_once() -> None:
     base = torch.full((4,), 1.0, dtype=torch.bfloat16)
     tiny = torch.full((4,), 2.0**-9)
     source = MemorySource({"w": base})
-    once = materialize(source, "w", torch.bfloat16, [tiny, lambda weight: weight * 2.0**-9, tiny, tiny])
+    once = materialize(source.get("w"), torch.bfloat16, [tiny, lambda weight: weight * 2.0**-9, tiny, tiny])
     assert torch.equal(once, torch.full((4,), 1 + 2.0**-7, dtype=torch.bfloat16))
     assert torch.equal(source.get("w"), torch.ones(4, dtype=torch.bfloat16))
-    own = materialize(source, "w")
+    own = materialize(source.get("w"))
     own.zero_()
     assert torch.equal(source.get("w"), torch.ones(4, dtype=torch.bfloat16))
 

@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL as OracleVAE
 from diffusers import AutoencoderTiny as OracleTiny
 from diffusers import UNet2DConditionModel as OracleUNet
+from helpers.cli import BUILT_IN
 from helpers.weights import msgpack
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -315,3 +316,10 @@ def test_the_index_names_the_schedulers_class(oracle_folder: Path, tmp_path: Pat
         config = load_folder(folder, skip=("unet", "vae", "text_encoder", "tokenizer")).scheduler_config
         assert config is not None
         assert config["_class_name"] == "EulerDiscreteScheduler"
+
+
+def test_a_tokenizer_with_more_tokens_than_the_text_encoder_is_refused(tmp_path: Path) -> None:
+    """A missing tokenizer stands for CLIP's, which does not fit every encoder."""
+    shutil.copytree(BUILT_IN, tmp_path / "m", ignore=shutil.ignore_patterns("tokenizer"))
+    with pytest.raises(ModelError, match="there is none, and CLIP's own has 49408 tokens"):
+        load_folder(tmp_path / "m")

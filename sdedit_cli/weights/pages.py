@@ -1,0 +1,35 @@
+"""Fresh memory by one call to the kernel, in place of a page fault for every 4 KB of it: half of a cast's time."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14 and later; older kernels refuse it and nothing is lost
+_WORTH_A_CALL = 1 << 20
+
+
+def empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """torch.empty on the CPU, with its pages in place where the system can do that."""
+    made = torch.empty(shape, dtype=dtype)
+    advise = _madvise()
+    if advise is not None and made.nbytes >= _WORTH_A_CALL:
+        begin = -(-made.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (made.data_ptr() + made.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        advise(begin, end - begin, _POPULATE_WRITE)
+    return made
+
+
+@cache
+def _madvise() -> Callable[[int, int, int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    call = ctypes.CDLL(None).madvise
+    call.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return call
