@@ -216,7 +216,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
     sd1: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "new.safetensors"
-    monkeypatch.setattr("sdedit_cli.weights.output.verify", lambda *_: target.write_text("mine"))
+    monkeypatch.setattr("sdedit_cli.weights.output.verify", lambda *_, **__: target.write_text("mine"))
     with pytest.raises(OutputError, match="exists"):
         convert(sd1[1], target)
     assert target.read_text() == "mine"
