@@ -68,3 +68,41 @@ def msgpack(value: Any) -> bytes:
     raw = bytes(value.contiguous().view(-1).view(torch.uint8).numpy())
     content = msgpack((tuple(value.shape), str(value.dtype).removeprefix("torch."), raw))
     return b"\xc9" + len(content).to_bytes(4, "big") + b"\x01" + content
+
+
+FLAX_FILES = {
+    "unet": "diffusion_flax_model.msgpack",
+    "vae": "diffusion_flax_model.msgpack",
+    "text_encoder": "flax_model.msgpack",
+}
+
+
+def flax_tree(tensors: dict[str, torch.Tensor], part: str) -> dict[str, Any]:
+    """A PyTorch state dict as Flax keeps it, from its documentation: kernels transposed, norms scaled, lists joined."""
+    joined = part != "text_encoder"
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    if part == "vae":
+        for new, was in old.items():
+            tensors = {name.replace(new, was): tensor for name, tensor in tensors.items()}
+    tree: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        parts = name.split(".")
+        if joined:
+            for at in range(len(parts) - 1, 0, -1):
+                if parts[at].isdigit():
+                    parts[at - 1 : at + 1] = [f"{parts[at - 1]}_{parts[at]}"]
+        leaf = parts.pop()
+        if leaf == "weight":
+            leaf = (
+                "embedding"
+                if "embedding" in parts[-1] and parts[-1].endswith("_embedding") and not joined
+                else "kernel"
+            )
+            leaf = "scale" if tensor.ndim == 1 else leaf
+        if leaf == "kernel":
+            tensor = tensor.permute(2, 3, 1, 0) if tensor.ndim == 4 else tensor.t()
+        branch = tree
+        for part in parts:
+            branch = branch.setdefault(part, {})
+        branch[leaf] = tensor.contiguous()
+    return tree

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL as OracleVAE
 from diffusers import AutoencoderTiny as OracleTiny
 from diffusers import UNet2DConditionModel as OracleUNet
 from helpers.cli import BUILT_IN
-from helpers.weights import msgpack
+from helpers.weights import FLAX_FILES, flax_tree, msgpack
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig as OracleTextConfig
@@ -167,55 +167,16 @@ def test_leaves_of_old_files(folder: Path) -> None:
     assert_holds(loaded.text_encoder, text)
 
 
-def flax_tree(tensors: dict[str, Tensor], *, joined: bool) -> dict[str, Any]:
-    """A PyTorch state dict as Flax keeps it, from its documentation: kernels transposed, norms scaled, lists joined."""
-    tree: dict[str, Any] = {}
-    for name, tensor in tensors.items():
-        parts = name.split(".")
-        if joined:
-            for at in range(len(parts) - 1, 0, -1):
-                if parts[at].isdigit():
-                    parts[at - 1 : at + 1] = [f"{parts[at - 1]}_{parts[at]}"]
-        leaf = parts.pop()
-        if leaf == "weight":
-            leaf = (
-                "embedding"
-                if "embedding" in parts[-1] and parts[-1].endswith("_embedding") and not joined
-                else "kernel"
-            )
-            leaf = "scale" if tensor.ndim == 1 else leaf
-        if leaf == "kernel":
-            tensor = tensor.permute(2, 3, 1, 0) if tensor.ndim == 4 else tensor.t()
-        branch = tree
-        for part in parts:
-            branch = branch.setdefault(part, {})
-        branch[leaf] = tensor.contiguous()
-    return tree
-
-
 def test_flax_folders_are_converted_on_load(folder: Path) -> None:
-    for part, file in (
-        ("unet", "diffusion_flax_model"),
-        ("vae", "diffusion_flax_model"),
-        ("text_encoder", "flax_model"),
-    ):
+    for part, file in FLAX_FILES.items():
         tensors = weights_of(folder, part)
         if part == "text_encoder":
             tensors = {
                 name if name.startswith("text_model.") else f"text_model.{name}": t for name, t in tensors.items()
             }
-        old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
-        renamed = dict(tensors)
-        if part == "vae":
-            renamed = {}
-            for name, tensor in tensors.items():
-                for new, was in old.items():
-                    name = name.replace(new, was)
-                renamed[name] = tensor
         for path in (folder / part).glob("*.safetensors"):
             path.unlink()
-        tree = flax_tree(renamed, joined=part != "text_encoder")
-        (folder / part / f"{file}.msgpack").write_bytes(msgpack(tree))
+        (folder / part / file).write_bytes(msgpack(flax_tree(tensors, part)))
         assert_holds(getattr(load_folder(folder, skip={"unet", "vae", "text_encoder"} - {part}), part), tensors)
 
 
