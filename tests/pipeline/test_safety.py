@@ -39,14 +39,16 @@ def test_scores_and_flags_are_the_oracles(pair: tuple[Any, Any], threshold: floa
     _, want = oracle.safety_checker(clip_input=pixels, images=images)
     verdicts = ours.safety_checker.judge(pixels)
     assert [verdict.nsfw for verdict in verdicts] == want
+    threshold = ours.safety_checker.concept_embeds_weights[0].item()
     with torch.no_grad():
         embeds = oracle.safety_checker.visual_projection(oracle.safety_checker.vision_model(pixels)[1])
         table = oracle.safety_checker.concept_embeds
         cosines = torch.nn.functional.cosine_similarity(embeds[:, None], table[None], dim=-1)
     for verdict, row in zip(verdicts, cosines, strict=True):
-        # Rounded to three decimals, and one step stricter after a special concept.
+        # Scores are rounded to three decimals, and one step stricter after a special concept.
         stricter = 0.01 if any(score > 0 for score in verdict.special) else 0.0
-        np.testing.assert_allclose(verdict.concepts, row.numpy() - threshold + stricter, atol=5.1e-4)
+        want = [round(cosine - threshold + stricter, 3) for cosine in row.tolist()]
+        np.testing.assert_allclose(verdict.concepts, want, atol=1e-5)
 
 
 @pytest.mark.parametrize("threshold", [-1.0, 0.12, 1.0])
