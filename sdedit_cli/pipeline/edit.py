@@ -74,6 +74,7 @@ class Editor:
         self.pipeline = pipeline
         self.native_size = native_size
         self._tell = on_event or _ignore
+        self._reduced: set[tuple[int, int]] = set()
         self._segments: tuple[Any, tuple[Segment, ...]] | None = None
 
     @classmethod
@@ -122,6 +123,9 @@ class Editor:
         Raises Interrupted when `on_step` asks to end.
         """
         canvas = self.canvas(image.size)
+        if canvas.reduced and canvas.work not in self._reduced:
+            self._reduced.add(canvas.work)
+            self._tell("reduced", {"width": canvas.work[0], "height": canvas.work[1], "native": self.native_size})
         vae = self.pipeline.vae
         pixels_BCHW = preprocess(canvas.lay(image), vae.config.scale, vae.config.latent_channels)
         return [self._one(edit, pixels_BCHW, canvas, seed, on_step) for seed in seeds]

@@ -173,6 +173,15 @@ def test_another_autoencoder_is_taken(folder: Path, oracle: Any, editor: Editor)
         Editor.open(replace(EDIT, vae=str(folder / "unet")), folder=folder)
 
 
+def test_a_picture_that_is_worked_on_reduced_is_told_once_a_size() -> None:
+    heard: list[tuple[str, dict[str, Any]]] = []
+    edit = replace(EDIT, steps=2)
+    editor = Editor.open(edit, lambda event, facts: heard.append((event, facts)))
+    for size in ((512, 384), (512, 384), (64, 64)):
+        editor.edit(edit, picture(*size), [1])
+    assert heard[1:] == [("reduced", {"width": 74, "height": 55, "native": 64})]
+
+
 def test_the_built_in_model_says_what_size_it_was_trained_at() -> None:
     editor = Editor.open(EDIT)
     assert editor.native_size == 64
