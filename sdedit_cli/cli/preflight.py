@@ -113,12 +113,6 @@ def _facts(edit: Edit, path: Path | None) -> tuple[Any, int | None]:
 
 def _check_grid(edit: Edit, config: Any) -> None:
     from ..noise import Scheduler
+    from ..pipeline.edit import chosen_scheduler, schedule_of
 
-    own = Scheduler.from_config(config)
-    chosen = own
-    if edit.sampler is not None or edit.schedule is not None:
-        chosen = own.renamed(edit.sampler or own.name, curve=edit.schedule)
-    if edit.timesteps is None and edit.sigmas is None:
-        chosen.grid(edit.steps_total())
-    else:
-        chosen.grid(timesteps=edit.timesteps, sigmas=edit.sigmas)
+    schedule_of(chosen_scheduler(Scheduler.from_config(config), edit), edit)

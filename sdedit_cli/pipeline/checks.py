@@ -90,6 +90,12 @@ def check_generator(generator: object) -> None:
         raise WrongTypeError(f"generator is {generator!r}; expected a torch.Generator, or a list with one a picture")
 
 
+def check_steps(timesteps: object, sigmas: object) -> None:
+    """Raises UsageError when the schedule is given twice."""
+    if timesteps is not None and sigmas is not None:
+        raise UsageError("give `timesteps` or `sigmas`, not both")
+
+
 def check_callback_tensors(names: Sequence[str], *, returned: bool = False) -> None:
     """Raises UsageError for tensors that a callback cannot ask for or give back."""
     unknown = [name for name in names if name not in CALLBACK_TENSORS]

@@ -224,16 +224,26 @@ def _step(running: Running, out_BCHW: Tensor) -> tuple[Tensor, Any]:
     return track.scheduler.step(track.grid, i, running.x_BCHW, out_BCHW, running.state, noise_BCHW, track.eta)
 
 
-def first_step(scheduler: Scheduler, steps: int, strength: float) -> int:
-    """The grid index where an edit of this strength starts: int(steps x strength) steps are left to run.
+def schedule(
+    scheduler: Scheduler,
+    steps: int,
+    strength: float,
+    timesteps: Sequence[int] | None = None,
+    sigmas: Sequence[float] | None = None,
+) -> tuple[Grid, int]:
+    """The grid of so many steps, or through custom timesteps or sigmas, and the index where an edit of this strength
+    starts on it.
 
-    `steps` counts the caller's steps; second-order solvers spend several grid entries on each.
     Raises UsageError when no step would run, naming the least strength that runs one.
     """
-    run = min(int(steps * strength), steps)
-    if run < 1:
+    custom = timesteps is not None or sigmas is not None
+    grid = scheduler.grid(None if custom else steps, timesteps=timesteps, sigmas=sigmas)
+    start, total = grid.begin(strength), grid.num_inference_steps
+    if int(total * strength) < 1:
         raise UsageError(
-            f"strength {strength:g} of {steps} steps rounds to no step at all; "
-            f"use a strength of {smallest_strength(steps):g} or more, or more steps"
+            f"strength {strength:g} of {total} steps rounds to no step at all; "
+            f"use a strength of {smallest_strength(total):g} or more, or more steps"
         )
-    return (steps - run) * scheduler.order
+    if start >= len(grid.timesteps):
+        raise UsageError(f"strength {strength:g} leaves no step of this schedule to run; use a greater one")
+    return grid, start

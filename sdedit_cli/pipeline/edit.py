@@ -23,7 +23,7 @@ from ..runtime.device import pick
 from ..runtime.dtype import choose
 from ..spec import Edit
 from .canvas import Canvas, canvas_for
-from .denoise import Loop, Running, Segment, Track, first_step
+from .denoise import Loop, Running, Segment, Track, schedule
 from .image import postprocess, preprocess
 from .latents import decode, encode
 from .loading import load_vae
@@ -95,7 +95,7 @@ class Editor:
     def plan(self, edit: Edit) -> Plan:
         """The steps of `edit` on this model, before any picture is seen. Raises UsageError when none would run."""
         scheduler = self.scheduler_for(edit)
-        grid, start = _grid(scheduler, edit)
+        grid, start = schedule_of(scheduler, edit)
         return Plan(
             steps_run=edit.steps_run(),
             steps_total=edit.steps_total(),
@@ -106,11 +106,8 @@ class Editor:
         )
 
     def scheduler_for(self, edit: Edit) -> Scheduler:
-        """The checkpoint's scheduler, or the asked-for sampler on the checkpoint's noise process."""
-        own = self.pipeline.scheduler
-        if edit.sampler is None and edit.schedule is None:
-            return own
-        return own.renamed(edit.sampler or own.name, curve=edit.schedule)
+        """See `chosen_scheduler`."""
+        return chosen_scheduler(self.pipeline.scheduler, edit)
 
     def canvas(self, size: tuple[int, int]) -> Canvas:
         """How a picture of `size` (width, height) will be worked on."""
@@ -139,7 +136,7 @@ class Editor:
         """The trajectory of one picture (1, 3, H, W) in -1..1, noised from a CPU generator of its own."""
         pipeline, dtype, device = self.pipeline, self.pipeline.dtype, self.pipeline.device
         scheduler = self.scheduler_for(edit)
-        grid, start = _grid(scheduler, edit)
+        grid, start = schedule_of(scheduler, edit)
         generator = torch.Generator("cpu").manual_seed(seed)
         x_BCHW = encode(pipeline.vae, pixels_BCHW.to(device, dtype), generator)
         noise_BCHW = normal(x_BCHW.shape, generator, device, dtype)
@@ -247,14 +244,16 @@ def _switch(pipeline: StableDiffusionImg2ImgPipeline, edit: Edit) -> None:
         pipeline.enable_vae_tiling()
 
 
-def _grid(scheduler: Scheduler, edit: Edit) -> tuple[Grid, int]:
-    steps = edit.steps_total()
-    if edit.timesteps is None and edit.sigmas is None:
-        grid = scheduler.grid(steps)
-    else:
-        grid = scheduler.grid(timesteps=edit.timesteps, sigmas=edit.sigmas)
-        steps = len(grid.timesteps)
-    return grid, first_step(scheduler, steps, edit.strength)
+def chosen_scheduler(own: Scheduler, edit: Edit) -> Scheduler:
+    """The checkpoint's scheduler, or the asked-for sampler on the checkpoint's noise process."""
+    if edit.sampler is None and edit.schedule is None:
+        return own
+    return own.renamed(edit.sampler or own.name, curve=edit.schedule)
+
+
+def schedule_of(scheduler: Scheduler, edit: Edit) -> tuple[Grid, int]:
+    """The grid of an edit, and the index where it starts. Raises UsageError as `denoise.schedule`."""
+    return schedule(scheduler, edit.steps_total(), edit.strength, edit.timesteps, edit.sigmas)
 
 
 def _native_size(folder: Path) -> int | None:

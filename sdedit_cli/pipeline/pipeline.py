@@ -15,12 +15,20 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..nn import CLIPTextModel, UNet2DCondition
-from ..noise import Grid, Scheduler
+from ..noise import Scheduler
 from ..text import Tokenizer
 from .callbacks import Conversation
-from .checks import check_callback_tensors, check_generator, check_numbers, check_pair, check_prompts, check_retired
+from .checks import (
+    check_callback_tensors,
+    check_generator,
+    check_numbers,
+    check_pair,
+    check_prompts,
+    check_retired,
+    check_steps,
+)
 from .conditioning import encode_texts, guidance_embedding, repeat_rows
-from .denoise import Loop, Segment, Track, first_step
+from .denoise import Loop, Segment, Track, schedule
 from .image import ImageInput, postprocess, preprocess
 from .latents import VAE, decode, image_latents
 from .output import StableDiffusionPipelineOutput
@@ -254,6 +262,7 @@ class StableDiffusionImg2ImgPipeline(Switches):
         guided = self.do_classifier_free_guidance
         check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, guided)
         check_callback_tensors(names)
+        check_steps(timesteps, sigmas)
         check_generator(generator)
         if image is None:
             raise UsageError("give `image`: the picture to edit")
@@ -278,7 +287,7 @@ class StableDiffusionImg2ImgPipeline(Switches):
             pixels_BCHW = preprocess(
                 image, self.vae.config.scale, self.vae.config.latent_channels, self.vae.config.in_channels
             )
-            grid, start = self._grid(num_inference_steps or 0, timesteps, sigmas, strength)
+            grid, start = schedule(self.scheduler, num_inference_steps or 0, strength, timesteps, sigmas)
             self.bring(self.vae)
             x_BCHW = image_latents(self.vae, pixels_BCHW, len(positive), generator, positive.dtype)
             noise_BCHW = normal(x_BCHW.shape, generator, device, positive.dtype)
@@ -302,21 +311,6 @@ class StableDiffusionImg2ImgPipeline(Switches):
         finally:
             self.release()
         return StableDiffusionPipelineOutput(images, flags) if return_dict else (images, flags)
-
-    def _grid(
-        self, steps: int, timesteps: Sequence[int] | None, sigmas: Sequence[float] | None, strength: float
-    ) -> tuple[Grid, int]:
-        if timesteps is not None and sigmas is not None:
-            raise UsageError("give `timesteps` or `sigmas`, not both")
-        if timesteps is None and sigmas is None:
-            grid = self.scheduler.grid(steps)
-        else:
-            grid = self.scheduler.grid(timesteps=timesteps, sigmas=sigmas)
-            steps = len(grid.timesteps)
-        start = first_step(self.scheduler, steps, strength)
-        if start >= len(grid.timesteps):
-            raise UsageError(f"strength {strength:g} leaves no step of this schedule to run; use a greater one")
-        return grid, start
 
     def _guidance_rows(self, rows: int, device: torch.device, dtype: torch.dtype) -> Tensor | None:
         dim = self.unet.config.time_cond_proj_dim

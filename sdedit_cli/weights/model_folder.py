@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -14,7 +14,7 @@ from .model import Model, read_text
 from .output import OutputFile
 from .places import Component
 from .single_file import TOKENIZER_KEY, family_tokenizer, told_tokenizer_files
-from .stream import Item, item
+from .stream import Item, in_shards, item
 from .training import SCHEDULER_KEY
 
 _STEMS: dict[Component, str] = {
@@ -89,7 +89,7 @@ def _component_files(
         config["dtype"] = str(items[0].dtype).removeprefix("torch.")
     yield OutputFile(f"{place}config.json", text=_json(config))
     metadata = _metadata(model) if component == "unet" or len(model.pieces) == 1 else {}
-    shards = _shards(items, max_shard_size)
+    shards = in_shards(items, max_shard_size)
     if len(shards) == 1:
         yield OutputFile(f"{place}{stem}.safetensors", items, metadata)
         return
@@ -100,18 +100,6 @@ def _component_files(
         yield OutputFile(place + name, tuple(shard), metadata)
     index = {"metadata": {"total_size": sum(i.nbytes for i in items)}, "weight_map": weight_map}
     yield OutputFile(f"{place}{stem}.safetensors.index.json", text=_json(index))
-
-
-def _shards(items: Sequence[Item], limit: int) -> list[list[Item]]:
-    shards: list[list[Item]] = [[]]
-    size = 0
-    for entry in items:
-        if shards[-1] and size + entry.nbytes > limit:
-            shards.append([])
-            size = 0
-        shards[-1].append(entry)
-        size += entry.nbytes
-    return shards
 
 
 def _index(model: Model) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,7 @@ from ..errors import OutputError, UsageError
 from .folder import INDEX
 from .locate import file_names
 from .source import MemorySource
-from .stream import Item, item, write_safetensors
+from .stream import in_shards, item, write_safetensors
 
 LAYOUT_VERSION = "0.42.1"  # the release of diffusers whose layout this is
 DEFAULT_SHARD = "10GB"
@@ -82,7 +82,7 @@ def save_component(
     write_json(folder / "config.json", _config_of(module))
     state = cast("dict[str, Tensor]", module.state_dict())
     source = MemorySource({name: tensor.detach().cpu() for name, tensor in state.items()}, path=folder)
-    shards = _shards([item(name, source, name, None) for name in source.names()], limit)
+    shards = in_shards([item(name, source, name, None) for name in source.names()], limit)
     plain, *indices = file_names(stem, "safetensors", variant)
     names = [plain] if len(shards) == 1 else _shard_names(stem, variant, len(shards))
     for name, shard in zip(names, shards, strict=True):
@@ -127,18 +127,6 @@ def _class_name(component: Any, default: str) -> str:
     if isinstance(component, nn.Module):
         return str(_config_of(component).get("_class_name", default))
     return str(getattr(config, "class_name", default))
-
-
-def _shards(items: Sequence[Item], limit: int) -> list[list[Item]]:
-    shards: list[list[Item]] = [[]]
-    size = 0
-    for entry in items:
-        if shards[-1] and size + entry.nbytes > limit:
-            shards.append([])
-            size = 0
-        shards[-1].append(entry)
-        size += entry.nbytes
-    return shards
 
 
 def _shard_names(stem: str, variant: str | None, count: int) -> list[str]:

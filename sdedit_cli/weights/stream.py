@@ -121,6 +121,19 @@ def _write_tensor(file: BinaryIO, entry: Item, progress: Progress | None) -> Non
             progress(piece.nbytes)
 
 
+def in_shards(items: Sequence[Item], limit: int) -> list[list[Item]]:
+    """The items in order, in groups of at most `limit` bytes; a larger item has a group of its own."""
+    shards: list[list[Item]] = [[]]
+    size = 0
+    for entry in items:
+        if shards[-1] and size + entry.nbytes > limit:
+            shards.append([])
+            size = 0
+        shards[-1].append(entry)
+        size += entry.nbytes
+    return shards
+
+
 def verify(
     path: Path,
     items: Sequence[Item],

@@ -173,3 +173,15 @@ def test_no_output_type_is_an_array_and_outputs_are_read_by_name(pipe: Any) -> N
     assert list(out) == ["images", "nsfw_content_detected"]
     with pytest.raises(KeyError):
         out["picture"]
+
+
+@pytest.mark.parametrize("sampler", ["pndm", "heun"])
+def test_no_strength_runs_no_step_of_any_solver(pipe: Any, sampler: str) -> None:
+    """Grids of these hold more entries than steps, so an entry left over is not yet a step to run."""
+    before = pipe.scheduler
+    pipe.scheduler = before.renamed(sampler)
+    try:
+        with pytest.raises(UsageError, match="rounds to no step"):
+            pipe(prompt="a", image=picture(), num_inference_steps=7, strength=0.0)
+    finally:
+        pipe.scheduler = before

@@ -10,7 +10,7 @@ from helpers.pipelines import write_checkpoint
 
 from sdedit_cli import Scheduler, StableDiffusionImg2ImgPipeline
 from sdedit_cli.errors import UsageError
-from sdedit_cli.pipeline.denoise import Loop, Segment, Track, first_step
+from sdedit_cli.pipeline.denoise import Loop, Segment, Track, schedule
 
 SAMPLERS = ("ddim", "pndm", "euler", "euler_a", "dpmpp_2m")
 ROWS = 2 * len(SAMPLERS)
@@ -27,7 +27,7 @@ def track_of(pipe: Any, k: int, *, guidance: float = 5.0, until: int | None = No
     """Picture k: its own sampler, strength, seed and prompt."""
     scheduler = Scheduler.named(SAMPLERS[k % len(SAMPLERS)])
     steps, strength = 5 + k, 0.4 + 0.15 * (k % 4)
-    grid, start = scheduler.grid(steps), first_step(scheduler, steps, strength)
+    grid, start = schedule(scheduler, steps, strength)
     generator = torch.Generator().manual_seed(k)
     x, noise = (torch.randn(1, 4, 16, 16, generator=generator) for _ in range(2))
     guided = guidance > 1
