@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import cast
@@ -14,6 +15,8 @@ from ..errors import ModelError, shown
 from .leaves import is_harmless, module_name
 from .materialize import Delta, materialize
 from .source import WeightSource
+
+_MOST_THREADS = 8  # that cast at once: memory is saturated by then
 
 SHOWN = 5  # names that an error lists before it only counts
 
@@ -58,8 +61,9 @@ def fill(
     """Put the source's tensors into `module`'s parameters and buffers, cast to `dtype` (None: as stored), on `device`.
 
     On the CPU and without a cast the parameters are the mapped file itself; with one, each tensor is cast straight into
-    its place and the file's pages are let go. `rename` maps a name of the source to the module's (None: leave it out);
-    `config` is what errors call the config that shaped the module; `deltas` are by the module's names.
+    its place, several at a time on as many threads as torch has, and the file's pages are let go. `rename` maps a name
+    of the source to the module's (None: leave it out); `config` is what errors call the config that shaped the module;
+    `deltas` are by the module's names.
 
     Raises ModelError when a shape differs, or unless `partial` when names are missing or left over.
     """
@@ -69,8 +73,13 @@ def fill(
     if not partial:
         _complain(source, module, unused, missing)
     shaped = {name: _fit(source, origin[name], slot.tensor, config) for name, slot in slots.items() if name in origin}
-    for name, tensor in shaped.items():
-        _set(slots[name], materialize(tensor, dtype, (deltas or {}).get(name, ()), device=device))
+
+    def made(name: str) -> Tensor:
+        return materialize(shaped[name], dtype, (deltas or {}).get(name, ()), device=device)
+
+    casts = torch.device(device).type == "cpu" and any(dtype not in (None, t.dtype) for t in shaped.values())
+    for name, tensor in _each(made, shaped, torch.get_num_threads() if casts else 1):
+        _set(slots[name], tensor)
     for name in missing:
         _set(slots[name], _zeros_if_meta(slots[name].tensor, dtype, device))
     return Report(tuple(origin.values()), unused, missing)
@@ -146,6 +155,15 @@ def _without_ones(shape: Sequence[int]) -> list[int]:
     while len(sides) > 2 and sides[-1] == 1:
         sides.pop()
     return sides
+
+
+def _each(made: Callable[[str], Tensor], names: Collection[str], threads: int) -> Iterator[tuple[str, Tensor]]:
+    """Every name with the tensor that is made of it."""
+    if threads == 1:
+        yield from ((name, made(name)) for name in names)
+        return
+    with ThreadPoolExecutor(min(threads, _MOST_THREADS)) as pool:
+        yield from zip(names, pool.map(made, names), strict=True)
 
 
 def _zeros_if_meta(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:

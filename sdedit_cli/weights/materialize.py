@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .mapping import adopt, release
-from .pages import empty
+from .pages import populate
 
-_PIECE = 1 << 16  # numbers of float32 that stay in a core's cache
+_SPAN = 1 << 18  # numbers whose pages are asked for just before they are written, while the cache still holds them
+_PIECE = 1 << 15  # numbers that torch casts on the thread that asks: loads have threads of their own
 
 Delta = Callable[[Tensor], Tensor]  # the weight in float32 -> what is to be added to it
 
@@ -47,15 +48,18 @@ def materialize(
 
 
 def _cast(base: Tensor, dtype: torch.dtype) -> Tensor:
-    made = empty(base.shape, dtype)
-    if (base.dtype, dtype) != (torch.float16, torch.bfloat16) or not base.is_contiguous():
+    made = torch.empty(base.shape, dtype=dtype, device="cpu")
+    if not base.is_contiguous():
+        populate(made)
         return made.copy_(base)
-    # The direct copy goes through float32 one number at a time; piece by piece it is vectorised both ways.
-    between = torch.empty(min(base.numel(), _PIECE))
-    for source, target in zip(_pieces(base), _pieces(made), strict=True):
-        target.copy_(between[: source.numel()].copy_(source))
+    # torch casts from half to bfloat16 one number at a time; by way of float32 both steps are vectorised.
+    between = torch.empty(_PIECE, device="cpu") if (base.dtype, dtype) == (torch.float16, torch.bfloat16) else None
+    for source, target in zip(_pieces(base, _SPAN), _pieces(made, _SPAN), strict=True):
+        populate(target)
+        for part, place in zip(_pieces(source, _PIECE), _pieces(target, _PIECE), strict=True):
+            place.copy_(part if between is None else between[: part.numel()].copy_(part))
     return made
 
 
-def _pieces(tensor: Tensor) -> tuple[Tensor, ...]:
-    return cast("tuple[Tensor, ...]", tensor.view(-1).split(_PIECE))
+def _pieces(tensor: Tensor, numbers: int) -> tuple[Tensor, ...]:
+    return cast("tuple[Tensor, ...]", tensor.view(-1).split(numbers))

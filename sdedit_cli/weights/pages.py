@@ -8,22 +8,19 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
-import torch
 from torch import Tensor
 
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14 and later; older kernels refuse it and nothing is lost
-_WORTH_A_CALL = 1 << 20
+_WORTH_A_CALL = 1 << 16
 
 
-def empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """torch.empty on the CPU, with its pages in place where the system can do that."""
-    made = torch.empty(shape, dtype=dtype)
+def populate(made: Tensor) -> None:
+    """Puts the pages of fresh memory in place, where the system can do that at once."""
     advise = _madvise()
     if advise is not None and made.nbytes >= _WORTH_A_CALL:
         begin = -(-made.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
         end = (made.data_ptr() + made.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
         advise(begin, end - begin, _POPULATE_WRITE)
-    return made
 
 
 @cache

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.weights import TinyNet, meta_net
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.weights import MemorySource, fill, materialize, open_weights
@@ -41,6 +41,23 @@ def test_fill_casts_floating_tensors_only(dtype: torch.dtype) -> None:
     assert net.linear.weight.dtype == dtype
     assert net.norm.num_batches_tracked.dtype == torch.int64
     assert torch.equal(net.linear.weight, state()["linear.weight"].to(dtype))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_every_half_is_cast_as_torch_casts_it(
+    dtype: torch.dtype, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Casts go by pieces, on several threads; five times over, the values fill several pieces and end within one."""
+    halves = torch.arange(2**16).to(torch.int16).view(torch.float16).repeat(5)[:-7]
+    wanted = {f"{i}.weight": halves.roll(i)[None] for i in range(4)}
+    save_file(wanted, tmp_path / "f")
+    with torch.device("meta"):
+        net = nn.Sequential(*(nn.Linear(halves.numel(), 1, bias=False) for _ in wanted))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    fill(net, open_weights(tmp_path / "f"), dtype)
+    for name, tensor in net.state_dict().items():
+        torch.testing.assert_close(tensor, wanted[name].to(dtype), rtol=0, atol=0, equal_nan=True)
 
 
 def test_missing_and_left_over_tensors_are_listed_and_counted() -> None:
