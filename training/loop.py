@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from torch import Tensor, nn
 
 from . import workers
+from .muon import Muon
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -47,30 +48,26 @@ class Trainer:
         settings: Settings,
         device: torch.device,
         slower: dict[str, float] | None = None,
+        is_hidden: Callable[[str, nn.Parameter], bool] = lambda name, parameter: False,
     ) -> None:
-        """`slower`: prefixes of parameter names (`vae.encoder`) -> share of the learning rate that they get."""
+        """`slower`: prefixes of parameter names (`vae.encoder`) -> share of the learning rate that they get;
+        `is_hidden`: which parameters Muon steps rather than AdamW."""
         self.modules = {name: on(module, device) for name, module in modules.items()}
         self.averages = {name: copy.deepcopy(m).eval().requires_grad_(False) for name, m in self.modules.items()}
         self.settings, self.folder, self.device = settings, folder, device
         self.parameters = [p for module in self.modules.values() for p in module.parameters()]
         self.shadows = [p for module in self.averages.values() for p in module.parameters()]
+        named = {f"{part}.{name}": p for part, module in self.modules.items() for name, p in module.named_parameters()}
+        hidden = [p for name, p in named.items() if is_hidden(name, p)]
+        self.muon = Muon(hidden, settings.rate, settings.decay) if hidden else None
+        others = {name: p for name, p in named.items() if not is_hidden(name, p)}
         self.optimizer = torch.optim.AdamW(
-            self.groups(slower or {}), settings.rate, betas=(0.9, 0.99), weight_decay=settings.decay
+            groups(others, slower or {}), settings.rate, betas=(0.9, 0.99), weight_decay=settings.decay, fused=True
         )
         self.generator = torch.Generator().manual_seed(settings.seed + workers.rank())
         self.step, self.samples, self.seconds = 0, 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
         self.resume()
-
-    def groups(self, slower: dict[str, float]) -> list[dict[str, Any]]:
-        """Parameters by their share of the learning rate."""
-        shares: dict[float, list[nn.Parameter]] = {}
-        for part, module in self.modules.items():
-            for name, parameter in module.named_parameters():
-                full = f"{part}.{name}"
-                share = next((value for prefix, value in slower.items() if full.startswith(prefix)), 1.0)
-                shares.setdefault(share, []).append(parameter)
-        return [{"params": parameters, "share": share} for share, parameters in shares.items()]
 
     @property
     def path(self) -> Path:
@@ -82,6 +79,7 @@ class Trainer:
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "averages": {name: module.state_dict() for name, module in self.averages.items()},
             "optimizer": self.optimizer.state_dict(),
+            "muon": self.muon.optimizer.state_dict() if self.muon else None,
             "generator": self.generator.get_state(),
             "spent": (self.step, self.samples, self.seconds),
         }
@@ -100,6 +98,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         for group, share in zip(self.optimizer.param_groups, shares, strict=True):
             group["share"] = share  # an option of this run, not a memory of the last one
+        if self.muon and workers.rank() == 0:  # the others begin with no momentum, and have it a few steps later
+            self.muon.optimizer.load_state_dict(state["muon"])
         self.step, self.samples, self.seconds = state["spent"]
         if workers.count() == 1:
             self.generator.set_state(state["generator"].cpu())
@@ -130,13 +130,15 @@ class Trainer:
         self.seconds = workers.average_gradients(self.parameters, self.seconds)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        if self.muon:
+            self.muon.step(self.rate())
+        for parameter in self.parameters:
+            parameter.grad = None
         self.step += 1
         self.samples += self.settings.batch * workers.count()
         weight = 1 - min(self.settings.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for shadow, parameter in zip(self.shadows, self.parameters, strict=True):
-                shadow.lerp_(parameter, weight)
+            torch._foreach_lerp_(self.shadows, self.parameters, weight)
 
     def run(self, loss_of: Callable[[torch.Generator], Tensor], mark: Callable[[], str]) -> None:
         """Trains until the budget is spent; `mark` evaluates the averages, draws a sheet, and returns a line to say."""
@@ -174,6 +176,15 @@ class Trainer:
             smooth = value if math.isnan(smooth) else smooth + 0.02 * (value - smooth)
             self.seconds += time.monotonic() - started
             yield smooth
+
+
+def groups(named: dict[str, nn.Parameter], slower: dict[str, float]) -> list[dict[str, Any]]:
+    """Parameters by their share of the learning rate."""
+    shares: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        share = next((value for prefix, value in slower.items() if name.startswith(prefix)), 1.0)
+        shares.setdefault(share, []).append(parameter)
+    return [{"params": parameters, "share": share} for share, parameters in shares.items()]
 
 
 def on(module: M, device: torch.device) -> M:

@@ -3,7 +3,7 @@
 The loss is L1 and squared error on the picture and, with more weight, on its opponent colours (colour arrives late in
 training, and the UNet inherits any colour fault), L1 on its gradients, and a very small KL term.
 
-With `--start FOLDER` a trained autoencoder is improved: the encoder moves slowly and is held near the latents it
+With `--start-from FOLDER` a trained autoencoder is improved: the encoder moves slowly and is held near the latents it
 started with, so that a UNet trained on them can be continued.
 """
 
@@ -122,7 +122,7 @@ def quality(vae: AutoencoderKL, dataset: data.Dataset, device: torch.device) -> 
 @click.command()
 @click.option("--size", type=click.Choice(["64", "128"]), default="64", show_default=True, help="Pixels on a side.")
 @click.option("--root", type=click.Path(path_type=Path), default=Path("train"), show_default=True, help="Work folder.")
-@click.option("--start", type=click.Path(path_type=Path, exists=True), help="A vae folder to improve.")
+@click.option("--start-from", "start", type=click.Path(path_type=Path, exists=True), help="A vae folder to improve.")
 @click.option("--samples", type=int, default=200_000, show_default=True, help="Budget, unless --minutes is given.")
 @click.option("--minutes", type=float, help="Budget in minutes of training.")
 @click.option("--batch", type=int, default=16, show_default=True)

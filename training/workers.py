@@ -45,3 +45,16 @@ def average_gradients(parameters: Sequence[nn.Parameter], seconds: float) -> flo
 
 def piece(flat: Tensor, start: int, like: Tensor) -> Tensor:
     return flat[start : start + like.numel()].view(like.shape)
+
+
+@torch.no_grad()
+def exchange(parameters: Sequence[nn.Parameter]) -> None:
+    """Gives all processes what each one has in its share, which is every `count()`-th parameter from its rank on."""
+    for source in range(count() if dist.is_initialized() else 0):
+        share = parameters[source :: count()]
+        flat = torch.cat([p.flatten().cpu() for p in share])
+        dist.broadcast(flat, source)
+        start = 0
+        for parameter in share if source != rank() else ():
+            parameter.copy_(piece(flat, start, parameter))
+            start += parameter.numel()
