@@ -11,12 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from sdedit_cli.nn.ops import attention
 from training import data, strokes
 from training.captions import caption
 from training.chart import Curve, plot
+from training.diffusion import plain_attention
 from training.evaluate import kernel_distance, kid, rank_correlation, simplified
 from training.loop import Settings, Trainer
 from training.model import fresh_vae, text_config, unet_config, vae_config
+from training.muon import as_matrix, is_hidden
 from training.vae import augmented, opponent
 from training.words import with_article
 
@@ -69,10 +72,14 @@ def test_article(name: str, expected: str) -> None:
     assert with_article(name) == expected
 
 
-def trainer(folder: Path, samples: int) -> Trainer:
+def trainer(folder: Path, samples: int, muon: bool) -> Trainer:
     torch.manual_seed(0)
-    module = nn.Linear(4, 1)
-    return Trainer({"net": module}, folder, Settings(samples, None, 4, 1e-2, warmup=2), torch.device("cpu"))
+    settings, hidden = Settings(samples, None, 4, 1e-2, warmup=2), is_hidden if muon else never
+    return Trainer({"net": nn.Linear(4, 3)}, folder, settings, torch.device("cpu"), is_hidden=hidden)
+
+
+def never(name: str, parameter: nn.Parameter) -> bool:
+    return False
 
 
 def train(run: Trainer) -> Tensor:
@@ -85,14 +92,34 @@ def train(run: Trainer) -> Tensor:
     return torch.cat([p.flatten() for p in (*run.parameters, *run.shadows)])
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    whole = train(trainer(tmp_path / "a", 80))
-    killed = trainer(tmp_path / "b", 80)
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(muon: bool, tmp_path: Path) -> None:
+    whole = train(trainer(tmp_path / "a", 80, muon))
+    killed = trainer(tmp_path / "b", 80, muon)
     steps = killed.losses(lambda g: (killed.modules["net"](torch.randn(4, 4, generator=g)) - 1).square().mean())
     for _ in range(7):
         next(steps)
     killed.save()
-    assert torch.equal(train(trainer(tmp_path / "b", 80)), whole)
+    assert torch.equal(train(trainer(tmp_path / "b", 80, muon)), whole)
+
+
+def test_muon_turns_convolutions_by_orthogonal_matrices_and_leaves_the_ends_to_adamw(tmp_path: Path) -> None:
+    net = nn.ModuleDict({name: nn.Conv2d(8, 8, 3) for name in ("conv_in", "conv")})
+    run = Trainer(
+        {"net": net}, tmp_path, Settings(8, None, 4, 1e-2, warmup=1), torch.device("cpu"), is_hidden=is_hidden
+    )
+    before = {name: layer.weight.detach().clone() for name, layer in net.items()}
+    x = torch.randn(4, 8, 5, 5).contiguous(memory_format=torch.channels_last)
+    run.update(sum(layer(x).square().mean() for layer in net.values()))
+    change = {name: as_matrix(layer.weight.detach() - before[name]) for name, layer in net.items()}
+    strengths = torch.linalg.svdvals(change["conv"])
+    assert strengths.min() > 0.3 * strengths.max()
+    assert change["conv_in"].abs().min() > 0.9e-2  # the first step of AdamW is one of signs
+
+
+def test_attention_written_out_is_that_of_the_table() -> None:
+    q, k, v = torch.randn(3, 2, 4, 9, 16).unbind()
+    torch.testing.assert_close(plain_attention(q, k, v), attention(q, k, v))
 
 
 def test_kernel_distance_is_zero_within_a_distribution_and_grows_with_a_shift() -> None:
