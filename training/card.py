@@ -74,6 +74,7 @@ def card(model: Path, dataset: data.Dataset, numbers: dict[str, Any], history: s
         kid_inputs=trade["kid_of_inputs"],
         kid_low=texture[0.2],
         kid_high=texture[0.8],
+        kid_change=f"{trade['kid_change_from_low_to_high']:.4f} ± {trade['kid_change_error']:.4f}",
         concept_kid_low=concept[0.2],
         concept_kid_high=concept[0.8],
         strengths=", ".join(str(value) for value in trade["strengths"]),

@@ -168,16 +168,22 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     return float(within - 2 * ab.mean())
 
 
-def kid(results: Tensor, references: Tensor, seed: int = 0) -> tuple[float, float]:
-    """KID and its bootstrap standard error over the edits.
+def kid(results: Tensor, references: Tensor, less: Tensor | None = None) -> tuple[float, float]:
+    """KID of the edits, and its bootstrap standard error over them; with `less`, that of other edits of the same inputs
+    is taken off, and the error is that of the difference.
 
     Each replicate takes half of the edits without replacement: a row beside its own copy would bias the statistic.
     """
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(0)
     half = len(results) // 2
+
+    def value(rows: Tensor) -> float:
+        own = kernel_distance(results[rows], references)
+        return own if less is None else own - kernel_distance(less[rows], references)
+
     picks = [torch.randperm(len(results), generator=draw)[:half] for _ in range(BOOTSTRAPS)]
-    values = np.array([kernel_distance(results[pick], references) for pick in picks])
-    return kernel_distance(results, references), float(values.std()) * math.sqrt(half / (len(results) - half))
+    values = np.array([value(pick) for pick in picks])
+    return value(torch.arange(len(results))), float(values.std()) * math.sqrt(half / (len(results) - half))
 
 
 def textures(
@@ -213,6 +219,8 @@ def trade_off(
     distances = np.stack([rms(columns[s], inputs) for s in STRENGTHS])
     sets = [pixels_of(pictures) for pictures in (inputs, *columns.values())]
     of_inputs, *kids = (kid(*textures(net, pixels, references)) for pixels in sets)
+    low, high = (textures(net, pixels_of(columns[s]), references) for s in (KID_LOW, KID_HIGH))
+    change, change_error = kid(*high, less=low[0])
     of_concepts = [kid(*concepts(net, pixels, references)) for pixels in sets[1:]]
     ranks = [rank_correlation(STRENGTHS, distances[:, i]) for i in range(len(tasks))]
 
@@ -238,7 +246,8 @@ def trade_off(
         "kid_of_inputs": of_inputs[0],
         "kid_in_concept_features": [value for value, _ in of_concepts],
         "kid_in_concept_features_error": [error for _, error in of_concepts],
-        "kid_falls_from_low_to_high": kids[STRENGTHS.index(KID_HIGH)][0] < kids[STRENGTHS.index(KID_LOW)][0],
+        "kid_change_from_low_to_high": change,
+        "kid_change_error": change_error,
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +15,7 @@ from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.pipeline.edit import BUILT_IN
 from training import strokes
 from training.evaluate import pixels_of, rank_correlation, rms
+from training.model import WEIGHTS
 
 SIDE = 64
 
@@ -34,6 +37,19 @@ def edits(
         generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
     )
     return cast("list[Image.Image]", output.images)
+
+
+def test_the_numbers_on_the_card_are_those_of_the_shipped_model_and_as_wanted() -> None:
+    numbers: dict[str, Any] = json.loads((BUILT_IN / "numbers.json").read_text(encoding="utf-8"))
+    unet = hashlib.sha256((BUILT_IN / "unet" / WEIGHTS["unet"]).read_bytes()).hexdigest()
+    assert all(unet.startswith(part["unet"]) for part in numbers.values())
+    vae, prompts, trade = (numbers[part] for part in ("autoencoder", "prompts", "trade-off"))
+    assert vae["psnr"] >= 29
+    assert min(vae["green_magenta"], vae["yellow_blue"]) >= 0.97
+    assert abs(vae["scaled_latent_deviation"] - 1) < 0.1
+    assert prompts["share"] > 0.5
+    assert trade["rank_correlation_of_strength_and_mean_distance"] > 0
+    assert trade["kid_change_from_low_to_high"] < 0
 
 
 def test_distance_to_the_input_grows_with_strength(pipeline: StableDiffusionImg2ImgPipeline) -> None:

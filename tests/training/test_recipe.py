@@ -130,6 +130,9 @@ def test_kernel_distance_is_zero_within_a_distribution_and_grows_with_a_shift() 
     value, error = kid(unit[:200], unit[200:])
     assert abs(value) < 4 * error
     assert kernel_distance(shifted, unit[200:]) > value + 10 * error
+    change, change_error = kid(shifted, unit[200:], less=unit[:200])
+    assert change == pytest.approx(kernel_distance(shifted, unit[200:]) - value)
+    assert change > 10 * change_error
 
 
 def test_rank_correlation() -> None:
