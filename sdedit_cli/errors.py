@@ -89,9 +89,23 @@ class Terminated(SdeditError):
 
 def shown(name: object, limit: int = 80) -> str:
     """A text from a file as a message may carry it: printable characters only (others escaped), `limit` at most."""
-    text = str(name) if isinstance(name, str) else f"{name!s:.{limit}}"
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
+    text = name if isinstance(name, str) else _brief(name)
+    safe = printable(text[: limit + 1])
     return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal would not print as it is, line ends included, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _brief(value: object) -> str:
+    """The text of a value from a file, however deep or large it is: the work is bounded too."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
+    from reprlib import repr as bounded
+
+    return bounded(value)
 
 
 def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:

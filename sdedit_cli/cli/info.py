@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..errors import InputError, ModelError, PictureError
+from ..errors import InputError, ModelError, PictureError, printable, shown
 from .events import ReaderGone
 from .files import shortened
 from .signals import check
@@ -170,7 +170,9 @@ def _plain(key: str, label: str = "") -> Callable[[dict[str, Any]], list[Row]]:
 
 
 def _pairs(key: str) -> Callable[[dict[str, Any]], list[Row]]:
-    return lambda facts: [(name, _short(str(value))) for name, value in facts[key].items() if name != "format"]
+    return lambda facts: [
+        (shown(name, 40), shown(str(value), 100)) for name, value in facts[key].items() if name != "format"
+    ]
 
 
 # fact -> the rows that show it, in the order of the table
@@ -182,7 +184,7 @@ _SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
     ("has_ema", lambda _: [("EMA", "has an averaged copy of the UNet (--ema takes it)")]),
     ("extra_tensors", lambda facts: [("other", f"{facts['extra_tensors']} tensors that are not needed")]),
     ("note", _plain("note")),
-    ("model", _plain("model")),
+    ("model", lambda facts: [("model", shown(facts["model"]))]),
     ("settings", _pairs("settings")),
     ("metadata", _pairs("metadata")),
     ("sha256", _plain("sha256", "SHA-256")),
@@ -198,15 +200,11 @@ def size_text(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
 def _show(title: str, rows: Sequence[Row]) -> None:
     width = max(len(label) for label, _ in rows)
     click.echo(title)
     for label, value in rows:
-        first, *more = value.split("\n")
+        first, *more = map(printable, value.split("\n"))
         click.echo(f"  {label:<{width}}  {first}")
         for line in more:
             click.echo(f"  {'':<{width}}  {line}")

@@ -95,6 +95,7 @@ class Edit:
         "Model",
         metavar="FOLDER",
         saved=False,
+        variable="SDEDIT_MODEL_CONFIG",
     )
     prediction_type: str | None = _option(
         None,

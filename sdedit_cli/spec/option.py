@@ -36,6 +36,7 @@ class Option:
     saved: bool = True
     metavar: str = ""
     blank: str = ""  # what the absence of a value means, for the help page
+    variable: str = ""  # where the environment says something else by the usual name
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Field:
 
     @property
     def variable(self) -> str:
-        return ENV_PREFIX + self.name.upper()
+        return self.option.variable or ENV_PREFIX + self.name.upper()
 
     @property
     def expected(self) -> str:

@@ -103,5 +103,13 @@ def test_the_default_model_of_the_config(folder: Path, monkeypatch: pytest.Monke
     assert (request.model.name, request.model.path) == ("mine", folder / "weights" / "mine.safetensors")
 
 
+def test_the_variable_of_the_user_config_is_no_option_of_an_edit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "config.toml").write_text("steps = 9\n")
+    monkeypatch.setenv("SDEDIT_CONFIG", str(folder / "config.toml"))
+    monkeypatch.setenv("SDEDIT_MODEL_CONFIG", "configs")
+    edit = resolve(none_given(), [], None).edit
+    assert (edit.steps, edit.config) == (9, "configs")
+
+
 def test_flags_take_a_preset_back(folder: Path) -> None:
     assert not resolve(none_given(exact_steps=False), ["quick"], None).edit.exact_steps
