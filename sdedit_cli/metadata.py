@@ -91,7 +91,8 @@ class Record:
         }
         last = ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items() if value)
         negative = [f"Negative prompt: {edit.negative_prompt}"] if edit.negative_prompt else []
-        return "\n".join([edit.prompt, *negative, last]).replace("\0", "")
+        text = "\n".join([edit.prompt, *negative, last]).replace("\0", "")
+        return text.encode("utf-8", "replace").decode()  # names of files can hold bytes that are no text
 
 
 @dataclass(frozen=True, slots=True)

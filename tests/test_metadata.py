@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,13 @@ def test_any_prompt_survives_in_png(prompt: str, negative: str) -> None:
     with Image.open(io.BytesIO(written(record_of(edit), "png"))) as image:
         held = texts(image)
     assert edit_from([parse_block(held["sdedit"], "x").layer]) == edit
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_a_model_whose_name_is_no_text_costs_no_picture(format: str) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    arguments = save_arguments(replace(record_of(EDIT), model=name), format)
+    Image.new("RGB", (4, 4)).save(io.BytesIO(), format, **arguments)
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp"])

@@ -32,6 +32,9 @@ _HINTS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ),
 )
 _HEAD = 512
+# torch's files of before 1.6 begin with this number in pickle protocols 0 and 1.
+_LEGACY_MAGIC = b"L119547037146038801333356L"
+_OLD_PICKLES = (_LEGACY_MAGIC, b"(dp", b"(lp", b"}q", b"]q", b"ccollections\n", b"ctorch", b"c__builtin__\n")
 
 
 def open_weights(path: Path | str) -> WeightSource:
@@ -72,6 +75,8 @@ def _head(path: Path) -> tuple[bytes, int]:
     try:
         if path.is_dir():
             raise ModelError(f"{path}: is a folder, expected a weights file")
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path}: is a pipe or a device, expected a weights file; save it as a file first")
         with path.open("rb") as file:
             head = file.read(_HEAD)
         if not head:
@@ -99,7 +104,7 @@ def _is_pickle(head: bytes) -> bool:
 
 
 def _is_old_pickle(head: bytes) -> bool:
-    return head.startswith((b"(dp", b"(lp", b"}q", b"]q", b"ccollections\n", b"ctorch", b"c__builtin__\n"))
+    return head.startswith(_OLD_PICKLES)
 
 
 def _from_json(path: Path) -> WeightSource:

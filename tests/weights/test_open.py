@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -31,6 +32,19 @@ def test_pickles_of_every_protocol_are_known_by_their_beginning(protocol: int, t
     for root in ({"a": TENSORS["a"].numpy()}, OrderedDict(a=TENSORS["a"].numpy())):
         path = write(tmp_path / "f", pickle.dumps(root, protocol=protocol))
         assert open_weights(path).names() == ["a"]
+
+
+@pytest.mark.parametrize("protocol", range(1, 6))  # what it writes in protocol 0, torch itself cannot read
+def test_files_of_torch_before_zip_are_known_whatever_their_protocol(protocol: int, tmp_path: Path) -> None:
+    torch.save(TENSORS, tmp_path / "f", pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+    assert open_weights(tmp_path / "f").get("a").tolist() == [0, 1, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f")
+    with pytest.raises(ModelError, match="is a pipe or a device"):
+        open_weights(tmp_path / "f")
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
