@@ -15,7 +15,7 @@ import torch
 
 from ..errors import UsageError
 from .ldm_file import ldm_items, ldm_metadata
-from .model import Model, open_model
+from .model import Model, check_complete, open_model
 from .model_folder import folder_files
 from .output import OutputFile, refuse_existing, write_files
 from .places import Component
@@ -86,6 +86,7 @@ def convert(
     model = open_model(source, config=config, prediction_type=prediction_type, ema=bool(ema))
     if only is not None and only not in model.pieces:
         raise UsageError(f"{model.path}: has no {only} to convert, it has: {', '.join(model.pieces)}")
+    check_complete(model, only)
     files, dropped = _plan(model, target, layout, dtype, ema, only, max_shard_size)
     items = [item for file in files for item in file.items]
     total = sum(item.nbytes for item in items)

@@ -11,7 +11,7 @@ from ..errors import ModelError, UnsafeFileError
 from ..names import ldm
 from .convert import DTYPE_WORDS, kind_of
 from .flax_msgpack import FlaxSource
-from .model import Model, open_model
+from .model import Model, check_complete, open_model
 from .open import open_weights
 from .pickle_reader import PickleSource
 from .places import Component, looks_like
@@ -75,7 +75,16 @@ def _of_model(model: Model) -> Description:
         has_ema=bool(found and found.has_ema),
         extra_tensors=len([n for n in model.dropped if not n.startswith(ldm.EMA)]) if model.raw else 0,
         metadata=dict(model.metadata),
+        note=_problem(model),
     )
+
+
+def _problem(model: Model) -> str:
+    try:
+        check_complete(model)
+    except ModelError as error:
+        return str(error).removeprefix(f"{model.path}: ")
+    return ""
 
 
 def _unknown(path: Path, source: WeightSource, problem: str) -> Description:

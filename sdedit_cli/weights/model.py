@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+import torch
+from torch import nn
 
 from ..configs.base import read_json
 from ..configs.clip import CLIPTextConfig
@@ -13,11 +16,12 @@ from ..configs.unet import UNetConfig
 from ..configs.vae import TinyVAEConfig, VAEConfig
 from ..errors import ModelError
 from ..names import ldm
-from ..names.table import LEAVES, Table, flax, modules, origins
+from ..names.table import Table, flax, origins
 from ..names.text import clip_table, openclip_table
 from ..names.unet import unet_table
 from ..names.vae import vae_table
-from .detect import Config, Detected, detect, own_names
+from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
+from .detect import COMPONENT_WORDS, OUR_LAYOUTS, Config, Detected, detect, own_names
 from .fill import listed
 from .infer import FAMILIES, Family
 from .locate import find_weights
@@ -118,6 +122,65 @@ def _open_folder(path: Path, config: Path, prediction_type: str | None) -> Model
     return Model(path, family, pieces, training, metadata, dropped, config_folder=config)
 
 
+_MODULES: dict[type, Callable[[Any], nn.Module]] = {
+    UNetConfig: UNet2DCondition,
+    VAEConfig: AutoencoderKL,
+    TinyVAEConfig: TinyAutoencoder,
+    CLIPTextConfig: CLIPTextModel,
+}
+
+
+def check_complete(model: Model, only: Component | None = None) -> None:
+    """Raises ModelError, naming tensors, when a component lacks some or has some of other shapes than its config's.
+
+    Compared is with the network itself, built without memory for its weights; no tensor is read.
+    """
+    for component in model.pieces if only is None else (only,):
+        piece = model.pieces[component]
+        expected = _shapes(component, piece.config)
+        missing = expected.keys() - set(piece.tensors.names())
+        if missing:
+            named = _names_in_file(model, component, [name for name in expected if name in missing])
+            raise ModelError(
+                f"{model.path}: its {COMPONENT_WORDS[component]} is incomplete, {len(named)} tensors are missing "
+                f"({listed(named)}); download the model again"
+            )
+        for name, shape in expected.items():
+            found = piece.tensors.shape(name)
+            if _trimmed(found) != _trimmed(shape):
+                where = listed(piece.tensors.origins[name].sources)
+                raise ModelError(
+                    f"{model.path}: '{where}' has the shape {list(found)} where its {COMPONENT_WORDS[component]} needs "
+                    f"{list(shape)}; download the model again, or give --config FOLDER if its configs are others"
+                )
+
+
+def _shapes(component: Component, config: Config) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        module = _MODULES[type(config)](config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    if component == "text_encoder_2" and isinstance(config, CLIPTextConfig):
+        shapes["text_projection.weight"] = (config.projection_dim, config.hidden_size)
+    return shapes
+
+
+def _names_in_file(model: Model, component: Component, ours: Sequence[str]) -> list[str]:
+    """What the file would call tensors that it lacks."""
+    part = model.detected.parts[component] if model.detected else None
+    if part is None:
+        return [f"{component}/{name}" for name in ours] if len(model.pieces) > 1 else list(ours)
+    named = list(ours) if part.place.layout in OUR_LAYOUTS else list(origins(part.table, ours, to="foreign"))
+    return [part.place.prefix + name for name in named]
+
+
+def _trimmed(shape: Sequence[int]) -> list[int]:
+    """A linear and a 1x1 convolution hold the same numbers, and files disagree about which one to write."""
+    sides = list(shape)
+    while len(sides) > 2 and sides[-1] == 1:
+        sides.pop()
+    return sides
+
+
 def ldm_prefix(component: Component, family: Family, layout: str) -> str:
     """What LDM files put before the names of a component."""
     xl = family.name.startswith("sdxl")
@@ -179,10 +242,6 @@ def _folder_piece(component: Component, folder: Path, config: Config, family: Fa
         found = origins(flax(table), names)
     else:
         found = own_names(dict.fromkeys(names, ()), table)
-    expected = {name + leaf.ours for name in modules(table) for leaf in LEAVES["same"]}
-    missing = sorted(name for name in expected - set(found) if name.endswith(".weight"))
-    if missing and table:
-        raise ModelError(f"{folder}: {len(missing)} tensors are missing ({listed(missing)}); download it again")
     prefix = ldm_prefix(component, family, "openclip" if is_open else "ldm")
     return Piece(config, table, prefix, Renamed(source, found))
 

@@ -18,11 +18,13 @@ from sdedit_cli.configs.clip import CLIPTextConfig
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.configs.vae import VAEConfig
 from sdedit_cli.errors import ModelError, UnsafeFileError
+from sdedit_cli.names import ldm
 from sdedit_cli.names.table import flax
 from sdedit_cli.names.text import clip_table
 from sdedit_cli.names.unet import unet_table
 from sdedit_cli.names.vae import vae_table
 from sdedit_cli.weights.convert import convert
+from sdedit_cli.weights.describe import describe
 from sdedit_cli.weights.folder import load_folder
 from sdedit_cli.weights.model import open_model
 from sdedit_cli.weights.single_file import load_single_file
@@ -227,6 +229,59 @@ def test_the_oracle_loads_a_converted_xl_folder(tmp_path: Path) -> None:
     for part, state in states.items():
         loaded = {n.removeprefix("text_model."): t for n, t in getattr(pipe, part).state_dict().items()}
         assert all(torch.equal(loaded[n.removeprefix("text_model.")], t) for n, t in state.items()), part
+
+
+# what is wrong with the tensor, what the refusal says of it
+DAMAGES = {"missing": (None, "1 tensors are missing"), "misshapen": (torch.zeros(3, 3), "has the shape [3, 3]")}
+DAMAGED = [
+    ("unet", "model.diffusion_model.middle_block.0.in_layers.2.weight", "mid_block.resnets.0.conv1.weight"),
+    ("unet", "model.diffusion_model.time_embed.0.bias", "time_embedding.linear_1.bias"),
+    ("vae", "first_stage_model.decoder.conv_in.weight", "decoder.conv_in.weight"),
+    ("text_encoder", f"{ldm.CLIP}text_model.encoder.layers.1.mlp.fc2.weight", "encoder.layers.1.mlp.fc2.weight"),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(("part", "foreign", "ours"), DAMAGED)
+def test_damaged_models_are_refused_by_their_tensors(
+    part: Any, foreign: str, ours: str, damage: str, tmp_path: Path
+) -> None:
+    """A file or a folder that could not be loaded afterwards is not converted; its sound components are."""
+    folder, (replacement, words) = shared("sd1")[0], DAMAGES[damage]
+    other = "vae" if part == "unet" else "unet"
+    save_file(damaged(ldm_tensors(folder, "sd1"), foreign, replacement), tmp_path / "file.safetensors")
+    shutil.copytree(folder, tmp_path / "folder")
+    name = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    weights = tmp_path / "folder" / part / f"{name}.safetensors"
+    save_file(damaged(load_file(weights), ours, replacement), weights)
+    for source, named in ((tmp_path / "file.safetensors", foreign), (tmp_path / "folder", ours)):
+        for target in ("new", "new.safetensors"):
+            with pytest.raises(ModelError) as error:
+                convert(source, tmp_path / target)
+            assert words in str(error.value)
+            assert named in str(error.value)
+            assert len(str(error.value).splitlines()) <= 2
+            assert words in describe(source).note
+            assert not (tmp_path / target).exists()
+        convert(source, tmp_path / f"{source.stem}.{other}", only=other)
+
+
+def damaged(tensors: dict[str, torch.Tensor], name: str, replacement: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    [found] = [n for n in tensors if n.endswith(name)]
+    del tensors[found]
+    return tensors if replacement is None else {**tensors, found: replacement}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [ldm.UNET + "label_emb.0.2.bias", ldm.SDXL_OPENCLIP + "text_projection"])
+def test_damaged_xl_models_are_refused(damage: str, name: str, tmp_path: Path) -> None:
+    from helpers.checkpoints import xl_single_file
+
+    path = xl_single_file(tmp_path / "xl.safetensors", xl_tensors(refiner=False), False)
+    save_file(damaged(load_file(path), name, DAMAGES[damage][0]), path)
+    with pytest.raises(ModelError) as error:
+        convert(path, tmp_path / "new")
+    assert name in str(error.value)
 
 
 def test_an_unfinished_folder_is_refused_with_what_is_missing(tmp_path: Path) -> None:
