@@ -68,7 +68,7 @@ def convert(
         to: The layout, where the name should not decide.
         dtype: None keeps each tensor's precision; integers are never cast.
         ema: True takes the averaged copy as the UNet, False drops it; None drops it only where the layout has no
-            place for it.
+            place for it. A copy that is the only UNet there is taken.
         only: Write this component alone.
         max_shard_size: Bytes; larger components of a folder are split over several files.
         config: A folder whose configs replace what shapes tell.
@@ -86,6 +86,8 @@ def convert(
     model = open_model(source, config=config, prediction_type=prediction_type, ema=bool(ema))
     if only is not None and only not in model.pieces:
         raise UsageError(f"{model.path}: has no {only} to convert, it has: {', '.join(model.pieces)}")
+    if ema is False and only in (None, "unet") and model.detected and model.detected.uses_ema:
+        raise UsageError(f"{model.path}: its UNet is there as an EMA copy only; leave --no-ema out")
     check_complete(model, only)
     files, dropped = _plan(model, target, layout, dtype, ema, only, max_shard_size)
     items = [item for file in files for item in file.items]

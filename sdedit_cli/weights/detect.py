@@ -22,9 +22,10 @@ from ..names.text import clip_table, openclip_table
 from ..names.unet import unet_table
 from ..names.vae import vae_table
 from . import infer
+from .fill import listed
 from .infer import FAMILIES, Family, Shapes
 from .leaves import is_harmless, module_name
-from .places import Component, Place, find_places, looks_like
+from .places import Component, Place, find_places, looks_like, restored
 from .source import WeightSource
 from .training import Training, find_training
 
@@ -92,6 +93,7 @@ class Detected:
         """The kind of file in words: 'Stable Diffusion 1.x, inpainting', 'VAE only'."""
         words = [self.family.title] if self.tells_family else []
         words += [self.task] if self.task else []
+        words += ["UNet from the EMA copy"] if self.uses_ema else []
         if not self.complete:
             words.append(" and ".join(COMPONENT_WORDS[name] for name in self.parts) + " only")
         return ", ".join(words)
@@ -106,17 +108,20 @@ def detect(
         source: Read for names and shapes only.
         prediction_type: What the UNet predicts, where the caller knows it.
         config: A folder in diffusers layout whose configs replace what shapes tell.
-        ema: Take the UNet's weights from the averaged copy that training keeps.
+        ema: Take the UNet's weights from the averaged copy that training keeps; where it is the only one, it is taken.
 
     Raises:
         ModelError: The file is none of Stable Diffusion's, and says what it looks like; or has no EMA copy.
     """
-    shapes = {name: source.shape(name) for name in source.names()}
-    places = find_places(shapes)
+    stored = {name: source.shape(name) for name in source.names()}
+    shapes, places, copies = stored, find_places(stored), restored(stored)
+    if copies and "unet" not in places:  # the copy is the only UNet there is
+        shapes = {**stored, **{name: stored[copy] for name, copy in copies.items()}}
+        places = find_places(shapes)
+        ema = ema or "unet" in places
     if not places:
-        raise ModelError(f"{source.path}: {looks_like(list(shapes))}")
-    has_ema = any(name.startswith(f"{ldm.EMA}diffusion_model") for name in shapes)
-    if ema and not has_ema:
+        raise ModelError(f"{source.path}: {looks_like(list(stored))}")
+    if ema and not copies:
         raise ModelError(f"{source.path}: has no EMA copy of the UNet; leave --ema out")
     try:
         family = _family(shapes, places)
@@ -125,20 +130,32 @@ def detect(
         for name, place in places.items():
             chosen = _read_config(config, name) or told.get(name)
             parts[name] = _part(shapes, place, family, chosen, ema)
+        _check_copy(parts, stored)
     except ModelError as error:
         raise ModelError(f"{source.path}: {error}") from None
     training = find_training(
         family.name,
         path=source.path,
         metadata=source.metadata,
-        names=shapes,
+        names=stored,
         extras=getattr(source, "extras", None),
         prediction_type=prediction_type,
         config=config,
     )
     kept = {name for part in parts.values() for o in part.origins.values() for name in o.sources}
     kept.update(name for part in parts.values() for name in part.unknown)
-    return Detected(family, parts, training, has_ema, ema, tuple(name for name in shapes if name not in kept))
+    return Detected(family, parts, training, bool(copies), ema, tuple(name for name in stored if name not in kept))
+
+
+def _check_copy(parts: Mapping[Component, Part], stored: Shapes) -> None:
+    missing = [
+        name for part in parts.values() for o in part.origins.values() for name in o.sources if name not in stored
+    ]
+    if missing:
+        raise ModelError(
+            f"its EMA copy of the UNet is incomplete, {len(missing)} tensors are missing ({listed(missing)}); leave "
+            "--ema out, or convert with --no-ema"
+        )
 
 
 def _family(shapes: Shapes, places: Mapping[Component, Place]) -> Family:
@@ -170,8 +187,8 @@ def _part(shapes: Shapes, place: Place, family: Family, config: Config | None, e
     table = kind.table(chosen, place)
     found = own_names(inner, table) if place.layout in OUR_LAYOUTS else origins(table, inner)
     used = {name for origin in found.values() for name in origin.sources}
-    # Without a prefix the file may hold anything beside the component: that is dropped, and reported.
-    unknown = [name for name in inner if place.prefix and name not in used and not _expected(name, place)]
+    # Without a prefix of its own the file may hold anything beside the component: that is dropped, and reported.
+    unknown = [name for name in inner if not place.is_bare and name not in used and not _expected(name, place)]
     return Part(
         place,
         chosen,

@@ -17,7 +17,7 @@ _HARMLESS = re.compile(
     r"(^|\.)position_ids$|^(vision_model|visual_projection|text_projection)\.|^logit_scale$|^model_ema\.|\.num_batches_tracked$"
 )
 # Wrappers of training scripts: torch.compile, DistributedDataParallel.
-_WRAPPERS = ("_orig_mod.", "module.")
+WRAPPERS = ("_orig_mod.", "module.")
 
 
 def is_harmless(name: str) -> bool:
@@ -25,7 +25,7 @@ def is_harmless(name: str) -> bool:
 
 
 def _unwrapped(name: str) -> str:
-    for prefix in _WRAPPERS:
+    for prefix in WRAPPERS:
         name = name.removeprefix(prefix)
     return name
 

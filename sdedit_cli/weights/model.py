@@ -170,7 +170,8 @@ def _names_in_file(model: Model, component: Component, ours: Sequence[str]) -> l
     if part is None:
         return [f"{component}/{name}" for name in ours] if len(model.pieces) > 1 else list(ours)
     named = list(ours) if part.place.layout in OUR_LAYOUTS else list(origins(part.table, ours, to="foreign"))
-    return [part.place.prefix + name for name in named]
+    is_copy = component == "unet" and model.detected is not None and model.detected.uses_ema
+    return [ldm.ema_name(ldm.UNET + name) if is_copy else part.place.prefix + name for name in named]
 
 
 def _trimmed(shape: Sequence[int]) -> list[int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Literal
 
 from ..names import ldm
+from .leaves import WRAPPERS
 
 Shapes = Mapping[str, tuple[int, ...]]
 Layout = Literal["ldm", "diffusers", "clip", "openclip"]
@@ -21,6 +24,15 @@ class Place:
     prefix: str
     layout: Layout
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether the prefix names no component: the file may then hold anything beside it."""
+        return self.prefix in _BARE
+
+
+# What training scripts put before all names of a file: nothing, or one or two wrappers.
+_WRAPPED = ("", *("".join(some) for count in (1, 2) for some in permutations(WRAPPERS, count)))
+_BARE = {wrapper + name for wrapper in _WRAPPED for name in ("", "model.")}
 
 _UNET = ("input_blocks.0.0.weight", "time_embed.0.weight", "out.2.weight")
 _UNET_OURS = ("conv_in.weight", "time_embedding.linear_1.weight", "conv_out.weight")
@@ -35,11 +47,11 @@ _OPENCLIP = ("token_embedding.weight", "positional_embedding", "ln_final.weight"
 _MARKS: tuple[tuple[Component, Layout, tuple[str, ...], tuple[str, ...]], ...] = (
     ("unet", "ldm", (ldm.UNET, "", "diffusion_model."), _UNET),
     ("unet", "diffusers", ("", "unet."), _UNET_OURS),
-    ("vae", "ldm", (ldm.VAE, "", "vae."), _VAE),
-    ("vae", "diffusers", ("", "vae."), _VAE_OURS),
+    ("vae", "ldm", (ldm.VAE, "", "vae.", "model."), _VAE),
+    ("vae", "diffusers", ("", "vae.", "model."), _VAE_OURS),
     ("tiny_vae", "diffusers", ("", "vae."), _TINY_VAE),
     ("text_encoder", "clip", (ldm.CLIP, ldm.SDXL_CLIP, "", "text_encoder."), _CLIP),
-    ("text_encoder", "clip", (ldm.CLIP, ldm.SDXL_CLIP, ""), _BARE_CLIP),
+    ("text_encoder", "clip", (ldm.CLIP, ldm.SDXL_CLIP, "", "text_encoder."), _BARE_CLIP),
     ("text_encoder", "openclip", (ldm.OPENCLIP, ""), _OPENCLIP),
     ("text_encoder_2", "openclip", (ldm.SDXL_OPENCLIP, ldm.REFINER_OPENCLIP), _OPENCLIP),
 )
@@ -49,10 +61,25 @@ def find_places(names: Collection[str]) -> dict[Component, Place]:
     """The components whose marks are among the names of a file."""
     found: dict[Component, Place] = {}
     for component, layout, prefixes, marks in _MARKS:
-        for prefix in prefixes:
+        for prefix in (wrapper + name for wrapper in _WRAPPED for name in prefixes):
             if component not in found and all(prefix + mark in names for mark in marks):
                 found[component] = Place(component, prefix, layout)
     return found
+
+
+# The words of LDM's names for the UNet. The second index of a block has one digit, the first may have two.
+_WORDS = re.compile(
+    r"(?<=put_blocks)\d+(?=\d)|(?<=transformer_blocks)\d+|\d|input_blocks|middle_block|output_blocks|time_embed|label_emb"
+    r"|in_layers|emb_layers|out_layers|skip_connection|transformer_blocks|attn[12]|to_[qkv]|to_out|ff|net|norm[123]?"
+    r"|proj_in|proj_out|proj|conv|op|out|weight|bias"
+)
+
+
+def restored(names: Collection[str]) -> dict[str, str]:
+    """LDM's names of the UNet's parameters -> those of their EMA copies, which lost the dots, among `names`."""
+    start = f"{ldm.EMA}diffusion_model"
+    copies = {ldm.UNET + ".".join(_WORDS.findall(name[len(start) :])): name for name in names if name.startswith(start)}
+    return {name: copy for name, copy in copies.items() if ldm.ema_name(name) == copy}
 
 
 # a part of a name, what a file that has it is, what to do with it

@@ -120,6 +120,25 @@ def test_ema_is_taken_dropped_or_kept(sd1: tuple[Path, Path], tmp_path: Path) ->
         convert(sd1[1], tmp_path / "none.safetensors", ema=True)
 
 
+@pytest.mark.parametrize("target", ["folder", "one.safetensors"])
+@pytest.mark.parametrize("ema", [True, None])
+def test_an_ema_copy_that_is_the_only_unet_is_taken(
+    ema: bool | None, target: str, sd1: tuple[Path, Path], tmp_path: Path
+) -> None:
+    plain = ldm_tensors(sd1[0], "sd1")
+    averaged = ema_tensors(plain)
+    kept = {name: tensor for name, tensor in plain.items() if not name.startswith(ldm.UNET)}
+    save_file(kept | averaged, tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match="leave --no-ema out"):
+        convert(tmp_path / "model.safetensors", tmp_path / target, ema=False)
+    assert "UNet from the EMA copy" in convert(tmp_path / "model.safetensors", tmp_path / target, ema=ema).kind
+    load = load_folder if target == "folder" else load_single_file
+    for loaded in (load_single_file(tmp_path / "model.safetensors"), load(tmp_path / target)):
+        assert loaded.unet is not None
+        weight = loaded.unet.state_dict()["conv_in.weight"]
+        assert torch.equal(weight, averaged[ldm.ema_name(f"{ldm.UNET}input_blocks.0.0.weight")])
+
+
 def load_of(place: Path, ema: bool | None) -> dict[str, torch.Tensor]:
     convert(place / "both.safetensors", place / f"{ema}.safetensors", ema=ema)
     return load_file(place / f"{ema}.safetensors")

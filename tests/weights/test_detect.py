@@ -96,6 +96,67 @@ def test_leftovers_of_training_are_dropped_and_the_ema_copy_is_an_offer() -> Non
         found(keys, ema=True)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_an_ema_copy_that_is_the_only_unet_is_the_unet(model: str) -> None:
+    """Its names lost their dots: they are found again, for each tensor of every real model."""
+    keys = real_keys(model)["ldm"]
+    averaged = {ldm.ema_name(name) if name.startswith(ldm.UNET) else name: shape for name, shape in keys.items()}
+    assert not any(name.startswith(ldm.UNET) for name in averaged)
+    plain, result = found(keys), found(averaged)
+    assert result.has_ema
+    assert result.uses_ema
+    assert "UNet from the EMA copy" in result.title
+    assert result.parts["unet"].config == plain.parts["unet"].config
+    assert {n for o in result.parts["unet"].origins.values() for n in o.sources} <= averaged.keys()
+    assert result.parts["unet"].origins.keys() == plain.parts["unet"].origins.keys()
+    assert result.dropped == plain.dropped
+
+
+def test_an_ema_copy_that_is_incomplete_is_refused_with_the_way_out() -> None:
+    keys = dict(real_keys("sd15")["ldm"])
+    ema = {ldm.ema_name(name): shape for name, shape in keys.items() if name.startswith(ldm.UNET)}
+    del ema["model_ema.diffusion_modeltime_embed0bias"]
+    with pytest.raises(ModelError, match=r"diffusion_modeltime_embed0bias.*--no-ema"):
+        found({**keys, **ema}, ema=True)
+
+
+WRAPPERS = ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrappers_of_training_are_seen_through(model: str, wrapper: str) -> None:
+    keys = real_keys(model)
+    for layout in keys:
+        plain, result = found(keys[layout]), found({wrapper + name: shape for name, shape in keys[layout].items()})
+        assert result.title == plain.title
+        assert result.family is plain.family
+        for name, part in plain.parts.items():
+            assert result.parts[name].config == part.config
+            assert result.parts[name].unknown == ()
+            assert result.parts[name].origins.keys() == part.origins.keys()
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.model.", "vae.", "module."])
+def test_a_vae_alone_under_the_name_that_its_training_gave_it(prefix: str) -> None:
+    keys = real_keys("sd15")
+    for vae in (keys["vae"], {n.removeprefix(ldm.VAE): s for n, s in keys["ldm"].items() if n.startswith(ldm.VAE)}):
+        result = found({**{prefix + name: shape for name, shape in vae.items()}, "loss.logvar": ()})
+        assert result.title == "VAE only"
+        assert len(result.parts["vae"].origins) == 248
+        assert result.dropped == ("loss.logvar",)
+
+
+def test_a_text_encoder_as_transformers_names_it_beside_the_other_components() -> None:
+    keys = real_keys("sd15")
+    names = {f"unet.{n}": s for n, s in keys["unet"].items()} | {f"vae.{n}": s for n, s in keys["vae"].items()}
+    names |= {f"text_encoder.{n.removeprefix('text_model.')}": s for n, s in keys["text_encoder"].items()}
+    result = found(names)
+    assert result.complete
+    assert result.dropped == ()
+    assert result.parts["text_encoder"].origins.keys() == keys["text_encoder"].keys()
+
+
 @pytest.mark.parametrize(
     ("channels", "task"), [(9, "inpainting"), (8, "instruct-pix2pix"), (5, "depth to image"), (7, "upscaling")]
 )
