@@ -22,6 +22,7 @@ from transformers import CLIPTextModel as OracleText
 from sdedit_cli.errors import ModelError
 from sdedit_cli.nn import TinyAutoencoder
 from sdedit_cli.weights import load_component, load_folder
+from sdedit_cli.weights.locate import choose
 from sdedit_cli.weights.mapping import MappedFile
 
 UNET = {
@@ -133,6 +134,60 @@ def test_the_variant_is_preferred_where_there_is_one(folder: Path) -> None:
     assert_holds(loaded.unet, weights_of(folder, "unet"))
     with pytest.raises(ModelError, match="variant 'fp17'"):
         load_folder(folder, variant="fp17")
+
+
+D, M, P = "diffusion_pytorch_model", "model", "pytorch_model"
+# the files of a component's folder, the variant that is asked for, the file that is taken
+CHOICES: list[tuple[list[str], str | None, str | None]] = [
+    ([f"{D}.bin", f"{D}.fp16.safetensors"], None, f"{D}.bin"),
+    ([f"{D}.bin", f"{D}.fp16.safetensors"], "fp16", f"{D}.fp16.safetensors"),
+    ([f"{D}.bin", f"{D}.non_ema.safetensors"], None, f"{D}.bin"),
+    ([f"{D}.safetensors", f"{D}.fp16.bin"], "fp16", f"{D}.fp16.bin"),
+    ([f"{D}.safetensors", f"{D}.fp16.bin"], "bf16", f"{D}.safetensors"),
+    ([f"{P}.bin", f"{M}.fp16.safetensors"], None, f"{P}.bin"),
+    ([f"{P}.bin", f"{M}.safetensors"], None, f"{M}.safetensors"),
+    ([f"{D}.safetensors", f"{D}.safetensors.index.json"], None, f"{D}.safetensors.index.json"),
+    ([f"{M}.safetensors", f"{M}.safetensors.index.json"], None, f"{M}.safetensors"),
+    ([f"{D}.fp16.safetensors"], None, f"{D}.fp16.safetensors"),
+    ([f"{D}.safetensors.index.fp16.json"], None, f"{D}.safetensors.index.fp16.json"),
+    ([f"{D}.fp16-00001-of-00001.safetensors"], None, None),
+    ([f"{D}.fp16.safetensors", f"{D}.non_ema.safetensors"], None, None),
+    ([f"{D}.fp16.safetensors", f"{D}.non_ema.safetensors"], "non_ema", f"{D}.non_ema.safetensors"),
+]
+
+
+@pytest.mark.parametrize(("names", "variant", "taken"), CHOICES)
+def test_which_weights_of_a_folder_are_taken(names: list[str], variant: str | None, taken: str | None) -> None:
+    assert choose(names, variant, None) == taken
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+@pytest.mark.parametrize("beside", ["plain.bin", "index"])
+def test_of_several_weights_those_of_the_oracle_are_taken(part: str, beside: str, folder: Path) -> None:
+    """A plain .bin beside a variant in safetensors; an index of shards beside a whole file."""
+    stem, oracle = (D, OracleUNet) if part == "unet" else (M, OracleText)
+    plain = weights_of(folder, part)
+    other = {name: tensor * 2 for name, tensor in plain.items()}
+    if beside == "plain.bin":
+        (folder / part / f"{stem}.safetensors").unlink()
+        torch.save(plain, folder / part / f"{stem if part == 'unet' else P}.bin")
+        save_file(other, folder / part / f"{stem}.fp16.safetensors", metadata={"format": "pt"})
+    else:
+        shard = f"{stem}-00001-of-00001.safetensors"
+        save_file(other, folder / part / shard, metadata={"format": "pt"})
+        index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(plain, shard)}
+        (folder / part / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
+    theirs: Any = oracle.from_pretrained(folder / part)
+    assert_holds(getattr(load_folder(folder), part), dict(theirs.state_dict()))
+
+
+def test_several_variants_and_no_plain_file_are_told(folder: Path) -> None:
+    for tag in ("fp16", "non_ema"):
+        shutil.copy(folder / "vae" / f"{D}.safetensors", folder / "vae" / f"{D}.{tag}.safetensors")
+    (folder / "vae" / f"{D}.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"variants fp16, non_ema and no others; say which"):
+        load_folder(folder)
+    assert load_folder(folder, variant="fp16").vae is not None
 
 
 def test_bin_files_are_read_and_safetensors_come_first(folder: Path) -> None:
