@@ -7,8 +7,7 @@ else they are what the family's reference models have, and are reported as assum
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -163,20 +162,43 @@ def _of_step(family: str, extras: Mapping[str, object]) -> tuple[str, str] | Non
     return None
 
 
-_PARAMETERIZATION = re.compile(r"^\s*parameterization\s*:\s*[\"']?(\w+)[\"']?\s*(?:#.*)?$", re.MULTILINE)
-_LDM_CONFIG = re.compile(r"^\s*(target|params|unet_config)\s*:", re.MULTILINE)
+_LDM_MARKS = {"target", "params", "unet_config"}
+_YAML_LIMIT = 1 << 16  # bytes; LDM's configs have some thousands
 
 
 def _of_yaml(path: Path | None) -> tuple[str, str] | None:
     """The LDM config beside the file, as web UIs read it. LDM's own default is epsilon."""
     beside = path.with_suffix(".yaml") if path else None
-    if beside is None or not beside.is_file():
-        return None
+    keys = dict(_yaml_keys(beside)) if beside else {}
+    if "parameterization" in keys:
+        kind = _WORDS.get(keys["parameterization"].lower())
+    else:
+        kind = "epsilon" if keys.keys() & _LDM_MARKS else None
+    return (kind, str(beside)) if kind else None
+
+
+def _yaml_keys(path: Path) -> Iterator[tuple[str, str]]:
+    """Every key in a YAML file, with its value where that is text; nothing of a missing file or one that is no YAML."""
+    # Imported here as few models have such a file. It comes with huggingface_hub. Composed and not loaded: aliases and
+    # merges, of which a small file can make a large value, stay what they are.
+    import yaml
+
     try:
-        text = beside.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    match = _PARAMETERIZATION.search(text)
-    if match and (kind := _WORDS.get(match[1].lower())):
-        return kind, str(beside)
-    return ("epsilon", str(beside)) if not match and _LDM_CONFIG.search(text) else None
+        if not path.is_file() or path.stat().st_size > _YAML_LIMIT:
+            return
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        nodes = [cast("object", yaml.compose(text, Loader=yaml.SafeLoader))]
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return
+    seen: set[int] = set()
+    for node in nodes:
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                nodes.append(value)
+                if isinstance(key, yaml.ScalarNode):
+                    yield key.value, value.value if isinstance(value, yaml.ScalarNode) else ""

@@ -200,15 +200,41 @@ YAMLS = [
     ("model:\n  params:\n    parameterization: eps\n", "epsilon"),
     ("model:\n  target: ldm.LatentDiffusion\n  params:\n    timesteps: 1000\n", "epsilon"),
     ('# parameterization: "v"\nmodel:\n  params:\n', "epsilon"),
+    ('model:\n  params:\n    "parameterization": "v"\n', "v_prediction"),
+    ("model:\r\n  params:\r\n    'parameterization' : 'v'\r\n", "v_prediction"),
+    ('model: {target: ldm.x, params: {parameterization: "eps"}}\n', "epsilon"),
+    ('{"model": {"params": {"parameterization": "v"}}}', "v_prediction"),
+    ("\ufeffmodel:\n  params: &p {parameterization: v}\n  again: *p\n", "v_prediction"),
+    ("model: &m\n  params:\n    self: *m\n    parameterization: v\n", "v_prediction"),
+]
+NO_YAMLS = [
+    "",
+    "hello",
+    "model: {",
+    "a: 1",
+    "\x00",
+    "- [" * 3000,
+    "model:\n  params:\n    parameterization: other\n",
+    "model:\n  params:\n    parameterization: [v]\n",
+    "model:\n  params: {parameterization: v}\n" + "#" * (1 << 17),
+    "a: &a [x, x]\n"
+    + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 99)}]\n" for i in range(9)),
 ]
 
 
 @pytest.mark.parametrize(("text", "expected"), YAMLS)
 def test_a_yaml_beside_the_file_says_what_it_predicts(text: str, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    path.with_suffix(".yaml").write_text(text)
+    path.with_suffix(".yaml").write_text(text, encoding="utf-8", newline="")
     training = detect(ShapeSource(real_keys("sd21")["ldm"], path)).training
     assert (training.prediction_type, training.said_by) == (expected, str(path.with_suffix(".yaml")))
+
+
+@pytest.mark.parametrize("text", NO_YAMLS)
+def test_a_yaml_that_says_nothing_is_passed_over(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.with_suffix(".yaml").write_text(text)
+    assert "assumed" in detect(ShapeSource(real_keys("sd21")["ldm"], path)).training.said_by
 
 
 def test_an_unknown_prediction_type_is_refused_with_the_known_ones() -> None:
