@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 
 from ..errors import UsageError
+from .detect import title
 from .ldm_file import ldm_items, ldm_metadata
 from .model import Model, check_complete, open_model
 from .model_folder import folder_files
@@ -112,10 +113,8 @@ def convert(
 
 def kind_of(model: Model) -> str:
     """The kind of model in words."""
-    if model.detected:
-        return model.detected.title
-    whole = {"unet", "vae"} <= set(model.pieces)
-    return model.family.title if whole else f"{', '.join(model.pieces)} only"
+    uses_ema = model.detected is not None and model.detected.uses_ema
+    return title(model.family, {name: piece.config for name, piece in model.pieces.items()}, uses_ema)
 
 
 def _layout(target: Path, to: Target | None, only: Component | None) -> Target:

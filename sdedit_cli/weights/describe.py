@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import ModelError, UnsafeFileError
 from ..names import ldm
 from .convert import DTYPE_WORDS, kind_of
+from .detect import tells_family
 from .flax_msgpack import FlaxSource
 from .model import Model, check_complete, open_model
 from .open import open_weights
@@ -68,7 +69,7 @@ def _of_model(model: Model) -> Description:
         path=model.path,
         format=format_of(model.raw) if model.raw else "diffusers folder",
         kind=kind_of(model),
-        family=model.family.name if found is None or found.tells_family else "",
+        family=model.family.name if tells_family(model.pieces) else "",
         prediction_type=model.training.prediction_type if predicts else "",
         said_by=model.training.said_by if predicts else "",
         components=tuple(_component(name, piece.tensors) for name, piece in model.pieces.items()),

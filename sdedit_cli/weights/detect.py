@@ -6,7 +6,7 @@ Everything is told from names and shapes of tensors, never from the file's name.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -70,33 +70,49 @@ class Detected:
     dropped: tuple[str, ...]
 
     @property
-    def complete(self) -> bool:
-        """Whether UNet, VAE and a text encoder are all there."""
-        return {"unet", "vae"} <= set(self.parts) and bool({"text_encoder", "text_encoder_2"} & set(self.parts))
-
-    @property
     def tells_family(self) -> bool:
-        """A VAE alone does not: those of 1.x, 2.x and XL have the same shapes."""
-        return bool({"unet", "text_encoder", "text_encoder_2"} & set(self.parts))
+        return tells_family(self.parts)
 
     @property
     def task(self) -> str:
-        """What the UNet was made for, '' for text to image."""
-        unet = self.parts.get("unet")
-        if unet is None or not isinstance(unet.config, UNetConfig):
-            return ""
-        channels = unet.config.in_channels
-        return _TASKS.get(channels, f"a task with {channels} channels")
+        return _task({name: part.config for name, part in self.parts.items()})
 
     @property
     def title(self) -> str:
-        """The kind of file in words: 'Stable Diffusion 1.x, inpainting', 'VAE only'."""
-        words = [self.family.title] if self.tells_family else []
-        words += [self.task] if self.task else []
-        words += ["UNet from the EMA copy"] if self.uses_ema else []
-        if not self.complete:
-            words.append(" and ".join(COMPONENT_WORDS[name] for name in self.parts) + " only")
-        return ", ".join(words)
+        return title(self.family, {name: part.config for name, part in self.parts.items()}, self.uses_ema)
+
+    @property
+    def complete(self) -> bool:
+        return is_complete(self.parts)
+
+
+def is_complete(components: Collection[Component]) -> bool:
+    """Whether UNet, VAE and a text encoder are all there."""
+    return {"unet", "vae"} <= set(components) and bool({"text_encoder", "text_encoder_2"} & set(components))
+
+
+def tells_family(components: Collection[Component]) -> bool:
+    """A VAE alone does not: those of 1.x, 2.x and XL have the same shapes."""
+    return bool({"unet", "text_encoder", "text_encoder_2"} & set(components))
+
+
+def title(family: Family, configs: Mapping[Component, Config], uses_ema: bool = False) -> str:
+    """A kind of model in words: 'Stable Diffusion 1.x, inpainting', 'VAE only'."""
+    task = _task(configs)
+    words = [family.title] if tells_family(configs) else []
+    words += [task] if task else []
+    words += ["UNet from the EMA copy"] if uses_ema else []
+    if not is_complete(configs):
+        words.append(" and ".join(COMPONENT_WORDS[name] for name in configs) + " only")
+    return ", ".join(words)
+
+
+def _task(configs: Mapping[Component, Config]) -> str:
+    """What the UNet was made for, '' for text to image."""
+    unet = configs.get("unet")
+    if not isinstance(unet, UNetConfig):
+        return ""
+    return _TASKS.get(unet.in_channels, f"a task with {unet.in_channels} channels")
 
 
 def detect(

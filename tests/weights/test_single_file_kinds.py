@@ -18,6 +18,7 @@ from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.errors import ModelError
 from sdedit_cli.names import ldm
 from sdedit_cli.weights.convert import convert
+from sdedit_cli.weights.describe import describe
 from sdedit_cli.weights.detect import detect
 from sdedit_cli.weights.folder import load_folder
 from sdedit_cli.weights.open import open_weights
@@ -87,6 +88,19 @@ def test_a_vae_is_taken_even_from_models_that_cannot_be_run(tmp_path: Path) -> N
     skip = ("unet", "text_encoder", "tokenizer", "scheduler")
     vae = load_single_file(tmp_path / "model.safetensors", skip=skip).vae
     assert vae is not None
+
+
+@pytest.mark.parametrize(
+    ("channels", "task"), [(4, ""), (9, ", inpainting"), (8, ", instruct-pix2pix"), (5, ", depth to image")]
+)
+def test_folders_are_named_by_their_task_as_files_are(channels: int, task: str, tmp_path: Path) -> None:
+    folder = save_folder(tmp_path / "folder", "sd1", in_channels=channels)
+    summary = convert(folder, tmp_path / "one.safetensors")
+    kinds = [summary.kind, *(describe(path).kind for path in (folder, tmp_path / "one.safetensors"))]
+    assert kinds == [f"Stable Diffusion 1.x{task}"] * 3
+    parts = [describe(folder / part) for part in ("unet", "vae")]
+    assert [part.kind for part in parts] == [f"Stable Diffusion 1.x{task}, UNet only", "VAE only"]
+    assert [part.family for part in parts] == ["sd1", ""]
 
 
 def test_a_unet_of_the_caller_leaves_the_rest() -> None:
