@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, UsageError, shown
 from .files import shortened
 from .signals import check
 
@@ -116,7 +116,8 @@ def _watched(bar: Callable[[int], Callable[[int], None]] | None) -> Callable[[in
 
 def _bar() -> Any:
     """A progress bar on a terminal, else nothing: gives what `convert` calls with the number of bytes to come."""
-    if not sys.stderr.isatty():
+    # Python has no stderr where it was closed before.
+    if sys.stderr is None or not sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison]
         return nullcontext(None)
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -146,7 +147,7 @@ def report(summary: Summary) -> list[str]:
         lines.append(f"predicts {summary.prediction_type} ({summary.said_by})")
     if summary.dropped:
         groups = Counter(_group(name) for name in summary.dropped)
-        lines.append("dropped: " + ", ".join(f"{n} x {g}" if n > 1 else g for g, n in groups.items()))
+        lines.append("dropped: " + ", ".join(f"{n} x {shown(g)}" if n > 1 else shown(g) for g, n in groups.items()))
     return lines
 
 

@@ -5,7 +5,7 @@ Nothing appears under the target's name before every tensor was written, flushed
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import Literal
 
 import torch
 
-from ..errors import UsageError
+from ..errors import ModelError, UsageError, shown
 from .detect import title
 from .ldm_file import ldm_items, ldm_metadata
 from .model import Model, check_complete, open_model
 from .model_folder import folder_files
 from .output import OutputFile, refuse_existing, write_files
 from .places import Component
-from .stream import Progress
+from .stream import Item, Progress
 
 Target = Literal["diffusers", "ldm"]
 SUFFIX = ".safetensors"
@@ -92,6 +92,7 @@ def convert(
     check_complete(model, only)
     files, dropped = _plan(model, target, layout, dtype, ema, only, max_shard_size)
     items = [item for file in files for item in file.items]
+    _check_writable(items)
     total = sum(item.nbytes for item in items)
     write_files(target, files, progress(2 * total) if progress else None)
     return Summary(
@@ -117,9 +118,23 @@ def kind_of(model: Model) -> str:
     return title(model.family, {name: piece.config for name, piece in model.pieces.items()}, uses_ema)
 
 
+def _check_writable(items: Sequence[Item]) -> None:
+    unfit = next((i for i in items if not i.is_writable), None)
+    if unfit is not None:
+        kind = str(unfit.dtype).removeprefix("torch.")
+        advice = "give a --dtype" if unfit.dtype.is_floating_point else "give a model of ordinary numbers"
+        raise ModelError(
+            f"{unfit.source.path}: '{shown(unfit.key)}' ({kind}) is nothing that a {SUFFIX} file can hold; {advice}"
+        )
+
+
+def _is_file(target: Path) -> bool:
+    return target.suffix.lower() == SUFFIX
+
+
 def _layout(target: Path, to: Target | None, only: Component | None) -> Target:
-    is_file = target.suffix == SUFFIX
-    if target.suffix in (".ckpt", ".pt", ".pth", ".bin"):
+    is_file = _is_file(target)
+    if target.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):
         raise UsageError(f"{target}: only {SUFFIX} files are written, never pickles; give the name that ending")
     if to == "ldm" and not is_file:
         raise UsageError(f"{target}: LDM's layout is a single file; give it a name that ends in {SUFFIX}")
@@ -139,8 +154,10 @@ def _plan(
 ) -> tuple[list[OutputFile], tuple[str, ...]]:
     if layout == "ldm":
         items, dropped = ldm_items(model, dtype, ema, only)
-        return [OutputFile("", items, ldm_metadata(model, items))], dropped
-    files = folder_files(model, dtype, only, max_shard_size, single=target.suffix == SUFFIX)
+        unfit = {i.key for i in items if i.source is model.raw and not i.is_writable}  # leftovers that nothing needs
+        items = tuple(i for i in items if i.key not in unfit)
+        return [OutputFile("", items, ldm_metadata(model, items))], (*dropped, *sorted(unfit))
+    files = folder_files(model, dtype, only, max_shard_size, single=_is_file(target))
     if model.raw is None:
         return files, model.dropped
     pieces = model.pieces if only is None else {only: model.pieces[only]}

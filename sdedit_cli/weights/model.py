@@ -95,7 +95,9 @@ def _open_file(path: Path, config: Path | None, prediction_type: str | None, ema
     unknown = [name for part in found.parts.values() for name in part.unknown]
     if unknown:
         raise ModelError(f"{path}: {len(unknown)} tensors are not known ({listed(unknown)}); check the file")
-    return Model(path, found.family, pieces, found.training, source.metadata, found.dropped, source, found, config)
+    return Model(
+        path, found.family, pieces, found.training, _texts(source.metadata), found.dropped, source, found, config
+    )
 
 
 def _open_folder(path: Path, config: Path, prediction_type: str | None) -> Model:
@@ -114,7 +116,7 @@ def _open_folder(path: Path, config: Path, prediction_type: str | None) -> Model
     pieces: dict[Component, Piece] = {
         name: _folder_piece(name, folder, configs[name], family) for name, folder in folders.items()
     }
-    metadata = {key: value for piece in pieces.values() for key, value in piece.tensors.metadata.items()}
+    metadata = _texts({key: value for piece in pieces.values() for key, value in piece.tensors.metadata.items()})
     training = find_training(
         family.name, path=None, metadata=metadata, names=(), prediction_type=prediction_type, config=config
     )
@@ -180,6 +182,14 @@ def _trimmed(shape: Sequence[int]) -> list[int]:
     while len(sides) > 2 and sides[-1] == 1:
         sides.pop()
     return sides
+
+
+def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata as a file can hold it: halves of characters, which JSON may bring, become question marks."""
+    return {
+        key.encode(errors="replace").decode(): value.encode(errors="replace").decode()
+        for key, value in metadata.items()
+    }
 
 
 def ldm_prefix(component: Component, family: Family, layout: str) -> str:

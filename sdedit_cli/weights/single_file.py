@@ -22,6 +22,7 @@ from .open import open_weights
 from .places import Component
 from .rules import Renamed
 from .source import WeightSource
+from .stream import is_text
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin", ".pth")
 CLIP_VOCABULARY = 49408
@@ -165,7 +166,11 @@ def told_tokenizer_files(path: Path, told: str) -> dict[str, str]:
     except (ValueError, RecursionError):
         content = None
     files = cast("dict[str, object]", content) if isinstance(content, dict) else {}
-    kept = {name: text for name, text in files.items() if name in TOKENIZER_FILES and isinstance(text, str)}
+    kept = {
+        name: text
+        for name, text in files.items()
+        if name in TOKENIZER_FILES and isinstance(text, str) and is_text(text)
+    }
     if not kept or len(kept) != len(files):
         raise ModelError(f"{path}: its metadata '{TOKENIZER_KEY}' holds no tokenizer; convert the model again")
     return kept

@@ -45,6 +45,11 @@ class Item:
     def nbytes(self) -> int:
         return prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether the format has this dtype, and text may hold the name: JSON allows halves of characters in one."""
+        return self.dtype in _TAGS and is_text(self.name)
+
     def slices(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The values, flat, piece by piece: as the source has them, and in the new dtype."""
         flat = self.source.get(self.key).contiguous().view(-1)
@@ -68,6 +73,11 @@ def item(name: str, source: WeightSource, key: str, dtype: torch.dtype | None) -
     """`dtype` None keeps the precision; integers are never cast."""
     stored = source.dtype(key)
     return Item(name, source, key, dtype if dtype and stored.is_floating_point else stored)
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold it. What JSON escapes may be half a character."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def write_safetensors(

@@ -79,6 +79,28 @@ def test_wrong_requests_are_one_or_two_lines(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_closed_stderr_costs_no_conversion(folder: Path) -> None:
+    words = [sys.executable, "-m", "sdedit_cli", "convert", str(shared("sd1")[1]), "new.safetensors"]
+    closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *words]
+    assert subprocess.run(closed, cwd=folder, env=environment(), check=False).returncode == 0
+    assert (folder / "new.safetensors").is_file()
+
+
+def test_what_is_dropped_is_printed_without_its_escapes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file(load_file(shared("sd1")[1]) | {"\x1b[2Jx\n": torch.ones(1)}, folder / "model.safetensors")
+    assert run(["convert", "model.safetensors", "new"]) == 0
+    said = capsys.readouterr().err
+    assert "\\x1b[2Jx\\n" in said
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("suffix", [".SAFETENSORS", ".Safetensors"])
+def test_the_case_of_a_suffix_means_nothing(suffix: str, folder: Path) -> None:
+    assert run(["convert", str(shared("sd1")[1]), f"new{suffix}"]) == 0
+    assert load_file(folder / f"new{suffix}").keys() == load_file(shared("sd1")[1]).keys()
+    assert run(["convert", str(shared("sd1")[1]), "new.CKPT"]) == 2
+
+
 def test_info_of_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
     folder, path = shared("sd2")
     single, whole = facts(capsys, str(path), str(folder))

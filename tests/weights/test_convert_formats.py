@@ -284,6 +284,45 @@ def test_damaged_xl_models_are_refused(damage: str, name: str, tmp_path: Path) -
     assert name in str(error.value)
 
 
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.float8_e4m3fnuz])
+def test_numbers_that_safetensors_cannot_hold(dtype: torch.dtype, tmp_path: Path) -> None:
+    """A leftover of them is dropped, and said; a weight is refused by name."""
+    tensors = ldm_tensors(shared("sd1")[0], "sd1")
+    torch.save({"state_dict": {**tensors, "leftover": torch.zeros(3).to(dtype)}}, tmp_path / "extra.ckpt")
+    assert convert(tmp_path / "extra.ckpt", tmp_path / "new.safetensors").dropped == ("leftover",)
+    assert load_file(tmp_path / "new.safetensors").keys() == tensors.keys()
+    weight = ldm.UNET + "time_embed.0.bias"
+    torch.save({"state_dict": {**tensors, weight: tensors[weight].to(dtype)}}, tmp_path / "weight.ckpt")
+    for target, name in (("folder", "time_embedding.linear_1.bias"), ("file.safetensors", weight)):
+        with pytest.raises(ModelError, match=rf"{name}' \({str(dtype).removeprefix('torch.')}\)"):
+            convert(tmp_path / "weight.ckpt", tmp_path / target)
+        assert not (tmp_path / target).exists()
+
+
+def with_metadata(path: Path, metadata: dict[str, str], **renamed: str) -> Path:
+    """The tiny model with this metadata, and with tensors under other names."""
+    data = shared("sd1")[1].read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = {renamed.get(name, name): facts for name, facts in json.loads(data[8:start]).items()}
+    text = json.dumps({**header, "__metadata__": metadata}).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[start:])
+    return path
+
+
+def test_halves_of_characters_cost_nothing_but_themselves(tmp_path: Path) -> None:
+    """JSON may escape half a character, in names and in metadata; no file can hold one as text."""
+    model = with_metadata(tmp_path / "model.safetensors", {"ti\udfff": "a \ud800 test"}, betas="\ud800left")
+    assert describe(model).metadata == {"ti?": "a ? test"}
+    for target in ("folder", "new.safetensors"):
+        assert "\ud800left" in convert(model, tmp_path / target).dropped
+    assert describe(tmp_path / "new.safetensors").metadata["ti?"] == "a ? test"
+    assert load_folder(tmp_path / "folder").unet is not None
+    tokenizer = {"sdedit.tokenizer": json.dumps({"vocab.json": "\ud800"})}
+    for use in (lambda path: convert(path, tmp_path / "no"), load_single_file):
+        with pytest.raises(ModelError, match="holds no tokenizer"):
+            use(with_metadata(tmp_path / "model.safetensors", tokenizer))
+
+
 def test_an_unfinished_folder_is_refused_with_what_is_missing(tmp_path: Path) -> None:
     folder = shared("sd1")[0]
     shutil.copytree(folder, tmp_path / "broken")
