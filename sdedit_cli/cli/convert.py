@@ -42,6 +42,7 @@ _BINARY = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 @click.option(
     "--prediction-type", metavar="KIND", help="What the UNet predicts where SRC does not say: epsilon, v_prediction."
 )
+@click.option("--variant", metavar="NAME", help="Which weights of a model folder to take, such as fp16.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 def command(
     src: Path,
@@ -53,6 +54,7 @@ def command(
     max_shard_size: str,
     config: Path | None,
     prediction_type: str | None,
+    variant: str | None,
 ) -> None:
     """Write the checkpoint SRC as DST.
 
@@ -79,6 +81,7 @@ def command(
             max_shard_size=parse_size(max_shard_size),
             config=config,
             prediction_type=prediction_type,
+            variant=variant,
             progress=_watched(bar),
         )
     for line in report(summary):

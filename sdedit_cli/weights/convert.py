@@ -59,6 +59,7 @@ def convert(
     max_shard_size: int = SHARD_SIZE,
     config: Path | None = None,
     prediction_type: str | None = None,
+    variant: str | None = None,
     progress: Callable[[int], Progress] | None = None,
 ) -> Summary:
     """Write `source` as `target`: by default a single file if its name ends in .safetensors, else a folder.
@@ -74,6 +75,7 @@ def convert(
         max_shard_size: Bytes; larger components of a folder are split over several files.
         config: A folder whose configs replace what shapes tell.
         prediction_type: What the UNet predicts, where the source does not say.
+        variant: Of a folder's weights those of this variant, where a component has it.
         progress: Called with the number of bytes to come (written and compared), gives what is told about them.
 
     Raises:
@@ -84,7 +86,7 @@ def convert(
     target = Path(target)
     layout = _layout(target, to, only)
     refuse_existing(target)
-    model = open_model(source, config=config, prediction_type=prediction_type, ema=bool(ema))
+    model = open_model(source, config=config, prediction_type=prediction_type, ema=bool(ema), variant=variant)
     if only is not None and only not in model.pieces:
         raise UsageError(f"{model.path}: has no {only} to convert, it has: {', '.join(model.pieces)}")
     if ema is False and only in (None, "unet") and model.detected and model.detected.uses_ema:

@@ -101,7 +101,7 @@ def load_folder(
         )
         return Components(folder, report=Report.of_parts({part: report}), **cast("dict[str, Any]", {part: module}))
     index = _index(folder)
-    _check_variant(folder, variant, [part for part in WEIGHTED if part in index and part not in skip])
+    check_variant(folder, variant, [part for part in WEIGHTED if part in index and part not in skip])
     modules: dict[str, Any] = {}
     reports: dict[str, Report] = {}
     for part in WEIGHTED:
@@ -198,7 +198,7 @@ def _is_null(value: object) -> bool:
     return isinstance(value, list) and all(item is None for item in cast("list[object]", value))
 
 
-def _check_variant(folder: Path, variant: str | None, parts: list[str]) -> None:
+def check_variant(folder: Path, variant: str | None, parts: Collection[str]) -> None:
     """A variant that no component has is a typo; one that some lack is how such models are published."""
     if variant is None or not parts:
         return

@@ -23,6 +23,7 @@ from ..names.vae import vae_table
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from .detect import COMPONENT_WORDS, OUR_LAYOUTS, Config, Detected, detect, own_names
 from .fill import listed
+from .folder import check_variant
 from .infer import FAMILIES, Family
 from .locate import find_weights
 from .open import open_weights
@@ -69,18 +70,25 @@ class Model:
 
 
 def open_model(
-    path: Path | str, *, config: Path | None = None, prediction_type: str | None = None, ema: bool = False
+    path: Path | str,
+    *,
+    config: Path | None = None,
+    prediction_type: str | None = None,
+    ema: bool = False,
+    variant: str | None = None,
 ) -> Model:
-    """The model in a single file or a folder; arguments as `detect` takes them.
+    """The model in a single file or a folder; arguments as `detect` takes them, and a folder's `variant`.
 
     Raises ModelError for what is no model, has unknown tensors, or has no EMA copy where that was asked for.
     """
     path = Path(path)
     if not path.is_dir():
+        if variant:
+            raise ModelError(f"{path}: a single file has no variants; leave --variant out")
         return _open_file(find_single_file(path), config, prediction_type, ema)
     if ema:
         raise ModelError(f"{path}: a folder in diffusers layout has no EMA copy; leave --ema out")
-    return _open_folder(path, config or path, prediction_type)
+    return _open_folder(path, config or path, prediction_type, variant)
 
 
 def _open_file(path: Path, config: Path | None, prediction_type: str | None, ema: bool) -> Model:
@@ -100,7 +108,7 @@ def _open_file(path: Path, config: Path | None, prediction_type: str | None, ema
     )
 
 
-def _open_folder(path: Path, config: Path, prediction_type: str | None) -> Model:
+def _open_folder(path: Path, config: Path, prediction_type: str | None, variant: str | None) -> Model:
     own_config = path / "config.json"
     if own_config.is_file():
         folders: dict[Component, Path] = {_component_of(own_config): path}
@@ -113,8 +121,9 @@ def _open_folder(path: Path, config: Path, prediction_type: str | None) -> Model
         )
     configs: dict[Component, Config] = {name: _read(name, folder / "config.json") for name, folder in folders.items()}
     family = _folder_family(configs)
+    check_variant(path, variant, [str(folder.relative_to(path)) for folder in folders.values()])
     pieces: dict[Component, Piece] = {
-        name: _folder_piece(name, folder, configs[name], family) for name, folder in folders.items()
+        name: _folder_piece(name, folder, configs[name], family, variant) for name, folder in folders.items()
     }
     metadata = _texts({key: value for piece in pieces.values() for key, value in piece.tensors.metadata.items()})
     training = find_training(
@@ -243,11 +252,11 @@ def _folder_family(configs: Mapping[Component, Config]) -> Family:
     return FAMILIES["sd2" if isinstance(text, CLIPTextConfig) and text.hidden_act == "gelu" else "sd1"]
 
 
-def _folder_piece(component: Component, folder: Path, config: Config, family: Family) -> Piece:
+def _folder_piece(component: Component, folder: Path, config: Config, family: Family, variant: str | None) -> Piece:
     # OpenCLIP's naming stands for its activation: readers of LDM files tell one from the other.
     is_open = isinstance(config, CLIPTextConfig) and config.hidden_act == "gelu"
     table = _table(component, config, is_open)
-    source = open_weights(find_weights(folder))
+    source = open_weights(find_weights(folder, variant))
     names = source.names()
     if any(name.endswith(".kernel") for name in names):
         found = origins(flax(table), names)

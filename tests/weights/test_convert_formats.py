@@ -299,6 +299,28 @@ def test_numbers_that_safetensors_cannot_hold(dtype: torch.dtype, tmp_path: Path
         assert not (tmp_path / target).exists()
 
 
+def test_a_variant_of_a_folder(tmp_path: Path) -> None:
+    """As published models have them: the UNet in two variants without a plain file, the rest plain."""
+    folder = shutil.copytree(shared("sd1")[0], tmp_path / "model")
+    state = folder_tensors(folder, "unet")
+    for tag, factor in (("fp16", 1.0), ("non_ema", 2.0)):
+        scaled = {name: tensor * factor for name, tensor in state.items()}
+        save_file(scaled, folder / "unet" / f"diffusion_pytorch_model.{tag}.safetensors")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    for source, variant, said in (
+        (folder, None, "variants fp16, non_ema"),
+        (folder, "bf16", "no component has weights of the variant 'bf16'"),
+        (folder / "vae", "fp16", "no component has weights of the variant 'fp16'"),
+        (shared("sd1")[1], "fp16", "has no variants"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            convert(source, tmp_path / "new", variant=variant)
+    convert(folder, tmp_path / "new", variant="non_ema")
+    written = folder_tensors(tmp_path / "new", "unet")
+    assert all(torch.equal(tensor, state[name] * 2) for name, tensor in written.items())
+    convert(folder / "unet", tmp_path / "unet", variant="non_ema")
+
+
 def with_metadata(path: Path, metadata: dict[str, str], **renamed: str) -> Path:
     """The tiny model with this metadata, and with tensors under other names."""
     data = shared("sd1")[1].read_bytes()
