@@ -219,8 +219,14 @@ def own_names(inner: Shapes, table: Table) -> dict[str, Origin]:
     known = {name + leaf.ours for name in modules(table) for leaf in LEAVES["same"]}
     if not known:
         return {name: Origin((name,)) for name in inner}
+    # The VAE's attention was made of 1x1 convolutions here too, once: what it is written as is one shape.
+    convolved = {f"{name}.weight" for pair in table if pair.rule == "conv1x1" for name in pair.ours}
     current = {module_name(name, known): name for name in inner}
-    return {name: Origin((old,)) for name, old in current.items() if name in known}
+    return {
+        name: Origin((old,), "squeeze" if name in convolved else "same")
+        for name, old in current.items()
+        if name in known
+    }
 
 
 def _expected(name: str, place: Place) -> bool:

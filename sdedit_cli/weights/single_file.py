@@ -71,7 +71,8 @@ def load_single_file(
         config: A folder in diffusers layout: its configs, scheduler and tokenizer replace what the family has.
         prediction_type: 'epsilon', 'v_prediction' or 'sample', where the file does not say.
         dtype: None keeps the file's precision.
-        ema: True takes the averaged copy of the UNet's weights that training keeps.
+        ema: True takes the averaged copy of the UNet's weights that training keeps. Where it is the only one, it is
+            taken.
         partial: Load what fits.
         skip: Components that the caller brings.
         device: Where the parameters go.

@@ -128,7 +128,7 @@ def test_flax_folders(family: str, tmp_path: Path) -> None:
 
 
 def test_folders_of_pickles_with_old_names(tmp_path: Path) -> None:
-    """.bin files, the VAE's attention under its first names, a text encoder without its prefix, position_ids."""
+    """.bin files, the VAE's attention as convolutions under its first names, a text encoder without its prefix."""
     folder = shared("sd1")[0]
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     for part, name in (
@@ -138,6 +138,7 @@ def test_folders_of_pickles_with_old_names(tmp_path: Path) -> None:
     ):
         state = folder_tensors(folder, part)
         if part == "vae":
+            state = {n: t[:, :, None, None] if is_attention(n) else t for n, t in state.items()}
             for new, word in old.items():
                 state = {n.replace(f"attentions.0.{new}.", f"attentions.0.{word}."): t for n, t in state.items()}
         if part == "text_encoder":
@@ -149,6 +150,13 @@ def test_folders_of_pickles_with_old_names(tmp_path: Path) -> None:
     shutil.copytree(folder / "scheduler", tmp_path / "old" / "scheduler")
     convert(tmp_path / "old", tmp_path / "new")
     assert_same_folder(tmp_path / "new", folder)
+    convert(tmp_path / "old", tmp_path / "new.safetensors")
+    written, expected = load_file(tmp_path / "new.safetensors"), ldm_tensors(folder, "sd1", leftovers=False)
+    assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
+
+
+def is_attention(name: str) -> bool:
+    return "mid_block.attentions.0.to_" in name and name.endswith(".weight")
 
 
 def xl_tensors(refiner: bool) -> dict[str, dict[str, torch.Tensor]]:
