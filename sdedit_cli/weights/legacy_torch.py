@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .mapping import MappedFile
 from .pickle_machine import PersistentLoad, PickleMachine
-from .pickle_values import BadPickle, Storage, as_dict, as_sequence
+from .pickle_values import BadPickle, Storage, as_dict, as_sequence, short
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
@@ -66,7 +66,7 @@ def _extents(
     for key in as_sequence(keys) or ():
         storage = storages.get(key) if isinstance(key, str) else None
         if storage is None or storage.key in extents:
-            raise BadPickle(f"a storage that is not asked for, or there twice: {str(key)[:40]}")
+            raise BadPickle(f"a storage that is not asked for, or there twice: {short(key)}")
         count = int.from_bytes(file.data(position, 8), "little" if little else "big")
         size = storage.count * storage.dtype.itemsize
         if count != storage.count or position + 8 + size > file.size:

@@ -1,8 +1,9 @@
 """A virtual machine for pickles that imports nothing and calls nothing but the rebuilders of `pickle_policy`.
 
 Every opcode of protocols 0 to 5 (documented by `pickletools` of the standard library) works on inert values. Work and
-memory are bounded by the length of the input: lengths are checked before anything is read, the memo is a
-dictionary, keys are flat, and operations are counted.
+memory are bounded by the length of the input: lengths are checked before anything is read, operations are counted,
+those that leave something behind for more than one, and bytes are made of text only as many as the file has. Nothing
+of a file is hashed or compared but text, whose hash nobody can foresee: keys are text, sets are kept as lists.
 """
 
 from __future__ import annotations
@@ -12,12 +13,22 @@ from collections.abc import Callable
 from typing import ClassVar, Protocol, cast, overload
 
 from .pickle_policy import build, call, resolve_global
-from .pickle_values import BadPickle, Global, Placeholder, as_dict, as_sequence, short
+from .pickle_values import BadPickle, Global, Placeholder, as_dict, short
 
 OPERATION_LIMIT = 4_000_000  # 1.x weights take 34,000; with EMA weights and the state of AdamW, 116,000
 _LINE_LIMIT = 4096
 STOP = 0x2E
-_ATOMS = (str, int, float, bytes, type(None), Global, Placeholder)
+_SET = Global("builtins", "set")
+_FROZEN_SET = Global("builtins", "frozenset")
+# A limit of operations is one of memory (about 100 bytes each) when what leaves a container, a mark, an object, a name
+# or an entry of the memo behind counts for several.
+_COSTLY = 4
+_COSTS: dict[int, int] = {
+    **dict.fromkeys(b"(]}\x8fld\x91pqr\x94R\x81\x92ioQ", _COSTLY),
+    **dict.fromkeys(b"c\x93", 8 * _COSTLY),
+}
+_MEMO_GAP = 1024
+_KEY_UNIT = 64  # characters of a key that are compared in the time of an operation
 
 
 class Buffer(Protocol):
@@ -46,6 +57,7 @@ class PickleMachine:
         self._marks: list[list[object]] = []
         self._memo: dict[int, object] = {}
         self._budget = OPERATION_LIMIT
+        self._copyable = self._size
 
     def load(self) -> object:
         """The object in the pickle. Raises BadPickle for what no pickler writes, UnsafeFileError for what runs code."""
@@ -60,7 +72,7 @@ class PickleMachine:
             if operation is None:
                 raise BadPickle(f"the unknown or refused operation 0x{opcode:02X} at byte {self.position - 1}")
             operation(self)
-            self.spend(1)
+            self.spend(_COSTS.get(opcode, 1))
 
     def spend(self, amount: int) -> None:
         """Count work that a few bytes of the file can ask for again and again."""
@@ -68,10 +80,19 @@ class PickleMachine:
         if self._budget < 0:
             raise BadPickle(f"more than {OPERATION_LIMIT} operations, no checkpoint needs that many")
 
-    def key(self, value: object) -> object:
-        """`value` if it may be a key: atoms and flat tuples only, as hashing deep tuples is work without bound."""
-        if not isinstance(value, _ATOMS) and not _is_flat_tuple(value):
-            raise BadPickle(f"{short(value)} as a key")
+    def copies(self, count: int) -> None:
+        """Count bytes made of text of the file; a pickler makes each once."""
+        self._copyable -= count
+        if self._copyable < 0:
+            raise BadPickle("the same bytes made again and again")
+
+    def _key(self, value: object) -> str | None:
+        """A key as text, or None for one that cannot be part of a tensor's name (a class, a tuple)."""
+        if isinstance(value, int) and -(2**63) <= value < 2**64:
+            return str(value)
+        if not isinstance(value, str):
+            return None
+        self.spend(len(value) // _KEY_UNIT)
         return value
 
     # Input
@@ -145,11 +166,14 @@ class PickleMachine:
         self._stack[-count:] = [items]
 
     def _remember(self, place: int) -> None:
+        # Picklers count upwards; places as the file likes could be chosen to collide in the dictionary.
+        if not 0 <= place <= len(self._memo) + _MEMO_GAP:
+            raise BadPickle(f"something to remember as {short(place)}")
         self._memo[place] = self._top()
 
     def _recall(self, place: int) -> None:
         if place not in self._memo:
-            raise BadPickle(f"nothing remembered as {place}")
+            raise BadPickle(f"nothing remembered as {short(place)}")
         self._push(self._memo[place])
 
     # Numbers
@@ -179,6 +203,11 @@ class PickleMachine:
             raise BadPickle("a reference to something outside the pickle")
         self._push(self._persistent_load(self._pop()))
 
+    def _textual_reference(self) -> None:
+        raise BadPickle(
+            "references as text (pickle protocol 0), which torch does not read either: save with protocol 2"
+        )
+
     # Containers
 
     def _append(self, items: list[object]) -> None:
@@ -196,7 +225,9 @@ class PickleMachine:
         if entries is None or len(items) % 2:
             raise BadPickle(f"entries for {short(target)}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            entries[self.key(key)] = value
+            name = self._key(key)
+            if name is not None:
+                entries[name] = value
 
     def _set_item(self) -> None:
         value, key = self._pop(), self._pop()
@@ -207,8 +238,6 @@ class PickleMachine:
         target = self._top()
         if isinstance(target, Placeholder):
             target.items.extend(items)
-        elif isinstance(target, set):
-            cast("set[object]", target).update(self.key(item) for item in items)
         else:
             raise BadPickle(f"members for {short(target)}")
 
@@ -218,7 +247,7 @@ class PickleMachine:
         self._set_items(items)
 
     def _frozen_set(self) -> None:
-        self._push(frozenset(self.key(item) for item in self._since_mark()))
+        self._push(Placeholder(_FROZEN_SET, items=self._since_mark()))
 
     # Names and calls
 
@@ -286,7 +315,7 @@ class PickleMachine:
         0x42: lambda m: m._bytes(4),
         0x43: lambda m: m._bytes(1),
         0x8E: lambda m: m._bytes(8),
-        0x96: lambda m: m._push(bytearray(m._take(m._number(8)))),
+        0x96: lambda m: m._bytes(8),
         0x56: lambda m: m._push(m._line(m._size, "raw_unicode_escape")),
         0x58: lambda m: m._text(4),
         0x8C: lambda m: m._text(1),
@@ -294,7 +323,7 @@ class PickleMachine:
         0x5D: lambda m: m._push([]),
         0x7D: lambda m: m._push({}),
         0x29: lambda m: m._push(()),
-        0x8F: lambda m: m._push(set[object]()),
+        0x8F: lambda m: m._push(Placeholder(_SET)),
         0x6C: lambda m: m._push(m._since_mark()),
         0x64: _dict_since_mark,
         0x74: lambda m: m._push(tuple(m._since_mark())),
@@ -322,6 +351,7 @@ class PickleMachine:
         0x69: _instance,
         0x6F: _object,
         0x62: _build,
+        0x50: _textual_reference,
         0x51: _persistent,
     }
 
@@ -333,8 +363,3 @@ def _parse(kind: Callable[[str], object], text: str, brief: bool) -> object:
     except ValueError:
         pass
     raise BadPickle(f"the number {text[:20]!r}")
-
-
-def _is_flat_tuple(value: object) -> bool:
-    items = None if isinstance(value, list) else as_sequence(value)
-    return items is not None and len(items) <= 64 and all(isinstance(item, _ATOMS) for item in items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 
 import torch
@@ -24,15 +25,22 @@ PYTHON_2 = {
     "popen2": "subprocess",
 }
 
-# Names of the standard library that training leftovers hold; objects of them become placeholders.
+_EXCEPTIONS = " ".join(
+    name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
+)
+# Names that training leftovers hold; objects of them become placeholders.
 _PATHS = "Path PurePath PosixPath PurePosixPath WindowsPath PureWindowsPath"
 _HARMLESS = frozenset[str]().union(
-    _words("int float complex str bool list dict tuple bytes object slice range NoneType", "builtins."),
+    _words("int float complex str bool list dict tuple bytes bytearray object slice range", "builtins."),
+    _words("set frozenset NoneType Ellipsis NotImplemented", "builtins."),
+    _words("xrange long unicode basestring StandardError", "builtins."),  # of Python 2
+    _words(_EXCEPTIONS, "builtins."),
     _words("datetime date time timedelta timezone", "datetime."),
     _words(_PATHS, "pathlib."),
     _words(_PATHS, "pathlib._local."),
     _words("Any Union Optional List Dict Tuple", "typing."),
     _words("Counter deque UserDict ChainMap", "collections."),
+    _words("torch.serialization._get_layout"),
     _words("decimal.Decimal fractions.Fraction uuid.UUID argparse.Namespace types.SimpleNamespace"),
 )
 
@@ -45,6 +53,7 @@ _GADGETS = _words("""
     numpy.save numpy.ctypeslib numpy.lib pandas.read_pickle pandas.io
     joblib dill cloudpickle pip setuptools pkg_resources IPython sdedit_cli
 """)
+_GADGET_DEPTH = max(len(name.split(".")) for name in _GADGETS)
 # Attributes through which a harmless-looking object leads to code.
 _CODE_WORDS = _words("""
     os sys posix nt subprocess builtins importlib runpy shutil socket ctypes pickle marshal eval exec execfile compile
@@ -65,6 +74,11 @@ STORAGES: dict[str, torch.dtype] = {
     "BoolStorage": torch.bool,
     "ComplexFloatStorage": torch.complex64,
     "ComplexDoubleStorage": torch.complex128,
+    "QInt8Storage": torch.int8,
+    "QUInt8Storage": torch.uint8,
+    "QInt32Storage": torch.int32,
+    "QUInt4x2Storage": torch.uint8,
+    "QUInt2x4Storage": torch.uint8,
     "UntypedStorage": torch.uint8,
 }
 _DTYPE_NAMES = (
@@ -83,7 +97,7 @@ def may_run_code(found: Global) -> bool:
     parts = found.dotted.split(".")
     return (
         parts[0] in sys.stdlib_module_names
-        or any(".".join(parts[:count]) in _GADGETS for count in range(1, len(parts) + 1))
+        or any(".".join(parts[:count]) in _GADGETS for count in range(1, _GADGET_DEPTH + 1))
         or not _CODE_WORDS.isdisjoint(found.name.split("."))
         or not all(part.isidentifier() or part in ("<locals>", "<lambda>") for part in parts)
     )

@@ -34,12 +34,24 @@ from .pickle_values import (
 if TYPE_CHECKING:
     from .pickle_machine import PickleMachine
 
+# What is done with a name takes time by its characters and its parts; those of real classes have 20 parts at most.
+NAME_LIMIT = 512
+PART_LIMIT = 32
+
 Rebuilder = Callable[["PickleMachine", tuple[object, ...]], object]
 
 
-@lru_cache(maxsize=1024)  # a file names few things, each of them often
 def resolve_global(module: str, name: str) -> object:
     """What a name in a pickle stands for: a torch dtype, or a Global. Raises UnsafeFileError for what runs code."""
+    if len(module) + len(name) > NAME_LIMIT or module.count(".") + name.count(".") > PART_LIMIT:
+        raise BadPickle(
+            f"a name of more than {NAME_LIMIT} characters or {PART_LIMIT} parts: {short(module)} {short(name)}"
+        )
+    return _resolved(module, name)
+
+
+@lru_cache(maxsize=1024)  # a file names few things, each of them often
+def _resolved(module: str, name: str) -> object:
     found = Global(PYTHON_2.get(module, module), name)
     if found.dotted in TORCH_DTYPES:
         return TORCH_DTYPES[found.dotted]
@@ -56,6 +68,7 @@ def call(machine: PickleMachine, target: object, args: object) -> object:
     if not isinstance(args, tuple):
         raise BadPickle(f"a call with {short(args)} for arguments")
     arguments = cast("tuple[object, ...]", args)
+    machine.spend(len(arguments))
     if isinstance(target, Placeholder):
         return Placeholder(target.of, arguments)
     if not isinstance(target, Global):
@@ -92,6 +105,13 @@ def _tensor_v3(_: PickleMachine, args: tuple[object, ...]) -> object:
     return tensor_ref(storage, offset, size, stride, dtype)
 
 
+def _quantised(_: PickleMachine, args: tuple[object, ...]) -> object:
+    storage, offset, size, stride = _first(args, 4)
+    if not isinstance(storage, Storage):
+        return Placeholder(Global("torch", "Tensor"), args)
+    return tensor_ref(storage, offset, size, stride, storage.dtype, "is quantised: save it after dequantize()")
+
+
 def _first_argument(_: PickleMachine, args: tuple[object, ...]) -> object:
     return _first(args, 1)[0]
 
@@ -116,19 +136,11 @@ def _dict(_: PickleMachine, args: tuple[object, ...]) -> object:
     return {}
 
 
-def _set(machine: PickleMachine, args: tuple[object, ...]) -> object:
-    items = as_sequence(args[0]) if args else ()
-    if items is None:
-        return Placeholder(Global("builtins", "set"), args)
-    machine.spend(len(items))
-    return {machine.key(item) for item in items}
-
-
 def _encode(machine: PickleMachine, args: tuple[object, ...]) -> object:
     text, encoding = _first(args, 2)
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise BadPickle("bytes in another encoding than latin1")
-    machine.spend(len(text))
+    machine.copies(len(text))
     try:
         return text.encode("latin1")
     except UnicodeEncodeError:
@@ -136,11 +148,12 @@ def _encode(machine: PickleMachine, args: tuple[object, ...]) -> object:
 
 
 def _numpy_dtype(_: PickleMachine, args: tuple[object, ...]) -> object:
-    return NumpyDtype(str(_first(args, 1)[0])[:8])
+    text = _first(args, 1)[0]
+    return NumpyDtype(text[:8] if isinstance(text, str) else "O")
 
 
 def _numpy_scalar(_: PickleMachine, args: tuple[object, ...]) -> object:
-    dtype, data = (*args, None, None)[:2]
+    dtype, data = (*args[:2], None, None)[:2]
     if not isinstance(dtype, NumpyDtype) or not isinstance(data, bytes):
         return Placeholder(Global("numpy", "generic"), args)
     return ArrayRef(dtype.text, (), False, data)
@@ -153,12 +166,12 @@ def _numpy_array(_machine: PickleMachine, _args: tuple[object, ...]) -> object:
 def _numpy_buffer(_: PickleMachine, args: tuple[object, ...]) -> object:
     data, dtype, shape, order = _first(args, 4)
     array = ArrayRef()
-    _fill_array(array, (1, shape, dtype, order == "F", bytes(data) if isinstance(data, bytearray) else data))
+    _fill_array(array, (1, shape, dtype, order == "F", data))
     return array
 
 
 def _with_order(text: str, state: object) -> str:
-    order = (*(as_sequence(state) or ()), None, None)[1]
+    order = (*(as_sequence(state) or ())[:2], None, None)[1]
     return f"{order}{text.lstrip('<>|=')}" if order in ("<", ">", "|", "=") else text
 
 
@@ -176,10 +189,6 @@ def _first(args: tuple[object, ...], count: int) -> tuple[object, ...]:
     return args[:count]
 
 
-def _size(_: PickleMachine, args: tuple[object, ...]) -> object:
-    return integers(_first(args, 1)[0])
-
-
 _TENSOR_NAMES: Mapping[str, Rebuilder] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -193,12 +202,11 @@ REBUILDERS: Mapping[str, Rebuilder] = {
     **_TENSOR_NAMES,
     "torch._tensor._rebuild_from_type_v2": _from_type,
     "torch._utils._rebuild_from_type_v2": _from_type,
-    "torch.Size": _size,
+    "torch.Size": _first_argument,  # a tuple; it is checked where it becomes the shape of something
     "copyreg._reconstructor": _reconstructed,
     "collections.OrderedDict": _dict,
     "collections.defaultdict": _dict,
-    "builtins.set": _set,
-    "builtins.frozenset": _set,
+    "torch._utils._rebuild_qtensor": _quantised,
     "_codecs.encode": _encode,
     "numpy.dtype": _numpy_dtype,
     **{f"{module}.scalar": _numpy_scalar for module in _ARRAY_MODULES},

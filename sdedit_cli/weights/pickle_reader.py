@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from math import prod
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,31 +11,15 @@ from torch import Tensor
 from ..errors import ModelError, UnsafeFileError, shown
 from .legacy_torch import Extent, read_legacy
 from .mapping import MappedFile
+from .pickle_arrays import from_array, numpy_dtype, swapped
 from .pickle_machine import PickleMachine
 from .pickle_names import STORAGES
-from .pickle_values import ArrayRef, BadPickle, Global, Placeholder, Storage, TensorRef, as_dict, as_sequence
+from .pickle_tree import contents
+from .pickle_values import ArrayRef, BadPickle, Global, Storage, TensorRef, as_sequence, short
 from .torch_zip import Member, read_members
 
-WRAPPERS = ("state_dict", "params_ema", "model", "module", "params", "net")
-ENTRY_LIMIT = 1_000_000
-DEPTH_LIMIT = 64
-NAME_LIMIT = 1024
-DIMENSION_LIMIT = 32
-
-_NUMPY_DTYPES: dict[str, torch.dtype] = {
-    "f2": torch.float16,
-    "f4": torch.float32,
-    "f8": torch.float64,
-    "i1": torch.int8,
-    "i2": torch.int16,
-    "i4": torch.int32,
-    "i8": torch.int64,
-    "u1": torch.uint8,
-    "u2": torch.uint16,
-    "u4": torch.uint32,
-    "u8": torch.uint64,
-    "b1": torch.bool,
-}
+_REPEATED_LIMIT = 64_000_000  # bytes that expanded tensors may add to a file smaller than this
+_KEY_LIMIT = 256
 
 
 class PickleSource:
@@ -56,6 +39,7 @@ class PickleSource:
         try:
             self.root = self._read()
             self._tensors, self.extras = contents(self.root)
+            self._unreadable = _problems(self._tensors, self._file.size)
         except BadPickle as error:
             raise ModelError(f"{path}: not a usable pickle: {error}") from None
         except UnsafeFileError as error:
@@ -72,20 +56,21 @@ class PickleSource:
 
     def dtype(self, name: str) -> torch.dtype:
         entry = self._entry(name)
-        return entry.dtype if isinstance(entry, TensorRef) else _numpy_dtype(entry)
+        return entry.dtype if isinstance(entry, TensorRef) else numpy_dtype(entry)
 
     def get(self, name: str) -> Tensor:
         return self.tensor(self._entry(name))
 
     def tensor(self, entry: TensorRef | ArrayRef) -> Tensor:
         """The tensor behind an entry of `root`: a view of the file where its layout allows."""
-        return self._stored(entry) if isinstance(entry, TensorRef) else _from_array(entry)
+        return self._stored(entry) if isinstance(entry, TensorRef) else from_array(entry)
 
     def _entry(self, name: str) -> TensorRef | ArrayRef:
-        try:
-            return self._tensors[name]
-        except KeyError:
-            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
+        if name not in self._tensors:
+            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'")
+        if name in self._unreadable:
+            raise ModelError(f"{self.path}: the tensor '{shown(name)}' {self._unreadable[name]}")
+        return self._tensors[name]
 
     def _read(self) -> object:
         if self._file.data(0, 4) == b"PK\x03\x04":
@@ -120,14 +105,21 @@ class PickleSource:
         return root
 
     def _persistent(self, reference: object) -> object:
-        """('storage', class, key, device, elements[, view of another storage]) -> Storage."""
-        parts = list(as_sequence(reference) or [])
+        """('storage', class, key, device, elements[, view of another storage]) -> Storage.
+
+        Files of torch before 1.6 keep classes of modules so too: ('module', class, file, source code) -> class.
+        """
+        parts = list((as_sequence(reference) or ())[:7])
+        if len(parts) == 4 and parts[0] == "module" and isinstance(parts[1], Global):
+            return parts[1]
         if len(parts) not in (5, 6) or parts[0] != "storage":
             raise BadPickle("a reference to something that is no storage")
         kind, key, count, view = parts[1], parts[2], parts[4], parts[5] if len(parts) == 6 else None
         dtype = STORAGES.get(kind.name) if isinstance(kind, Global) and kind.module.startswith("torch") else None
-        if dtype is None or not isinstance(key, str) or type(count) is not int or not 0 <= count < 2**60:
+        if dtype is None or type(count) is not int or not 0 <= count < 2**60:
             raise BadPickle("a storage of an unknown kind or size")
+        if not isinstance(key, str) or len(key) > _KEY_LIMIT:
+            raise BadPickle("a storage without a name, or with one of any length")
         known = self._storages.setdefault(key, Storage(key, dtype, count))
         if (known.dtype, known.count) != (dtype, count):
             raise BadPickle(f"the storage '{key[:40]}' is there with two sizes")
@@ -143,64 +135,14 @@ class PickleSource:
         else:
             count = storage.count * storage.dtype.itemsize // ref.dtype.itemsize
             tensor = self._file.view(start, ref.dtype, (count,)).as_strided(ref.shape, ref.stride, ref.offset)
-        return tensor if self._little_endian else _swapped(tensor)
+        return tensor if self._little_endian else swapped(tensor)
 
 
 def _storage_view(storage: Storage, view: object) -> Storage:
-    key, first, count = (*(as_sequence(view) or ()), None, None, None)[:3]
+    key, first, count = (*(as_sequence(view) or ())[:3], None, None, None)[:3]
     if type(first) is not int or type(count) is not int or not 0 <= first <= first + max(count, 0) <= storage.count:
-        raise BadPickle(f"a view of the storage '{storage.key[:40]}' that leaves it ({key!s:.20})")
+        raise BadPickle(f"a view of the storage '{storage.key[:40]}' that leaves it ({short(key)})")
     return Storage(storage.key, storage.dtype, count, first)
-
-
-def contents(root: object) -> tuple[dict[str, TensorRef | ArrayRef], dict[str, object]]:
-    """The tensors by dotted name and everything else by its first name, without a wrapper such as state_dict."""
-    top = dict(_children(root))
-    for wrapper in WRAPPERS:
-        inner = {name: entry for name, entry in _tensors(top.get(wrapper)) if isinstance(entry, TensorRef)}
-        if inner:
-            return dict(inner), {name: _plain(value) for name, value in top.items() if name != wrapper}
-    entries = dict(_tensors(root))
-    used = {name.split(".", 1)[0] for name in entries} | set(entries)
-    return entries, {name: _plain(value) for name, value in top.items() if name not in used}
-
-
-def _children(value: object) -> Iterator[tuple[str, object]]:
-    """The named parts of a dict or of a pickled module."""
-    entries = as_dict(value)
-    if entries is None and isinstance(value, Placeholder):
-        state = as_dict(value.state) or {}
-        for group in ("_parameters", "_buffers", "_modules"):
-            yield from _children(as_dict(state.get(group)))
-        entries = value.entries
-    for name, child in (entries or {}).items():
-        if isinstance(name, (str, int)):
-            yield str(name), child
-
-
-def _tensors(value: object) -> Iterator[tuple[str, TensorRef | ArrayRef]]:
-    """Tensors below `value` with dotted names. Iterative and counted: containers may hold themselves, or each other."""
-    pending = [("", value, 0)]
-    seen = 0
-    while pending:
-        prefix, current, depth = pending.pop()
-        for name, child in reversed(list(_children(current))):
-            seen += 1
-            if seen > ENTRY_LIMIT or depth > DEPTH_LIMIT:
-                raise BadPickle("containers that hold each other without end")
-            if len(prefix) + len(name) >= NAME_LIMIT:
-                raise BadPickle(f"a name of more than {NAME_LIMIT} characters")
-            pending.append((f"{prefix}.{name}" if prefix else name, child, depth + 1))
-        if isinstance(current, TensorRef) or (isinstance(current, ArrayRef) and current.shape and _is_sound(current)):
-            yield prefix, current
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, (str, int, float, bool, type(None))):
-        return value
-    if isinstance(value, ArrayRef) and not value.shape and value.data and _is_sound(value):
-        return _from_array(value).item()
-    return value.of.dotted if isinstance(value, Placeholder) else type(value).__name__
 
 
 def _is_contiguous(ref: TensorRef) -> bool:
@@ -212,34 +154,19 @@ def _is_contiguous(ref: TensorRef) -> bool:
     return True
 
 
-def _swapped(tensor: Tensor) -> Tensor:
-    width = tensor.dtype.itemsize // (2 if tensor.dtype.is_complex else 1)
-    raw = tensor.contiguous().view(-1).view(torch.uint8).view(-1, width)
-    return raw.flip(1).contiguous().view(-1).view(tensor.dtype).view(tensor.shape)
+def _problems(tensors: Mapping[str, TensorRef | ArrayRef], file_size: int) -> dict[str, str]:
+    """Why some tensors cannot be read, by name.
 
-
-def _numpy_dtype(array: ArrayRef) -> torch.dtype:
-    return _NUMPY_DTYPES[array.dtype.lstrip("<>|=")]
-
-
-def _is_sound(array: ArrayRef) -> bool:
-    """Whether this is an array of numbers, not of objects or text. Raises BadPickle when bytes and shape differ."""
-    if array.dtype.lstrip("<>|=") not in _NUMPY_DTYPES:
-        return False
-    if len(array.shape) > DIMENSION_LIMIT or any(side >= 2**62 for side in array.shape):
-        raise BadPickle(f"a numpy array of {len(array.shape)} dimensions, or with a side of 2**62 or more")
-    if prod(array.shape) * _numpy_dtype(array).itemsize != len(array.data):
-        raise BadPickle(f"a numpy array of shape {list(array.shape)[:8]} in {len(array.data)} bytes")
-    return True
-
-
-def _from_array(array: ArrayRef) -> Tensor:
-    dtype = _numpy_dtype(array)
-    if not array.data:
-        return torch.empty(array.shape, dtype=dtype)
-    flat = torch.frombuffer(bytearray(array.data), dtype=dtype)
-    if array.dtype.startswith(">"):
-        flat = _swapped(flat)
-    if not array.fortran:
-        return flat.view(array.shape)
-    return flat.view(array.shape[::-1]).permute(*range(len(array.shape) - 1, -1, -1))
+    An expanded tensor is many numbers of few bytes: together they may not make a small file a large model.
+    """
+    problems: dict[str, str] = {}
+    left = max(file_size, _REPEATED_LIMIT)
+    for name, entry in tensors.items():
+        if not isinstance(entry, TensorRef):
+            continue
+        left -= entry.repeated
+        if left < 0:
+            problems[name] = f"of shape {short(entry.shape)} repeats few numbers: save it after contiguous()"
+        if entry.problem:
+            problems[name] = entry.problem
+    return problems

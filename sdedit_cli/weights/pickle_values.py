@@ -11,6 +11,9 @@ import torch
 
 from ..errors import ModelError, shown
 
+DIMENSION_LIMIT = 32
+SIDES_LIMIT = 64  # numpy's and torch's own limit
+
 
 @dataclass(frozen=True)
 class Global:
@@ -24,7 +27,7 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Placeholder:
     """What stands for an object of a class that we don't need: its class's name, and what it would have been fed."""
 
@@ -47,13 +50,22 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class TensorRef:
-    """A tensor that is not read yet: a strided view of a storage, checked to lie inside it."""
+    """A tensor that is not read yet: a strided view of a storage, checked to lie inside it.
+
+    `problem` says why it cannot be read; of a leftover that nobody asks for it is no concern.
+    """
 
     storage: Storage
     dtype: torch.dtype
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+    problem: str = ""
+
+    @property
+    def repeated(self) -> int:
+        """Bytes that the tensor is said to have and its storage has not: strides of zero make many of one number."""
+        return max(0, prod(self.shape) * self.dtype.itemsize - self.storage.count * self.storage.dtype.itemsize)
 
 
 @dataclass(eq=False)
@@ -77,23 +89,29 @@ class BadPickle(ModelError):
     """A pickle that no program wrote; the reader adds the file's name."""
 
 
-def tensor_ref(storage: Storage, offset: object, size: object, stride: object, dtype: torch.dtype) -> TensorRef:
+def tensor_ref(
+    storage: Storage, offset: object, size: object, stride: object, dtype: torch.dtype, problem: str = ""
+) -> TensorRef:
     """A checked TensorRef: every element that shape and strides can reach is inside the storage."""
     shape, steps = integers(size), integers(stride)
-    if type(offset) is not int or offset < 0 or len(shape) != len(steps) or len(shape) > 32:
+    if type(offset) is not int or offset < 0 or len(shape) != len(steps) or len(shape) > DIMENSION_LIMIT:
         raise BadPickle(f"a tensor of shape {short(size)}, stride {short(stride)}, offset {short(offset)}")
     count = storage.count * storage.dtype.itemsize // dtype.itemsize
     elements = prod(shape)
     reach = 0 if elements == 0 else offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) + 1
-    # A stride of zero makes a terabyte of one number, so a view may not have more elements than there are.
-    if reach > count or elements > count or any(n >= 2**62 for n in (*shape, *steps, offset)):
+    if reach > count or any(n >= 2**62 for n in (*shape, *steps, offset)):
         raise BadPickle(f"a tensor of shape {short(shape)} in a storage of {count} elements ('{short(storage.key)}')")
-    return TensorRef(storage, dtype, offset if elements else 0, shape, steps)
+    return TensorRef(storage, dtype, offset if elements else 0, shape, steps, problem)
 
 
 def integers(value: object) -> tuple[int, ...]:
-    """`value` as a tuple of non-negative integers; BadPickle when it is anything else."""
+    """`value` as a tuple of non-negative integers; BadPickle when it is anything else.
+
+    More than a tensor can have are not looked at: a file may hand over one long tuple again and again.
+    """
     items = as_sequence(value)
+    if items is not None and len(items) > SIDES_LIMIT:
+        raise BadPickle(f"{len(items)} numbers where a shape was expected")
     numbers = tuple(item for item in items or () if type(item) is int and item >= 0)
     if items is None or len(numbers) != len(items):
         raise BadPickle(f"{short(value)} where a shape was expected")
@@ -114,6 +132,6 @@ def short(value: object) -> str:
     """A value in a message: flat and brief, whatever the file put there."""
     items = as_sequence(value)
     if items is not None:
-        parts = [str(item) if isinstance(item, int) else type(item).__name__ for item in items[:8]]
+        parts = [shown(item, 20) if isinstance(item, int) else type(item).__name__ for item in items[:8]]
         return f"({', '.join(parts)}{', ...' if len(items) > 8 else ''})"
     return shown(value, 60) if isinstance(value, (int, float, str)) else type(value).__name__

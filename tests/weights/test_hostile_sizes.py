@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
+import time
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,14 +18,16 @@ import sdedit_cli.weights.open as opening
 from sdedit_cli.errors import ModelError, shown
 from sdedit_cli.weights import open_weights
 from sdedit_cli.weights.flax_msgpack import FlaxSource
-from sdedit_cli.weights.pickle_reader import PickleSource, _is_sound
+from sdedit_cli.weights.pickle_arrays import is_sound
+from sdedit_cli.weights.pickle_machine import PickleMachine
+from sdedit_cli.weights.pickle_reader import PickleSource
 from sdedit_cli.weights.pickle_values import ArrayRef, BadPickle
 
 
 @pytest.mark.parametrize("shape", [(1,) * 33, (2**8000,) * 5000, (2**62,)])
 def test_shapes_of_pickled_arrays_are_checked_before_they_are_multiplied(shape: tuple[int, ...]) -> None:
     with pytest.raises(BadPickle, match="dimensions"):
-        _is_sound(ArrayRef(dtype="<f4", shape=shape, data=b"", fortran=False))
+        is_sound(ArrayRef(dtype="<f4", shape=shape, data=b"", fortran=False))
 
 
 def test_long_names_over_many_containers_are_refused_before_they_are_joined(tmp_path: Path) -> None:
@@ -65,3 +71,110 @@ def test_text_of_a_file_reaches_the_terminal_printable_and_short(tmp_path: Path)
             open_weights(write(tmp_path / "f", content))
         assert "\x1b" not in str(error.value)
         assert len(str(error.value)) < 400 + len(str(tmp_path))
+
+
+def text(content: str) -> bytes:
+    return b"X" + struct.pack("<I", len(content)) + content.encode()
+
+
+def nested(make: bytes, add: bytes, levels: int = 40) -> bytes:
+    """Containers of the one before, twice: 2 to the power of `levels` parts to whoever follows them all."""
+    return (
+        make
+        + b"q\x000"
+        + b"".join(make + add % ((bytes([i]),) * 2) + b"q" + bytes([i + 1]) + b"0" for i in range(levels))
+    )
+
+
+def again(prefix: bytes, times: int, part: bytes) -> bytes:
+    return prefix + part * times + b"."
+
+
+def colliding(count: int, entry: bytes) -> bytes:
+    """Integers that hash to the same, as they are hashed modulo 2**61 - 1."""
+    return b"".join(entry % (b"\x8a\x0c" + (i * (2**61 - 1)).to_bytes(12, "little")) for i in range(1, count))
+
+
+HEAD = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
+LISTS = nested(b"]", b"(h%bh%be")
+STORAGE = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQ"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\x00K\x01\x85K\x01\x85\x89}tR"
+TWO_LONG_TEXTS = text("a" * 10**6) + b"q\x000" + text("a" * 10**6) + b"q\x010"
+BUFFER = b"\x96" + struct.pack("<Q", 2**20) + bytes(2**20) + b"q\x010"
+HUNDREDS = b"".join(
+    b"}(" + b"".join(b"K%bh%b" % (bytes([i]), bytes([level])) for i in range(100)) + b"uq%b0" % bytes([level + 1])
+    for level in range(3)
+)
+BOMBS = {
+    "a dtype of nested lists": LISTS + b"cnumpy\ndtype\nh\x28\x85R.",
+    "a storage's name of nested lists": HEAD + b"\x80\x02}.\x80\x02" + LISTS + b"]h\x28a.",
+    "a view's name of nested lists": HEAD + LISTS + STORAGE[:-4] + b"K\x04(h\x28K\x09K\x01ttQ.",
+    "one shape again and again": again(
+        b"ctorch\nSize\nq\x000(" + b"K\x01" * 100_000 + b"t\x85q\x010]", 4000, b"h\x00h\x01Ra"
+    ),
+    "one list of arguments again and again": again(
+        b"ccollections\nOrderedDict\nq\x000(" + b"N" * 100_000 + b"tq\x010]", 4000, b"h\x00h\x01Ra"
+    ),
+    "one buffer again and again": again(
+        b"cnumpy\ndtype\nU\x02u1\x85Rq\x000" + BUFFER + b"K\x01\x85q\x020cnumpy.core.numeric\n_frombuffer\nq\x030]",
+        200,
+        b"h\x03(h\x01h\x00h\x02U\x01CtRa",
+    ),
+    "a name of many parts": b"\x80\x04" + text("a." * 150_000 + "a") + text("b") + b"\x93.",
+    "many names of many parts": text("a." * 200 + "a")
+    + b"q\x000"
+    + b"".join(b"h\x00" + text(f"b{i}") + b"\x930" for i in range(200_000))
+    + b".",
+    "equal long keys": again(TWO_LONG_TEXTS + b"}", 300_000, b"h\x00Nsh\x01Ns"),
+    "equal long tuples as keys": again(
+        TWO_LONG_TEXTS + b"(" + b"h\x00" * 64 + b"tq\x020(" + b"h\x01" * 64 + b"tq\x030}", 12_000, b"h\x02Nsh\x03Ns"
+    ),
+    "large integers as keys": again(
+        b"\x8a\xff" + b"\x7f" * 255 + b"q\x000(" + b"h\x00" * 64 + b"tq\x010}", 60_000, b"h\x01Ns"
+    ),
+    "colliding keys": b"}(" + colliding(40_000, b"%bN") + b"u.",
+    "colliding members": b"\x8f(" + colliding(40_000, b"%b") + b"\x90.",
+    "colliding members of a frozen set": b"(" + colliding(40_000, b"%b") + b"\x91.",
+    "colliding places": b"N" + b"".join(b"p%d\n" % (i * (2**61 - 1)) for i in range(40_000)) + b".",
+    "names of a kilobyte": b"\x80\x02" + TENSOR + b"q\x000" + HUNDREDS + b"}" + text("a" * 1000) + b"h\x03s.",
+}
+
+
+def packed(path: Path, content: bytes) -> Path:
+    """The pickle alone, or with the storage that it speaks of."""
+    if TENSOR not in content:
+        return write(path, content)
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("archive/data.pkl", content)
+        target.writestr("archive/data/0", bytes(4))
+    return path
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_work_and_memory_are_bounded_by_the_file(case: str, tmp_path: Path) -> None:
+    path = packed(tmp_path / "f", BOMBS[case])
+    tracemalloc.start()
+    began = time.process_time()
+    with pytest.raises(ModelError) as error:
+        PickleSource(path)
+    took, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert took < 4
+    assert peak < 150_000_000
+    assert len(str(error.value)) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("opcode", [b"\x8f", b"]", b"}", b"(", b"N\x94", b"cfoo\nBar\n"])
+def test_what_leaves_more_behind_counts_for_more(opcode: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdedit_cli.weights.pickle_machine.OPERATION_LIMIT", 1000)
+    with pytest.raises(BadPickle, match="operations"):
+        PickleMachine(opcode * 300 + b".").load()
+
+
+def test_one_tree_under_many_names_is_looked_at_once(tmp_path: Path) -> None:
+    tree = b"}(" + b"".join(text(f"a{i}") + b"}" for i in range(3000)) + b"uq\x000"
+    beside = b"".join(text(f"b{i}") + b"h\x00" for i in range(3000))
+    content = tree + b"}(" + text("model") + b"}" + text("weight") + TENSOR + b"s" + beside + b"u."
+    began = time.process_time()
+    assert PickleSource(packed(tmp_path / "f", content)).names() == ["weight"]
+    assert time.process_time() - began < 2
