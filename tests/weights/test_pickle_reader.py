@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import pathlib
 import pickle
+import warnings
 import zipfile
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,67 @@ def test_training_leftovers_are_read_past(style: str, tmp_path: Path) -> None:
     assert source.extras["when"] == "datetime.datetime"
 
 
+LEFTOVERS: dict[str, Any] = {
+    "range": range(4),
+    "bytearray": bytearray(b"abc"),
+    "ellipsis": ...,
+    "not implemented": NotImplemented,
+    "exception": ValueError("x"),
+    "slice": slice(1, 2),
+    "complex": 1j,
+    "set": {1, "a", (2.5, None)},
+    "frozen set": frozenset([int, 3]),
+    "deque": deque([1]),
+    "random state": np.random.RandomState(0),
+    "layouts": [torch.strided, torch.sparse_coo],
+    "sparse": torch.eye(3).to_sparse(),
+    "expanded": torch.ones(1).expand(2**40),
+    "many numbers": np.random.default_rng(0).random(600_000),
+    "keys of every kind": {1: 1, (1, "a"): 2, None: 3, 2.5: 4, int: 5, b"x": 6, 2**200: 7, "k" * 5000: 8},
+    "many keys": {number: {"step": number} for number in range(20_000)},
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("leftover", LEFTOVERS)
+@pytest.mark.parametrize("style", FORMATS)
+def test_harmless_leftovers_refuse_nothing(style: str, leftover: str, protocol: int, tmp_path: Path) -> None:
+    state = {"a": torch.ones(2)}
+    for root in (
+        {"state_dict": state, "x": LEFTOVERS[leftover]},
+        {"state_dict": {**state, "x": [LEFTOVERS[leftover]]}},
+    ):
+        assert_same(saved(tmp_path / "f", root, style, pickle_protocol=protocol), state)
+
+
+def quantised(values: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.quantize_per_tensor(values, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_a_quantised_tensor_is_refused_when_it_is_asked_for(style: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source = saved(tmp_path / "f", {"a": torch.ones(2), "q": quantised(torch.ones(3))}, style)
+        beside = saved(tmp_path / "g", {"state_dict": {"a": torch.ones(2)}, "q": quantised(torch.ones(3))}, style)
+    assert_same(beside, {"a": torch.ones(2)})
+    assert torch.equal(source.get("a"), torch.ones(2))
+    with pytest.raises(ModelError, match="'q' is quantised"):
+        source.get("q")
+
+
+def test_expanded_tensors_are_read_as_far_as_they_make_no_large_model_of_a_small_file(tmp_path: Path) -> None:
+    wide = torch.arange(3.0)[:, None].expand(3, 100)
+    assert_same(saved(tmp_path / "f", {"a": wide, "b": torch.ones(1)}), {"a": wide, "b": torch.ones(1)})
+    many = {f"m{i}": torch.ones(1).expand(2**20) for i in range(40)}
+    source = saved(tmp_path / "f", many)
+    assert source.shape("m0") == (2**20,)
+    with pytest.raises(ModelError, match=r"'m39' of shape .* repeats few numbers"):
+        source.shape("m39")
+
+
 class Lightning:
     """Stands for a callback whose class the reader does not have."""
 
@@ -146,6 +208,56 @@ def test_nested_dicts_get_dotted_names_and_whole_modules_are_read(tmp_path: Path
     assert_same(saved(tmp_path / "f", nested), expected)
     net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
     assert_same(saved(tmp_path / "g", net), dict(net.state_dict()))
+
+
+PARTS = {"model": "unet", "first_stage_model": "vae", "cond_stage_model": "clip"}
+
+
+def part(name: str) -> dict[str, Any]:
+    return {name: {"proj": {"weight": torch.full((2,), float(len(name)))}}}
+
+
+@pytest.mark.parametrize(
+    ("root", "names"),
+    [
+        ({name: part(inner) for name, inner in PARTS.items()}, [f"{k}.{v}.proj.weight" for k, v in PARTS.items()]),
+        ({"model": part("a"), "optimizer": {"state": {0: {"exp_avg": torch.ones(1)}}}}, ["a.proj.weight"]),
+        ({"model": part("a"), "model_ema": part("a"), "callbacks": part("b")}, ["a.proj.weight"]),
+        ({"model": part("a"), "rng_state": torch.ones(3), "betas": torch.ones(3)}, ["a.proj.weight"]),
+        ({"model": {"state_dict": part("a"), "epoch": 1}, "step": 2}, ["a.proj.weight"]),
+        ({"state_dict": part("a"), "first_stage_model": part("b")}, ["a.proj.weight"]),
+        ({"params": torch.ones(1)}, ["params"]),
+        ({"unet": part("a"), "optimizer": part("b")}, ["unet.a.proj.weight"]),
+    ],
+)
+def test_a_wrapper_comes_off_only_where_no_other_weights_are_beside_it(
+    root: dict[str, Any], names: list[str], tmp_path: Path
+) -> None:
+    assert sorted(saved(tmp_path / "f", root).names()) == sorted(names)
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_a_whole_model_of_parts_keeps_all_of_them(style: str, tmp_path: Path) -> None:
+    net = torch.nn.ModuleDict({name: torch.nn.Linear(2, 3) for name in PARTS})
+    whole = torch.nn.Module()
+    for name, module in net.items():
+        whole.add_module(name, module)
+    assert_same(saved(tmp_path / "f", whole, style), dict(whole.state_dict()))
+
+
+@pytest.mark.parametrize("style", FORMATS)
+@pytest.mark.parametrize("root", [lambda state: state, lambda state: {"state_dict": state}], ids=["bare", "wrapped"])
+def test_tensors_and_arrays_are_read_side_by_side(root: Any, style: str, tmp_path: Path) -> None:
+    state = {"a": torch.ones(2), "b": np.arange(3, dtype=np.float32)}
+    expected = {"a": torch.ones(2), "b": torch.arange(3.0)}
+    assert_same(saved(tmp_path / "f", root(state), style), expected)
+
+
+def test_old_files_of_protocol_1_are_read_and_those_of_0_say_why_not(tmp_path: Path) -> None:
+    state = {"a": torch.ones(2)}
+    assert_same(saved(tmp_path / "f", state, "legacy", pickle_protocol=1), state)
+    with pytest.raises(ModelError, match="save with protocol 2"):
+        saved(tmp_path / "f", state, "legacy", pickle_protocol=0)
 
 
 def test_containers_that_hold_each_other_are_not_followed_forever(tmp_path: Path) -> None:
