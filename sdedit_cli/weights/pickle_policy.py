@@ -156,7 +156,7 @@ def _numpy_scalar(_: PickleMachine, args: tuple[object, ...]) -> object:
     dtype, data = (*args[:2], None, None)[:2]
     if not isinstance(dtype, NumpyDtype) or not isinstance(data, bytes):
         return Placeholder(Global("numpy", "generic"), args)
-    return ArrayRef(dtype.text, (), False, data)
+    return ArrayRef(dtype.text, (), False, data, scalar=True)
 
 
 def _numpy_array(_machine: PickleMachine, _args: tuple[object, ...]) -> object:

@@ -75,7 +75,10 @@ def _is_container(value: object) -> bool:
 
 
 def _is_tensor(value: object) -> bool:
-    return isinstance(value, TensorRef) or (isinstance(value, ArrayRef) and bool(value.shape) and is_sound(value))
+    if isinstance(value, ArrayRef):
+        # An array of objects is left without sides and bytes.
+        return not value.scalar and bool(value.shape or value.data) and is_sound(value)
+    return isinstance(value, TensorRef)
 
 
 def _children(value: object) -> Iterator[tuple[str, object]]:

@@ -76,6 +76,7 @@ class ArrayRef:
     shape: tuple[int, ...] = ()
     fortran: bool = False
     data: bytes = b""
+    scalar: bool = False  # a number such as np.float32(1), which is no array without sides
 
 
 @dataclass(eq=False)

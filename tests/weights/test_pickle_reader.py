@@ -248,8 +248,14 @@ def test_a_whole_model_of_parts_keeps_all_of_them(style: str, tmp_path: Path) ->
 @pytest.mark.parametrize("style", FORMATS)
 @pytest.mark.parametrize("root", [lambda state: state, lambda state: {"state_dict": state}], ids=["bare", "wrapped"])
 def test_tensors_and_arrays_are_read_side_by_side(root: Any, style: str, tmp_path: Path) -> None:
-    state = {"a": torch.ones(2), "b": np.arange(3, dtype=np.float32)}
-    expected = {"a": torch.ones(2), "b": torch.arange(3.0)}
+    state = {
+        "a": torch.ones(2),
+        "b": np.arange(3, dtype=np.float32),
+        "no side": np.array(2, dtype=np.int64),
+        "number": np.float32(1),
+        "objects": np.array([None, "x"], dtype=object),
+    }
+    expected = {"a": torch.ones(2), "b": torch.arange(3.0), "no side": torch.tensor(2)}
     assert_same(saved(tmp_path / "f", root(state), style), expected)
 
 
