@@ -144,13 +144,13 @@ def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:
         )
     if tensor.shape == shape:
         return tensor
-    # A linear and a 1x1 convolution hold the same numbers, and files disagree about which one to write.
-    if _without_ones(tensor.shape) == _without_ones(shape):
+    if without_ones(tensor.shape) == without_ones(shape):
         return tensor.reshape(shape)
     raise ModelError(f"{source.path}: '{name}' has the shape {list(tensor.shape)}, but {config} asks for {list(shape)}")
 
 
-def _without_ones(shape: Sequence[int]) -> list[int]:
+def without_ones(shape: Sequence[int]) -> list[int]:
+    """A linear and a 1x1 convolution hold the same numbers, and files disagree about which one to write."""
     sides = list(shape)
     while len(sides) > 2 and sides[-1] == 1:
         sides.pop()

@@ -22,7 +22,7 @@ from ..names.unet import unet_table
 from ..names.vae import vae_table
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from .detect import COMPONENT_WORDS, OUR_LAYOUTS, Config, Detected, detect, own_names
-from .fill import listed
+from .fill import listed, without_ones
 from .folder import check_variant
 from .infer import FAMILIES, Family
 from .locate import find_weights
@@ -158,7 +158,7 @@ def check_complete(model: Model, only: Component | None = None) -> None:
             )
         for name, shape in expected.items():
             found = piece.tensors.shape(name)
-            if _trimmed(found) != _trimmed(shape):
+            if without_ones(found) != without_ones(shape):
                 where = listed(piece.tensors.origins[name].sources)
                 raise ModelError(
                     f"{model.path}: '{where}' has the shape {list(found)} where its {COMPONENT_WORDS[component]} needs "
@@ -183,14 +183,6 @@ def _names_in_file(model: Model, component: Component, ours: Sequence[str]) -> l
     named = list(ours) if part.place.layout in OUR_LAYOUTS else list(origins(part.table, ours, to="foreign"))
     is_copy = component == "unet" and model.detected is not None and model.detected.uses_ema
     return [ldm.ema_name(ldm.UNET + name) if is_copy else part.place.prefix + name for name in named]
-
-
-def _trimmed(shape: Sequence[int]) -> list[int]:
-    """A linear and a 1x1 convolution hold the same numbers, and files disagree about which one to write."""
-    sides = list(shape)
-    while len(sides) > 2 and sides[-1] == 1:
-        sides.pop()
-    return sides
 
 
 def _texts(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -157,16 +157,21 @@ def _is_contiguous(ref: TensorRef) -> bool:
 def _problems(tensors: Mapping[str, TensorRef | ArrayRef], file_size: int) -> dict[str, str]:
     """Why some tensors cannot be read, by name.
 
-    An expanded tensor is many numbers of few bytes: together they may not make a small file a large model.
+    Expanded tensors and arrays of the same bytes are many numbers of few bytes: together they may not make a small
+    file a large model.
     """
     problems: dict[str, str] = {}
+    buffers: set[int] = set()
     left = max(file_size, _REPEATED_LIMIT)
     for name, entry in tensors.items():
-        if not isinstance(entry, TensorRef):
-            continue
-        left -= entry.repeated
-        if left < 0:
+        if isinstance(entry, TensorRef):
+            repeated, problem = entry.repeated, entry.problem
+        else:
+            repeated, problem = len(entry.data) if id(entry.data) in buffers else 0, ""
+            buffers.add(id(entry.data))
+        left -= repeated
+        if repeated and left < 0:
             problems[name] = f"of shape {short(entry.shape)} repeats few numbers: save it after contiguous()"
-        if entry.problem:
-            problems[name] = entry.problem
+        if problem:
+            problems[name] = problem
     return problems

@@ -10,6 +10,7 @@ import tracemalloc
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.weights import entry, raw_safetensors, write
@@ -169,6 +170,14 @@ def test_what_leaves_more_behind_counts_for_more(opcode: bytes, monkeypatch: pyt
     monkeypatch.setattr("sdedit_cli.weights.pickle_machine.OPERATION_LIMIT", 1000)
     with pytest.raises(BadPickle, match="operations"):
         PickleMachine(opcode * 300 + b".").load()
+
+
+def test_one_buffer_under_many_names_makes_no_large_model(tmp_path: Path) -> None:
+    array = np.zeros(2**20, dtype=np.uint8)
+    source = PickleSource(write(tmp_path / "f", pickle.dumps({f"a{i}": array for i in range(100)}, 4)))
+    assert source.get("a0").shape == (2**20,)
+    with pytest.raises(ModelError, match=r"'a99' .* repeats few numbers"):
+        source.get("a99")
 
 
 def test_one_tree_under_many_names_is_looked_at_once(tmp_path: Path) -> None:
