@@ -22,6 +22,8 @@ A message names the file, the value, what was expected and what to try, in one o
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 
 class SdeditError(Exception):
     exit_code = 1
@@ -89,7 +91,7 @@ class Terminated(SdeditError):
 
 def shown(name: object, limit: int = 80) -> str:
     """A text from a file as a message may carry it: printable characters only (others escaped), `limit` at most."""
-    text = name if isinstance(name, str) else _brief(name)
+    text = str(name) if isinstance(name, (str, PurePath)) else _brief(name)
     safe = printable(text[: limit + 1])
     return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
 
