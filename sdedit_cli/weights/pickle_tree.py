@@ -13,10 +13,10 @@ Entry = TensorRef | ArrayRef
 # What training scripts put weights under. The first two say that these are the weights, whatever is beside them; the
 # others are names of parts too (a whole LDM has its UNet under `model`, beside `first_stage_model`).
 _SURE = ("state_dict", "params_ema")
-WRAPPERS = (*_SURE, "model", "module", "params", "net")
+_WRAPPERS = (*_SURE, "model", "module", "params", "net")
 _LEFTOVER = re.compile(r"optim|sched|callback|scaler|(^|_)rng|loops", re.IGNORECASE)
-_EMA = re.compile(r"(^|_)ema|ema(_|$)", re.IGNORECASE)
-_LEAVES = frozenset({"weight", "bias"})
+# Parts of a model: what lies beside one of them is another, and no wrapper.
+_PARTS = frozenset({"first_stage_model", "cond_stage_model", "unet", "vae", "text_encoder", "text_encoder_2"})
 ENTRY_LIMIT = 500_000
 CHARACTER_LIMIT = 32_000_000  # of all names together
 DEPTH_LIMIT = 64
@@ -37,7 +37,7 @@ def contents(root: object) -> tuple[dict[str, Entry], dict[str, object]]:
 def _unwrapped(root: object) -> tuple[object, dict[str, object]]:
     """What is under the wrapper, if there is one, and what is beside it."""
     extras: dict[str, object] = {}
-    for wrappers in (WRAPPERS, _SURE):  # {"model": {"state_dict": ...}}
+    for wrappers in (_WRAPPERS, _SURE):  # {"model": {"state_dict": ...}}
         top = dict(_children(root))
         wrapper = next((name for name in wrappers if _comes_off(name, top)), None)
         if wrapper is None:
@@ -62,12 +62,7 @@ def _comes_off(wrapper: str, top: Mapping[str, object]) -> bool:
     inner = top.get(wrapper)
     if not _is_container(inner) or not _holds_tensors(inner):
         return False
-    beside = {
-        name: value
-        for name, value in top.items()
-        if name != wrapper and _is_container(value) and not _LEFTOVER.search(name) and not _EMA.search(name)
-    }
-    return wrapper in _SURE or not _holds_tensors(beside, _LEAVES)
+    return wrapper in _SURE or not any(name in _PARTS and _is_container(value) for name, value in top.items())
 
 
 def _is_container(value: object) -> bool:
@@ -94,13 +89,17 @@ def _children(value: object) -> Iterator[tuple[str, object]]:
             yield name, child
 
 
-def _holds_tensors(value: object, leaves: frozenset[str] | None = None) -> bool:
-    """Whether there is a tensor below `value`, of a name that ends in one of `leaves`. Looks at a container once."""
+def _holds_tensors(value: object) -> bool:
+    """Whether there is a tensor below `value`. Looks at a container once, and counts: objects may share their state."""
     seen = {id(value)}
     pending = [value]
+    looked = 0
     while pending:
-        for name, child in _children(pending.pop()):
-            if _is_tensor(child) and (leaves is None or name.rsplit(".", 1)[-1] in leaves):
+        for _, child in _children(pending.pop()):
+            looked += 1
+            if looked > ENTRY_LIMIT:
+                raise BadPickle("containers that hold each other without end")
+            if _is_tensor(child):
                 return True
             if _is_container(child) and id(child) not in seen:
                 seen.add(id(child))

@@ -226,6 +226,8 @@ def part(name: str) -> dict[str, Any]:
         ({"model": part("a"), "rng_state": torch.ones(3), "betas": torch.ones(3)}, ["a.proj.weight"]),
         ({"model": {"state_dict": part("a"), "epoch": 1}, "step": 2}, ["a.proj.weight"]),
         ({"state_dict": part("a"), "first_stage_model": part("b")}, ["a.proj.weight"]),
+        ({"model": part("a"), "discriminator": part("b")}, ["a.proj.weight"]),
+        ({"net": part("a"), "loss": part("b"), "teacher": part("c")}, ["a.proj.weight"]),
         ({"params": torch.ones(1)}, ["params"]),
         ({"unet": part("a"), "optimizer": part("b")}, ["unet.a.proj.weight"]),
     ],
