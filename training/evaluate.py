@@ -218,8 +218,9 @@ def trade_off(
     columns = {strength: edited(pipeline, tasks, strength) for strength in STRENGTHS}
     distances = np.stack([rms(columns[s], inputs) for s in STRENGTHS])
     sets = [pixels_of(pictures) for pictures in (inputs, *columns.values())]
-    of_inputs, *kids = (kid(*textures(net, pixels, references)) for pixels in sets)
-    low, high = (textures(net, pixels_of(columns[s]), references) for s in (KID_LOW, KID_HIGH))
+    drawn = [textures(net, pixels, references) for pixels in sets]
+    of_inputs, *kids = (kid(*pair) for pair in drawn)
+    low, high = (drawn[1 + STRENGTHS.index(strength)] for strength in (KID_LOW, KID_HIGH))
     change, change_error = kid(*high, less=low[0])
     of_concepts = [kid(*concepts(net, pixels, references)) for pixels in sets[1:]]
     ranks = [rank_correlation(STRENGTHS, distances[:, i]) for i in range(len(tasks))]

@@ -77,7 +77,9 @@ def fill(
     def made(name: str) -> Tensor:
         return materialize(shaped[name], dtype, (deltas or {}).get(name, ()), device=device)
 
-    casts = torch.device(device).type == "cpu" and any(dtype not in (None, t.dtype) for t in shaped.values())
+    casts = torch.device(device).type == "cpu" and any(
+        t.is_floating_point() and dtype not in (None, t.dtype) for t in shaped.values()
+    )
     for name, tensor in _each(made, shaped, torch.get_num_threads() if casts else 1):
         _set(slots[name], tensor)
     for name in missing:

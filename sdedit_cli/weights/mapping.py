@@ -8,7 +8,6 @@ an adapter that is merged into them changes private pages, and the source can st
 from __future__ import annotations
 
 import mmap
-from bisect import bisect_right
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -58,6 +57,9 @@ class MappedFile:
     def offset_of(self, tensor: Tensor) -> int:
         return tensor.data_ptr() - self._address
 
+    def holds(self, tensor: Tensor) -> bool:
+        return 0 <= self.offset_of(tensor) <= self.size - tensor.nbytes
+
     def private_view(self, tensor: Tensor) -> Tensor:
         """The same bytes as `tensor` (a view of this file) in the copy-on-write mapping."""
         return _tensor(self._private, self.offset_of(tensor), tensor.dtype, tensor.shape, self._address)
@@ -85,12 +87,9 @@ def mapped_file_of(tensor: Tensor) -> MappedFile | None:
     """The mapped file that a contiguous CPU tensor is a view of, if it is one."""
     if tensor.device.type != "cpu" or tensor.numel() == 0 or not tensor.is_contiguous():
         return None
-    addresses = sorted(_live)
-    place = bisect_right(addresses, tensor.data_ptr()) - 1
-    mapped = _live.get(addresses[place]) if place >= 0 else None
-    if mapped is None or mapped.offset_of(tensor) + tensor.nbytes > mapped.size:
-        return None
-    return mapped
+    # A list of references: other threads may open and let go of files meanwhile.
+    files = (reference() for reference in _live.valuerefs())
+    return next((file for file in files if file is not None and file.holds(tensor)), None)
 
 
 def adopt(tensor: Tensor) -> Tensor:
