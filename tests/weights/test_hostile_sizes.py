@@ -137,6 +137,15 @@ BOMBS = {
     "colliding members": b"\x8f(" + colliding(40_000, b"%b") + b"\x90.",
     "colliding members of a frozen set": b"(" + colliding(40_000, b"%b") + b"\x91.",
     "colliding places": b"N" + b"".join(b"p%d\n" % (i * (2**61 - 1)) for i in range(40_000)) + b".",
+    "objects that share their parts": b"cargparse\nNamespace\nq\x000}"
+    + text("_parameters")
+    + b"}("
+    + b"".join(text(f"k{i}") + b"N" for i in range(8000))
+    + b"usq\x010}"
+    + text("model")
+    + b"}("
+    + b"".join(text(f"o{i}") + b"h\x00)\x81h\x01b" for i in range(8000))
+    + b"us.",
     "names of a kilobyte": b"\x80\x02" + TENSOR + b"q\x000" + HUNDREDS + b"}" + text("a" * 1000) + b"h\x03s.",
 }
 
