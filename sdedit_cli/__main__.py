@@ -1,5 +1,6 @@
 """python -m sdedit_cli, and the command `sdedit`: signals end it in order even while it is being imported."""
 
+import gc
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ def main() -> NoReturn:
     """Runs the command line of this process and exits with its code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    # What a start makes stays to its end; the usual thresholds look through all of it, torch included, ever again.
+    gc.set_threshold(50_000, 20, 100)
     from .cli.main import main as run
 
     run()

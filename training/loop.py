@@ -81,6 +81,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "muon": self.muon.optimizer.state_dict() if self.muon else None,
             "generator": self.generator.get_state(),
+            "processes": workers.count(),
             "spent": (self.step, self.samples, self.seconds),
         }
         draft = self.path.with_suffix(".tmp")
@@ -98,7 +99,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         for group, share in zip(self.optimizer.param_groups, shares, strict=True):
             group["share"] = share  # an option of this run, not a memory of the last one
-        if self.muon and workers.rank() == 0:  # the others begin with no momentum, and have it a few steps later
+        # The file has the momenta of the first share: other processes begin with none, and have them a few steps later.
+        if self.muon and workers.rank() == 0 and state.get("processes") == workers.count():
             self.muon.optimizer.load_state_dict(state["muon"])
         self.step, self.samples, self.seconds = state["spent"]
         if workers.count() == 1:

@@ -156,9 +156,7 @@ def _plan(
 ) -> tuple[list[OutputFile], tuple[str, ...]]:
     if layout == "ldm":
         items, dropped = ldm_items(model, dtype, ema, only)
-        unfit = {i.key for i in items if i.source is model.raw and not i.is_writable}  # leftovers that nothing needs
-        items = tuple(i for i in items if i.key not in unfit)
-        return [OutputFile("", items, ldm_metadata(model, items))], (*dropped, *sorted(unfit))
+        return [OutputFile("", items, ldm_metadata(model, items))], dropped
     files = folder_files(model, dtype, only, max_shard_size, single=_is_file(target))
     if model.raw is None:
         return files, model.dropped

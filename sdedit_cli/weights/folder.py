@@ -21,6 +21,7 @@ from ..names.unet import unet_table
 from ..names.vae import vae_table
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..text import Tokenizer
+from .collector import paused_collector
 from .fill import Report, fill
 from .locate import find_weights, is_variant
 from .open import open_weights
@@ -77,6 +78,7 @@ _TABLES: dict[type, Callable[[Any], Table]] = {
 }
 
 
+@paused_collector()
 def load_folder(
     folder: Path | str,
     *,

@@ -30,7 +30,7 @@ def ldm_items(
 ) -> tuple[tuple[Item, ...], tuple[str, ...]]:
     """The tensors of the file, and the source's names that are left out.
 
-    Of a source in the same layout everything is kept but the EMA copy where `ema` says so: buffers of the training
+    Of a source in the same layout all that can be is kept but the EMA copy where `ema` says so: buffers of training
     code and unused layers are harmless, and other programs may look for them. Raises UsageError for a tiny VAE.
     """
     pieces: Mapping[Component, Piece] = model.pieces if only is None else {only: model.pieces[only]}
@@ -44,7 +44,8 @@ def ldm_items(
         return tuple(items), model.dropped
     taken = {i.name for i in items}
     left = [name for name in model.dropped if name not in taken and _stays(model, name, ema, only)]
-    items += [item(name, model.raw, name, dtype) for name in left]
+    leftovers = [item(name, model.raw, name, dtype) for name in left]
+    items += [entry for entry in leftovers if entry.is_writable]
     kept = {i.name for i in items} | _sources(pieces)
     return tuple(items), tuple(name for name in model.raw.names() if name not in kept)
 
@@ -67,6 +68,8 @@ def _renamed(piece: Piece, prefix: str, dtype: torch.dtype | None) -> list[Item]
 
 def _stays(model: Model, name: str, ema: bool | None, only: Component | None) -> bool:
     assert model.detected is not None
+    if name in getattr(model.raw, "unreadable", ()):
+        return False
     if ema is not None and name.startswith(ldm.EMA):
         return False
     if ema and name.startswith(ldm.UNET):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container
 
-# VAE attention before diffusers 0.17; also read as 1x1 convolutions, which `fit_shape` turns into linears.
+# VAE attention before diffusers 0.17; also read as 1x1 convolutions, which hold the numbers of linears.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_LEAF = re.compile(r"\.(query|key|value|proj_attn)\.(weight|bias)$")
 
@@ -17,7 +17,7 @@ _HARMLESS = re.compile(
     r"(^|\.)position_ids$|^(vision_model|visual_projection|text_projection)\.|^logit_scale$|^model_ema\.|\.num_batches_tracked$"
 )
 # Wrappers of training scripts: torch.compile, DistributedDataParallel.
-WRAPPERS = ("_orig_mod.", "module.")
+NAME_WRAPPERS = ("_orig_mod.", "module.")
 
 
 def is_harmless(name: str) -> bool:
@@ -25,7 +25,7 @@ def is_harmless(name: str) -> bool:
 
 
 def _unwrapped(name: str) -> str:
-    for prefix in WRAPPERS:
+    for prefix in NAME_WRAPPERS:
         name = name.removeprefix(prefix)
     return name
 

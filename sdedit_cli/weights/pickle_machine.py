@@ -20,11 +20,12 @@ _LINE_LIMIT = 4096
 STOP = 0x2E
 _SET = Global("builtins", "set")
 _FROZEN_SET = Global("builtins", "frozenset")
-# A limit of operations is one of memory (about 100 bytes each) when what leaves a container, a mark, an object, a name
-# or an entry of the memo behind counts for several.
+# A limit of operations is one of memory (about 100 bytes each) when what leaves a container, a mark, an object or a
+# name behind counts for several, and an entry of the memo for two.
 _COSTLY = 4
 _COSTS: dict[int, int] = {
-    **dict.fromkeys(b"(]}\x8fld\x91pqr\x94R\x81\x92ioQ", _COSTLY),
+    **dict.fromkeys(b"(]}\x8fld\x91R\x81\x92ioQ", _COSTLY),
+    **dict.fromkeys(b"pqr\x94", 2),
     **dict.fromkeys(b"c\x93", 8 * _COSTLY),
 }
 _MEMO_GAP = 1024
@@ -78,7 +79,10 @@ class PickleMachine:
         """Count work that a few bytes of the file can ask for again and again."""
         self._budget -= amount
         if self._budget < 0:
-            raise BadPickle(f"more than {OPERATION_LIMIT} operations, no checkpoint needs that many")
+            raise BadPickle(
+                f"more than {OPERATION_LIMIT} operations, which no weights need; load it where it "
+                "was made and save the weights alone"
+            )
 
     def copies(self, count: int) -> None:
         """Count bytes made of text of the file; a pickler makes each once."""

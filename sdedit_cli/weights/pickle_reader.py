@@ -26,7 +26,8 @@ class PickleSource:
     """The tensors of a pickled checkpoint, read when asked for; nothing that the file names is ever imported or called.
 
     `extras` is what lies beside the tensors (`global_step` and the like, as plain values, or the name of their class);
-    `root` is the whole object, of the inert values of `pickle_values`, for formats that keep more than a state dict.
+    `root` is the whole object, of the inert values of `pickle_values`, for formats that keep more than a state dict;
+    `unreadable` says of tensors that `get` refuses why it does: a leftover that nobody asks for harms nothing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +40,7 @@ class PickleSource:
         try:
             self.root = self._read()
             self._tensors, self.extras = contents(self.root)
-            self._unreadable = _problems(self._tensors, self._file.size)
+            self.unreadable = _problems(self._tensors, self._file.size)
         except BadPickle as error:
             raise ModelError(f"{path}: not a usable pickle: {error}") from None
         except UnsafeFileError as error:
@@ -59,7 +60,10 @@ class PickleSource:
         return entry.dtype if isinstance(entry, TensorRef) else numpy_dtype(entry)
 
     def get(self, name: str) -> Tensor:
-        return self.tensor(self._entry(name))
+        entry = self._entry(name)
+        if name in self.unreadable:
+            raise ModelError(f"{self.path}: the tensor '{shown(name)}' {self.unreadable[name]}")
+        return self.tensor(entry)
 
     def tensor(self, entry: TensorRef | ArrayRef) -> Tensor:
         """The tensor behind an entry of `root`: a view of the file where its layout allows."""
@@ -68,8 +72,6 @@ class PickleSource:
     def _entry(self, name: str) -> TensorRef | ArrayRef:
         if name not in self._tensors:
             raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'")
-        if name in self._unreadable:
-            raise ModelError(f"{self.path}: the tensor '{shown(name)}' {self._unreadable[name]}")
         return self._tensors[name]
 
     def _read(self) -> object:

@@ -9,7 +9,7 @@ from itertools import permutations
 from typing import Literal
 
 from ..names import ldm
-from .leaves import WRAPPERS
+from .leaves import NAME_WRAPPERS
 
 Shapes = Mapping[str, tuple[int, ...]]
 Layout = Literal["ldm", "diffusers", "clip", "openclip"]
@@ -31,7 +31,7 @@ class Place:
 
 
 # What training scripts put before all names of a file: nothing, or one or two wrappers.
-_WRAPPED = ("", *("".join(some) for count in (1, 2) for some in permutations(WRAPPERS, count)))
+_WRAPPED = ("", *("".join(some) for count in (1, 2) for some in permutations(NAME_WRAPPERS, count)))
 _BARE = {wrapper + name for wrapper in _WRAPPED for name in ("", "model.")}
 
 _UNET = ("input_blocks.0.0.weight", "time_embed.0.weight", "out.2.weight")

@@ -15,6 +15,7 @@ from ..configs.clip import CLIPTextConfig
 from ..errors import ModelError
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..text import Tokenizer
+from .collector import paused_collector
 from .detect import COMPONENT_WORDS, Detected, Part, detect
 from .fill import Report, fill, listed
 from .folder import Components
@@ -53,6 +54,7 @@ def find_single_file(path: Path | str) -> Path:
     raise ModelError(f"{path}: no such file, nor one with {', '.join(SUFFIXES)} after its name")
 
 
+@paused_collector()
 def load_single_file(
     path: Path | str,
     *,

@@ -179,8 +179,8 @@ def _of_yaml(path: Path | None) -> tuple[str, str] | None:
 
 def _yaml_keys(path: Path) -> Iterator[tuple[str, str]]:
     """Every key in a YAML file, with its value where that is text; nothing of a missing file or one that is no YAML."""
-    # Imported here as few models have such a file. It comes with huggingface_hub. Composed and not loaded: aliases and
-    # merges, of which a small file can make a large value, stay what they are.
+    # Imported here as few models have such a file. Composed and not loaded: aliases and merges, of which a small file
+    # can make a large value, stay what they are.
     import yaml
 
     try:

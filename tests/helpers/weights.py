@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def raw_safetensors(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:
@@ -106,3 +107,10 @@ def flax_tree(tensors: dict[str, torch.Tensor], part: str) -> dict[str, Any]:
             branch = branch.setdefault(part, {})
         branch[leaf] = tensor.contiguous()
     return tree
+
+
+def quantised(values: Tensor) -> Tensor:
+    """As torch keeps it; torch warns that it will stop to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.quantize_per_tensor(values, 0.1, 0, torch.qint8)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.checkpoints import TINY, folder_tensors, ldm_tensors, shared
-from helpers.weights import Call, msgpack
+from helpers.weights import Call, msgpack, quantised
 from safetensors.torch import load_file, save_file
 
 from sdedit_cli.configs.clip import CLIPTextConfig
@@ -290,6 +291,19 @@ def test_damaged_xl_models_are_refused(damage: str, name: str, tmp_path: Path) -
     with pytest.raises(ModelError) as error:
         convert(path, tmp_path / "new")
     assert name in str(error.value)
+
+
+def test_leftovers_that_cannot_be_read_are_dropped(tmp_path: Path) -> None:
+    """Among the weights too: only what the model needs can refuse it."""
+    tensors = ldm_tensors(shared("sd1")[0], "sd1")
+    left = {"table": torch.ones(1).expand(2**40), "scores": quantised(torch.ones(3))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save({"state_dict": {**tensors, **left}}, tmp_path / "extra.ckpt")
+    for target in ("folder", "new.safetensors"):
+        assert left.keys() <= set(convert(tmp_path / "extra.ckpt", tmp_path / target).dropped)
+    assert load_file(tmp_path / "new.safetensors").keys() == tensors.keys()
+    assert load_single_file(tmp_path / "extra.ckpt").unet is not None
 
 
 @pytest.mark.parametrize("dtype", [torch.complex128, torch.float8_e4m3fnuz])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 from pathlib import Path
@@ -196,3 +197,15 @@ def test_models_that_cannot_be_run_say_what_they_are(tmp_path: Path) -> None:
     path = save_single_file(tmp_path / "model.safetensors", folder, "sd1")
     with pytest.raises(ModelError, match="is an inpainting model"):
         load_single_file(path)
+
+
+def test_the_collector_of_cycles_rests_only_while_a_model_loads(tmp_path: Path) -> None:
+    """After a load, and after one that failed, it is as the program left it."""
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            with pytest.raises(ModelError):
+                load_single_file(tmp_path / "missing")
+            assert gc.isenabled() == enabled
+        finally:
+            gc.enable()
