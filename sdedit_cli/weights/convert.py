@@ -101,7 +101,7 @@ def convert(
         source=model.path,
         target=target,
         layout=layout,
-        kind=kind_of(model),
+        kind=kind_of(model, only),
         prediction_type=model.training.prediction_type,
         said_by=model.training.said_by,
         predicts="unet" in (model.pieces if only is None else (only,)),
@@ -114,10 +114,11 @@ def convert(
     )
 
 
-def kind_of(model: Model) -> str:
-    """The kind of model in words."""
-    uses_ema = model.detected is not None and model.detected.uses_ema
-    return title(model.family, {name: piece.config for name, piece in model.pieces.items()}, uses_ema)
+def kind_of(model: Model, only: Component | None = None) -> str:
+    """The kind of model, or of this component of it, in words."""
+    uses_ema = only in (None, "unet") and model.detected is not None and model.detected.uses_ema
+    pieces = model.pieces if only is None else {only: model.pieces[only]}
+    return title(model.family, {name: piece.config for name, piece in pieces.items()}, uses_ema)
 
 
 def _check_writable(items: Sequence[Item]) -> None:

@@ -146,8 +146,9 @@ def load_of(place: Path, ema: bool | None) -> dict[str, torch.Tensor]:
 
 def test_only_one_component(sd1: tuple[Path, Path], tmp_path: Path) -> None:
     folder, path = sd1
-    for part in PARTS:
-        convert(path, tmp_path / part, only=part)
+    kinds = ("Stable Diffusion 1.x, UNet only", "VAE only", "Stable Diffusion 1.x, text encoder only")
+    for part, kind in zip(PARTS, kinds, strict=True):
+        assert convert(path, tmp_path / part, only=part).kind == kind
         assert (tmp_path / part / "config.json").is_file()
         loaded = getattr(load_folder(tmp_path / part), part)
         expected = folder_tensors(folder, part)
