@@ -104,7 +104,7 @@ def convert(
         kind=kind_of(model, only),
         prediction_type=model.training.prediction_type,
         said_by=model.training.said_by,
-        predicts="unet" in (model.pieces if only is None else (only,)),
+        predicts="unet" in model.chosen(only),
         dtypes=tuple(sorted({DTYPE_WORDS.get(i.dtype, str(i.dtype).removeprefix("torch.")) for i in items})),
         tensors=len(items),
         parameters=sum(prod(i.shape) for i in items),
@@ -117,8 +117,7 @@ def convert(
 def kind_of(model: Model, only: Component | None = None) -> str:
     """The kind of model, or of this component of it, in words."""
     uses_ema = only in (None, "unet") and model.detected is not None and model.detected.uses_ema
-    pieces = model.pieces if only is None else {only: model.pieces[only]}
-    return title(model.family, {name: piece.config for name, piece in pieces.items()}, uses_ema)
+    return title(model.family, {name: piece.config for name, piece in model.chosen(only).items()}, uses_ema)
 
 
 def _check_writable(items: Sequence[Item]) -> None:
@@ -161,6 +160,5 @@ def _plan(
     files = folder_files(model, dtype, only, max_shard_size, single=_is_file(target))
     if model.raw is None:
         return files, model.dropped
-    pieces = model.pieces if only is None else {only: model.pieces[only]}
-    used = {name for piece in pieces.values() for name in piece.tensors.source_names()}
+    used = {name for piece in model.chosen(only).values() for name in piece.tensors.source_names()}
     return files, tuple(name for name in model.raw.names() if name not in used)

@@ -33,7 +33,7 @@ def ldm_items(
     Of a source in the same layout all that can be is kept but the EMA copy where `ema` says so: buffers of training
     code and unused layers are harmless, and other programs may look for them. Raises UsageError for a tiny VAE.
     """
-    pieces: Mapping[Component, Piece] = model.pieces if only is None else {only: model.pieces[only]}
+    pieces = model.chosen(only)
     items: list[Item] = []
     for component, piece in pieces.items():
         if not piece.table:

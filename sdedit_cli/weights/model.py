@@ -63,6 +63,10 @@ class Model:
 
     config_folder: Path | None = None
 
+    def chosen(self, only: Component | None) -> Mapping[Component, Piece]:
+        """All components, or the one that was asked for."""
+        return self.pieces if only is None else {only: self.pieces[only]}
+
     def tokenizer_folder(self, name: str) -> Path | None:
         """The folder of the model's own tokenizer, where it brings one or the given configs do."""
         places = [folder / name for folder in (self.config_folder, self.path) if folder is not None]
@@ -146,8 +150,7 @@ def check_complete(model: Model, only: Component | None = None) -> None:
 
     Compared is with the network itself, built without memory for its weights; no tensor is read.
     """
-    for component in model.pieces if only is None else (only,):
-        piece = model.pieces[component]
+    for component, piece in model.chosen(only).items():
         expected = _shapes(component, piece.config)
         missing = expected.keys() - set(piece.tensors.names())
         if missing:
