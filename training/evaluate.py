@@ -144,8 +144,8 @@ def simplified(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def trade_off_tasks(dataset: data.Dataset, size: int) -> list[Task]:
-    """The stroke drawings, and stroke paintings of the pictures whose style and concept were not trained together; all
-    are asked for in the main style."""
+    """The stroke drawings, and stroke paintings of all pictures that were held out; all are asked for in the main
+    style."""
     drawn = [
         Task(strokes.draw(drawing, size), f"3d emoji of {with_article(drawing.concept)}", seed)
         for seed, drawing in enumerate(strokes.DRAWINGS.values())
@@ -154,7 +154,7 @@ def trade_off_tasks(dataset: data.Dataset, size: int) -> list[Task]:
         Task(
             simplified(dataset.pixels[row]), plain_caption(dataset.concepts[dataset.concept[row]], MAIN_STYLE), 100 + i
         )
-        for i, row in enumerate(dataset.rows("swap"))
+        for i, row in enumerate(dataset.rows("swap", "test"))
     ]
     return drawn + painted
 
