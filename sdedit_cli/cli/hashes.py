@@ -43,8 +43,9 @@ def remembered_hash(path: Path) -> str:
         return file_hash(path)
     key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
     known = _load().get(key)
-    if isinstance(known, list) and cast("list[object]", known)[:2] == stamp and len(cast("list[object]", known)) == 3:
-        return str(cast("list[object]", known)[2])
+    entry = cast("list[object]", known) if isinstance(known, list) else []
+    if entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
+        return entry[2]
     value = file_hash(path)
     _remember(key, [*stamp, value])
     return value

@@ -14,6 +14,7 @@ import click
 from ..errors import InputError, ModelError, PictureError, printable, shown
 from .events import ReaderGone
 from .files import shortened
+from .render import plain
 from .signals import check
 
 SCHEMA = "sdedit.info/1"
@@ -56,7 +57,7 @@ def _tell(files: tuple[Path, ...], *, as_json: bool, hashes: bool) -> None:
             if as_json:
                 click.echo(json.dumps({"schema": SCHEMA, "file": str(path), "error": str(error)}))
             if len(files) > 1:
-                click.echo(f"sdedit: {error}", err=True)
+                click.echo(f"sdedit: {plain(str(error))}", err=True)
             continue
         check()
         if as_json:

@@ -6,8 +6,15 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+
+def plain(text: str) -> str:
+    """Lines that move no cursor and change no title, whatever a file or its name brought into them."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 class Reporter:
@@ -17,19 +24,19 @@ class Reporter:
         self.verbosity = verbosity
 
     def error(self, text: str) -> None:
-        self._line(f"sdedit: {text}")
+        self._line(f"sdedit: {plain(text)}")
 
     def warn(self, text: str) -> None:
         if self.verbosity >= 0:
-            self._line(f"sdedit: warning: {text}")
+            self._line(f"sdedit: warning: {plain(text)}")
 
     def note(self, text: str) -> None:
         if self.verbosity >= 0:
-            self._line(text)
+            self._line(plain(text))
 
     def detail(self, text: str) -> None:
         if self.verbosity > 0:
-            self._line(text)
+            self._line(plain(text))
 
     def loading(self, name: str) -> None:
         """The model `name` is being loaded from now on."""

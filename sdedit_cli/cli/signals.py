@@ -20,7 +20,15 @@ class Stop(KeyboardInterrupt):
 
     def as_error(self, more: str = "") -> SdeditError:
         """The error whose exit code the shell expects; `more` ends its message."""
-        return Terminated("terminated" + more) if self.number == signal.SIGTERM else Interrupted("interrupted" + more)
+        return Interrupted("interrupted" + more) if self.number == signal.SIGINT else Terminated("terminated" + more)
+
+
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def _is_ignored(number: int) -> bool:
+    """As `nohup` has it of SIGHUP."""
+    return number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) == signal.SIG_IGN
 
 
 class _State:
@@ -33,12 +41,12 @@ _state = _State()
 
 @contextmanager
 def stoppable() -> Generator[None, None, None]:
-    """Within it, SIGINT and SIGTERM raise Stop in the main thread."""
+    """Within it, SIGINT and SIGTERM raise Stop in the main thread, and so does a terminal that is closed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _state.pending = 0
-    before = {number: signal.signal(number, _on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _on_signal) for number in _ENDING if not _is_ignored(number)}
     try:
         yield
     finally:

@@ -27,7 +27,10 @@ def one_of(source: str, key: str, value: object, known: Sequence[Any]) -> None:
 
 def sizes(source: str, key: str, values: int | Iterable[Any], least: int = 1, largest: int = LARGEST) -> None:
     """Raises ModelError when a size, or one of a (nested) list of sizes, is outside least..largest."""
-    for value in flat(values):
+    numbers = flat(values)
+    if not numbers:
+        refuse(source, key, [], f"{least} to {largest}")
+    for value in numbers:
         if not least <= value <= largest:
             refuse(source, key, value, f"{least} to {largest}")
 

@@ -53,6 +53,7 @@ class CLIPTextConfig:
         sizes(source, "vocab_size", self.vocab_size, largest=1 << 24)
         for key in ("hidden_size", "intermediate_size", "num_attention_heads", "max_position_embeddings"):
             sizes(source, key, getattr(self, key), largest=LARGEST)
+        sizes(source, "eos_token_id", self.eos_token_id, least=0, largest=1 << 24)
         sizes(source, "num_hidden_layers", self.num_hidden_layers, largest=1024)
         if self.hidden_size % self.num_attention_heads:
             refuse(

@@ -83,7 +83,10 @@ def parts_of(loaded: Components, given: Mapping[str, Any], dtype: torch.dtype) -
     """
     parts: dict[str, Any] = {name: getattr(loaded, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
     if loaded.scheduler_config is not None:
-        parts["scheduler"] = Scheduler.from_config(loaded.scheduler_config)
+        try:
+            parts["scheduler"] = Scheduler.from_config(loaded.scheduler_config)
+        except ModelError as error:
+            raise ModelError(f"{loaded.folder}: {error}") from None
     if loaded.safety_checker and "safety_checker" not in given:
         parts["safety_checker"] = load_checker(loaded.safety_checker, dtype)
     if loaded.feature_extractor and "feature_extractor" not in given:
@@ -91,7 +94,8 @@ def parts_of(loaded: Components, given: Mapping[str, Any], dtype: torch.dtype) -
     parts |= {"requires_safety_checker": loaded.requires_safety_checker, **given}
     for name in ("unet", "vae", "scheduler"):
         if parts.get(name) is None:
-            raise ModelError(f"{loaded.folder}: has no {name}, which every edit needs; give one (`{name}=`)")
+            advice = "name one with --vae or `vae=`" if name == "vae" else "give a complete checkpoint"
+            raise ModelError(f"{loaded.folder}: has no {name}, which every edit needs; {advice}")
     return parts
 
 

@@ -107,8 +107,9 @@ class Tokenizer:
         """One padded row of ids, and the text that did not fit into it."""
         tokens = self.tokens(text)
         room = self.model_max_length - 2
-        truncated = text[tokens[room].start :].rstrip() if len(tokens) > room else ""
-        return Encoded(self.row([token.id for token in tokens[:room]]), truncated)
+        rest = text[tokens[room].start :] if len(tokens) > room else ""
+        # What is white space for Python may be a token here.
+        return Encoded(self.row([token.id for token in tokens[:room]]), rest.rstrip() or rest)
 
     def row(self, ids: list[int]) -> list[int]:
         """At most `model_max_length - 2` ids between start and end, padded to `model_max_length`."""
@@ -129,6 +130,17 @@ class Tokenizer:
             added += (AddedToken(token, normalized=True, special=False),)
         settings = replace(self._settings, added=added)
         return Tokenizer(_assemble(self._engine.model, settings), settings)
+
+    def agrees_with(self, other: Tokenizer) -> bool:
+        """Whether both give every text the same row of ids."""
+        return self._facts() == other._facts()
+
+    def _facts(self) -> tuple[object, ...]:
+        model = json.loads(self._engine.to_str())["model"]
+        added = {(self.id_of(t.content), t.content, t.single_word, t.lstrip, t.rstrip) for t in self._settings.added}
+        unknown = self.id_of(self._settings.unk)
+        row = (self.bos_id, self.eos_id, self.pad_id, unknown, self.model_max_length)
+        return model["vocab"], model["merges"], added, row
 
     def folder_files(self) -> dict[str, str]:
         """Names and contents of the files of a tokenizer folder, for readers of every generation."""

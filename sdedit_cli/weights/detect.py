@@ -26,6 +26,7 @@ from .fill import listed
 from .infer import FAMILIES, Family, Shapes
 from .leaves import is_harmless, module_name
 from .places import Component, Place, find_places, looks_like, restored
+from .scheduler_file import FILE
 from .source import WeightSource
 from .training import Training, find_training
 
@@ -139,6 +140,8 @@ def detect(
         raise ModelError(f"{source.path}: {looks_like(list(stored))}")
     if ema and not copies:
         raise ModelError(f"{source.path}: has no EMA copy of the UNet; leave --ema out")
+    if config is not None:
+        check_config_folder(config)
     try:
         family = _family(shapes, places)
         told = _told_configs(source.metadata)
@@ -266,11 +269,21 @@ _KINDS: dict[Component, _Kind] = {
 }
 
 
+# What a folder that is given as --config may have: of some of it, the rest comes from shapes and the family.
+_CONFIGS = ("unet/config.json", "vae/config.json", "text_encoder/config.json", str(FILE), "tokenizer")
+
+
+def check_config_folder(folder: Path) -> None:
+    """Raises ModelError for a folder that says nothing of a model."""
+    if not folder.is_dir():
+        raise ModelError(f"the config folder {folder} is not there; expected a folder in diffusers layout")
+    if not any((folder / name).exists() for name in _CONFIGS):
+        raise ModelError(f"the config folder {folder} has none of {', '.join(_CONFIGS)}; expected a model's folder")
+
+
 def _read_config(folder: Path | None, component: Component) -> Config | None:
     if folder is None:
         return None
-    if not folder.is_dir():
-        raise ModelError(f"the config folder {folder} is not there; expected a folder in diffusers layout")
     path = folder / component.replace("tiny_", "") / "config.json"
     return _KINDS[component].read(read_json(path), str(path)) if path.is_file() else None
 

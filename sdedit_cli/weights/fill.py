@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import ModelError, shown
 from .leaves import is_harmless, module_name
 from .materialize import Delta, materialize
+from .rules import name_in_file
 from .source import WeightSource
 
 _MOST_THREADS = 8  # that cast at once: memory is saturated by then
@@ -141,14 +142,17 @@ def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:
     tensor, shape = source.get(name), place.shape
     if place.is_floating_point() and not tensor.is_floating_point():
         raise ModelError(
-            f"{source.path}: '{name}' holds {str(tensor.dtype).removeprefix('torch.')} numbers, expected floats; "
-            "quantised weights are not read, so use the original ones"
+            f"{source.path}: '{name_in_file(source, name)}' holds {str(tensor.dtype).removeprefix('torch.')} numbers, "
+            "expected floats; quantised weights are not read, so use the original ones"
         )
     if tensor.shape == shape:
         return tensor
     if without_ones(tensor.shape) == without_ones(shape):
         return tensor.reshape(shape)
-    raise ModelError(f"{source.path}: '{name}' has the shape {list(tensor.shape)}, but {config} asks for {list(shape)}")
+    where = name_in_file(source, name)
+    raise ModelError(
+        f"{source.path}: '{where}' has the shape {list(tensor.shape)}, but {config} asks for {list(shape)}"
+    )
 
 
 def without_ones(shape: Sequence[int]) -> list[int]:

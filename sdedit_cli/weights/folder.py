@@ -14,7 +14,7 @@ from ..configs.base import read_json
 from ..configs.clip import CLIPTextConfig
 from ..configs.unet import UNetConfig
 from ..configs.vae import TinyVAEConfig, VAEConfig
-from ..errors import ModelError
+from ..errors import ModelError, shown
 from ..names.table import Origin, Table, flax, origins
 from ..names.text import clip_table
 from ..names.unet import unet_table
@@ -23,12 +23,14 @@ from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..text import Tokenizer
 from .collector import paused_collector
 from .fill import Report, fill
+from .infer import family_of
 from .locate import find_weights, is_variant
 from .open import open_weights
 from .rules import Renamed
+from .scheduler_file import INDEX, read_scheduler
 from .source import WeightSource
+from .tokenizers import packaged
 
-INDEX = "model_index.json"
 REQUIRED = ("unet", "vae", "text_encoder", "scheduler")
 WEIGHTED = ("unet", "vae", "text_encoder")
 
@@ -117,12 +119,11 @@ def load_folder(
                 device=device,
             )
     _check_family(folder, modules)
-    text_encoder = cast("CLIPTextModel | None", modules.get("text_encoder"))
     scheduler = "scheduler" in index and "scheduler" not in skip
     return Components(
         folder,
-        tokenizer=None if "tokenizer" in skip else _tokenizer(folder / "tokenizer", text_encoder),
-        scheduler_config=_scheduler(folder, index["scheduler"]) if scheduler else None,
+        tokenizer=None if "tokenizer" in skip else _tokenizer(folder, modules),
+        scheduler_config=read_scheduler(folder) if scheduler else None,
         safety_checker=_optional(folder, index, skip, "safety_checker"),
         feature_extractor=_optional(folder, index, skip, "feature_extractor"),
         image_encoder=_optional(folder, index, skip, "image_encoder"),
@@ -164,15 +165,14 @@ def _ours(source: WeightSource, config: Any) -> WeightSource:
 
 
 def _kind(data: Mapping[str, Any], path: Path) -> _Kind:
-    named = [data.get("_class_name"), *_texts(data.get("architectures"))]
+    named = _texts([data.get("_class_name")]) + _texts(data.get("architectures"))
     if data.get("model_type") == "clip_text_model":
         named.append("CLIPTextModel")
     found = next((_KINDS[name] for name in named if name in _KINDS), None)
     if found is None:
-        said = next((name for name in named if name), "no class")
-        raise ModelError(
-            f"{path}: names {said}, expected one of {', '.join(name for name in _KINDS if not name.startswith('Flax'))}"
-        )
+        said = next((shown(name) for name in named if name), "no class")
+        known = ", ".join(name for name in _KINDS if not name.startswith("Flax"))
+        raise ModelError(f"{path}: names {said}, expected one of {known}")
     return found
 
 
@@ -223,27 +223,22 @@ def _check_family(folder: Path, modules: Mapping[str, Any]) -> None:
         )
 
 
-def _tokenizer(folder: Path, text_encoder: CLIPTextModel | None) -> Tokenizer:
-    config = text_encoder.config if text_encoder else None
-    length = config.max_position_embeddings if config else None
-    if folder.is_dir():
-        tokenizer, whose = Tokenizer.from_folder(folder, length), "the tokenizer there"
+def _tokenizer(folder: Path, modules: Mapping[str, Any]) -> Tokenizer:
+    own, unet, encoder = folder / "tokenizer", modules.get("unet"), modules.get("text_encoder")
+    if encoder is None:
+        return Tokenizer.from_folder(own) if own.is_dir() else Tokenizer.packaged()
+    config: CLIPTextConfig = encoder.config
+    if own.is_dir():
+        tokenizer, whose = Tokenizer.from_folder(own, config.max_position_embeddings), "the tokenizer there"
     else:
-        tokenizer = Tokenizer.packaged(length) if length else Tokenizer.packaged()
-        whose = "there is none, and CLIP's own"
-    if config and len(tokenizer) > config.vocab_size:
+        padded = family_of(unet.config if unet else None, config).name == "sd2"
+        tokenizer, whose = packaged(config, padded), "there is none, and CLIP's own"
+    if len(tokenizer) > config.vocab_size:
         raise ModelError(
-            f"{folder}: {whose} has {len(tokenizer)} tokens, but the text encoder knows {config.vocab_size}; "
+            f"{own}: {whose} has {len(tokenizer)} tokens, but the text encoder knows {config.vocab_size}; "
             "put the model's own tokenizer there"
         )
     return tokenizer
-
-
-def _scheduler(folder: Path, said: object) -> Mapping[str, Any]:
-    """The scheduler's config, of the class that the index names: `_class_name` in the file may be an older choice."""
-    config = read_json(folder / "scheduler" / "scheduler_config.json")
-    texts = _texts(said)
-    return {**config, "_class_name": texts[1]} if len(texts) == 2 else config
 
 
 def _optional(folder: Path, index: Mapping[str, Any], skip: Collection[str], part: str) -> Path | None:

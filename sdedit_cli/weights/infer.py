@@ -45,6 +45,13 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def family_of(unet: UNetConfig | None, text: CLIPTextConfig | None) -> Family:
+    """1.x or 2.x, by the configs of a model folder."""
+    if unet is not None:
+        return FAMILIES["sd2" if unet.use_linear_projection else "sd1"]
+    return FAMILIES["sd2" if text is not None and text.hidden_act == "gelu" else "sd1"]
+
+
 class _Level(NamedTuple):
     channels: int
     layers: int

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from ..configs.clip import CLIPTextConfig
 from ..errors import UsageError
 from ..names import ldm
 from ..names.table import origins, prefixed
+from ..text import Tokenizer
 from .detect import CONFIGS_KEY, detect
 from .model import Model, Piece, read_text
 from .places import Component
 from .rules import Renamed
-from .single_file import CLIP_VOCABULARY, TOKENIZER_FILES, TOKENIZER_KEY
 from .stream import Item, item
+from .tokenizers import TOKENIZER_FILES, TOKENIZER_KEY, is_of_family
 from .training import PREDICTION_KEY, SCHEDULER_KEY, scheduler_of
 
 _MODELSPEC = {"epsilon": "epsilon", "v_prediction": "v"}
@@ -50,11 +53,14 @@ def ldm_items(
     return tuple(items), tuple(name for name in model.raw.names() if name not in kept)
 
 
-def _own_tokenizer(model: Model) -> dict[str, str]:
-    """LDM's layout has no tokenizer: one with another vocabulary than CLIP's has to travel in the metadata."""
+def _own_tokenizer(model: Model, text: CLIPTextConfig) -> dict[str, str] | None:
+    """LDM's layout has no tokenizer: another one than the family's has to travel in the metadata. None: the metadata
+    may keep what they have."""
     folder = model.tokenizer_folder("tokenizer")
-    text = model.pieces.get("text_encoder")
-    if folder is None or text is None or getattr(text.config, "vocab_size", CLIP_VOCABULARY) >= CLIP_VOCABULARY:
+    if folder is None:
+        return None
+    own = Tokenizer.from_folder(folder, text.max_position_embeddings)
+    if is_of_family(own, model.path, text, model.family.name == "sd2"):
         return {}
     files = {name: read_text(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
     return {TOKENIZER_KEY: json.dumps(files)}
@@ -127,4 +133,8 @@ def ldm_metadata(model: Model, items: Sequence[Item]) -> dict[str, str]:
     }
     if unusual:
         metadata[CONFIGS_KEY] = json.dumps(unusual)
-    return metadata | _own_tokenizer(model)
+    if "text_encoder" in seen.parts:
+        own = _own_tokenizer(model, cast(CLIPTextConfig, model.pieces["text_encoder"].config))
+        if own is not None:
+            metadata = {key: value for key, value in metadata.items() if key != TOKENIZER_KEY} | own
+    return metadata

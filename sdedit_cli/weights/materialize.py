@@ -12,7 +12,7 @@ from .mapping import adopt, release
 from .pages import populate
 
 _SPAN = 1 << 18  # numbers whose pages are asked for just before they are written, while the cache still holds them
-_PIECE = 1 << 15  # numbers that torch casts on the thread that asks: loads have threads of their own
+_PIECE = 1 << 15  # numbers that torch casts on the thread that asks, however many it has: loads have their own
 
 Delta = Callable[[Tensor], Tensor]  # the weight in float32 -> what is to be added to it
 
@@ -52,11 +52,12 @@ def _cast(base: Tensor, dtype: torch.dtype) -> Tensor:
     if not base.is_contiguous():
         populate(made)
         return made.copy_(base)
+    piece = _SPAN if torch.get_num_threads() == 1 else _PIECE
     # torch casts from half to bfloat16 one number at a time; by way of float32 both steps are vectorised.
-    between = torch.empty(_PIECE, device="cpu") if (base.dtype, dtype) == (torch.float16, torch.bfloat16) else None
+    between = torch.empty(piece, device="cpu") if (base.dtype, dtype) == (torch.float16, torch.bfloat16) else None
     for source, target in zip(_pieces(base, _SPAN), _pieces(made, _SPAN), strict=True):
         populate(target)
-        for part, place in zip(_pieces(source, _PIECE), _pieces(target, _PIECE), strict=True):
+        for part, place in zip(_pieces(source, piece), _pieces(target, piece), strict=True):
             place.copy_(part if between is None else between[: part.numel()].copy_(part))
     return made
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..configs.base import read_json
 from ..configs.clip import CLIPTextConfig
@@ -21,14 +21,16 @@ from ..names.text import clip_table, openclip_table
 from ..names.unet import unet_table
 from ..names.vae import vae_table
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
-from .detect import COMPONENT_WORDS, OUR_LAYOUTS, Config, Detected, detect, own_names
+from .detect import COMPONENT_WORDS, OUR_LAYOUTS, Config, Detected, check_config_folder, detect, own_names
 from .fill import listed, without_ones
 from .folder import check_variant
-from .infer import FAMILIES, Family
+from .infer import FAMILIES, Family, family_of
+from .leaves import is_harmless
 from .locate import find_weights
 from .open import open_weights
 from .places import Component
 from .rules import Renamed
+from .scheduler_file import FILE, INDEX
 from .single_file import find_single_file, part_source
 from .source import WeightSource
 from .training import Training, find_training
@@ -40,17 +42,20 @@ EXTRAS = ("safety_checker", "feature_extractor", "image_encoder")
 
 @dataclass(frozen=True)
 class Piece:
-    """A component: its config, LDM's names for its modules (without a prefix), LDM's prefix, and its tensors."""
+    """A component: its config, LDM's names for its modules (without a prefix), LDM's prefix, its tensors, and the names
+    in its place that are none of them."""
 
     config: Config
     table: Table
     prefix: str
     tensors: Renamed
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint. `raw` and `detected` are those of a single file; `dropped` is what no component needs."""
+    """A checkpoint. `raw` and `detected` are those of a single file; `dropped` is what no component needs, `missing`
+    are files that a folder's index speaks of."""
 
     path: Path
     family: Family
@@ -60,8 +65,8 @@ class Model:
     dropped: tuple[str, ...] = ()
     raw: WeightSource | None = None
     detected: Detected | None = None
-
     config_folder: Path | None = None
+    missing: tuple[str, ...] = ()
 
     def chosen(self, only: Component | None) -> Mapping[Component, Piece]:
         """All components, or the one that was asked for."""
@@ -83,7 +88,8 @@ def open_model(
 ) -> Model:
     """The model in a single file or a folder; arguments as `detect` takes them, and a folder's `variant`.
 
-    Raises ModelError for what is no model, has unknown tensors, or has no EMA copy where that was asked for.
+    Raises ModelError for what is no model, or has no EMA copy where that was asked for; `check_complete` says what
+    else is wrong.
     """
     path = Path(path)
     if not path.is_dir():
@@ -92,6 +98,8 @@ def open_model(
         return _open_file(find_single_file(path), config, prediction_type, ema)
     if ema:
         raise ModelError(f"{path}: a folder in diffusers layout has no EMA copy; leave --ema out")
+    if config is not None:
+        check_config_folder(config)
     return _open_folder(path, config or path, prediction_type, variant)
 
 
@@ -103,10 +111,7 @@ def _open_file(path: Path, config: Path | None, prediction_type: str | None, ema
         _check_config(path, component, part.config)
         layout = "openclip" if part.place.layout == "openclip" else "ldm"
         prefix = ldm_prefix(component, found.family, layout)
-        pieces[component] = Piece(part.config, part.table, prefix, part_source(source, part))
-    unknown = [name for part in found.parts.values() for name in part.unknown]
-    if unknown:
-        raise ModelError(f"{path}: {len(unknown)} tensors are not known ({listed(unknown)}); check the file")
+        pieces[component] = Piece(part.config, part.table, prefix, part_source(source, part), part.unknown)
     return Model(
         path, found.family, pieces, found.training, _texts(source.metadata), found.dropped, source, found, config
     )
@@ -114,16 +119,20 @@ def _open_file(path: Path, config: Path | None, prediction_type: str | None, ema
 
 def _open_folder(path: Path, config: Path, prediction_type: str | None, variant: str | None) -> Model:
     own_config = path / "config.json"
+    missing: tuple[str, ...] = ()
     if own_config.is_file():
         folders: dict[Component, Path] = {_component_of(own_config): path}
     else:
         folders = {name: path / name for name in FOLDERS if (path / name / "config.json").is_file()}
+        missing = _missing(path)
     if not folders:
         raise ModelError(
             f"{path}: has no config.json nor folders {', '.join(FOLDERS[:3])} with one; expected a model in diffusers "
             "layout, or name the weights file itself"
         )
-    configs: dict[Component, Config] = {name: _read(name, folder / "config.json") for name, folder in folders.items()}
+    configs: dict[Component, Config] = {
+        name: _read(name, _config_file(config, name, folder)) for name, folder in folders.items()
+    }
     family = _folder_family(configs)
     check_variant(path, variant, [str(folder.relative_to(path)) for folder in folders.values()])
     pieces: dict[Component, Piece] = {
@@ -131,10 +140,35 @@ def _open_folder(path: Path, config: Path, prediction_type: str | None, variant:
     }
     metadata = _texts({key: value for piece in pieces.values() for key, value in piece.tensors.metadata.items()})
     training = find_training(
-        family.name, path=None, metadata=metadata, names=(), prediction_type=prediction_type, config=config
+        family.name,
+        path=None,
+        metadata=metadata,
+        names=(),
+        prediction_type=prediction_type,
+        config=config if (config / FILE).is_file() else path,
     )
     dropped = tuple(name for name in EXTRAS if (path / name).is_dir())
-    return Model(path, family, pieces, training, metadata, dropped, config_folder=config)
+    return Model(path, family, pieces, training, metadata, dropped, config_folder=config, missing=missing)
+
+
+def _missing(path: Path) -> tuple[str, ...]:
+    """What the folder's index says is there and is not."""
+    if not (path / INDEX).is_file():
+        return ()
+    said = read_json(path / INDEX)
+    files = (*(f"{name}/config.json" for name in FOLDERS), str(FILE))
+    return tuple(file for file in files if any(_listed(said, file.split("/")[0])) and not (path / file).is_file())
+
+
+def _listed(index: Mapping[str, Any], name: str) -> list[object]:
+    said: object = index.get(name)
+    return cast("list[object]", said) if isinstance(said, list) else []
+
+
+def _config_file(given: Path, component: Component, own: Path) -> Path:
+    """The config that the caller gave for a component, else its own."""
+    path = given / folder_name(component) / "config.json"
+    return path if path.is_file() else own / "config.json"
 
 
 _MODULES: dict[type, Callable[[Any], nn.Module]] = {
@@ -146,12 +180,23 @@ _MODULES: dict[type, Callable[[Any], nn.Module]] = {
 
 
 def check_complete(model: Model, only: Component | None = None) -> None:
-    """Raises ModelError, naming tensors, when a component lacks some or has some of other shapes than its config's.
+    """Raises ModelError, naming tensors, when a component lacks some, has some too many, or some of other shapes or
+    kinds of numbers than its config's.
 
     Compared is with the network itself, built without memory for its weights; no tensor is read.
     """
+    missing_files = [file for file in model.missing if only is None or file.startswith(f"{folder_name(only)}/")]
+    if missing_files:
+        raise ModelError(
+            f"{model.path}: has no {' and no '.join(missing_files)}, which its {INDEX} speaks of; download it again"
+        )
     for component, piece in model.chosen(only).items():
-        expected = _shapes(component, piece.config)
+        if piece.unknown:
+            raise ModelError(
+                f"{model.path}: its {COMPONENT_WORDS[component]} has {len(piece.unknown)} tensors that are not known "
+                f"({listed(piece.unknown)}); check that its config belongs to it"
+            )
+        expected = _expected(component, piece.config)
         missing = expected.keys() - set(piece.tensors.names())
         if missing:
             named = _names_in_file(model, component, [name for name in expected if name in missing])
@@ -159,23 +204,27 @@ def check_complete(model: Model, only: Component | None = None) -> None:
                 f"{model.path}: its {COMPONENT_WORDS[component]} is incomplete, {len(named)} tensors are missing "
                 f"({listed(named)}); download the model again"
             )
-        for name, shape in expected.items():
-            found = piece.tensors.shape(name)
+        for name, place in expected.items():
+            found, shape, where = piece.tensors.shape(name), place.shape, listed(piece.tensors.origins[name].sources)
+            kind = piece.tensors.dtype(name)
+            if place.is_floating_point() and not kind.is_floating_point:
+                raise ModelError(
+                    f"{model.path}: '{where}' holds {str(kind).removeprefix('torch.')} numbers, expected floats; "
+                    "quantised weights are not read, so use the original ones"
+                )
             if without_ones(found) != without_ones(shape):
-                where = listed(piece.tensors.origins[name].sources)
                 raise ModelError(
                     f"{model.path}: '{where}' has the shape {list(found)} where its {COMPONENT_WORDS[component]} needs "
                     f"{list(shape)}; download the model again, or give --config FOLDER if its configs are others"
                 )
 
 
-def _shapes(component: Component, config: Config) -> dict[str, tuple[int, ...]]:
+def _expected(component: Component, config: Config) -> dict[str, Tensor]:
     with torch.device("meta"):
-        module = _MODULES[type(config)](config)
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    if component == "text_encoder_2" and isinstance(config, CLIPTextConfig):
-        shapes["text_projection.weight"] = (config.projection_dim, config.hidden_size)
-    return shapes
+        state: dict[str, Tensor] = _MODULES[type(config)](config).state_dict()
+        if component == "text_encoder_2" and isinstance(config, CLIPTextConfig):
+            state["text_projection.weight"] = torch.empty(config.projection_dim, config.hidden_size)
+    return state
 
 
 def _names_in_file(model: Model, component: Component, ours: Sequence[str]) -> list[str]:
@@ -194,6 +243,11 @@ def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
         key.encode(errors="replace").decode(): value.encode(errors="replace").decode()
         for key, value in metadata.items()
     }
+
+
+def folder_name(component: Component) -> str:
+    """What the diffusers layout calls the folder of a component."""
+    return "vae" if component == "tiny_vae" else component
 
 
 def ldm_prefix(component: Component, family: Family, layout: str) -> str:
@@ -239,12 +293,10 @@ def _folder_family(configs: Mapping[Component, Config]) -> Family:
     unet = configs.get("unet")
     if "text_encoder_2" in configs:
         return FAMILIES["sdxl" if "text_encoder" in configs else "sdxl_refiner"]
-    if isinstance(unet, UNetConfig):
-        if unet.addition_embed_type == "text_time":
-            return FAMILIES["sdxl_refiner" if unet.cross_attention_dim == 1280 else "sdxl"]
-        return FAMILIES["sd2" if unet.use_linear_projection else "sd1"]
+    if isinstance(unet, UNetConfig) and unet.addition_embed_type == "text_time":
+        return FAMILIES["sdxl_refiner" if unet.cross_attention_dim == 1280 else "sdxl"]
     text = configs.get("text_encoder")
-    return FAMILIES["sd2" if isinstance(text, CLIPTextConfig) and text.hidden_act == "gelu" else "sd1"]
+    return family_of(unet if isinstance(unet, UNetConfig) else None, text if isinstance(text, CLIPTextConfig) else None)
 
 
 def _folder_piece(component: Component, folder: Path, config: Config, family: Family, variant: str | None) -> Piece:
@@ -258,7 +310,9 @@ def _folder_piece(component: Component, folder: Path, config: Config, family: Fa
     else:
         found = own_names(dict.fromkeys(names, ()), table)
     prefix = ldm_prefix(component, family, "openclip" if is_open else "ldm")
-    return Piece(config, table, prefix, Renamed(source, found))
+    used = {name for origin in found.values() for name in origin.sources}
+    unknown = tuple(name for name in names if name not in used and not is_harmless(name))
+    return Piece(config, table, prefix, Renamed(source, found), unknown)
 
 
 def _table(component: Component, config: Config, is_open: bool) -> Table:

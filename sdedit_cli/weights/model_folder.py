@@ -9,12 +9,13 @@ from typing import Any, cast
 import torch
 
 from ..configs.clip import CLIPTextConfig
+from ..text import Tokenizer
 from .detect import CONFIGS_KEY
-from .model import Model, read_text
+from .model import Model, folder_name, read_text
 from .output import OutputFile
 from .places import Component
-from .single_file import TOKENIZER_KEY, family_tokenizer, told_tokenizer_files
 from .stream import Item, in_shards, item
+from .tokenizers import TOKENIZER_FILES, TOKENIZER_KEY, family_tokenizer, told_tokenizer_files
 from .training import SCHEDULER_KEY
 
 _STEMS: dict[Component, str] = {
@@ -39,7 +40,6 @@ _PIPELINES = {
     "sdxl_refiner": "StableDiffusionXLImg2ImgPipeline",
 }
 _NOTHING = [None, None]
-_TOKENIZER_SUFFIXES = (".json", ".txt")
 
 
 def folder_files(
@@ -60,10 +60,6 @@ def folder_files(
     if "unet" in model.pieces:
         files.append(OutputFile("scheduler/scheduler_config.json", text=_json(model.training.scheduler)))
     return files
-
-
-def folder_name(component: Component) -> str:
-    return "vae" if component == "tiny_vae" else component
 
 
 def _items(model: Model, component: Component, dtype: torch.dtype | None) -> tuple[Item, ...]:
@@ -112,7 +108,7 @@ def _index(model: Model) -> dict[str, Any]:
     for component in ("unet", "vae", "tiny_vae"):
         if component in model.pieces:
             index[folder_name(component)] = list(_CLASSES[component])
-    index["scheduler"] = ["diffusers", model.training.scheduler.get("_class_name", "DDIMScheduler")]
+    index["scheduler"] = ["diffusers", model.training.scheduler["_class_name"]]
     index["feature_extractor"] = _NOTHING
     index["image_encoder"] = _NOTHING
     if _is_xl(model):
@@ -131,7 +127,8 @@ def _is_xl(model: Model) -> bool:
 def _tokenizer_files(model: Model, component: Component, place: str) -> list[OutputFile]:
     own = model.tokenizer_folder(_TOKENIZERS[component])
     if own is not None:
-        found = sorted(path for path in own.iterdir() if path.suffix in _TOKENIZER_SUFFIXES)
+        Tokenizer.from_folder(own)  # a broken one would make a model that nothing can run
+        found = [own / name for name in TOKENIZER_FILES if (own / name).is_file()]
         return [OutputFile(place + path.name, text=read_text(path)) for path in found]
     if TOKENIZER_KEY in model.metadata and component == "text_encoder":
         files = told_tokenizer_files(model.path, model.metadata[TOKENIZER_KEY])

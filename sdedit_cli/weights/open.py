@@ -113,8 +113,14 @@ def _from_json(path: Path) -> WeightSource:
     except (ValueError, RecursionError, OSError):
         content = None
     if isinstance(content, dict) and "weight_map" in cast("dict[str, object]", content):
-        return ShardedSource(path, open_weights)
+        return ShardedSource(path, _open_shard)
     raise ModelError(f"{path}: is a JSON file without a 'weight_map', expected weights or the index of sharded ones")
+
+
+def _open_shard(path: Path) -> WeightSource:
+    if _head(path)[0].lstrip()[:1] == b"{":
+        raise ModelError(f"{path}: is a JSON file, expected the weights that an index names; download it again")
+    return open_weights(path)
 
 
 def _is_text(head: bytes) -> bool:

@@ -40,7 +40,7 @@ class PickleSource:
         try:
             self.root = self._read()
             self._tensors, self.extras = contents(self.root)
-            self.unreadable = _problems(self._tensors, self._file.size)
+            self.unreadable = _problems(self._tensors, self._storages, self._file.size)
         except BadPickle as error:
             raise ModelError(f"{path}: not a usable pickle: {error}") from None
         except UnsafeFileError as error:
@@ -156,24 +156,28 @@ def _is_contiguous(ref: TensorRef) -> bool:
     return True
 
 
-def _problems(tensors: Mapping[str, TensorRef | ArrayRef], file_size: int) -> dict[str, str]:
+def _problems(
+    tensors: Mapping[str, TensorRef | ArrayRef], storages: Mapping[str, Storage], file_size: int
+) -> dict[str, str]:
     """Why some tensors cannot be read, by name.
 
-    Expanded tensors and arrays of the same bytes are many numbers of few bytes: together they may not make a small
-    file a large model.
+    Expanded tensors, and many tensors or arrays of the same bytes, are many numbers of few bytes: together they may not
+    make a small file a large model.
     """
     problems: dict[str, str] = {}
-    buffers: set[int] = set()
+    unused: dict[object, int] = {key: storage.nbytes for key, storage in storages.items()}
     left = max(file_size, _REPEATED_LIMIT)
     for name, entry in tensors.items():
         if isinstance(entry, TensorRef):
-            repeated, problem = entry.repeated, entry.problem
+            key, nbytes, problem = entry.storage.key, entry.nbytes, entry.problem
         else:
-            repeated, problem = len(entry.data) if id(entry.data) in buffers else 0, ""
-            buffers.add(id(entry.data))
+            key, nbytes, problem = id(entry.data), len(entry.data), ""
+            unused.setdefault(key, nbytes)
+        repeated = max(0, nbytes - unused[key])
+        unused[key] = max(0, unused[key] - nbytes)
         left -= repeated
         if repeated and left < 0:
-            problems[name] = f"of shape {short(entry.shape)} repeats few numbers: save it after contiguous()"
+            problems[name] = f"of shape {short(entry.shape)} repeats numbers of others: save a clone() of each"
         if problem:
             problems[name] = problem
     return problems

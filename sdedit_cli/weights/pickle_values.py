@@ -47,6 +47,10 @@ class Storage:
     count: int
     first: int = 0  # element of the storage where this one begins: old files have views of storages
 
+    @property
+    def nbytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
 
 @dataclass(frozen=True, eq=False)
 class TensorRef:
@@ -63,9 +67,9 @@ class TensorRef:
     problem: str = ""
 
     @property
-    def repeated(self) -> int:
-        """Bytes that the tensor is said to have and its storage has not: strides of zero make many of one number."""
-        return max(0, prod(self.shape) * self.dtype.itemsize - self.storage.count * self.storage.dtype.itemsize)
+    def nbytes(self) -> int:
+        """Bytes that the tensor is said to have: strides of zero make many of one number."""
+        return prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(eq=False)

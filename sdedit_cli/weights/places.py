@@ -102,6 +102,7 @@ _OTHERS: tuple[tuple[str, str, str], ...] = (
     ("clip_txt_mapper.", "a Stable Cascade model", "give a Stable Diffusion 1.x or 2.x checkpoint"),
     ("motion_modules.", "an AnimateDiff module", "give a Stable Diffusion 1.x or 2.x checkpoint"),
     ("vision_model.", "an image encoder", "give a Stable Diffusion 1.x or 2.x checkpoint"),
+    (".kernel", "Flax weights", "name their folder, with its config.json, and not the file"),
     (ldm.EMA + "diffusion_model", "an EMA copy without its model", "give the checkpoint that it was taken from"),
 )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import ModelError
+from ..errors import ModelError, shown
 from ..names.table import Origin
 from .mapping import release
 
@@ -108,10 +108,21 @@ class Renamed:
         for source_name in self._origin(name).sources:
             release_tensor(self._source, source_name)
 
+    def name_in_file(self, name: str) -> list[str]:
+        """The file's names of what a tensor is made of, for messages."""
+        return [name_in_file(self._source, source_name) for source_name in self._origin(name).sources]
+
     def _origin(self, name: str) -> Origin:
         if name not in self.origins:
             raise ModelError(f"{self.path}: has no tensor '{name}'")
         return self.origins[name]
+
+
+def name_in_file(source: WeightSource, name: str) -> str:
+    """What the file calls a tensor of `source`, for messages; several names where it is made of several."""
+    if not isinstance(source, Renamed):
+        return shown(name)
+    return ", ".join(source.name_in_file(name))
 
 
 def release_tensor(source: WeightSource, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ..configs.base import read_json
-from ..errors import ModelError
+from ..errors import ModelError, shown
 from .source import WeightSource
+
+NAME_LIMIT = 255  # bytes, of file systems
 
 
 class ShardedSource:
@@ -27,7 +30,7 @@ class ShardedSource:
         held = {name: set(shard.names()) for name, shard in self._shards.items()}
         for tensor, shard in self._shard_of.items():
             if tensor not in held[shard]:
-                raise ModelError(f"{path}: says that '{tensor}' is in {shard}, where it is not")
+                raise ModelError(f"{path}: says that '{shown(tensor)}' is in {shown(shard)}, where it is not")
 
     def names(self) -> list[str]:
         return list(self._shard_of)
@@ -45,7 +48,7 @@ class ShardedSource:
         try:
             return self._shards[self._shard_of[name]]
         except KeyError:
-            raise ModelError(f"{self.path}: holds no tensor '{name}'") from None
+            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
 
 
 def _weight_map(path: Path) -> dict[str, str]:
@@ -55,8 +58,9 @@ def _weight_map(path: Path) -> dict[str, str]:
     shards = cast("dict[str, object]", weight_map)
     for shard in dict.fromkeys(str(value) for value in shards.values()):
         # An index comes with a download: it may name its neighbours and nothing else on this machine.
-        if Path(shard).name != shard or "\\" in shard or shard in ("", ".", ".."):
-            raise ModelError(f"{path}: names the shard {shard!r}, expected a file in the same folder")
+        is_name = Path(shard).name == shard and "\\" not in shard and shard not in ("", ".", "..")
+        if not is_name or len(os.fsencode(shard)) > NAME_LIMIT:
+            raise ModelError(f"{path}: names the shard '{shown(shard)}', expected a file in the same folder")
         if not (path.parent / shard).is_file():
-            raise ModelError(f"{path.parent / shard}: no such file, but {path.name} needs it; download it again")
+            raise ModelError(f"{path.parent / shown(shard)}: no such file, but {path.name} needs it; download it again")
     return {name: str(shard) for name, shard in shards.items()}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -14,7 +12,6 @@ from torch import nn
 from ..configs.clip import CLIPTextConfig
 from ..errors import ModelError
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
-from ..text import Tokenizer
 from .collector import paused_collector
 from .detect import COMPONENT_WORDS, Detected, Part, detect
 from .fill import Report, fill, listed
@@ -23,15 +20,9 @@ from .open import open_weights
 from .places import Component
 from .rules import Renamed
 from .source import WeightSource
-from .stream import is_text
+from .tokenizers import find_tokenizer
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin", ".pth")
-CLIP_VOCABULARY = 49408
-# A single file that we wrote carries here a tokenizer that is not CLIP's: the names and texts of its files, as JSON.
-TOKENIZER_KEY = "sdedit.tokenizer"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
-# Stable Diffusion 2.x was trained with prompts filled up with this token; 1.x with the end token.
-PADDING_2X = "!"
 
 _MODULES: dict[Component, tuple[str, Callable[[Any], nn.Module]]] = {
     "unet": ("unet", UNet2DCondition),
@@ -44,8 +35,8 @@ _MODULES: dict[Component, tuple[str, Callable[[Any], nn.Module]]] = {
 def find_single_file(path: Path | str) -> Path:
     """The file itself, or the one file that has this name with a known extension. Raises ModelError for none."""
     path = Path(path)
-    if path.is_file():
-        return path
+    if path.exists() and not path.is_dir():
+        return path  # of a pipe or a device, what opens it says what is wrong
     found = [p for p in (path.with_name(path.name + suffix) for suffix in SUFFIXES) if p.is_file()]
     if found:
         return found[0]
@@ -98,7 +89,13 @@ def load_single_file(
         source.path,
         tokenizer=None
         if text is None or "tokenizer" in skip
-        else tokenizer_of(source.path, detected, folder, source.metadata),
+        else find_tokenizer(
+            source.path,
+            cast(CLIPTextConfig, text.config),
+            padded=detected.family.name == "sd2",
+            folder=folder / "tokenizer" if folder else None,
+            metadata=source.metadata,
+        ),
         scheduler_config=None if "scheduler" in skip or "unet" not in detected.parts else detected.training.scheduler,
         requires_safety_checker=False,
         report=Report.of_parts(reports),
@@ -147,55 +144,3 @@ def _load(
         module = build(part.config)
     report = fill(module, part_source(source, part), dtype, device, partial, config=f"the {words}'s config")
     return module.eval(), Report(report.used, part.unknown, report.missing)
-
-
-def tokenizer_of(path: Path, detected: Detected, config: Path | None, metadata: Mapping[str, str]) -> Tokenizer:
-    """The tokenizer of the config folder or of the file itself, else the packaged one as the family uses it.
-
-    Raises ModelError when the text encoder's vocabulary is another and no folder says which.
-    """
-    text = cast(CLIPTextConfig, detected.parts["text_encoder"].config)
-    if config is not None and (config / "tokenizer").is_dir():
-        return Tokenizer.from_folder(config / "tokenizer", text.max_position_embeddings)
-    if TOKENIZER_KEY in metadata:
-        return _told_tokenizer(path, metadata[TOKENIZER_KEY], text)
-    return family_tokenizer(path, text, detected.family.name == "sd2")
-
-
-def told_tokenizer_files(path: Path, told: str) -> dict[str, str]:
-    """The tokenizer's files that a single file carries. Raises ModelError when they are no such files."""
-    try:
-        content: object = json.loads(told)
-    except (ValueError, RecursionError):
-        content = None
-    files = cast("dict[str, object]", content) if isinstance(content, dict) else {}
-    kept = {
-        name: text
-        for name, text in files.items()
-        if name in TOKENIZER_FILES and isinstance(text, str) and is_text(text)
-    }
-    if not kept or len(kept) != len(files):
-        raise ModelError(f"{path}: its metadata '{TOKENIZER_KEY}' holds no tokenizer; convert the model again")
-    return kept
-
-
-def _told_tokenizer(path: Path, told: str, text: CLIPTextConfig) -> Tokenizer:
-    files = told_tokenizer_files(path, told)
-    with TemporaryDirectory(prefix="sdedit-tokenizer-") as folder:
-        for name, content in files.items():
-            (Path(folder) / name).write_text(content, encoding="utf-8", newline="\n")
-        return Tokenizer.from_folder(folder, text.max_position_embeddings)
-
-
-def family_tokenizer(path: Path, text: CLIPTextConfig, padded: bool) -> Tokenizer:
-    """The packaged tokenizer for this text encoder; `padded`: with OpenCLIP's padding.
-
-    Raises ModelError when the encoder's vocabulary is smaller than CLIP's.
-    """
-    if text.vocab_size < CLIP_VOCABULARY:
-        raise ModelError(
-            f"{path}: its text encoder knows {text.vocab_size} tokens where CLIP's vocabulary has {CLIP_VOCABULARY};\n"
-            "give --config FOLDER, a model folder with its tokenizer."
-        )
-    length = text.max_position_embeddings
-    return Tokenizer.packaged(length, pad=PADDING_2X) if padded else Tokenizer.packaged(length)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from ..configs.base import read_json
 from ..errors import ModelError, UsageError, did_you_mean
+from .scheduler_file import FILE, read_scheduler
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 _WORDS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample", **{name: name for name in PREDICTION_TYPES}}
@@ -76,11 +76,9 @@ def find_training(
     Raises UsageError for a `prediction_type` that there is none, ModelError for a broken config.
     """
     scheduler = _told_scheduler(path, metadata) or scheduler_of(family)
-    configured = config / "scheduler" / "scheduler_config.json" if config else None
-    if configured and configured.is_file():
-        scheduler = read_json(configured)
-    else:
-        configured = None
+    configured = config / FILE if config and (config / FILE).is_file() else None
+    if config and configured:
+        scheduler = read_scheduler(config)
     kind, said_by = (
         _asked(prediction_type)
         or _configured(configured, scheduler)

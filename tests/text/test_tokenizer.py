@@ -122,6 +122,7 @@ def test_folder_that_pads_with_an_exclamation_mark(tmp_path: Path) -> None:
 @settings(max_examples=200, deadline=None)
 @example("e\u0301 " * 40)
 @example("日本" * 40)
+@example("0" * 30 + "\x1f")
 def test_truncated_is_the_exact_rest_of_the_text(text: str) -> None:
     tokenizer = Tokenizer.from_folder(STARTER)
     encoded = tokenizer.encode(text)
