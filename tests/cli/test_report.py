@@ -59,6 +59,12 @@ def test_a_closed_stderr_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch)
     Reporter().note("x")
 
 
+def test_what_a_file_brought_into_a_message_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    for tell in (Reporter().error, Reporter().warn, Reporter().note):
+        tell("m\x1b[2J.ckpt\x07: no\nsecond line")
+        assert capsys.readouterr().err.endswith("m\\x1b[2J.ckpt\\x07: no\nsecond line\n")
+
+
 def test_hashes_of_large_files_are_remembered_until_the_file_changes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,14 +81,15 @@ def test_hashes_of_large_files_are_remembered_until_the_file_changes(
     assert hashes.remembered_hash(path) == "read again"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", json.dumps({"x": 3})])
+@pytest.mark.parametrize("text", ["", "[]", "{", json.dumps({"x": 3}), "null hash"])
 def test_a_damaged_cache_costs_time_alone(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(hashes, "_WORTH_KEEPING", 1)
     path = folder / "w.safetensors"
     path.write_bytes(b"one")
     hashes.remembered_hash(path)
     (cache,) = (folder.parent / "home").rglob("hashes.json")
-    cache.write_text(text)
+    known = json.loads(cache.read_text())
+    cache.write_text(json.dumps({key: [*entry[:2], None] for key, entry in known.items()}) if "null" in text else text)
     assert hashes.remembered_hash(path) == file_hash(path)
 
 

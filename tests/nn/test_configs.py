@@ -66,6 +66,7 @@ VAE_REFUSALS: list[tuple[str, Any]] = [
     ("scaling_factor", "big"),
     ("latents_mean", [0.0]),
     ("sample_size", 0),
+    ("sample_size", []),
 ]
 TAESD_REFUSALS: list[tuple[str, Any]] = [
     ("num_encoder_blocks", [1]),
@@ -83,6 +84,7 @@ CLIP_REFUSALS: list[tuple[str, Any]] = [
     ("num_hidden_layers", 10**6),
     ("vocab_size", 0),
     ("max_position_embeddings", 0),
+    ("eos_token_id", 10**30),
 ]
 CASES = [
     *((UNetConfig, tiny_unet_config(), *refusal) for refusal in UNET_REFUSALS),

@@ -128,7 +128,7 @@ def test_truncated_is_the_exact_rest_of_the_text(text: str) -> None:
     encoded = tokenizer.encode(text)
     assert len(encoded.ids) == tokenizer.model_max_length
     assert (encoded.truncated != "") == (len(tokenizer.ids(text)) > tokenizer.model_max_length - 2)
-    assert text.rstrip().endswith(encoded.truncated)
+    assert text.rstrip().endswith(encoded.truncated) or text.endswith(encoded.truncated)
 
 
 def test_truncated_keeps_the_spelling_of_the_prompt(packaged: Tokenizer) -> None:

@@ -339,3 +339,13 @@ def test_a_tokenizer_with_more_tokens_than_the_text_encoder_is_refused(tmp_path:
     shutil.copytree(BUILT_IN, tmp_path / "m", ignore=shutil.ignore_patterns("tokenizer"))
     with pytest.raises(ModelError, match="there is none, and CLIP's own has 49408 tokens"):
         load_folder(tmp_path / "m")
+
+
+@pytest.mark.parametrize("named", [["AutoencoderKL"], {"a": 1}, 3, "Auto\x1b[2J"])
+def test_a_class_that_is_no_name_of_one_is_refused(oracle_folder: Path, named: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(oracle_folder / "vae", tmp_path / "vae"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "_class_name": named}))
+    with pytest.raises(ModelError, match=r"expected one of UNet2DConditionModel") as error:
+        load_component(folder)
+    assert "\x1b" not in str(error.value)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.weights import open_weights
+from sdedit_cli.weights.single_file import load_single_file
 
 TENSORS = {"a": torch.arange(3.0)}
 
@@ -45,6 +46,8 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "f")
     with pytest.raises(ModelError, match="is a pipe or a device"):
         open_weights(tmp_path / "f")
+    with pytest.raises(ModelError, match="is a pipe or a device"):
+        load_single_file(tmp_path / "f")
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"

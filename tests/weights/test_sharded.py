@@ -41,6 +41,8 @@ def test_shards_read_as_one(tmp_path: Path) -> None:
         ({"weight_map": {"a": ".."}}, "same folder"),
         ({"weight_map": {"a": "gone.safetensors"}}, "no such file"),
         ({"weight_map": {"b": "1.safetensors"}}, "where it is not"),
+        ({"weight_map": {"a": "1" * 300}}, "same folder"),
+        ({"weight_map": {"a": "model.safetensors.index.json"}}, "is a JSON file"),
     ],
 )
 def test_a_bad_index_is_refused(content: Any, problem: str, tmp_path: Path) -> None:
