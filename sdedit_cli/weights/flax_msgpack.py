@@ -77,7 +77,11 @@ class FlaxSource:
             raise reader.broken("does not hold a dictionary")
         if reader.position != self._file.size:
             raise reader.broken(f"{self._file.size - reader.position} bytes follow the last value")
-        self._arrays = dict(_flatten(cast("dict[str, object]", root), "", reader))
+        tree = cast("dict[str, object]", root)
+        inner = tree.get("params")  # what Flax calls all variables that are trained
+        if isinstance(inner, dict) and len(tree) == 1:
+            tree = cast("dict[str, object]", inner)
+        self._arrays = dict(_flatten(tree, "", reader))
         if not self._arrays:
             raise reader.broken("holds no arrays")
 

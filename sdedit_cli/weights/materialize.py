@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -13,6 +14,8 @@ from .pages import populate
 
 _SPAN = 1 << 18  # numbers whose pages are asked for just before they are written, while the cache still holds them
 _PIECE = 1 << 15  # numbers that torch casts on the thread that asks, however many it has: loads have their own
+
+_thread = threading.local()
 
 Delta = Callable[[Tensor], Tensor]  # the weight in float32 -> what is to be added to it
 
@@ -54,12 +57,20 @@ def _cast(base: Tensor, dtype: torch.dtype) -> Tensor:
         return made.copy_(base)
     piece = _SPAN if torch.get_num_threads() == 1 else _PIECE
     # torch casts from half to bfloat16 one number at a time; by way of float32 both steps are vectorised.
-    between = torch.empty(piece, device="cpu") if (base.dtype, dtype) == (torch.float16, torch.bfloat16) else None
+    between = _between() if (base.dtype, dtype) == (torch.float16, torch.bfloat16) else None
     for source, target in zip(_pieces(base, _SPAN), _pieces(made, _SPAN), strict=True):
         populate(target)
         for part, place in zip(_pieces(source, piece), _pieces(target, piece), strict=True):
             place.copy_(part if between is None else between[: part.numel()].copy_(part))
     return made
+
+
+def _between() -> Tensor:
+    """A buffer of this thread's. One of each cast's own would leave holes in the heap, a sixth of a model in all."""
+    if not hasattr(_thread, "between"):
+        with torch.inference_mode(False):  # what is made in that mode could only be written to in it
+            _thread.between = torch.empty(_SPAN, dtype=torch.float32, device="cpu")
+    return _thread.between
 
 
 def _pieces(tensor: Tensor, numbers: int) -> tuple[Tensor, ...]:

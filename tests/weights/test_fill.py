@@ -169,3 +169,10 @@ def test_whole_numbers_in_the_place_of_floats_are_refused_by_name() -> None:
     state["conv.weight"] = state["conv.weight"].to(torch.int8)
     with pytest.raises(ModelError, match=r"'conv\.weight' holds int8 numbers"):
         fill(meta_net(), MemorySource(state))
+
+
+def test_a_cast_in_inference_mode_spoils_no_later_one() -> None:
+    half = torch.tensor([1.0, 2.5]).half()
+    with torch.inference_mode():
+        materialize(half, torch.bfloat16)
+    assert torch.equal(materialize(half, torch.bfloat16), half.bfloat16())

@@ -35,6 +35,13 @@ def test_arrays_of_every_dtype_get_dotted_names(name: str, tmp_path: Path) -> No
     assert torch.equal(source.get("down_blocks_0.conv.kernel"), tensor)
 
 
+def test_variables_that_are_called_params_are_the_weights(tmp_path: Path) -> None:
+    tree = {"params": {"conv": {"kernel": torch.ones(2)}}}
+    assert FlaxSource(write(tmp_path / "f", msgpack(tree))).names() == ["conv.kernel"]
+    beside = {**tree, "step": torch.ones(1)}
+    assert FlaxSource(write(tmp_path / "f", msgpack(beside))).names() == ["params.conv.kernel", "step"]
+
+
 def test_split_arrays_are_joined(tmp_path: Path) -> None:
     tensor = torch.arange(24.0).reshape(12, 2)
     pieces = {str(i): piece for i, piece in enumerate(tensor.view(-1).split(2))}
