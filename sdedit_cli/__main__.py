@@ -28,7 +28,7 @@ def main() -> NoReturn:
     """Runs the command line of this process and exits with its code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    # What a start makes stays to its end; the usual thresholds look through all of it, torch included, ever again.
+    # What a start makes stays to its end; the usual thresholds look through all of it, torch included, again and again.
     gc.set_threshold(50_000, 20, 100)
     from .cli.main import main as run
 

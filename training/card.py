@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import safetensors.torch as files
 from PIL import Image
 
 from . import data
@@ -19,8 +20,9 @@ TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def millions(folder: Path) -> str:
-    """Parameters in a half-precision file, in millions."""
-    return f"{max(path.stat().st_size for path in folder.glob('*.safetensors')) / 2e6:.2f}"
+    """Parameters of a component, in millions."""
+    weights = (files.load_file(path) for path in folder.glob("*.safetensors"))
+    return f"{sum(tensor.numel() for state in weights for tensor in state.values()) / 1e6:.2f}"
 
 
 def with_errors(trade: dict[str, Any], key: str) -> dict[float, str]:

@@ -100,7 +100,7 @@ class Trainer:
         for group, share in zip(self.optimizer.param_groups, shares, strict=True):
             group["share"] = share  # an option of this run, not a memory of the last one
         # The file has the momenta of the first share: other processes begin with none, and have them a few steps later.
-        if self.muon and workers.rank() == 0 and state.get("processes") == workers.count():
+        if self.muon and workers.rank() == 0 and state.get("processes", workers.count()) == workers.count():
             self.muon.optimizer.load_state_dict(state["muon"])
         self.step, self.samples, self.seconds = state["spent"]
         if workers.count() == 1:

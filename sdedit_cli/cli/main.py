@@ -151,7 +151,8 @@ def _fail(arguments: Sequence[str], code: int, text: str, *, said: bool = False)
     if "--debug" in arguments and sys.exc_info()[1] is not None:
         import traceback
 
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
     Reporter().error(text)
     if "--json" in arguments and not said and sys.stdout is not None:
         try:

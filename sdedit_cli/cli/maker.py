@@ -92,7 +92,7 @@ class Maker:
             self._loaded.update(facts)
         elif event == "truncated":
             self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'")
-        elif event == "reduced":
+        elif event == "resized":
             self._warn(
                 f"this model was trained at {facts['native']} px: the picture is worked on at "
                 f"{facts['width']} x {facts['height']} and brought back to its size"

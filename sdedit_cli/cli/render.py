@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import printable
@@ -112,7 +113,9 @@ class Bars(Reporter):
 
     def close(self) -> None:
         if self._progress is not None:
-            self._progress.stop()
+            # A terminal that is gone is no reason to lose what was to be said by the exit code.
+            with suppress(OSError, ValueError):
+                self._progress.stop()
             self._progress = None
 
     def _line(self, text: str) -> None:

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..configs.base import read_json
 from ..errors import Interrupted, ModelError
 from ..nn import FreeU
 from ..noise import Grid, Scheduler
@@ -74,7 +73,7 @@ class Editor:
         self.pipeline = pipeline
         self.native_size = native_size
         self._tell = on_event or _ignore
-        self._reduced: set[tuple[int, int]] = set()
+        self._resized: set[tuple[int, int]] = set()
         self._segments: tuple[Any, tuple[Segment, ...]] | None = None
 
     @classmethod
@@ -88,9 +87,11 @@ class Editor:
         device = pick(edit.device)
         dtype = choose(edit.dtype, device)
         tell("load", {"model": str(path), "device": str(device), "dtype": str(dtype).removeprefix("torch.")})
+        from ..weights.native_size import native_size
+
         pipeline = _load(path, dtype, edit).to(device)
         _switch(pipeline, edit)
-        return cls(pipeline, native_size=_native_size(path), on_event=on_event)
+        return cls(pipeline, native_size=native_size(path), on_event=on_event)
 
     def plan(self, edit: Edit) -> Plan:
         """The steps of `edit` on this model, before any picture is seen. Raises UsageError when none would run."""
@@ -120,9 +121,9 @@ class Editor:
         Raises Interrupted when `on_step` asks to end.
         """
         canvas = self.canvas(image.size)
-        if canvas.reduced and canvas.work not in self._reduced:
-            self._reduced.add(canvas.work)
-            self._tell("reduced", {"width": canvas.work[0], "height": canvas.work[1], "native": self.native_size})
+        if canvas.resized and canvas.work not in self._resized:
+            self._resized.add(canvas.work)
+            self._tell("resized", {"width": canvas.work[0], "height": canvas.work[1], "native": self.native_size})
         vae = self.pipeline.vae
         pixels_BCHW = preprocess(canvas.lay(image), vae.config.scale, vae.config.latent_channels)
         return [self._one(edit, pixels_BCHW, canvas, seed, on_step) for seed in seeds]
@@ -254,13 +255,6 @@ def chosen_scheduler(own: Scheduler, edit: Edit) -> Scheduler:
 def schedule_of(scheduler: Scheduler, edit: Edit) -> tuple[Grid, int]:
     """The grid of an edit, and the index where it starts. Raises UsageError as `denoise.schedule`."""
     return schedule(scheduler, edit.steps_total(), edit.strength, edit.timesteps, edit.sigmas)
-
-
-def _native_size(folder: Path) -> int | None:
-    """The side in px that a small model was trained at, where its index says so."""
-    index = folder / "model_index.json"
-    size = read_json(index).get("_native_size") if index.is_file() else None
-    return size if isinstance(size, int) and size > 0 else None
 
 
 def _ignore(event: str, facts: dict[str, Any]) -> None:

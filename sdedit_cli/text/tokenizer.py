@@ -132,7 +132,7 @@ class Tokenizer:
         return Tokenizer(_assemble(self._engine.model, settings), settings)
 
     def agrees_with(self, other: Tokenizer) -> bool:
-        """Whether both give every text the same row of ids."""
+        """Whether both give every text the same row of ids, whatever the case of special tokens in it."""
         return self._facts() == other._facts()
 
     def _facts(self) -> tuple[object, ...]:

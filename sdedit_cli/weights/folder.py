@@ -225,15 +225,13 @@ def _check_family(folder: Path, modules: Mapping[str, Any]) -> None:
 
 def _tokenizer(folder: Path, modules: Mapping[str, Any]) -> Tokenizer:
     own, unet, encoder = folder / "tokenizer", modules.get("unet"), modules.get("text_encoder")
-    if encoder is None:
-        return Tokenizer.from_folder(own) if own.is_dir() else Tokenizer.packaged()
-    config: CLIPTextConfig = encoder.config
+    config: CLIPTextConfig = encoder.config if encoder else CLIPTextConfig()
     if own.is_dir():
-        tokenizer, whose = Tokenizer.from_folder(own, config.max_position_embeddings), "the tokenizer there"
+        tokenizer, whose = Tokenizer.from_folder(own, encoder and config.max_position_embeddings), "the tokenizer there"
     else:
         padded = family_of(unet.config if unet else None, config).name == "sd2"
         tokenizer, whose = packaged(config, padded), "there is none, and CLIP's own"
-    if len(tokenizer) > config.vocab_size:
+    if encoder and len(tokenizer) > config.vocab_size:
         raise ModelError(
             f"{own}: {whose} has {len(tokenizer)} tokens, but the text encoder knows {config.vocab_size}; "
             "put the model's own tokenizer there"

@@ -17,6 +17,7 @@ from ..names.table import origins, prefixed
 from ..text import Tokenizer
 from .detect import CONFIGS_KEY, detect
 from .model import Model, Piece, read_text
+from .native_size import METADATA_KEY, native_size
 from .places import Component
 from .rules import Renamed
 from .stream import Item, item
@@ -133,6 +134,9 @@ def ldm_metadata(model: Model, items: Sequence[Item]) -> dict[str, str]:
     }
     if unusual:
         metadata[CONFIGS_KEY] = json.dumps(unusual)
+    size = native_size(model.path)
+    if size is not None and "unet" in seen.parts:
+        metadata[METADATA_KEY] = str(size)
     if "text_encoder" in seen.parts:
         own = _own_tokenizer(model, cast(CLIPTextConfig, model.pieces["text_encoder"].config))
         if own is not None:

@@ -14,7 +14,7 @@ from ..configs.base import read_json
 from ..configs.clip import CLIPTextConfig
 from ..configs.unet import UNetConfig
 from ..configs.vae import TinyVAEConfig, VAEConfig
-from ..errors import ModelError
+from ..errors import ModelError, shown
 from ..names import ldm
 from ..names.table import Table, flax, origins
 from ..names.text import clip_table, openclip_table
@@ -207,6 +207,10 @@ def check_complete(model: Model, only: Component | None = None) -> None:
         for name, place in expected.items():
             found, shape, where = piece.tensors.shape(name), place.shape, listed(piece.tensors.origins[name].sources)
             kind = piece.tensors.dtype(name)
+            unreadable = getattr(model.raw, "unreadable", {})
+            for source in piece.tensors.origins[name].sources:
+                if source in unreadable:
+                    raise ModelError(f"{model.path}: the tensor '{shown(source)}' {unreadable[source]}")
             if place.is_floating_point() and not kind.is_floating_point:
                 raise ModelError(
                     f"{model.path}: '{where}' holds {str(kind).removeprefix('torch.')} numbers, expected floats; "

@@ -12,6 +12,7 @@ from ..configs.clip import CLIPTextConfig
 from ..text import Tokenizer
 from .detect import CONFIGS_KEY
 from .model import Model, folder_name, read_text
+from .native_size import INDEX_KEY, METADATA_KEY, native_size
 from .output import OutputFile
 from .places import Component
 from .stream import Item, in_shards, item
@@ -40,6 +41,7 @@ _PIPELINES = {
     "sdxl_refiner": "StableDiffusionXLImg2ImgPipeline",
 }
 _NOTHING = [None, None]
+_OF_FILES = (TOKENIZER_KEY, CONFIGS_KEY, SCHEDULER_KEY, METADATA_KEY)
 
 
 def folder_files(
@@ -69,9 +71,7 @@ def _items(model: Model, component: Component, dtype: torch.dtype | None) -> tup
 
 def _metadata(model: Model) -> dict[str, str]:
     # What a folder says in files of its own need not be in the metadata as well.
-    return {
-        key: value for key, value in model.metadata.items() if key not in (TOKENIZER_KEY, CONFIGS_KEY, SCHEDULER_KEY)
-    }
+    return {key: value for key, value in model.metadata.items() if key not in _OF_FILES}
 
 
 def _component_files(
@@ -109,6 +109,8 @@ def _index(model: Model) -> dict[str, Any]:
         if component in model.pieces:
             index[folder_name(component)] = list(_CLASSES[component])
     index["scheduler"] = ["diffusers", model.training.scheduler["_class_name"]]
+    if (size := native_size(model.path)) is not None:
+        index[INDEX_KEY] = size
     index["feature_extractor"] = _NOTHING
     index["image_encoder"] = _NOTHING
     if _is_xl(model):

@@ -118,7 +118,8 @@ def _from_json(path: Path) -> WeightSource:
 
 
 def _open_shard(path: Path) -> WeightSource:
-    if _head(path)[0].lstrip()[:1] == b"{":
+    head, size = _head(path)
+    if not _is_safetensors(head, size) and head.lstrip()[:1] == b"{":
         raise ModelError(f"{path}: is a JSON file, expected the weights that an index names; download it again")
     return open_weights(path)
 

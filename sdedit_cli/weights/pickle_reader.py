@@ -18,7 +18,10 @@ from .pickle_tree import contents
 from .pickle_values import ArrayRef, BadPickle, Global, Storage, TensorRef, as_sequence, short
 from .torch_zip import Member, read_members
 
-_REPEATED_LIMIT = 64_000_000  # bytes that expanded tensors may add to a file smaller than this
+# Expanded tensors and tensors that share bytes may add this much to what a file holds: some copies of it, as trainers
+# have several names for the same weights, or these bytes.
+_COPIES = 4
+_REPEATED_LIMIT = 64_000_000
 _KEY_LIMIT = 256
 
 
@@ -166,7 +169,7 @@ def _problems(
     """
     problems: dict[str, str] = {}
     unused: dict[object, int] = {key: storage.nbytes for key, storage in storages.items()}
-    left = max(file_size, _REPEATED_LIMIT)
+    left = max(_COPIES * file_size, _REPEATED_LIMIT)
     for name, entry in tensors.items():
         if isinstance(entry, TensorRef):
             key, nbytes, problem = entry.storage.key, entry.nbytes, entry.problem
@@ -175,9 +178,10 @@ def _problems(
             unused.setdefault(key, nbytes)
         repeated = max(0, nbytes - unused[key])
         unused[key] = max(0, unused[key] - nbytes)
-        left -= repeated
-        if repeated and left < 0:
-            problems[name] = f"of shape {short(entry.shape)} repeats numbers of others: save a clone() of each"
+        if repeated > left:
+            problems[name] = f"of shape {short(entry.shape)} repeats numbers: save it after contiguous().clone()"
+        else:
+            left -= repeated
         if problem:
             problems[name] = problem
     return problems

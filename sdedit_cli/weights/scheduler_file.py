@@ -22,7 +22,7 @@ def read_scheduler(folder: Path) -> dict[str, Any]:
     said: object = read_json(index).get("scheduler") if index.is_file() else None
     parts = cast("list[object]", said) if isinstance(said, list) else []
     if len(parts) == 2 and isinstance(parts[1], str):
-        config["_class_name"] = parts[1]
+        config["_class_name"] = parts[1].removeprefix("Flax")
     if not isinstance(config.get("_class_name"), str):
         raise ModelError(f"{folder / FILE}: has no '_class_name', expected the name of a scheduler")
     return config

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
@@ -14,7 +13,7 @@ from ..configs.base import read_json
 from ..errors import ModelError, shown
 from .source import WeightSource
 
-NAME_LIMIT = 255  # bytes, of file systems
+_NAME_LIMIT = 255  # bytes, of file systems
 
 
 class ShardedSource:
@@ -59,7 +58,7 @@ def _weight_map(path: Path) -> dict[str, str]:
     for shard in dict.fromkeys(str(value) for value in shards.values()):
         # An index comes with a download: it may name its neighbours and nothing else on this machine.
         is_name = Path(shard).name == shard and "\\" not in shard and shard not in ("", ".", "..")
-        if not is_name or len(os.fsencode(shard)) > NAME_LIMIT:
+        if not is_name or len(shard.encode(errors="surrogatepass")) > _NAME_LIMIT:
             raise ModelError(f"{path}: names the shard '{shown(shard)}', expected a file in the same folder")
         if not (path.parent / shard).is_file():
             raise ModelError(f"{path.parent / shown(shard)}: no such file, but {path.name} needs it; download it again")

@@ -89,6 +89,7 @@ def find_training(
         or (_ASSUMED.get(family, "epsilon"), ASSUMED_OF_TWO if family in _ASSUMED else ASSUMED)
     )
     scheduler["prediction_type"] = kind
+    scheduler.setdefault("_class_name", _OPTIONS[family]["_class_name"])
     if "ztsnr" in names:
         scheduler["rescale_betas_zero_snr"] = True
     return Training(kind, said_by, scheduler)

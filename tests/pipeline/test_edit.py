@@ -173,20 +173,23 @@ def test_another_autoencoder_is_taken(folder: Path, oracle: Any, editor: Editor)
         Editor.open(replace(EDIT, vae=str(folder / "unet")), folder=folder)
 
 
-def test_a_picture_that_is_worked_on_reduced_is_told_once_a_size() -> None:
+def test_a_picture_that_is_worked_on_at_another_size_is_told_once_a_size() -> None:
     heard: list[tuple[str, dict[str, Any]]] = []
     edit = replace(EDIT, steps=2)
     editor = Editor.open(edit, lambda event, facts: heard.append((event, facts)))
     for size in ((512, 384), (512, 384), (64, 64)):
         editor.edit(edit, picture(*size), [1])
-    assert heard[1:] == [("reduced", {"width": 74, "height": 55, "native": 64})]
+    assert heard[1:] == [("resized", {"width": 74, "height": 55, "native": 64})]
 
 
 def test_the_built_in_model_says_what_size_it_was_trained_at() -> None:
     editor = Editor.open(EDIT)
     assert editor.native_size == 64
     assert editor.canvas((512, 384)).padded == (76, 56)
-    assert editor.canvas((100, 90)).work == (100, 90)
+    assert editor.canvas((66, 60)).work == (66, 60)
+    assert editor.canvas((100, 90)).work == (67, 61)
+    assert editor.canvas((24, 32)).work == (55, 74)
+    assert editor.canvas((1, 300)).work == (1, 300)
     assert (BUILT_IN / "model_index.json").is_file()
 
 
@@ -197,5 +200,5 @@ def test_a_canvas_gives_back_the_pictures_size(width: int, height: int, multiple
     image = picture(width, height)
     assert canvas.lay(image).size == canvas.padded
     assert canvas.lift(canvas.lay(image)).size == (width, height)
-    if not canvas.reduced:
+    if not canvas.resized:
         assert canvas.lift(canvas.lay(image)).tobytes() == image.tobytes()

@@ -19,6 +19,8 @@ from sdedit_cli.text import Tokenizer
 from sdedit_cli.weights.convert import convert
 from sdedit_cli.weights.describe import describe
 from sdedit_cli.weights.folder import Components, load_folder
+from sdedit_cli.weights.native_size import native_size
+from sdedit_cli.weights.open import open_weights
 from sdedit_cli.weights.single_file import load_single_file
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -198,3 +200,21 @@ def test_many_names_of_one_storage_make_no_large_model(tmp_path: Path) -> None:
     summary = convert(tmp_path / "model.ckpt", tmp_path / "new.safetensors")
     assert summary.bytes < 3 * (tmp_path / "model.ckpt").stat().st_size + 128_000_000
     assert "left499" in summary.dropped
+
+
+def test_the_size_that_a_small_model_was_trained_at_travels(tmp_path: Path) -> None:
+    folder = copied("sd1", tmp_path)
+    edit_json(folder / "model_index.json", _native_size=32)
+    convert(folder, tmp_path / "new.safetensors")
+    convert(tmp_path / "new.safetensors", tmp_path / "new")
+    sizes = [native_size(path) for path in (folder, tmp_path / "new.safetensors", tmp_path / "new", shared("sd1")[0])]
+    assert sizes == [32, 32, 32, None]
+
+
+def test_names_for_the_same_weights_are_all_read(tmp_path: Path) -> None:
+    """As trainers keep them; and a leftover that is too large beside them spoils none."""
+    weights = torch.randn(3_000_000)
+    state = {"mask": torch.zeros(1).expand(2**40), **{name: {"w": weights} for name in ("ema", "avg", "swa", "net")}}
+    torch.save(state, tmp_path / "model.pt")
+    source = open_weights(tmp_path / "model.pt")
+    assert all(torch.equal(source.get(f"{name}.w"), weights) for name in ("ema", "avg", "swa", "net"))
