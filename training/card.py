@@ -91,6 +91,8 @@ def card(model: Path, dataset: data.Dataset, numbers: dict[str, Any], history: s
 def main(model: Path, root: Path, history: str, caveats: str) -> None:
     """Write the card, and the sheets that it shows, into FOLDER."""
     out = root / "evaluation"
+    if not (out / "numbers.json").exists():
+        raise click.ClickException(f"{out / 'numbers.json'}: is not there; run python -m training.evaluate first")
     numbers = json.loads((out / "numbers.json").read_text(encoding="utf-8"))
     if len({part["unet"] for part in numbers.values()}) > 1:
         raise click.ClickException(

@@ -195,7 +195,9 @@ def save(data: Dataset, path: Path) -> None:
 
 @cache
 def load(path: Path) -> Dataset:
-    """The dataset that `save` wrote. Raises FileNotFoundError where `training.data` has not run."""
+    """The dataset that `save` wrote. Raises ClickException where `training.data` has not run."""
+    if not path.exists():
+        raise click.ClickException(f"{path}: is not there; run python -m training.data first")
     with np.load(path) as held:
         concepts = tuple(Concept(code, label, tuple(tags)) for code, label, tags in json.loads(str(held["concepts"])))
         return Dataset(held["pixels"], held["style"], held["concept"], held["split"], concepts)

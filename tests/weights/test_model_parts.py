@@ -214,7 +214,7 @@ def test_the_size_that_a_small_model_was_trained_at_travels(tmp_path: Path) -> N
 def test_names_for_the_same_weights_are_all_read(tmp_path: Path) -> None:
     """As trainers keep them; and a leftover that is too large beside them spoils none."""
     weights = torch.randn(3_000_000)
-    state = {"mask": torch.zeros(1).expand(2**40), **{name: {"w": weights} for name in ("ema", "avg", "swa", "net")}}
+    state = {"mask": torch.zeros(1).expand(2**40), **{name: {"w": weights} for name in ("ema", "avg", "swa", "raw")}}
     torch.save(state, tmp_path / "model.pt")
     source = open_weights(tmp_path / "model.pt")
-    assert all(torch.equal(source.get(f"{name}.w"), weights) for name in ("ema", "avg", "swa", "net"))
+    assert all(torch.equal(source.get(f"{name}.w"), weights) for name in ("ema", "avg", "swa", "raw"))
