@@ -29,7 +29,7 @@ from .open import open_weights
 from .rules import Renamed
 from .scheduler_file import INDEX, read_scheduler
 from .source import WeightSource
-from .tokenizers import packaged
+from .tokenizers import check_fits, packaged
 
 REQUIRED = ("unet", "vae", "text_encoder", "scheduler")
 WEIGHTED = ("unet", "vae", "text_encoder")
@@ -231,11 +231,8 @@ def _tokenizer(folder: Path, modules: Mapping[str, Any]) -> Tokenizer:
     else:
         padded = family_of(unet.config if unet else None, config).name == "sd2"
         tokenizer, whose = packaged(config, padded), "there is none, and CLIP's own"
-    if encoder and len(tokenizer) > config.vocab_size:
-        raise ModelError(
-            f"{own}: {whose} has {len(tokenizer)} tokens, but the text encoder knows {config.vocab_size}; "
-            "put the model's own tokenizer there"
-        )
+    if encoder:
+        check_fits(tokenizer, config, f"{own}: {whose}")
     return tokenizer
 
 

@@ -26,6 +26,9 @@ class ShardedSource:
         self.metadata: Mapping[str, str] = {
             key: value for shard in self._shards.values() for key, value in shard.metadata.items()
         }
+        self.unreadable: Mapping[str, str] = {
+            key: why for shard in self._shards.values() for key, why in getattr(shard, "unreadable", {}).items()
+        }
         held = {name: set(shard.names()) for name, shard in self._shards.items()}
         for tensor, shard in self._shard_of.items():
             if tensor not in held[shard]:

@@ -42,10 +42,21 @@ def find_tokenizer(
     nothing says which.
     """
     if folder is not None and folder.is_dir():
-        return Tokenizer.from_folder(folder, text.max_position_embeddings)
+        own = Tokenizer.from_folder(folder, text.max_position_embeddings)
+        check_fits(own, text, f"{folder}: the tokenizer there")
+        return own
     if metadata and TOKENIZER_KEY in metadata:
         return _told(path, metadata[TOKENIZER_KEY], text)
     return family_tokenizer(path, text, padded)
+
+
+def check_fits(tokenizer: Tokenizer, text: CLIPTextConfig, whose: str) -> None:
+    """Raises ModelError when a tokenizer has ids that the text encoder has no embedding for."""
+    if len(tokenizer) > text.vocab_size:
+        raise ModelError(
+            f"{whose} has {len(tokenizer)} tokens, but the text encoder knows {text.vocab_size}; "
+            "put the model's own tokenizer there"
+        )
 
 
 def told_tokenizer_files(path: Path, told: str) -> dict[str, str]:

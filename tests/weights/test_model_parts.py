@@ -185,6 +185,13 @@ def test_a_config_folder_that_says_nothing_is_refused(tmp_path: Path) -> None:
             use()
 
 
+def test_a_given_tokenizer_with_more_tokens_than_embeddings_is_refused(tmp_path: Path) -> None:
+    other = copied("sd1", tmp_path)
+    Tokenizer.packaged().with_added_tokens(["<cat>"]).save(other / "tokenizer")
+    with pytest.raises(ModelError, match="has 49409 tokens, but the text encoder knows 49408"):
+        load_single_file(shared("sd1")[1], config=other)
+
+
 def test_a_folder_is_converted_with_the_configs_that_are_given(tmp_path: Path) -> None:
     other = copied("sd1", tmp_path)
     edit_json(other / "unet" / "config.json", attention_head_dim=4)
