@@ -55,6 +55,6 @@ def _work_size(size: tuple[int, int], native_size: int | None) -> tuple[int, int
         return size
     scale = native_size / math.sqrt(size[0] * size[1])
     # Of a picture that is a line, the area says nothing: no side grows beyond four native ones.
-    scale = min(scale, max(1.0, 4 * native_size / max(size))) if scale > 1 else scale
+    scale = min(scale, max(1.0, 4 * native_size / max(size)))
     width, height = (max(1, round(side * scale)) for side in size)
     return width, height

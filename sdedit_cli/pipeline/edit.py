@@ -82,13 +82,13 @@ class Editor:
 
         Raises ModelError for what cannot be loaded, UsageError for a device that is not there.
         """
+        from ..weights.native_size import native_size
+
         tell = on_event or _ignore
         path = folder or (Path(edit.model) if edit.model else BUILT_IN)
         device = pick(edit.device)
         dtype = choose(edit.dtype, device)
         tell("load", {"model": str(path), "device": str(device), "dtype": str(dtype).removeprefix("torch.")})
-        from ..weights.native_size import native_size
-
         pipeline = _load(path, dtype, edit).to(device)
         _switch(pipeline, edit)
         return cls(pipeline, native_size=native_size(path), on_event=on_event)

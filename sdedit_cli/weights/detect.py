@@ -25,7 +25,7 @@ from . import infer
 from .fill import listed
 from .infer import FAMILIES, Family, Shapes
 from .leaves import is_harmless, module_name
-from .places import Component, Place, find_places, looks_like, restored
+from .places import Component, Place, find_places, folder_name, looks_like, restored
 from .scheduler_file import FILE
 from .source import WeightSource
 from .training import Training, find_training
@@ -284,7 +284,7 @@ def check_config_folder(folder: Path) -> None:
 def _read_config(folder: Path | None, component: Component) -> Config | None:
     if folder is None:
         return None
-    path = folder / component.replace("tiny_", "") / "config.json"
+    path = folder / folder_name(component) / "config.json"
     return _KINDS[component].read(read_json(path), str(path)) if path.is_file() else None
 
 

@@ -140,11 +140,7 @@ def listed(names: Sequence[str]) -> str:
 
 def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:
     tensor, shape = source.get(name), place.shape
-    if place.is_floating_point() and not tensor.is_floating_point():
-        raise ModelError(
-            f"{source.path}: '{name_in_file(source, name)}' holds {str(tensor.dtype).removeprefix('torch.')} numbers, "
-            "expected floats; quantised weights are not read, so use the original ones"
-        )
+    check_numbers(source, name, place)
     if tensor.shape == shape:
         return tensor
     if without_ones(tensor.shape) == without_ones(shape):
@@ -153,6 +149,16 @@ def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:
     raise ModelError(
         f"{source.path}: '{where}' has the shape {list(tensor.shape)}, but {config} asks for {list(shape)}"
     )
+
+
+def check_numbers(source: WeightSource, name: str, place: Tensor) -> None:
+    """Raises ModelError when a tensor has whole numbers where the module has floats. Reads no tensor."""
+    kind = source.dtype(name)
+    if place.is_floating_point() and not kind.is_floating_point:
+        raise ModelError(
+            f"{source.path}: '{name_in_file(source, name)}' holds {str(kind).removeprefix('torch.')} numbers, "
+            "expected floats; quantised weights are not read, so use the original ones"
+        )
 
 
 def without_ones(shape: Sequence[int]) -> list[int]:

@@ -22,14 +22,14 @@ from ..names.unet import unet_table
 from ..names.vae import vae_table
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from .detect import COMPONENT_WORDS, OUR_LAYOUTS, Config, Detected, check_config_folder, detect, own_names
-from .fill import listed, without_ones
+from .fill import check_numbers, listed, without_ones
 from .folder import check_variant
 from .infer import FAMILIES, Family, family_of
 from .leaves import is_harmless
 from .locate import find_weights
 from .open import open_weights
-from .places import Component
-from .rules import Renamed
+from .places import Component, folder_name
+from .rules import Renamed, name_in_file
 from .scheduler_file import FILE, INDEX
 from .single_file import find_single_file, part_source
 from .source import WeightSource
@@ -204,22 +204,17 @@ def check_complete(model: Model, only: Component | None = None) -> None:
                 f"{model.path}: its {COMPONENT_WORDS[component]} is incomplete, {len(named)} tensors are missing "
                 f"({listed(named)}); download the model again"
             )
+        unreadable: Mapping[str, str] = getattr(model.raw, "unreadable", {})
+        if lost := sorted(piece.tensors.source_names() & unreadable.keys()):
+            raise ModelError(f"{model.path}: the tensor '{shown(lost[0])}' {unreadable[lost[0]]}")
         for name, place in expected.items():
-            found, shape, where = piece.tensors.shape(name), place.shape, listed(piece.tensors.origins[name].sources)
-            kind = piece.tensors.dtype(name)
-            unreadable = getattr(model.raw, "unreadable", {})
-            for source in piece.tensors.origins[name].sources:
-                if source in unreadable:
-                    raise ModelError(f"{model.path}: the tensor '{shown(source)}' {unreadable[source]}")
-            if place.is_floating_point() and not kind.is_floating_point:
-                raise ModelError(
-                    f"{model.path}: '{where}' holds {str(kind).removeprefix('torch.')} numbers, expected floats; "
-                    "quantised weights are not read, so use the original ones"
-                )
-            if without_ones(found) != without_ones(shape):
+            check_numbers(piece.tensors, name, place)
+            found = piece.tensors.shape(name)
+            if without_ones(found) != without_ones(place.shape):
+                where = name_in_file(piece.tensors, name)
                 raise ModelError(
                     f"{model.path}: '{where}' has the shape {list(found)} where its {COMPONENT_WORDS[component]} needs "
-                    f"{list(shape)}; download the model again, or give --config FOLDER if its configs are others"
+                    f"{list(place.shape)}; download the model again, or give --config FOLDER if its configs are others"
                 )
 
 
@@ -247,11 +242,6 @@ def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
         key.encode(errors="replace").decode(): value.encode(errors="replace").decode()
         for key, value in metadata.items()
     }
-
-
-def folder_name(component: Component) -> str:
-    """What the diffusers layout calls the folder of a component."""
-    return "vae" if component == "tiny_vae" else component
 
 
 def ldm_prefix(component: Component, family: Family, layout: str) -> str:
@@ -314,9 +304,10 @@ def _folder_piece(component: Component, folder: Path, config: Config, family: Fa
     else:
         found = own_names(dict.fromkeys(names, ()), table)
     prefix = ldm_prefix(component, family, "openclip" if is_open else "ldm")
-    used = {name for origin in found.values() for name in origin.sources}
+    tensors = Renamed(source, found)
+    used = tensors.source_names()
     unknown = tuple(name for name in names if name not in used and not is_harmless(name))
-    return Piece(config, table, prefix, Renamed(source, found), unknown)
+    return Piece(config, table, prefix, tensors, unknown)
 
 
 def _table(component: Component, config: Config, is_open: bool) -> Table:

@@ -11,10 +11,10 @@ import torch
 from ..configs.clip import CLIPTextConfig
 from ..text import Tokenizer
 from .detect import CONFIGS_KEY
-from .model import Model, folder_name, read_text
+from .model import Model, read_text
 from .native_size import INDEX_KEY, METADATA_KEY, native_size
 from .output import OutputFile
-from .places import Component
+from .places import Component, folder_name
 from .stream import Item, in_shards, item
 from .tokenizers import TOKENIZER_FILES, TOKENIZER_KEY, family_tokenizer, told_tokenizer_files
 from .training import SCHEDULER_KEY

@@ -16,6 +16,11 @@ Layout = Literal["ldm", "diffusers", "clip", "openclip"]
 Component = Literal["unet", "vae", "tiny_vae", "text_encoder", "text_encoder_2"]
 
 
+def folder_name(component: Component) -> str:
+    """What the diffusers layout calls the folder of a component."""
+    return "vae" if component == "tiny_vae" else component
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A component's place in a file: the names that start with `prefix`, in one of the layouts."""

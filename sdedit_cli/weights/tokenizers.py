@@ -11,6 +11,7 @@ from typing import cast
 from ..configs.clip import CLIPTextConfig
 from ..errors import ModelError
 from ..text import Tokenizer
+from ..text.vocabulary import EOS
 from .stream import is_text
 
 CLIP_VOCABULARY = 49408
@@ -25,7 +26,7 @@ TOKENIZER_FILES = (
     "added_tokens.json",
 )
 # OpenCLIP, and so Stable Diffusion 2.x, was trained with prompts filled up with this token; CLIP with the end token.
-_PADDING = {True: {"pad": "!"}, False: {}}
+_PADDING_2X = "!"
 
 
 def find_tokenizer(
@@ -99,7 +100,7 @@ def family_tokenizer(path: Path, text: CLIPTextConfig, padded: bool) -> Tokenize
 
 def packaged(text: CLIPTextConfig, padded: bool) -> Tokenizer:
     """CLIP's tokenizer, for as many tokens as the encoder has positions."""
-    return Tokenizer.packaged(text.max_position_embeddings, **_PADDING[padded])
+    return Tokenizer.packaged(text.max_position_embeddings, pad=_PADDING_2X if padded else EOS)
 
 
 def is_of_family(own: Tokenizer, path: Path, text: CLIPTextConfig, padded: bool) -> bool:
