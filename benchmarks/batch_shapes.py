@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from sdedit_cli.pipeline.denoise import Loop
-from sdedit_cli.pipeline.edit import Editor
-from sdedit_cli.pipeline.image import preprocess
-from sdedit_cli.pipeline.latents import decode
-from sdedit_cli.spec import Edit
+from sdedit_cli.engine.denoise import Loop
+from sdedit_cli.engine.editor import Editor
+from sdedit_cli.engine.image import preprocess
+from sdedit_cli.engine.latents import decode
+from sdedit_cli.options import Edit
 
 DRAWING = Path(__file__).parents[1] / "presets" / "strokes" / "apple.png"
 ROWS = (2, 4, 8, 16)

@@ -32,7 +32,7 @@ def write_files(folder: Path) -> list[Path]:
     import torch
 
     from sdedit_cli.weights import open_weights
-    from sdedit_cli.weights.convert import convert
+    from sdedit_cli.weights.write.convert import convert
 
     write_folder(folder / "configs", "fp16")
     convert(folder / "configs", folder / "model.safetensors", to="ldm")
@@ -73,7 +73,7 @@ def load(which: str, path: str, config: str, dtype: str, threads: str) -> dict[s
 
         tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
     else:
-        from sdedit_cli.weights.single_file import load_single_file
+        from sdedit_cli.weights.load.single_file import load_single_file
     baseline = memory("VmRSS")
     began, began_cpu = time.perf_counter(), time.process_time()
     if which == "oracle":

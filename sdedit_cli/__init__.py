@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .library.output import StableDiffusionPipelineOutput
+    from .library.pipeline import StableDiffusionImg2ImgPipeline
     from .noise import Scheduler
-    from .pipeline.output import StableDiffusionPipelineOutput
-    from .pipeline.pipeline import StableDiffusionImg2ImgPipeline
-    from .spec import Edit
+    from .options import Edit
 
 __version__ = "0.1.0"
 __all__ = ["Edit", "Scheduler", "StableDiffusionImg2ImgPipeline", "StableDiffusionPipelineOutput", "__version__"]
 
 _HOMES = {
-    "Edit": ".spec",
+    "Edit": ".options",
     "Scheduler": ".noise",
-    "StableDiffusionImg2ImgPipeline": ".pipeline.pipeline",
-    "StableDiffusionPipelineOutput": ".pipeline.output",
+    "StableDiffusionImg2ImgPipeline": ".library.pipeline",
+    "StableDiffusionPipelineOutput": ".library.output",
 }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .errors import PresetError, did_you_mean
-from .spec import Field, Layer, fields, layer_of
+from .options import Field, Layer, fields, layer_of
 
 CONFIG_VARIABLE = "SDEDIT_CONFIG"
 MODELS_VARIABLE = "SDEDIT_MODELS"

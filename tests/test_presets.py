@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdedit_cli.errors import PresetError
+from sdedit_cli.options import edit_from, fields
 from sdedit_cli.presets import (
     description,
     json_schema,
@@ -17,7 +18,6 @@ from sdedit_cli.presets import (
     shipped_folder,
     user_config,
 )
-from sdedit_cli.spec import edit_from, fields
 
 SHIPPED = sorted(shipped_folder().glob("*.toml"))
 

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline, StableDiffusionPipelineOutput
 from sdedit_cli.configs.scheduler import SchedulerConfig
+from sdedit_cli.engine.editor import BUILT_IN
 from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, UNet2DCondition
 from sdedit_cli.noise import Process
-from sdedit_cli.pipeline.edit import BUILT_IN
 from sdedit_cli.text import Tokenizer
 
 from . import data, sheets, strokes, workers

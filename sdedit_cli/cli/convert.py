@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..disk.files import shortened
 from ..errors import ModelError, UsageError, shown
-from .files import shortened
-from .signals import check
+from ..signals import check
 
 if TYPE_CHECKING:
-    from ..weights.convert import Summary
+    from ..weights.write.convert import Summary
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -62,7 +62,7 @@ def command(
     name ends in .safetensors, else a folder in diffusers layout. It must not exist, and appears when all of it was
     written, read back and found equal. Nothing in SRC is executed.
     """
-    from ..weights.convert import DTYPES, convert
+    from ..weights.write.convert import DTYPES, convert
     from .models import check_readable, is_there
 
     check()

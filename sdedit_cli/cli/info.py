@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
+from ..batch.events import ReaderGone
+from ..disk.files import shortened
 from ..errors import InputError, ModelError, PictureError, printable, shown
-from .events import ReaderGone
-from .files import shortened
+from ..signals import check
 from .render import plain
-from .signals import check
 
 SCHEMA = "sdedit.info/1"
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM")
@@ -96,7 +96,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _picture(path: Path) -> dict[str, Any]:
-    from .. import metadata
+    from ..pictures import record as metadata
 
     found: dict[str, Any] = {"type": "picture", "kind": "picture"}
     try:
@@ -127,7 +127,7 @@ def _size(path: Path) -> int:
 
 
 def _hashes(path: Path) -> dict[str, str]:
-    from .hashes import remembered_hash
+    from ..disk.hashes import remembered_hash
 
     sha256 = remembered_hash(path)
     return {"sha256": sha256, "autov2": sha256[:10], "autov1": autov1(path)}

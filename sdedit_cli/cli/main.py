@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import click
 
+from ..batch.events import Events, ReaderGone
 from ..errors import Interrupted, OutputError, SdeditError
-from .events import Events, ReaderGone
+from ..signals import Stop, stoppable
 from .render import Reporter
-from .signals import Stop, stoppable
 
 # The help of the group must not import the commands, so their lines stand here.
 COMMANDS = {

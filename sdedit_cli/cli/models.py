@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..disk.files import shortened
 from ..errors import ModelError, did_you_mean
-from ..metadata import BUILT_IN
+from ..pictures.record import BUILT_IN
 from ..presets import MODELS_VARIABLE
-from .files import shortened
 
 _FILES = (".safetensors", ".ckpt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -38,7 +38,7 @@ class Model:
         """
         if self.hub is None:
             return self.path
-        from ..weights.resolve import resolve
+        from ..weights.hub import resolve
 
         return resolve(self.hub, local_files_only=not download)
 

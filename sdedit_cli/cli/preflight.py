@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..disk.files import shortened
 from ..errors import ModelError, UsageError
-from ..spec import Edit
-from .files import shortened
+from ..options import Edit
+from .flags import Request
 from .models import check_readable, is_there
-from .options import Request
 
 _FILES = ("", ".safetensors", ".ckpt", ".pt", ".bin")
 
@@ -93,7 +93,7 @@ def _check_model(edit: Edit, path: Path | None) -> None:
 
 def _facts(edit: Edit, path: Path | None) -> tuple[Any, int | None]:
     """The scheduler's config of a model and the layers of its text encoder, None where it does not say."""
-    from ..pipeline.edit import BUILT_IN
+    from ..engine.editor import BUILT_IN
 
     place = path or BUILT_IN
     if place.is_dir():
@@ -102,8 +102,8 @@ def _facts(edit: Edit, path: Path | None) -> tuple[Any, int | None]:
         names = (place / "scheduler" / "scheduler_config.json", place / "text_encoder" / "config.json")
         config, text = (read_json(name) if is_there(name, str(name)) else None for name in names)
         return config, text.get("num_hidden_layers") if text is not None else None
-    from ..weights.detect import detect
-    from ..weights.open import open_weights
+    from ..weights.checkpoint.from_file import detect
+    from ..weights.formats.open import open_weights
 
     config_folder = Path(edit.config) if edit.config else None
     found = detect(open_weights(place), prediction_type=edit.prediction_type, config=config_folder)
@@ -112,7 +112,7 @@ def _facts(edit: Edit, path: Path | None) -> tuple[Any, int | None]:
 
 
 def _check_grid(edit: Edit, config: Any) -> None:
+    from ..engine.editor import chosen_scheduler, schedule_of
     from ..noise import Scheduler
-    from ..pipeline.edit import chosen_scheduler, schedule_of
 
     schedule_of(chosen_scheduler(Scheduler.from_config(config), edit), edit)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import click
 
 from ..errors import SdeditError, UsageError
-from .options import FILES, REPORTING, GroupedCommand, edit_options, option
+from .flags import FILES, REPORTING, GroupedCommand, edit_options, option
 
 _NEW_SEEDS = 2**32
 _EXAMPLES = """\b
@@ -114,14 +114,14 @@ def command(
     to = reporter(-1 if quiet else int(verbose))
     show_warnings(to, debug=debug)
     with _closing(to), _stdout(claim=as_json or output == "-") as stdout:
-        from .events import Events
+        from ..batch.events import Events
 
         events = Events(stdout if as_json else None)
         with ended(events):
-            from .editing import Run, Settings
-            from .inputs import expand, plan
-            from .options import resolve
-            from .pictures import pixel_limit
+            from ..batch.run import Run, Settings
+            from ..batch.targets import expand, plan
+            from ..pictures.codec import pixel_limit
+            from .flags import resolve
 
             if (save_every is None) != (steps_dir is None):
                 raise UsageError("--save-every and --steps-dir go together; give both")
@@ -148,7 +148,7 @@ def _stdout(*, claim: bool) -> Generator[BinaryIO | None, None, None]:
     if not claim:
         yield None
         return
-    from .events import claimed_stdout
+    from ..batch.events import claimed_stdout
 
     with claimed_stdout() as stream:
         yield stream
@@ -157,8 +157,8 @@ def _stdout(*, claim: bool) -> Generator[BinaryIO | None, None, None]:
 @contextlib.contextmanager
 def ended(events: Any) -> Generator[None, None, None]:
     """Emits `end` whichever way the block is left; a signal leaves it as Interrupted or Terminated."""
-    from .events import ReaderGone
-    from .signals import Stop
+    from ..batch.events import ReaderGone
+    from ..signals import Stop
 
     try:
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .grammar import parse
-from .schedule import prompt_at, segments
+from .prompt_schedule import prompt_at, segments
 from .tokenizer import Encoded, Token, Tokenizer
 from .weighting import WeightedChunks, apply_weights, encode_weighted
 

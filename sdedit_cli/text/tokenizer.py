@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OutputError, UsageError
-from .settings import DEFAULT_LENGTH, AddedToken, Settings, read_settings
+from .tokenizer_config import DEFAULT_LENGTH, AddedToken, Settings, read_settings
 from .vocabulary import END_OF_WORD, EOS, Vocabulary, packaged_vocabulary, read_vocabulary
 
 if TYPE_CHECKING:

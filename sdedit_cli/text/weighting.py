@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .grammar import Break, Piece, parse, pieces
-from .schedule import at_step
+from .prompt_schedule import at_step
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
 """Checkpoints: read what people have without executing what is in it, fill modules, write files."""
 
-from .fill import Report, fill
-from .folder import Components, load_component, load_folder
-from .materialize import Delta, materialize
-from .open import open_weights
-from .resolve import resolve
-from .source import MemorySource, WeightSource
+from .formats.open import open_weights
+from .formats.source import MemorySource, WeightSource
+from .hub import resolve
+from .load.fill import Report, fill
+from .load.materialize import Delta, materialize
+from .load.networks import Components, load_component, load_folder
 
 __all__ = [
     "Components",

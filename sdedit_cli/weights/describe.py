@@ -9,14 +9,14 @@ from pathlib import Path
 
 from ..errors import ModelError, UnsafeFileError
 from ..names import ldm
-from .convert import DTYPE_WORDS, kind_of
-from .detect import tells_family
-from .flax_msgpack import FlaxSource
-from .model import Model, check_complete, open_model
-from .open import open_weights
-from .pickle_reader import PickleSource
-from .places import Component, looks_like
-from .source import WeightSource
+from .checkpoint.from_file import tells_family
+from .checkpoint.from_folder import Model, check_complete, open_model
+from .checkpoint.layouts import Component, looks_like
+from .formats.flax import FlaxSource
+from .formats.open import open_weights
+from .formats.source import WeightSource
+from .formats.torchfile.source import PickleSource
+from .write.convert import DTYPE_WORDS, kind_of
 
 _FORMATS = {PickleSource: "pickle (read without executing it)", FlaxSource: "flax"}
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from helpers.cli import ROOT, leftovers
 
-from sdedit_cli.cli.files import check_folder, settle, write_whole
-from sdedit_cli.cli.signals import Stop, held, stoppable
+from sdedit_cli.disk.files import check_folder, settle, write_whole
 from sdedit_cli.errors import OutputError
+from sdedit_cli.signals import Stop, held, stoppable
 
 
 def test_a_file_is_written_whole_with_the_users_mode(folder: Path) -> None:
@@ -58,7 +58,7 @@ def test_the_longest_names_work(folder: Path) -> None:
 _FULL = """
 import signal, sys, resource
 from pathlib import Path
-from sdedit_cli.cli.files import write_whole
+from sdedit_cli.disk.files import write_whole
 from sdedit_cli.errors import OutputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdedit_cli.cli.main import run
-from sdedit_cli.spec import fields
+from sdedit_cli.options import fields
 
 FLAGS = [field.flag for field in fields()]
 OTHERS = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdedit_cli.cli.inputs import expand, plan
+from sdedit_cli.batch.targets import expand, plan
 from sdedit_cli.errors import UsageError
 
 

@@ -9,19 +9,19 @@ import pytest
 from click.testing import CliRunner
 from helpers.cli import photo
 
-from sdedit_cli.cli.docs import pages
+from sdedit_cli.cli.flags import resolve
 from sdedit_cli.cli.main import command
-from sdedit_cli.cli.options import resolve
 from sdedit_cli.errors import ModelError
-from sdedit_cli.metadata import Record, save_arguments
-from sdedit_cli.spec import GROUPS, Edit, fields
+from sdedit_cli.options import GROUPS, Edit, fields
+from sdedit_cli.pictures.record import Record, save_arguments
+from tools.docs import pages
 
 PAGES = pages()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_derived_files_are_fresh(path: Path) -> None:
-    """A change of an option is reviewed as a change of these files: `python -m sdedit_cli.cli.docs` rewrites them."""
+    """A change of an option is reviewed as a change of these files: `python -m tools.docs` rewrites them."""
     assert path.read_text(encoding="utf-8") == PAGES[path]
 
 

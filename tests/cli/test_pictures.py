@@ -10,8 +10,8 @@ import pytest
 from helpers.cli import photo
 from PIL import Image, ImageCms, ImageOps
 
-from sdedit_cli.cli.pictures import encode, pixel_limit, read_picture
 from sdedit_cli.errors import OutputError, PictureError, UsageError
+from sdedit_cli.pictures.codec import encode, pixel_limit, read_picture
 
 LIMIT = 100.0
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sdedit_cli.cli import hashes
 from sdedit_cli.cli.render import Bars, Reporter, reporter
-from sdedit_cli.metadata import file_hash
+from sdedit_cli.disk import hashes
+from sdedit_cli.pictures.record import file_hash
 
 
 @pytest.mark.parametrize(

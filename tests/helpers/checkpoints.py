@@ -23,7 +23,7 @@ from sdedit_cli.names.text import clip_table, openclip_table
 from sdedit_cli.names.unet import unet_table
 from sdedit_cli.names.vae import vae_table
 from sdedit_cli.text import Tokenizer
-from sdedit_cli.weights.rules import OPERATIONS
+from sdedit_cli.weights.checkpoint.renamed import OPERATIONS
 
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 

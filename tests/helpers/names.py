@@ -144,7 +144,7 @@ def _ldm_shapes(model: str, parts: dict[str, Shapes]) -> Shapes:
     """The single file of a real model: the components under LDM's names, and what its training code left in it."""
     from sdedit_cli.names import ldm
     from sdedit_cli.names.table import origins
-    from sdedit_cli.weights.rules import OPERATIONS
+    from sdedit_cli.weights.checkpoint.renamed import OPERATIONS
 
     shapes: Shapes = {}
     for component, ours in parts.items():

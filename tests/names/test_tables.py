@@ -17,7 +17,7 @@ from sdedit_cli.names.table import Origin, flax, kohya, modules, origins
 from sdedit_cli.names.text import openclip_table
 from sdedit_cli.names.unet import unet_table
 from sdedit_cli.names.vae import vae_table
-from sdedit_cli.weights.rules import OPERATIONS
+from sdedit_cli.weights.checkpoint.renamed import OPERATIONS
 
 PARTS = [(model, component) for model in MODELS for component in CONFIGS[model]]
 each_part = pytest.mark.parametrize(("model", "component"), PARTS)

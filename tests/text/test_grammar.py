@@ -23,7 +23,7 @@ from sdedit_cli.text.grammar import (
     pieces,
     write,
 )
-from sdedit_cli.text.schedule import at_step, is_scheduled, prompt_at, segments
+from sdedit_cli.text.prompt_schedule import at_step, is_scheduled, prompt_at, segments
 
 WORDS = [
     "(",

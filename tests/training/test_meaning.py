@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
-from sdedit_cli.pipeline.edit import BUILT_IN
+from sdedit_cli.engine.editor import BUILT_IN
 from training import strokes
 from training.evaluate import pixels_of, rank_correlation, rms
 from training.model import WEIGHTS

@@ -24,9 +24,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdedit_cli.errors import ModelError, UnsafeFileError
-from sdedit_cli.weights.pickle_machine import PickleMachine
-from sdedit_cli.weights.pickle_reader import PickleSource
-from sdedit_cli.weights.pickle_values import BadPickle
+from sdedit_cli.weights.formats.torchfile.machine import PickleMachine
+from sdedit_cli.weights.formats.torchfile.source import PickleSource
+from sdedit_cli.weights.formats.torchfile.values import BadPickle
 
 TOUCH = "touch pwned"
 
@@ -99,7 +99,10 @@ HAND_MADE = {
         b"\x80\x04" + stack_global("collections", "OrderedDict.__init__.__globals__") + b".",
         "collections.OrderedDict.__init__.__globals__",
     ),
-    "through our own package": (b"\x80\x04" + stack_global("sdedit_cli.weights.open", "Path") + b".", "sdedit_cli"),
+    "through our own package": (
+        b"\x80\x04" + stack_global("sdedit_cli.weights.formats.open", "Path") + b".",
+        "sdedit_cli",
+    ),
     "submodule of the standard library": (b"cimportlib.util\nfind_spec\n.", "importlib.util.find_spec"),
     "a name that is no name": (b"\x80\x04" + stack_global("a b", "c;d") + b".", "a b.c;d"),
     "an empty name": (b"\x80\x04" + stack_global("", "") + b".", "asks for ."),
@@ -163,7 +166,7 @@ def test_containers_nested_without_end_do_not_overflow_the_stack(tmp_path: Path)
 
 
 def test_more_operations_than_any_checkpoint_needs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdedit_cli.weights.pickle_machine.OPERATION_LIMIT", 1000)
+    monkeypatch.setattr("sdedit_cli.weights.formats.torchfile.machine.OPERATION_LIMIT", 1000)
     with pytest.raises(BadPickle, match="operations"):
         PickleMachine(b"N0" * 1000 + b"N.").load()
 

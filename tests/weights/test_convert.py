@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 import sdedit_cli
 from sdedit_cli.errors import ModelError, OutputError, SdeditError, UsageError
 from sdedit_cli.names import ldm
-from sdedit_cli.weights import stream
-from sdedit_cli.weights.convert import convert
-from sdedit_cli.weights.folder import load_folder
-from sdedit_cli.weights.single_file import load_single_file
+from sdedit_cli.weights.load.networks import load_folder
+from sdedit_cli.weights.load.single_file import load_single_file
+from sdedit_cli.weights.write import safetensors as stream
+from sdedit_cli.weights.write.convert import convert
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -93,7 +93,7 @@ def test_the_same_layout_keeps_everything_and_only_casts(model: tuple[str, Path,
 
 @pytest.mark.parametrize("word", ["fp16", "bf16", "fp32"])
 def test_every_dtype_is_one_rounding(word: str, sd1: tuple[Path, Path], tmp_path: Path) -> None:
-    from sdedit_cli.weights.convert import DTYPES
+    from sdedit_cli.weights.write.convert import DTYPES
 
     convert(sd1[1], tmp_path / "folder", dtype=DTYPES[word])
     for part in PARTS:
@@ -225,7 +225,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_behind(
     def fails(*_: object, **__: object) -> None:
         raise OutputError("reads back with other values")
 
-    monkeypatch.setattr("sdedit_cli.weights.output.verify", fails)
+    monkeypatch.setattr("sdedit_cli.weights.write.output.verify", fails)
     for target in ("new.safetensors", "new"):
         with pytest.raises(OutputError, match="other values"):
             convert(sd1[1], tmp_path / target)
@@ -236,7 +236,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
     sd1: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "new.safetensors"
-    monkeypatch.setattr("sdedit_cli.weights.output.verify", lambda *_, **__: target.write_text("mine"))
+    monkeypatch.setattr("sdedit_cli.weights.write.output.verify", lambda *_, **__: target.write_text("mine"))
     with pytest.raises(OutputError, match="exists"):
         convert(sd1[1], target)
     assert target.read_text() == "mine"
@@ -244,7 +244,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
 
 
 def test_a_flipped_bit_on_the_disk_is_found(tmp_path: Path) -> None:
-    from sdedit_cli.weights.source import MemorySource
+    from sdedit_cli.weights.formats.source import MemorySource
 
     source = MemorySource({"a": torch.rand(64), "b": torch.arange(5)})
     items = [stream.item(name, source, name, None) for name in source.names()]

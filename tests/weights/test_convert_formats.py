@@ -24,11 +24,11 @@ from sdedit_cli.names.table import flax
 from sdedit_cli.names.text import clip_table
 from sdedit_cli.names.unet import unet_table
 from sdedit_cli.names.vae import vae_table
-from sdedit_cli.weights.convert import convert
+from sdedit_cli.weights.checkpoint.from_folder import open_model
 from sdedit_cli.weights.describe import describe
-from sdedit_cli.weights.folder import load_folder
-from sdedit_cli.weights.model import open_model
-from sdedit_cli.weights.single_file import load_single_file
+from sdedit_cli.weights.load.networks import load_folder
+from sdedit_cli.weights.load.single_file import load_single_file
+from sdedit_cli.weights.write.convert import convert
 
 PARTS = ("unet", "vae", "text_encoder")
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from helpers.names import real_keys
 
-from sdedit_cli.weights.stream import item, write_safetensors
+from sdedit_cli.weights.write.safetensors import item, write_safetensors
 
 CHILD = """
 import resource, sys
 import torch
-from sdedit_cli.weights.convert import convert
+from sdedit_cli.weights.write.convert import convert
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 convert(sys.argv[1], sys.argv[2], dtype=torch.float16)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)

@@ -13,8 +13,8 @@ from helpers.names import CONFIGS, MODELS, real_config, real_keys
 
 from sdedit_cli.errors import ModelError, UsageError
 from sdedit_cli.names import ldm
-from sdedit_cli.weights.detect import Detected, detect
-from sdedit_cli.weights.infer import FAMILIES
+from sdedit_cli.weights.checkpoint.from_file import Detected, detect
+from sdedit_cli.weights.checkpoint.infer import FAMILIES
 
 Shapes = Mapping[str, tuple[int, ...]]
 

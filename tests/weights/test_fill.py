@@ -102,7 +102,7 @@ def test_linears_and_1x1_convolutions_hold_the_same_numbers() -> None:
     ],
 )
 def test_old_names_are_understood(old: str, new: str) -> None:
-    from sdedit_cli.weights.leaves import module_name
+    from sdedit_cli.names.older import module_name
 
     assert module_name(old, {new}) == new
     assert module_name(new, {new}) == new

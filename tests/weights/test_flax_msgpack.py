@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.weights import open_weights
-from sdedit_cli.weights.flax_msgpack import FlaxSource
+from sdedit_cli.weights.formats.flax import FlaxSource
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from transformers import CLIPTextModel as OracleText
 from sdedit_cli.errors import ModelError
 from sdedit_cli.nn import TinyAutoencoder
 from sdedit_cli.weights import load_component, load_folder
-from sdedit_cli.weights.locate import choose
-from sdedit_cli.weights.mapping import MappedFile
+from sdedit_cli.weights.checkpoint.weight_files import choose
+from sdedit_cli.weights.formats.mapped_file import MappedFile
 
 UNET = {
     "sample_size": 8,

@@ -15,14 +15,14 @@ import pytest
 import torch
 from helpers.weights import entry, raw_safetensors, write
 
-import sdedit_cli.weights.open as opening
+import sdedit_cli.weights.formats.open as opening
 from sdedit_cli.errors import ModelError, shown
 from sdedit_cli.weights import open_weights
-from sdedit_cli.weights.flax_msgpack import FlaxSource
-from sdedit_cli.weights.pickle_arrays import is_sound
-from sdedit_cli.weights.pickle_machine import PickleMachine
-from sdedit_cli.weights.pickle_reader import PickleSource
-from sdedit_cli.weights.pickle_values import ArrayRef, BadPickle
+from sdedit_cli.weights.formats.flax import FlaxSource
+from sdedit_cli.weights.formats.torchfile.arrays import is_sound
+from sdedit_cli.weights.formats.torchfile.machine import PickleMachine
+from sdedit_cli.weights.formats.torchfile.source import PickleSource
+from sdedit_cli.weights.formats.torchfile.values import ArrayRef, BadPickle
 
 
 @pytest.mark.parametrize("shape", [(1,) * 33, (2**8000,) * 5000, (2**62,)])
@@ -176,7 +176,7 @@ def test_work_and_memory_are_bounded_by_the_file(case: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("opcode", [b"\x8f", b"]", b"}", b"(", b"cfoo\nBar\n"])
 def test_what_leaves_more_behind_counts_for_more(opcode: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdedit_cli.weights.pickle_machine.OPERATION_LIMIT", 1000)
+    monkeypatch.setattr("sdedit_cli.weights.formats.torchfile.machine.OPERATION_LIMIT", 1000)
     with pytest.raises(BadPickle, match="operations"):
         PickleMachine(opcode * 300 + b".").load()
 

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.text import Tokenizer
-from sdedit_cli.weights.convert import convert
+from sdedit_cli.weights.checkpoint.native_size import native_size
 from sdedit_cli.weights.describe import describe
-from sdedit_cli.weights.folder import Components, load_folder
-from sdedit_cli.weights.native_size import native_size
-from sdedit_cli.weights.open import open_weights
-from sdedit_cli.weights.single_file import load_single_file
+from sdedit_cli.weights.formats.open import open_weights
+from sdedit_cli.weights.load.networks import Components, load_folder
+from sdedit_cli.weights.load.single_file import load_single_file
+from sdedit_cli.weights.write.convert import convert
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

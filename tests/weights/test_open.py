@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.weights import open_weights
-from sdedit_cli.weights.single_file import load_single_file
+from sdedit_cli.weights.load.single_file import load_single_file
 
 TENSORS = {"a": torch.arange(3.0)}
 

@@ -18,8 +18,8 @@ from helpers.weights import TinyNet, quantised, write
 from torch import Tensor
 
 from sdedit_cli.errors import ModelError
-from sdedit_cli.weights.mapping import mapped_file_of
-from sdedit_cli.weights.pickle_reader import PickleSource
+from sdedit_cli.weights.formats.mapped_file import mapped_file_of
+from sdedit_cli.weights.formats.torchfile.source import PickleSource
 
 FORMATS = {"zip": {}, "legacy": {"_use_new_zipfile_serialization": False}}
 DTYPES = [

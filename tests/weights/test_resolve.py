@@ -10,7 +10,7 @@ import pytest
 from helpers.hub import TOKEN, Hub, commit, running
 
 from sdedit_cli.errors import ModelError
-from sdedit_cli.weights.resolve import resolve, wanted_files
+from sdedit_cli.weights.hub import resolve, wanted_files
 
 MODEL = {
     "model_index.json": b"{}",

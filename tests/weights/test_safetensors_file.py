@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.weights import open_weights
-from sdedit_cli.weights.mapping import adopt, mapped_file_of, release
-from sdedit_cli.weights.safetensors_file import DTYPES, SafetensorsFile
+from sdedit_cli.weights.formats.mapped_file import adopt, mapped_file_of, release
+from sdedit_cli.weights.formats.safetensors import DTYPES, SafetensorsFile
 
 
 @pytest.mark.parametrize("name", DTYPES)

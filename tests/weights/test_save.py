@@ -21,7 +21,7 @@ from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, UNet2DCondition
 from sdedit_cli.noise import Scheduler
 from sdedit_cli.text import Tokenizer
 from sdedit_cli.weights import load_component, load_folder
-from sdedit_cli.weights.save import save_component, save_folder
+from sdedit_cli.weights.write.save import save_component, save_folder
 
 UNET = UNetConfig(
     sample_size=8,

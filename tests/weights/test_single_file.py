@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.names import ldm
-from sdedit_cli.weights.folder import Components, load_folder
-from sdedit_cli.weights.single_file import load_single_file
+from sdedit_cli.weights.load.networks import Components, load_folder
+from sdedit_cli.weights.load.single_file import load_single_file
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -102,10 +102,10 @@ def test_same_modules_as_the_folder_that_the_file_was_made_of(model: tuple[str, 
 
 def test_parameters_are_the_mapped_file(sd1: Path, tmp_path: Path) -> None:
     """No second copy in memory: renamed tensors still lie in the file's mapping."""
-    from sdedit_cli.weights.detect import detect
-    from sdedit_cli.weights.mapping import mapped_file_of
-    from sdedit_cli.weights.open import open_weights
-    from sdedit_cli.weights.single_file import part_source
+    from sdedit_cli.weights.checkpoint.from_file import detect
+    from sdedit_cli.weights.formats.mapped_file import mapped_file_of
+    from sdedit_cli.weights.formats.open import open_weights
+    from sdedit_cli.weights.load.single_file import part_source
 
     path = save_single_file(tmp_path / "model.safetensors", sd1, "sd1")
     source = open_weights(path)

@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.errors import ModelError
 from sdedit_cli.names import ldm
-from sdedit_cli.weights.convert import convert
+from sdedit_cli.weights.checkpoint.from_file import detect
+from sdedit_cli.weights.checkpoint.renamed import Renamed
 from sdedit_cli.weights.describe import describe
-from sdedit_cli.weights.detect import detect
-from sdedit_cli.weights.folder import load_folder
-from sdedit_cli.weights.open import open_weights
-from sdedit_cli.weights.rules import Renamed
-from sdedit_cli.weights.single_file import load_single_file
+from sdedit_cli.weights.formats.open import open_weights
+from sdedit_cli.weights.load.networks import load_folder
+from sdedit_cli.weights.load.single_file import load_single_file
+from sdedit_cli.weights.write.convert import convert
 
 
 def test_the_last_layer_of_openclip_is_left_out(tmp_path: Path) -> None:

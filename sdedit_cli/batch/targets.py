@@ -1,0 +1,185 @@
+"""Which pictures go in, and under which names they come out."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UsageError, did_you_mean
+from ..pictures.codec import FORMATS, SUFFIXES
+
+STDIO = "-"
+PLACES = ("stem", "name", "parent", "ext", "format", "seed", "index", "n")
+_MAX_WIDTH = 999
+_TELLS_PICTURES_APART = ("seed", "n")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One input and the file for each of its seeds; None in place of a file means stdout."""
+
+    source: str
+    index: int
+    targets: tuple[Path | None, ...]
+    format: str
+
+    @property
+    def shown(self) -> str:
+        """The name of the input, for people."""
+        return "stdin" if self.source == STDIO else self.source
+
+    @property
+    def stem(self) -> str:
+        return stem_of(self.source)
+
+
+def expand(patterns: Sequence[str]) -> list[str]:
+    """The inputs that paths and glob patterns name, each once, in order. A pattern that matches nothing stays."""
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        # A file may have brackets in its name; what exists is never a pattern.
+        is_pattern = glob.has_magic(pattern) and not os.path.lexists(pattern)
+        matches = [p for p in glob.glob(os.path.expanduser(pattern), recursive=True) if os.path.isfile(p)]
+        for path in (sorted(matches, key=_natural) or [pattern]) if is_pattern else [pattern]:
+            found.setdefault(path)
+    if STDIO in found and len(found) > 1:
+        raise UsageError("'-' (stdin) gives one picture and cannot be mixed with other inputs")
+    return list(found)
+
+
+def _natural(path: str) -> list[tuple[int, str]]:
+    """Orders img2 before img10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path)]
+
+
+def stem_of(source: str) -> str:
+    return "stdin" if source == STDIO else Path(source).stem
+
+
+def plan(sources: Sequence[str], seeds: Sequence[int], output: str | None, format: str | None) -> list[Job]:
+    """A job for each source. Raises UsageError when the names cannot be told apart, or fit no picture format."""
+    several = len(sources) > 1 or len(seeds) > 1
+    if output is None and STDIO in sources:
+        raise UsageError(
+            "a picture from stdin has no name to go by; say where the result goes with -o (-o - for stdout)"
+        )
+    if output == STDIO:
+        if several:
+            raise UsageError(f"-o - takes one picture, and this run makes {len(sources) * len(seeds)}")
+        return [Job(sources[0], 1, (None,), format or "png")]
+    template = _template(output, format, len(sources))
+    chosen = _format(template, format)
+    jobs = [
+        Job(source, index, tuple(_targets(template, source, index, seeds, chosen)), chosen)
+        for index, source in enumerate(sources, 1)
+    ]
+    _refuse_clashes(jobs, output)
+    return jobs
+
+
+def _template(output: str | None, format: str | None, inputs: int) -> str:
+    ext = ".{ext}" if format else ".png"
+    if output is None:
+        return f"{{parent}}/{{stem}}.edited{ext}"
+    if output.endswith(("/", os.sep)) or os.path.isdir(output):
+        return _literal(output.rstrip("/" + os.sep) or os.sep) + f"/{{stem}}{ext}"
+    if "{" in output:
+        _check_places(output)
+        return output
+    if inputs > 1:
+        raise UsageError(
+            f"-o {output} names one file for {inputs} inputs; give a folder (end it with '/'), "
+            "or a template such as 'out/{stem}-{seed}.png'"
+        )
+    return _literal(output)
+
+
+def _literal(path: str) -> str:
+    return path.replace("{", "{{").replace("}", "}}")
+
+
+def _check_places(template: str) -> None:
+    try:
+        places = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as problem:
+        raise UsageError(f"-o {template}: is no template ({problem}); write '{{{{' for a brace in a name") from None
+    for name, spec in places:
+        if name not in PLACES:
+            known = ", ".join(f"{{{place}}}" for place in PLACES)
+            raise UsageError(f"-o {template}: has '{{{name}}}'{did_you_mean(name, PLACES)}; it may have {known}")
+        if "{" in spec or any(int(number) > _MAX_WIDTH for number in re.findall(r"[0-9]+", spec)):
+            raise UsageError(f"-o {template}: '{{{name}:{spec}}}' is too wide; expected a width such as {{{name}:03}}")
+
+
+def _split(template: str) -> tuple[str, str]:
+    """A template before its ending, and the ending: '.png', or a place that stands for one."""
+    for place in (".{ext}", ".{format}"):
+        if template.endswith(place):
+            return template.removesuffix(place), place
+    return os.path.splitext(template)
+
+
+def _format(template: str, format: str | None) -> str:
+    suffix = _split(template)[1].lower()
+    if not suffix:
+        raise UsageError(f"-o {template}: has no ending; expected .png, .jpg or .webp, or a folder ending in '/'")
+    if "{" in suffix:
+        return format or "png"
+    named = SUFFIXES.get(suffix)
+    if named is None:
+        raise UsageError(f"-o {template}: '{suffix}' cannot be written; expected .png, .jpg or .webp")
+    if format and format != named:
+        raise UsageError(f"-o {template}: ends in {suffix}, and --format says {format}; change one of them")
+    return named
+
+
+def _targets(template: str, source: str, index: int, seeds: Sequence[int], format: str) -> Iterator[Path]:
+    if len(seeds) > 1 and not _has_place(template, _TELLS_PICTURES_APART):
+        root, ending = _split(template)
+        template = f"{root}-{{n}}{ending}"
+    path = Path(source)
+    for n, seed in enumerate(seeds, 1):
+        facts: Mapping[str, object] = {
+            "stem": stem_of(source),
+            "name": path.name,
+            "parent": path.parent,
+            "ext": FORMATS[format].removeprefix("."),
+            "format": format,
+            "seed": seed,
+            "index": index,
+            "n": n,
+        }
+        try:
+            named = template.format_map(facts)
+            os.fsencode(named)
+            target = Path(named).expanduser()
+        except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError, RuntimeError) as problem:
+            raise UsageError(f"-o {template}: is no template ({problem})") from None
+        if "\0" in named:
+            raise UsageError(f"-o {template}: gives a name with a NUL character, which no file can have")
+        yield target
+
+
+def _has_place(template: str, places: Sequence[str]) -> bool:
+    return any(name in places for _, name, _, _ in string.Formatter().parse(template))
+
+
+def _refuse_clashes(jobs: Sequence[Job], output: str | None) -> None:
+    owners: dict[str, str] = {}
+    for job in jobs:
+        for target in job.targets:
+            # Two names that differ in case alone are one file on most desktops.
+            key = os.path.normpath(str(target)).casefold()
+            if key in owners:
+                raise UsageError(
+                    f"{owners[key]} and {job.shown} would both be written to {target}; "
+                    "use a template that tells them apart, such as -o 'out/{parent}/{stem}.png'"
+                    if owners[key] != job.shown
+                    else f"-o {output}: gives every picture of {job.shown} the same name; add {{n}} or {{seed}}"
+                )
+            owners[key] = job.shown

@@ -1,0 +1,209 @@
+"""From the declaration of an edit to the options of a command, its help page, and the layers of one run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..errors import ModelError
+from ..options import GROUPS, Edit, Field, Layer, checked, edit_from, environment, fields
+from ..pictures.record import BUILT_IN
+from ..presets import load_preset, preset_paths, user_config
+from .models import Model, find_model, model_names
+
+if TYPE_CHECKING:
+    from ..pictures.record import Found
+
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # generic only in newer releases of click
+
+FILES = "Files"
+REPORTING = "Reporting"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Value(ParamType):
+    """A value of an option of an edit: read and checked by its declaration, so that every source says the same."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.name = field.kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self.field.parse(value, self.field.flag) if isinstance(value, str) else value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        words = _SUGGEST[self.field.name]() if self.field.name in _SUGGEST else self.field.option.choices
+        return [CompletionItem(word) for word in words if word.lower().startswith(incomplete.lower())]
+
+
+class PresetName(ParamType):
+    """A preset's name or file; the names are completed."""
+
+    name = "preset"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        known = preset_paths(user_config(os.environ).preset_folders)
+        return [CompletionItem(word) for word in known if word.startswith(incomplete)] or [
+            CompletionItem(incomplete, type="file")
+        ]
+
+
+def _sampler_names() -> Sequence[str]:
+    from ..noise.samplers import SAMPLERS
+
+    # In one word each: shells split what they complete at spaces.
+    return [name.lower().replace("++", "pp").replace(" ", "_") for name in SAMPLERS]
+
+
+def _model_names() -> Sequence[str]:
+    return model_names(user_config(os.environ).model_folders)
+
+
+_SUGGEST: dict[str, Callable[[], Sequence[str]]] = {"sampler": _sampler_names, "model": _model_names}
+
+
+class GroupedOption(click.Option):
+    """An option that knows its heading on the help page."""
+
+    def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help page lists the options under headings, in the order of their declaration."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for param in self.get_params(ctx):
+            row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if row is not None:
+                rows.setdefault(getattr(param, "group", REPORTING), []).append(row)
+        for heading, listed in rows.items():
+            if listed:
+                with formatter.section(heading):
+                    formatter.write_dl(listed, col_max=26)
+
+
+def option(*args: Any, group: str, **kwargs: Any) -> Callable[[F], F]:
+    """click.option under a heading of the help page."""
+    return click.option(*args, cls=GroupedOption, group=group, **kwargs)
+
+
+def edit_options(command: F) -> F:
+    """Adds the options of an edit and those that name layers, all 'not given' by default."""
+    command = option("--like", metavar="PICTURE", group="Edit", help="Take the settings that PICTURE was made with.")(
+        command
+    )
+    command = option(
+        "--preset",
+        "presets",
+        multiple=True,
+        type=PresetName(),
+        metavar="NAME|FILE",
+        group="Edit",
+        help="Take settings from a preset; later ones win.",
+    )(command)
+    for field in reversed(fields()):
+        command = _edit_option(field)(command)
+    return command
+
+
+def _edit_option(field: Field) -> Callable[[F], F]:
+    spec = field.option
+    names = ([spec.short] if spec.short else []) + [field.flag]
+    shared: dict[str, Any] = {"group": spec.group, "help": help_line(field), "default": None}
+    if field.kind == "bool":
+        return option(f"{field.flag}/--no-{field.key}", field.name, **shared)
+    metavar = spec.metavar or (
+        "|".join(spec.choices) if spec.choices else {"int": "N", "float": "X"}.get(field.kind, "TEXT")
+    )
+    return option(*names, field.name, type=Value(field), metavar=metavar, **shared)
+
+
+def help_line(field: Field) -> str:
+    """The help of an option with its range and default."""
+    notes = [range_text(field), default_text(field)]
+    shown = "; ".join(note for note in notes if note)
+    return f"{field.option.help}  [{shown}]" if shown else field.option.help
+
+
+def range_text(field: Field) -> str:
+    """The bounds of a number, short."""
+    low, high = field.option.low, field.option.high
+    if low is None or high is None or high > 1000 or field.many:
+        return ""
+    return f"above {low:g} to {high:g}" if field.option.above else f"{low:g} to {high:g}"
+
+
+def default_text(field: Field) -> str:
+    """What holds when the option is not given, for people."""
+    if field.option.blank:
+        return f"default: {field.option.blank}"
+    if field.kind == "bool":
+        return "default: on" if field.default else ""
+    if field.default is None or field.default == "":
+        return ""
+    return f"default: {field.default}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One edit as asked for, the checkpoint that it means, and what the picture of `--like` said."""
+
+    edit: Edit
+    model: Model
+    like: Found | None = None
+
+
+def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) -> Request:
+    """The edit of a command line. Layers: user config, presets, --like, environment, command line.
+
+    `given` has the command line's values by field name, None where not given. Raises UsageError, PresetError,
+    ModelError and PictureError.
+    """
+    line = checked(Layer("command line", {f.name: given[f.name] for f in fields() if given.get(f.name) is not None}))
+    variables = environment(os.environ)
+    config = user_config(os.environ)
+    chosen = [load_preset(name, config.preset_folders) for name in presets]
+    found = None
+    replay: list[Layer] = []
+    if like is not None:
+        from ..pictures.record import find
+
+        found = find(like)
+        replay = [found.layer]
+        if found.model and "model" not in {**variables.values, **line.values}:
+            replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
+    edit = edit_from([config.layer, *chosen, *replay, variables, line])
+    check_sampler(edit)
+    if found and found.exact and found.vae and not edit.vae:
+        raise ModelError(f"{like}: was made with the autoencoder '{found.vae}'; say where it is with --vae")
+    return Request(edit, find_model(edit.model, config.model_folders), found)
+
+
+def model_of(found: Found, like: str, folders: Sequence[Path]) -> str:
+    """The name of the model that a picture was made with, when we have it: names alone, as a picture is not trusted."""
+    if found.model == BUILT_IN or found.model in model_names(folders):
+        return found.model
+    raise ModelError(
+        f"{like}: was made with the model '{found.model}', which is not in the model folders; give one with -m"
+    )
+
+
+def check_sampler(edit: Edit) -> None:
+    """Raises UsageError for a sampler that does not exist, before anything heavy is imported."""
+    if edit.sampler is None:
+        return
+    from ..noise.samplers import find
+
+    find(edit.sampler)

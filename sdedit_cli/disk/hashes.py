@@ -1,0 +1,75 @@
+"""The hash of the model in use, taken beside the work and remembered between runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+from ..pictures.record import file_hash, model_hash
+
+# Smaller files are hashed faster than their entry is found.
+_WORTH_KEEPING = 8 << 20
+_MOST_ENTRIES = 500
+
+
+class FileHash:
+    """Hashes a model in a thread of its own, since gigabytes take seconds and the result is needed last."""
+
+    def __init__(self, path: Path) -> None:
+        self._value = ""
+        self._path = path
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        # A picture without its model's hash is worth more than none.
+        with contextlib.suppress(OSError):
+            self._value = model_hash(self._path, remembered_hash)
+
+    def value(self) -> str:
+        """The hash; '' when the files could not be read."""
+        self._thread.join()
+        return self._value
+
+
+def remembered_hash(path: Path) -> str:
+    """`file_hash`, from the cache when the file has the size and time that it had then."""
+    status = path.stat()
+    if status.st_size < _WORTH_KEEPING:
+        return file_hash(path)
+    key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+    known = _load().get(key)
+    entry = cast("list[object]", known) if isinstance(known, list) else []
+    if entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
+        return entry[2]
+    value = file_hash(path)
+    _remember(key, [*stamp, value])
+    return value
+
+
+def _cache_file() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("sdedit", appauthor=False) / "hashes.json"
+
+
+def _load() -> dict[str, Any]:
+    try:
+        table: object = json.loads(_cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, Any]", table) if isinstance(table, dict) else {}
+
+
+def _remember(key: str, entry: list[Any]) -> None:
+    table = {**_load(), key: entry}
+    file = _cache_file()
+    temporary = file.with_name(f"hashes.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(dict(list(table.items())[-_MOST_ENTRIES:])), encoding="utf-8")
+        os.replace(temporary, file)

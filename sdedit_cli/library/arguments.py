@@ -1,0 +1,104 @@
+"""The arguments of a pipeline call, checked before any work: one error, in words that name the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..engine.image import OUTPUT_TYPES
+from ..errors import UsageError, WrongTypeError, did_you_mean
+
+CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
+_RETIRED = {"callback": "callback_on_step_end", "callback_steps": "callback_on_step_end"}
+
+
+def check_retired(kwargs: dict[str, Any]) -> None:
+    """Raises UsageError for names that a call no longer takes, naming the replacement."""
+    for name in kwargs:
+        hint = f"it is retired; use `{_RETIRED[name]}`" if name in _RETIRED else "no such argument"
+        raise UsageError(f"`{name}`: {hint}")
+
+
+def check_numbers(strength: float, steps: int | None, images_per_prompt: int, output_type: str) -> None:
+    """Raises WrongTypeError for what is no number, UsageError for one out of range or an unknown output type."""
+    counts: dict[str, object] = {"num_inference_steps": steps, "num_images_per_prompt": images_per_prompt}
+    for name, value in counts.items():
+        if value is not None and not isinstance(value, Integral):
+            raise WrongTypeError(f"{name} is {value!r}; expected a whole number")
+    if not isinstance(strength, Real):
+        raise WrongTypeError(f"strength is {strength!r}; expected a number from 0 to 1")
+    if not 0 <= strength <= 1:
+        raise UsageError(f"strength is {strength}; expected 0..1 (how much of the picture may change)")
+    if steps is None or steps < 1:
+        raise UsageError(f"num_inference_steps is {steps}; expected 1 or more")
+    if images_per_prompt < 1:
+        raise UsageError(f"num_images_per_prompt is {images_per_prompt}; expected 1 or more")
+    if output_type not in OUTPUT_TYPES:
+        hint = did_you_mean(str(output_type), OUTPUT_TYPES)
+        raise UsageError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}{hint}")
+
+
+def check_prompts(
+    prompt: object, negative: object, prompt_embeds: Tensor | None, negative_embeds: Tensor | None, guided: bool
+) -> None:
+    """Raises UsageError when a prompt is given twice or not at all, WrongTypeError when types do not pair up."""
+    if prompt is None and prompt_embeds is None:
+        raise UsageError("give `prompt` or `prompt_embeds`")
+    for name, text, embeds in (("prompt", prompt, prompt_embeds), ("negative_prompt", negative, negative_embeds)):
+        if text is not None and embeds is not None:
+            raise UsageError(f"give `{name}` or `{name}_embeds`, not both")
+        if text is not None and not isinstance(text, (str, list, tuple)):
+            raise WrongTypeError(f"`{name}` is a {type(text).__name__}; expected a string or a list of strings")
+        listed = _items(cast("object", text))
+        if text is not None and not (listed and all(isinstance(one, str) for one in listed)):
+            raise UsageError(f"`{name}` is {text!r}; expected a string or a list with one or more strings")
+        if embeds is not None and embeds.ndim != 3:
+            raise UsageError(f"`{name}_embeds` has shape {tuple(embeds.shape)}; expected (prompts, tokens, channels)")
+    if guided and prompt is not None and negative is not None and isinstance(prompt, str) != isinstance(negative, str):
+        raise WrongTypeError(
+            f"`negative_prompt` is a {type(negative).__name__} and `prompt` a {type(prompt).__name__}; "
+            "give two strings or two lists"
+        )
+    if prompt_embeds is not None and negative_embeds is not None and prompt_embeds.shape != negative_embeds.shape:
+        raise UsageError(
+            f"`prompt_embeds` {tuple(prompt_embeds.shape)} and `negative_prompt_embeds` "
+            f"{tuple(negative_embeds.shape)} need one shape"
+        )
+
+
+def _items(value: object) -> Sequence[object]:
+    """The items of a list or tuple; anything else counts as one item."""
+    return cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else [value]
+
+
+def check_pair(positive_BTC: Tensor, negative_BTC: Tensor) -> None:
+    """Raises UsageError unless the two embeddings have one shape: guidance pairs them row by row."""
+    if positive_BTC.shape != negative_BTC.shape:
+        raise UsageError(
+            f"the prompts' embeddings are {tuple(positive_BTC.shape)} and the negative ones "
+            f"{tuple(negative_BTC.shape)}; expected one shape"
+        )
+
+
+def check_generator(generator: object) -> None:
+    """Raises WrongTypeError for what is neither a torch.Generator, a list of them, nor None."""
+    if generator is not None and not all(isinstance(one, torch.Generator) for one in _items(generator)):
+        raise WrongTypeError(f"generator is {generator!r}; expected a torch.Generator, or a list with one a picture")
+
+
+def check_steps(timesteps: object, sigmas: object) -> None:
+    """Raises UsageError when the schedule is given twice."""
+    if timesteps is not None and sigmas is not None:
+        raise UsageError("give `timesteps` or `sigmas`, not both")
+
+
+def check_callback_tensors(names: Sequence[str], *, returned: bool = False) -> None:
+    """Raises UsageError for tensors that a callback cannot ask for or give back."""
+    unknown = [name for name in names if name not in CALLBACK_TENSORS]
+    if unknown:
+        where = "the callback returned" if returned else "callback_on_step_end_tensor_inputs has"
+        raise UsageError(f"{where} {', '.join(map(repr, unknown))}; expected some of {', '.join(CALLBACK_TENSORS)}")

@@ -1,0 +1,361 @@
+"""The public pipeline: a picture, a prompt and a strength in, edited pictures out (SDEdit, arXiv 2108.01073).
+
+B rows (prompts x pictures a prompt), T tokens, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engine.conditioning import encode_texts, guidance_embedding, repeat_rows
+from ..engine.denoise import Loop, Segment, Track, schedule
+from ..engine.image import ImageInput, postprocess, preprocess
+from ..engine.latents import VAE, decode, image_latents
+from ..engine.randomness import Generators, normal
+from ..engine.safety import clip_pixels
+from ..errors import UsageError
+from ..nn import CLIPTextModel, UNet2DCondition
+from ..noise import Scheduler
+from ..text import Tokenizer
+from .arguments import (
+    check_callback_tensors,
+    check_generator,
+    check_numbers,
+    check_pair,
+    check_prompts,
+    check_retired,
+    check_steps,
+)
+from .callbacks import Conversation
+from .components import as_scheduler, check_parts
+from .output import StableDiffusionPipelineOutput
+from .switches import Switches
+
+Texts = str | Sequence[str] | None
+Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
+
+
+class StableDiffusionImg2ImgPipeline(Switches):
+    """Edits pictures with one loaded checkpoint; arguments and defaults are those of the reference library."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        text_encoder: CLIPTextModel | None,
+        tokenizer: Tokenizer | None,
+        unet: UNet2DCondition,
+        scheduler: Scheduler,
+        safety_checker: Any = None,
+        feature_extractor: Any = None,
+        image_encoder: Any = None,
+        requires_safety_checker: bool = True,
+    ) -> None:
+        super().__init__()
+        self.vae = vae
+        self.text_encoder = text_encoder
+        self.tokenizer = tokenizer
+        self.unet = unet
+        self._scheduler = as_scheduler(scheduler).modernised()
+        self.safety_checker = safety_checker
+        self.feature_extractor = feature_extractor
+        self.image_encoder = image_encoder
+        self.requires_safety_checker = requires_safety_checker
+        check_parts(self.components)
+        # Callbacks written for the reference set these two to change the guidance in mid-run, or to end it.
+        self._guidance_scale = 7.5
+        self._interrupt = False
+        self._num_timesteps = 0
+
+    # --- what it is made of -------------------------------------------------------------------------------
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The parts by name, as the constructor and the loaders' overrides take them."""
+        names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler", "safety_checker", "feature_extractor")
+        return {name: getattr(self, name) for name in (*names, "image_encoder")}
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The sampler over the checkpoint's noise schedule; assign another Scheduler to change it."""
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, value: Scheduler) -> None:
+        self._scheduler = as_scheduler(value)
+
+    @property
+    def interrupt(self) -> bool:
+        """Set it from a callback to end the run after the step; the pictures are decoded as they are then."""
+        return self._interrupt
+
+    @interrupt.setter
+    def interrupt(self, value: bool) -> None:
+        self._interrupt = value
+
+    @property
+    def num_timesteps(self) -> int:
+        """Model calls of the last run, interrupted or not."""
+        return self._num_timesteps
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @property
+    def guidance_scale(self) -> float:
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether a step runs the negative prompt too: not at scale 1 or less, nor where the scale is embedded."""
+        return self._guidance_scale > 1 and self.unet.config.time_cond_proj_dim is None
+
+    def to(self, *args: Any, **kwargs: Any) -> StableDiffusionImg2ImgPipeline:
+        """Moves all parts to a device, a dtype, or both, as `torch.nn.Module.to`; returns the pipeline."""
+        self.end_offload()
+        for part in self.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.to(*args, **kwargs)
+        return self
+
+    # --- loading and saving -------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | str | None = None, **options: Any
+    ) -> StableDiffusionImg2ImgPipeline:
+        """The pipeline of a folder in the diffusers layout (a path or a Hub id), float32 unless `torch_dtype` is given.
+
+        Options are component overrides (`vae=`, `scheduler=`, `safety_checker=None`, ...), `variant`,
+        `use_safetensors`, `partial`, and those of `weights.resolve`.
+        Raises ModelError for what is missing or does not fit, UsageError for an unknown option.
+        """
+        from .loading import pretrained_parts
+
+        return cls(**pretrained_parts(source, torch_dtype, options))
+
+    @classmethod
+    def from_single_file(
+        cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | str | None = None, **options: Any
+    ) -> StableDiffusionImg2ImgPipeline:
+        """The pipeline of one checkpoint file (a path, also without its ending, or a Hub file URL).
+
+        Options are component overrides, `config` (a diffusers folder that says what shapes cannot), `prediction_type`,
+        `ema`, `partial`, and those of `weights.resolve`.
+        Raises ModelError for what is no Stable Diffusion 1.x or 2.x checkpoint, UnsafeFileError for a file that asks
+        for code to be run, UsageError for an unknown option.
+        """
+        from .loading import single_file_parts
+
+        return cls(**single_file_parts(source, torch_dtype, options))
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Writes all parts in the diffusers layout. Options: `variant`, `max_shard_size`, `safe_serialization`."""
+        from .loading import save_parts
+
+        save_parts(self, folder, options)
+
+    # --- prompts ------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode_prompt(
+        self,
+        prompt: Texts,
+        device: torch.device | str | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: Texts = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        lora_scale: float | None = None,
+        clip_skip: int | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Embeddings (B, T, C) of the prompts and, when guided, of the negative prompts ('' where none is given)."""
+        check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, do_classifier_free_guidance)
+        device = torch.device(device) if device is not None else self.device
+        if prompt_embeds is None:
+            texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+            prompt_embeds = self._encode(texts, clip_skip=clip_skip)
+        count, length = prompt_embeds.shape[:2]
+        dtype = (self.text_encoder or self.unet).dtype
+        positive = repeat_rows(prompt_embeds.to(device, dtype), num_images_per_prompt)
+        if not do_classifier_free_guidance:
+            return positive, negative_prompt_embeds
+        if negative_prompt_embeds is None:
+            self._check_length(length)
+            negative_prompt_embeds = self._encode(_paired(negative_prompt, count), length=length)
+        check_pair(prompt_embeds, negative_prompt_embeds)
+        return positive, repeat_rows(negative_prompt_embeds.to(device, dtype), num_images_per_prompt)
+
+    def _check_length(self, length: int) -> None:
+        limit = self.text_encoder.config.max_position_embeddings if self.text_encoder is not None else length
+        if length > limit:
+            raise UsageError(
+                f"`prompt_embeds` has {length} tokens and the text encoder takes {limit}; "
+                "give `negative_prompt_embeds` of the same length"
+            )
+
+    def _encode(self, texts: list[str], *, clip_skip: int | None = None, length: int | None = None) -> Tensor:
+        if self.text_encoder is None or self.tokenizer is None:
+            raise UsageError("this pipeline has no text encoder; give `prompt_embeds` and `negative_prompt_embeds`")
+        self.bring(self.text_encoder)
+        encoded = encode_texts(self.tokenizer, self.text_encoder, texts, clip_skip=clip_skip, length=length)
+        for cut in filter(None, encoded.truncated):
+            limit = self.tokenizer.model_max_length
+            warnings.warn(f"the prompt is longer than {limit} tokens; this was cut: {cut!r}", stacklevel=3)
+        return encoded.embeds_BTC
+
+    def get_guidance_scale_embedding(
+        self, w: Tensor, embedding_dim: int = 512, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Embeddings (len(w), embedding_dim) of guidance scales; see `conditioning.guidance_embedding`."""
+        return guidance_embedding(w, embedding_dim, dtype)
+
+    # --- the edit -----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: Texts = None,
+        image: ImageInput | None = None,
+        strength: float = 0.8,
+        num_inference_steps: int | None = 50,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
+        guidance_scale: float | None = 7.5,
+        negative_prompt: Texts = None,
+        num_images_per_prompt: int | None = 1,
+        eta: float | None = 0.0,
+        generator: Generators = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        ip_adapter_image: Any = None,
+        ip_adapter_image_embeds: list[Tensor] | None = None,
+        output_type: str | None = "pil",
+        return_dict: bool = True,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        clip_skip: int | None = None,
+        callback_on_step_end: Callback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = ("latents",),
+        **retired: Any,
+    ) -> StableDiffusionPipelineOutput | tuple[Any, list[bool] | None]:
+        """Edits `image` under `prompt`: noises it to `strength` (0..1), then denoises it.
+
+        int(num_inference_steps x strength) steps run. `image` is a PIL picture, an array (H, W, 3) or a tensor
+        (3, H, W) in 0..1, a batch or list of these, or latents (B, C, h, w). `generator`: one, or one a picture.
+        Returns pictures as `output_type` says: pil, np (B, H, W, 3), pt (B, 3, H, W), latent (B, C, h, w).
+        Raises UsageError (a ValueError) for arguments that cannot be meant.
+        """
+        check_retired(retired)
+        output_type = "np" if output_type is None else output_type
+        per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
+        names = tuple(getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs) or ())
+        check_numbers(strength, num_inference_steps, per_prompt, output_type)
+        self._guidance_scale = 1.0 if guidance_scale is None else guidance_scale
+        self._interrupt = False
+        guided = self.do_classifier_free_guidance
+        check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, guided)
+        check_callback_tensors(names)
+        check_steps(timesteps, sigmas)
+        check_generator(generator)
+        if image is None:
+            raise UsageError("give `image`: the picture to edit")
+        if ip_adapter_image is not None or ip_adapter_image_embeds is not None:
+            raise UsageError("an image prompt needs an IP-Adapter, and none is loaded")
+        if cross_attention_kwargs:
+            raise UsageError("`cross_attention_kwargs` scale adapters, and none is loaded; leave them out")
+
+        device = self.device
+        try:
+            positive, negative = self.encode_prompt(
+                prompt,
+                device,
+                per_prompt,
+                guided,
+                negative_prompt,
+                prompt_embeds,
+                negative_prompt_embeds,
+                clip_skip=clip_skip,
+            )
+            embeds_BTC = torch.cat([negative, positive]) if guided and negative is not None else positive
+            pixels_BCHW = preprocess(
+                image, self.vae.config.scale, self.vae.config.latent_channels, self.vae.config.in_channels
+            )
+            grid, start = schedule(self.scheduler, num_inference_steps or 0, strength, timesteps, sigmas)
+            self.bring(self.vae)
+            x_BCHW = image_latents(self.vae, pixels_BCHW, len(positive), generator, positive.dtype)
+            noise_BCHW = normal(x_BCHW.shape, generator, device, positive.dtype)
+            self.bring(self.unet)
+            track = Track(
+                x_BCHW=self.scheduler.add_noise(grid, start, x_BCHW, noise_BCHW),
+                scheduler=self.scheduler,
+                grid=grid,
+                start=start,
+                segments=(Segment(self.unet.context(embeds_BTC)),),
+                guidance_scale=self._guidance_scale,
+                guided=guided,
+                guidance_BG=self._guidance_rows(len(positive), device, positive.dtype),
+                generator=generator,
+                seed=_seed_of(generator),
+                eta=eta or 0.0,
+                freeu=self._freeu,
+            )
+            x_BCHW = self._run(track, embeds_BTC, callback_on_step_end, names)
+            images, flags = self._finish(x_BCHW, output_type)
+        finally:
+            self.release()
+        return StableDiffusionPipelineOutput(images, flags) if return_dict else (images, flags)
+
+    def _guidance_rows(self, rows: int, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        dim = self.unet.config.time_cond_proj_dim
+        if dim is None:
+            return None
+        w_B = torch.tensor(self._guidance_scale - 1).repeat(rows)
+        return self.get_guidance_scale_embedding(w_B, embedding_dim=dim).to(device=device, dtype=dtype)
+
+    def _run(self, track: Track, embeds_BTC: Tensor, callback: Callback | None, names: tuple[str, ...]) -> Tensor:
+        self._num_timesteps = track.steps
+        loop = Loop(self.unet)
+        running = loop.join(track)
+        talk = Conversation(running, self.unet, embeds_BTC, names)
+        while not running.finished and not self._interrupt:
+            timestep = track.grid.timesteps[running.index]
+            loop.tick()
+            if callback is not None:
+                shown = talk.tensors()
+                # The callback's dictionary is its own: it may well take things out of it.
+                returned = callback(self, running.done - 1, timestep, dict(shown)) or {}
+                talk.take(shown, returned, self.do_classifier_free_guidance, self._guidance_scale)
+        return running.x_BCHW
+
+    def _finish(self, x_BCHW: Tensor, output_type: str) -> tuple[Any, list[bool] | None]:
+        if output_type == "latent":
+            return x_BCHW, None
+        self.bring(self.vae)
+        pixels_BCHW = decode(self.vae, x_BCHW)
+        if self.safety_checker is None:
+            return postprocess(pixels_BCHW, output_type), None
+        self.bring(self.safety_checker)
+        looks = clip_pixels(self.feature_extractor, postprocess(pixels_BCHW, "pil"))
+        pixels_BCHW, flags = self.safety_checker(pixels_BCHW, looks)
+        return postprocess(pixels_BCHW, output_type, flags), flags
+
+
+def _paired(negative: Texts, count: int) -> list[str]:
+    if negative is None or isinstance(negative, str):
+        return [negative or ""] * count
+    if len(negative) != count:
+        raise UsageError(f"`negative_prompt` has {len(negative)} texts for {count} prompts; give one for each")
+    return list(negative)
+
+
+def _seed_of(generator: Generators) -> int | list[int] | None:
+    if generator is None or isinstance(generator, torch.Generator):
+        return None if generator is None else generator.initial_seed()
+    return [one.initial_seed() for one in generator]

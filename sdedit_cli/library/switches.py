@@ -1,0 +1,135 @@
+"""The switches of a pipeline: memory for time, kernels, FreeU. Each is undone by its opposite, bit for bit.
+
+None touches a weight's value: attention is an entry of the network's own table of operations, slicing and tiling are
+a value that the autoencoder reads, FreeU is a value that travels with a track, fused projections are another storage
+of the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..engine.latents import VAE
+from ..nn import FreeU, UNet2DCondition
+from ..nn.fuse import fuse_qkv, unfuse_qkv
+from ..runtime.attention import Slicing, attention_for
+from ..runtime.device import pick
+from ..runtime.memory import Offload
+
+
+class Switches:
+    """What `StableDiffusionImg2ImgPipeline` has turned on; the pipeline brings the networks."""
+
+    unet: UNet2DCondition
+    vae: VAE
+
+    def __init__(self) -> None:
+        self._slicing: Slicing | None = None
+        self._xformers = False
+        self._xformers_op: Any = None
+        self._freeu: FreeU | None = None
+        self._offload: Offload | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where edits are computed."""
+        return self._offload.device if self._offload else self.unet.device
+
+    def enable_attention_slicing(self, slice_size: Slicing = "auto") -> None:
+        """Attention a few heads at a time: 'auto' half of them, 'max' one (least memory), or a number.
+
+        Raises UsageError when a layer has fewer heads than the number.
+        """
+        attention_for(self.unet, slice_size)
+        self._slicing = slice_size
+        self._set_attention()
+
+    def disable_attention_slicing(self) -> None:
+        self._slicing = None
+        self._set_attention()
+
+    def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
+        """xformers' kernel (with `attention_op` as its op) in place of torch's; it wins over slicing.
+
+        Raises UsageError when xformers or a CUDA device is absent.
+        """
+        attention_for(self.unet, xformers=True, op=attention_op)
+        self._xformers, self._xformers_op = True, attention_op
+        self._set_attention()
+
+    def disable_xformers_memory_efficient_attention(self) -> None:
+        self._xformers, self._xformers_op = False, None
+        self._set_attention()
+
+    def _set_attention(self) -> None:
+        kernel = {"xformers": self._xformers, "op": self._xformers_op}
+        self.unet.ops.attention = attention_for(self.unet, self._slicing, **kernel)
+        self.vae.ops.attention = attention_for(self.vae, **kernel)
+
+    def enable_vae_slicing(self) -> None:
+        """Pictures of a batch go through the autoencoder one by one."""
+        self.vae.pieces = replace(self.vae.pieces, slicing=True)
+
+    def disable_vae_slicing(self) -> None:
+        self.vae.pieces = replace(self.vae.pieces, slicing=False)
+
+    def enable_vae_tiling(self) -> None:
+        """Large pictures go through the autoencoder in overlapping tiles: far less memory, slightly other pixels."""
+        self.vae.pieces = replace(self.vae.pieces, tiling=True)
+
+    def disable_vae_tiling(self) -> None:
+        self.vae.pieces = replace(self.vae.pieces, tiling=False)
+
+    def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
+        """FreeU (arXiv 2309.11497): `s1, s2` damp the skips of the two lowest levels, `b1, b2` raise the backbone."""
+        self._freeu = FreeU(s1, s2, b1, b2)
+
+    def disable_freeu(self) -> None:
+        self._freeu = None
+
+    def fuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
+        """Joins the query, key and value projections of each attention layer into one matrix product."""
+        for model in self._chosen(unet, vae):
+            fuse_qkv(model)
+
+    def unfuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
+        for model in self._chosen(unet, vae):
+            unfuse_qkv(model)
+
+    def _chosen(self, unet: bool, vae: bool) -> list[nn.Module]:
+        return [model for model, wanted in ((self.unet, unet), (self.vae, vae)) if wanted]
+
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str = "cuda") -> None:
+        """Keeps the networks in main memory and brings each to the device only while it runs.
+
+        Raises UsageError when the device is not there.
+        """
+        name = str(device) if gpu_id is None or ":" in str(device) else f"{device}:{gpu_id}"
+        place = pick(name)
+        self.end_offload()
+        for model in self._networks():
+            model.to("cpu")
+        self._offload = Offload(place)
+
+    def end_offload(self) -> None:
+        """Networks stay where they are put again."""
+        if self._offload is not None:
+            self._offload.release()
+        self._offload = None
+
+    def bring(self, model: nn.Module) -> None:
+        """Has `model` on the device that edits are computed on; nothing to do unless models are offloaded."""
+        if self._offload is not None:
+            self._offload.bring(model)
+
+    def release(self) -> None:
+        """Has no network on the device, where models are offloaded."""
+        if self._offload is not None:
+            self._offload.release()
+
+    def _networks(self) -> list[nn.Module]:
+        return [part for part in vars(self).values() if isinstance(part, nn.Module)]

@@ -1,0 +1,125 @@
+"""Where the components of a model lie in a single file, and what a file without any of them looks like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Literal
+
+from ...names import ldm
+from ...names.older import NAME_WRAPPERS
+
+Shapes = Mapping[str, tuple[int, ...]]
+Layout = Literal["ldm", "diffusers", "clip", "openclip"]
+Component = Literal["unet", "vae", "tiny_vae", "text_encoder", "text_encoder_2"]
+
+
+def folder_name(component: Component) -> str:
+    """What the diffusers layout calls the folder of a component."""
+    return "vae" if component == "tiny_vae" else component
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A component's place in a file: the names that start with `prefix`, in one of the layouts."""
+
+    component: Component
+    prefix: str
+    layout: Layout
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the prefix names no component: the file may then hold anything beside it."""
+        return self.prefix in _BARE
+
+
+# What training scripts put before all names of a file: nothing, or one or two wrappers.
+_WRAPPED = ("", *("".join(some) for count in (1, 2) for some in permutations(NAME_WRAPPERS, count)))
+_BARE = {wrapper + name for wrapper in _WRAPPED for name in ("", "model.")}
+
+_UNET = ("input_blocks.0.0.weight", "time_embed.0.weight", "out.2.weight")
+_UNET_OURS = ("conv_in.weight", "time_embedding.linear_1.weight", "conv_out.weight")
+_VAE = ("encoder.conv_in.weight", "encoder.down.0.block.0.conv1.weight", "decoder.conv_out.weight")
+_VAE_OURS = ("encoder.conv_in.weight", "encoder.down_blocks.0.resnets.0.conv1.weight", "decoder.conv_out.weight")
+_TINY_VAE = ("encoder.layers.0.weight", "decoder.layers.0.weight")
+_CLIP = ("text_model.embeddings.token_embedding.weight",)
+_BARE_CLIP = ("embeddings.token_embedding.weight", "embeddings.position_embedding.weight")
+_OPENCLIP = ("token_embedding.weight", "positional_embedding", "ln_final.weight")
+
+# component, layout, prefixes that files put before its names, names that must be there; the first that fits is taken
+_MARKS: tuple[tuple[Component, Layout, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("unet", "ldm", (ldm.UNET, "", "diffusion_model."), _UNET),
+    ("unet", "diffusers", ("", "unet."), _UNET_OURS),
+    ("vae", "ldm", (ldm.VAE, "", "vae.", "model."), _VAE),
+    ("vae", "diffusers", ("", "vae.", "model."), _VAE_OURS),
+    ("tiny_vae", "diffusers", ("", "vae."), _TINY_VAE),
+    ("text_encoder", "clip", (ldm.CLIP, ldm.SDXL_CLIP, "", "text_encoder."), _CLIP),
+    ("text_encoder", "clip", (ldm.CLIP, ldm.SDXL_CLIP, "", "text_encoder."), _BARE_CLIP),
+    ("text_encoder", "openclip", (ldm.OPENCLIP, ""), _OPENCLIP),
+    ("text_encoder_2", "openclip", (ldm.SDXL_OPENCLIP, ldm.REFINER_OPENCLIP), _OPENCLIP),
+)
+
+
+def find_places(names: Collection[str]) -> dict[Component, Place]:
+    """The components whose marks are among the names of a file."""
+    found: dict[Component, Place] = {}
+    for component, layout, prefixes, marks in _MARKS:
+        for prefix in (wrapper + name for wrapper in _WRAPPED for name in prefixes):
+            if component not in found and all(prefix + mark in names for mark in marks):
+                found[component] = Place(component, prefix, layout)
+    return found
+
+
+# The words of LDM's names for the UNet. The second index of a block has one digit, the first may have two.
+_WORDS = re.compile(
+    r"(?<=put_blocks)\d+(?=\d)|(?<=transformer_blocks)\d+|\d|input_blocks|middle_block|output_blocks|time_embed|label_emb"
+    r"|in_layers|emb_layers|out_layers|skip_connection|transformer_blocks|attn[12]|to_[qkv]|to_out|ff|net|norm[123]?"
+    r"|proj_in|proj_out|proj|conv|op|out|weight|bias"
+)
+
+
+def restored(names: Collection[str]) -> dict[str, str]:
+    """LDM's names of the UNet's parameters -> those of their EMA copies, which lost the dots, among `names`."""
+    start = f"{ldm.EMA}diffusion_model"
+    copies = {ldm.UNET + ".".join(_WORDS.findall(name[len(start) :])): name for name in names if name.startswith(start)}
+    return {name: copy for name, copy in copies.items() if ldm.ema_name(name) == copy}
+
+
+# a part of a name, what a file that has it is, what to do with it
+_OTHERS: tuple[tuple[str, str, str], ...] = (
+    ("lora_unet_", "a LoRA", "give it to --lora and a checkpoint to -m"),
+    ("lora_te_", "a LoRA", "give it to --lora and a checkpoint to -m"),
+    ("lora_A.weight", "a LoRA", "give it to --lora and a checkpoint to -m"),
+    ("lora.down.weight", "a LoRA", "give it to --lora and a checkpoint to -m"),
+    ("lora_down.weight", "a LoRA", "give it to --lora and a checkpoint to -m"),
+    ("hada_w1_a", "a LyCORIS adapter", "give it to --lora and a checkpoint to -m"),
+    ("lokr_w1", "a LyCORIS adapter", "give it to --lora and a checkpoint to -m"),
+    ("string_to_param", "a textual inversion embedding", "give it to --embedding and a checkpoint to -m"),
+    ("emb_params", "a textual inversion embedding", "give it to --embedding and a checkpoint to -m"),
+    ("ip_adapter.", "an IP-Adapter", "give it to --ip-adapter and a checkpoint to -m"),
+    ("image_proj.", "an IP-Adapter", "give it to --ip-adapter and a checkpoint to -m"),
+    ("control_model.", "a ControlNet", "give a Stable Diffusion 1.x or 2.x checkpoint"),
+    ("controlnet_cond_embedding.", "a ControlNet", "give a Stable Diffusion 1.x or 2.x checkpoint"),
+    ("double_blocks.", "a FLUX model", "give a Stable Diffusion 1.x or 2.x checkpoint"),
+    ("joint_blocks.", "a Stable Diffusion 3 model", "give a Stable Diffusion 1.x or 2.x checkpoint"),
+    ("clip_txt_mapper.", "a Stable Cascade model", "give a Stable Diffusion 1.x or 2.x checkpoint"),
+    ("motion_modules.", "an AnimateDiff module", "give a Stable Diffusion 1.x or 2.x checkpoint"),
+    ("vision_model.", "an image encoder", "give a Stable Diffusion 1.x or 2.x checkpoint"),
+    (".kernel", "Flax weights", "name their folder, with its config.json, and not the file"),
+    (ldm.EMA + "diffusion_model", "an EMA copy without its model", "give the checkpoint that it was taken from"),
+)
+
+
+def looks_like(names: Sequence[str]) -> str:
+    """What a file that holds no component of Stable Diffusion seems to be, and what to try, for an error."""
+    for mark, kind, advice in _OTHERS:
+        if any(mark in name for name in names):
+            return f"looks like {kind}, not like a Stable Diffusion checkpoint; {advice}"
+    if {"1.conv.0.weight", "1.weight"} & set(names):
+        return "looks like one half of a TAESD in its first layout; give the AutoencoderTiny file in diffusers layout"
+    if not names:
+        return "holds no tensors; expected a Stable Diffusion checkpoint"
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return f"is no Stable Diffusion checkpoint that is known here: its {len(names)} tensors are named like {shown}"

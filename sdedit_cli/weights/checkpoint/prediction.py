@@ -1,0 +1,203 @@
+"""What a checkpoint was trained to predict, and its noise schedule: facts that no tensor's shape tells.
+
+They come from the caller, a folder of configs, the file's metadata, or a `.yaml` beside the file, in this order;
+else they are what the family's reference models have, and are reported as assumed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ...errors import ModelError, UsageError, did_you_mean
+from .index import FILE, read_scheduler
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+_WORDS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample", **{name: name for name in PREDICTION_TYPES}}
+
+# Where converters and trainers write it; the first is ours.
+PREDICTION_KEY = "sdedit.prediction_type"
+SCHEDULER_KEY = "sdedit.scheduler"
+_METADATA_KEYS = (PREDICTION_KEY, "modelspec.prediction_type", "prediction_type")
+_ARCHITECTURES = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}
+
+_STABLE_DIFFUSION: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "trained_betas": None,
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "sd1": {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "clip_sample": False},
+    "sd2": {"_class_name": "DDIMScheduler", "clip_sample": False},
+    "sdxl": {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading", "interpolation_type": "linear"},
+}
+_OPTIONS["sdxl_refiner"] = _OPTIONS["sdxl"]
+# Of a 2.x file that says nothing: the reference model of the family, 2.1, predicts v.
+_ASSUMED = {"sd2": "v_prediction"}
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the UNet predicts, who says so, and the scheduler config that goes with it."""
+
+    prediction_type: str
+    said_by: str
+    scheduler: Mapping[str, Any]
+
+    @property
+    def guessed(self) -> bool:
+        """Whether nothing says what the model predicts although its family has both kinds."""
+        return self.said_by == ASSUMED_OF_TWO
+
+
+ASSUMED = "as its family"
+ASSUMED_OF_TWO = "assumed; --prediction-type tells"
+
+
+def find_training(
+    family: str,
+    *,
+    path: Path | None,
+    metadata: Mapping[str, str],
+    names: Collection[str],
+    extras: Mapping[str, object] | None = None,
+    prediction_type: str | None = None,
+    config: Path | None = None,
+) -> Training:
+    """The prediction type and scheduler config of a single file.
+
+    Raises UsageError for a `prediction_type` that there is none, ModelError for a broken config.
+    """
+    scheduler = _told_scheduler(path, metadata) or scheduler_of(family)
+    configured = config / FILE if config and (config / FILE).is_file() else None
+    if config and configured:
+        scheduler = read_scheduler(config)
+    kind, said_by = (
+        _asked(prediction_type)
+        or _configured(configured, scheduler)
+        or _of_metadata(metadata)
+        or _of_tensors(names)
+        or _of_yaml(path)
+        or _of_step(family, extras or {})
+        or (_ASSUMED.get(family, "epsilon"), ASSUMED_OF_TWO if family in _ASSUMED else ASSUMED)
+    )
+    scheduler["prediction_type"] = kind
+    scheduler.setdefault("_class_name", _OPTIONS[family]["_class_name"])
+    if "ztsnr" in names:
+        scheduler["rescale_betas_zero_snr"] = True
+    return Training(kind, said_by, scheduler)
+
+
+def scheduler_of(family: str, prediction_type: str | None = None) -> dict[str, Any]:
+    """The scheduler config of a family's reference model."""
+    kind = prediction_type or _ASSUMED.get(family, "epsilon")
+    return {**_OPTIONS[family], **_STABLE_DIFFUSION, "prediction_type": kind}
+
+
+def _told_scheduler(path: Path | None, metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """The config that a file of ours carries, where it is not its family's."""
+    if SCHEDULER_KEY not in metadata:
+        return None
+    try:
+        told: object = json.loads(metadata[SCHEDULER_KEY])
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise ModelError(f"{path}: its metadata '{SCHEDULER_KEY}' is no JSON object; convert the model again")
+    return cast("dict[str, Any]", told)
+
+
+def _asked(prediction_type: str | None) -> tuple[str, str] | None:
+    if prediction_type is None:
+        return None
+    kind = _WORDS.get(prediction_type.lower())
+    if kind is None:
+        hint = did_you_mean(prediction_type, list(_WORDS))
+        raise UsageError(
+            f"prediction type '{prediction_type}' is not known, expected {' or '.join(PREDICTION_TYPES)}{hint}"
+        )
+    return kind, "as asked"
+
+
+def _configured(path: Path | None, scheduler: Mapping[str, Any]) -> tuple[str, str] | None:
+    if path is None:
+        return None
+    kind = scheduler.get("prediction_type", "epsilon")
+    if kind not in PREDICTION_TYPES:
+        raise ModelError(f"{path}: 'prediction_type' is {kind!r}, expected one of {', '.join(PREDICTION_TYPES)}")
+    return kind, str(path)
+
+
+def _of_metadata(metadata: Mapping[str, str]) -> tuple[str, str] | None:
+    for key in _METADATA_KEYS:
+        if kind := _WORDS.get(metadata.get(key, "").lower()):
+            return kind, f"the file's metadata ({key})"
+    architecture = metadata.get("modelspec.architecture", "")
+    for name, kind in _ARCHITECTURES.items():
+        if architecture.startswith(name):
+            return kind, "the file's metadata (modelspec.architecture)"
+    return None
+
+
+def _of_tensors(names: Collection[str]) -> tuple[str, str] | None:
+    # Some trainers leave an empty tensor of this name as a mark.
+    return ("v_prediction", "the mark 'v_pred' in the file") if "v_pred" in names else None
+
+
+# The training of 2.0-base, which predicts epsilon, was published at this step; the v-models went on from there.
+_STEP_OF_2_0_BASE = 875_000
+
+
+def _of_step(family: str, extras: Mapping[str, object]) -> tuple[str, str] | None:
+    if family == "sd2" and extras.get("global_step") == _STEP_OF_2_0_BASE:
+        return "epsilon", f"its training step {_STEP_OF_2_0_BASE}"
+    return None
+
+
+_LDM_MARKS = {"target", "params", "unet_config"}
+_YAML_LIMIT = 1 << 16  # bytes; LDM's configs have some thousands
+
+
+def _of_yaml(path: Path | None) -> tuple[str, str] | None:
+    """The LDM config beside the file, as web UIs read it. LDM's own default is epsilon."""
+    beside = path.with_suffix(".yaml") if path else None
+    keys = dict(_yaml_keys(beside)) if beside else {}
+    if "parameterization" in keys:
+        kind = _WORDS.get(keys["parameterization"].lower())
+    else:
+        kind = "epsilon" if keys.keys() & _LDM_MARKS else None
+    return (kind, str(beside)) if kind else None
+
+
+def _yaml_keys(path: Path) -> Iterator[tuple[str, str]]:
+    """Every key in a YAML file, with its value where that is text; nothing of a missing file or one that is no YAML."""
+    # Imported here as few models have such a file. Composed and not loaded: aliases and merges, of which a small file
+    # can make a large value, stay what they are.
+    import yaml
+
+    try:
+        if not path.is_file() or path.stat().st_size > _YAML_LIMIT:
+            return
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        nodes = [cast("object", yaml.compose(text, Loader=yaml.SafeLoader))]
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return
+    seen: set[int] = set()
+    for node in nodes:
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                nodes.append(value)
+                if isinstance(key, yaml.ScalarNode):
+                    yield key.value, value.value if isinstance(value, yaml.ScalarNode) else ""

@@ -1,0 +1,133 @@
+"""What the operations of the name tables do to tensors, and sources that apply them when a tensor is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...errors import ModelError, shown
+from ...names.table import Origin
+from ..formats.mapped_file import release
+
+if TYPE_CHECKING:
+    from ..formats.source import WeightSource
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A tensor rule: what it makes of shapes (known before any byte is read) and of tensors."""
+
+    shape: Callable[[Sequence[Shape], Origin], Shape]
+    apply: Callable[[Sequence[Tensor], Origin], Tensor]
+
+
+def _part_shape(shapes: Sequence[Shape], origin: Origin) -> Shape:
+    rows, *rest = shapes[0]
+    return (rows // origin.parts, *rest)
+
+
+def _part(tensors: Sequence[Tensor], origin: Origin) -> Tensor:
+    rows = tensors[0].shape[0] // origin.parts
+    return tensors[0][origin.part * rows : (origin.part + 1) * rows]
+
+
+def _unflax_shape(shape: Shape) -> Shape:
+    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+
+
+def _unflax(t: Tensor) -> Tensor:
+    return t.permute(3, 2, 0, 1) if t.ndim == 4 else t.t()
+
+
+OPERATIONS: dict[str, Operation] = {
+    "same": Operation(lambda s, _: s[0], lambda t, _: t[0]),
+    # Some files have the linear layer's shape already: only trailing ones go.
+    "squeeze": Operation(lambda s, _: s[0][:2], lambda t, _: t[0].reshape(t[0].shape[:2])),
+    "unsqueeze": Operation(lambda s, _: (*s[0], 1, 1), lambda t, _: t[0][:, :, None, None]),
+    "transpose": Operation(lambda s, _: s[0][::-1], lambda t, _: t[0].t()),
+    "part": Operation(_part_shape, _part),
+    "stack": Operation(lambda s, _: (sum(shape[0] for shape in s), *s[0][1:]), lambda t, _: torch.cat(list(t), dim=0)),
+    "unflax": Operation(lambda s, _: _unflax_shape(s[0]), lambda t, _: _unflax(t[0])),
+}
+
+
+class Renamed:
+    """A source under other names: each tensor is a view of its origin's, made when it is asked for.
+
+    Nothing is read or copied in advance; only 'stack' makes a tensor of its own.
+    """
+
+    def __init__(
+        self, source: WeightSource, origins: Mapping[str, Origin], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        self._source = source
+        self.origins = dict(origins)
+        self.path: Path = source.path
+        self.metadata: Mapping[str, str] = source.metadata if metadata is None else metadata
+
+    def names(self) -> list[str]:
+        return list(self.origins)
+
+    def shape(self, name: str) -> Shape:
+        origin = self._origin(name)
+        shapes = [self._source.shape(s) for s in origin.sources]
+        try:
+            return OPERATIONS[origin.operation].shape(shapes, origin)
+        except (ValueError, IndexError):
+            raise self._misfit(name, shapes) from None
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._source.dtype(self._origin(name).sources[0])
+
+    def get(self, name: str) -> Tensor:
+        origin = self._origin(name)
+        tensors = [self._source.get(s) for s in origin.sources]
+        try:
+            return OPERATIONS[origin.operation].apply(tensors, origin)
+        except (ValueError, IndexError, RuntimeError):
+            raise self._misfit(name, [tuple(t.shape) for t in tensors]) from None
+
+    def _misfit(self, name: str, shapes: Sequence[Shape]) -> ModelError:
+        origin = self._origin(name)
+        found = ", ".join(f"'{s}' {list(shape)}" for s, shape in zip(origin.sources, shapes, strict=True))
+        return ModelError(f"{self.path}: '{name}' cannot be made of {found}; the file is damaged or of another kind")
+
+    def source_names(self) -> set[str]:
+        """The names, in the file, of all tensors that are used."""
+        return {name for origin in self.origins.values() for name in origin.sources}
+
+    def release(self, name: str) -> None:
+        """Let go of the memory behind a tensor after its values were copied elsewhere."""
+        for source_name in self._origin(name).sources:
+            release_tensor(self._source, source_name)
+
+    def name_in_file(self, name: str) -> list[str]:
+        """The file's names of what a tensor is made of, for messages."""
+        return [name_in_file(self._source, source_name) for source_name in self._origin(name).sources]
+
+    def _origin(self, name: str) -> Origin:
+        if name not in self.origins:
+            raise ModelError(f"{self.path}: has no tensor '{name}'")
+        return self.origins[name]
+
+
+def name_in_file(source: WeightSource, name: str) -> str:
+    """What the file calls a tensor of `source`, for messages; several names where it is made of several."""
+    if not isinstance(source, Renamed):
+        return shown(name)
+    return ", ".join(source.name_in_file(name))
+
+
+def release_tensor(source: WeightSource, name: str) -> None:
+    """Let go of the memory of a mapped file's tensor, under whatever name it was read."""
+    if isinstance(source, Renamed):
+        source.release(name)
+    else:
+        release(source.get(name))

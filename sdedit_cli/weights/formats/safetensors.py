@@ -1,0 +1,177 @@
+"""Reader of .safetensors files: 8 bytes of header length, a JSON header, then the tensors' bytes without gaps.
+
+Format: https://github.com/huggingface/safetensors#format. The header is checked in full before any tensor is given
+out, so that a damaged or hostile file is refused with its reason rather than read past its end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ...errors import ModelError, shown
+from .mapped_file import MappedFile
+
+HEADER_LIMIT = 100_000_000  # the format's own limit
+SIZE_LIMIT = 2**63
+DIMENSION_LIMIT = 32
+
+DTYPES: dict[str, torch.dtype] = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "U16": torch.uint16,
+    "I16": torch.int16,
+    "U32": torch.uint32,
+    "I32": torch.int32,
+    "U64": torch.uint64,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "C64": torch.complex64,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a tensor is: `start` counts from the beginning of the file."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+class SafetensorsFile:
+    """A WeightSource on a mapped .safetensors file. Raises ModelError on a header that does not fit the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = MappedFile(path)
+        self._entries, self.metadata = read_header(self._file)
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._entry(name).shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._entry(name).dtype
+
+    def get(self, name: str) -> Tensor:
+        entry = self._entry(name)
+        return self._file.view(entry.start, entry.dtype, entry.shape)
+
+    def _entry(self, name: str) -> Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
+
+
+def read_header(file: MappedFile) -> tuple[dict[str, Entry], Mapping[str, str]]:
+    """The entries in the order of their bytes, and the metadata. Raises ModelError naming the file and the problem."""
+    length = int.from_bytes(file.data(0, 8), "little")
+    if file.size < 8 or length > file.size - 8:
+        raise _broken(file, f"header of {length} bytes in a file of {file.size}: cut short, or not safetensors")
+    if length > HEADER_LIMIT:
+        raise _broken(file, f"header of {length} bytes, at most {HEADER_LIMIT} are allowed")
+    header = _parse(file, file.data(8, length))
+    metadata = header.pop("__metadata__", {})
+    entries = {name: _entry(file, name, facts, 8 + length) for name, facts in header.items()}
+    ordered = sorted(entries.items(), key=lambda item: (item[1].start, item[1].end))
+    _check_cover(file, ordered, 8 + length)
+    return dict(ordered), _check_metadata(file, metadata)
+
+
+def _parse(file: MappedFile, raw: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+            raise _broken(file, f"'{shown(twice)}' is there twice in the header")
+        return found
+
+    try:
+        header: object = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise _broken(file, f"header is not JSON ({str(error)[:80]})") from None
+    if not isinstance(header, dict):
+        raise _broken(file, f"header is a JSON {type(header).__name__}, expected an object")
+    return cast("dict[str, Any]", header)
+
+
+def _entry(file: MappedFile, name: str, facts: object, base: int) -> Entry:
+    if not isinstance(facts, dict):
+        raise _broken(file, f"'{shown(name)}' has no dtype, shape and offsets")
+    fields = cast("dict[str, object]", facts)
+    dtype = DTYPES.get(str(fields.get("dtype")))
+    if dtype is None:
+        raise _broken(file, f"'{shown(name)}' has the unknown dtype '{shown(fields.get('dtype'))}'")
+    shape = _integers(fields.get("shape"))
+    offsets = _integers(fields.get("data_offsets"))
+    if shape is None or not _is_possible(shape):
+        raise _broken(file, f"'{shown(name)}' has the shape {shown(fields.get('shape'))}")
+    if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise _broken(file, f"'{shown(name)}' has the offsets {shown(fields.get('data_offsets'))}")
+    start, end = offsets
+    if base + end > file.size:
+        raise _broken(file, f"'{shown(name)}' ends at byte {base + end} of a file of {file.size}: cut short?")
+    if end - start != prod(shape) * dtype.itemsize:
+        said = f"of shape {list(shape)} and dtype {fields['dtype']}"
+        raise _broken(file, f"'{shown(name)}' {said} is {end - start} bytes long")
+    return Entry(dtype, shape, base + start, base + end)
+
+
+def _is_possible(shape: tuple[int, ...]) -> bool:
+    # Sides are looked at one by one first: the product of many long ones takes the machine for hours.
+    if len(shape) > DIMENSION_LIMIT or any(side >= SIZE_LIMIT for side in shape):
+        return False
+    return prod(side for side in shape if side) < SIZE_LIMIT
+
+
+def _integers(value: object) -> tuple[int, ...] | None:
+    """The items of a JSON array of non-negative integers, or None when it is anything else."""
+    if not isinstance(value, list):
+        return None
+    items = cast("list[object]", value)
+    numbers = tuple(item for item in items if type(item) is int and item >= 0)
+    return numbers if len(numbers) == len(items) else None
+
+
+def _check_cover(file: MappedFile, ordered: list[tuple[str, Entry]], position: int) -> None:
+    """Tensors lie end to end from the header to the last byte; anything else hides something or is damaged."""
+    for name, entry in ordered:
+        if entry.start != position:
+            problem = "overlaps the tensor before it" if entry.start < position else "follows a hole"
+            raise _broken(file, f"'{shown(name)}' at byte {entry.start} {problem} (expected byte {position})")
+        position = entry.end
+    if position != file.size:
+        raise _broken(file, f"{file.size - position} bytes follow the last tensor")
+
+
+def _check_metadata(file: MappedFile, metadata: object) -> Mapping[str, str]:
+    if not isinstance(metadata, dict):
+        raise _broken(file, "__metadata__ is not an object")
+    items = cast("dict[str, object]", metadata)
+    texts = {key: value for key, value in items.items() if isinstance(value, str)}
+    if len(texts) != len(items):
+        raise _broken(file, "__metadata__ holds something other than text")
+    return texts
+
+
+def _broken(file: MappedFile, problem: str) -> ModelError:
+    return ModelError(f"{file.path}: not a usable safetensors file: {problem}")

@@ -1,0 +1,61 @@
+"""Tensors from numpy arrays that are in a pickle itself, and bytes of the other order."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor
+
+from .values import DIMENSION_LIMIT, ArrayRef, BadPickle, short
+
+_NUMPY_DTYPES: dict[str, torch.dtype] = {
+    "f2": torch.float16,
+    "f4": torch.float32,
+    "f8": torch.float64,
+    "i1": torch.int8,
+    "i2": torch.int16,
+    "i4": torch.int32,
+    "i8": torch.int64,
+    "u1": torch.uint8,
+    "u2": torch.uint16,
+    "u4": torch.uint32,
+    "u8": torch.uint64,
+    "b1": torch.bool,
+}
+
+
+def numpy_dtype(array: ArrayRef) -> torch.dtype:
+    """The dtype of an array that is sound."""
+    return _NUMPY_DTYPES[array.dtype.lstrip("<>|=")]
+
+
+def is_sound(array: ArrayRef) -> bool:
+    """Whether this is an array of numbers, not of objects or text. Raises BadPickle when bytes and shape differ."""
+    if array.dtype.lstrip("<>|=") not in _NUMPY_DTYPES:
+        return False
+    if len(array.shape) > DIMENSION_LIMIT or any(side >= 2**62 for side in array.shape):
+        raise BadPickle(f"a numpy array of {len(array.shape)} dimensions, or with a side of 2**62 or more")
+    if prod(array.shape) * numpy_dtype(array).itemsize != len(array.data):
+        raise BadPickle(f"a numpy array of shape {short(array.shape)} in {len(array.data)} bytes")
+    return True
+
+
+def from_array(array: ArrayRef) -> Tensor:
+    """The tensor of an array that is sound, in this machine's byte order."""
+    dtype = numpy_dtype(array)
+    if not array.data:
+        return torch.empty(array.shape, dtype=dtype)
+    flat = torch.frombuffer(bytearray(array.data), dtype=dtype)
+    if array.dtype.startswith(">"):
+        flat = swapped(flat)
+    if not array.fortran:
+        return flat.view(array.shape)
+    return flat.view(array.shape[::-1]).permute(*range(len(array.shape) - 1, -1, -1))
+
+
+def swapped(tensor: Tensor) -> Tensor:
+    """The tensor with the bytes of each of its numbers turned round."""
+    width = tensor.dtype.itemsize // (2 if tensor.dtype.is_complex else 1)
+    raw = tensor.contiguous().view(-1).view(torch.uint8).view(-1, width)
+    return raw.flip(1).contiguous().view(-1).view(tensor.dtype).view(tensor.shape)

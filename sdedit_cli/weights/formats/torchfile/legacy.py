@@ -1,0 +1,78 @@
+"""Files of torch.save before 1.6: pickles end to end (magic number, protocol, machine, object, storage keys), then the
+storages, each an element count of 8 bytes and raw elements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..mapped_file import MappedFile
+from .machine import PersistentLoad, PickleMachine
+from .values import BadPickle, Storage, as_dict, as_sequence, short
+
+MAGIC = 0x1950A86A20F9469CFC6C
+PROTOCOL = 1001
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a storage's elements are in the file, in bytes."""
+
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class LegacyContents:
+    root: object
+    little_endian: bool
+
+
+def read_legacy(
+    file: MappedFile, persistent_load: PersistentLoad, storages: dict[str, Storage]
+) -> tuple[LegacyContents, dict[str, Extent]]:
+    """The object in the file and where its storages are. `storages` is what `persistent_load` has met, by key.
+
+    A file that does not begin with the magic number is a bare pickle: its object is returned without extents.
+    Raises BadPickle for damage, UnsafeFileError for what runs code.
+    """
+    machine = PickleMachine(file.buffer)
+    first = machine.load()
+    if first != MAGIC:
+        return LegacyContents(first, True), {}
+    if _next(file, machine) != PROTOCOL:
+        raise BadPickle("a torch file of an unknown protocol")
+    facts = as_dict(_next(file, machine)) or {}
+    reader = PickleMachine(file.buffer, machine.position, persistent_load)
+    root = reader.load()
+    machine.position = reader.position
+    keys = as_sequence(_next(file, machine))
+    if keys is None:
+        raise BadPickle("no list of storages")
+    little = facts.get("little_endian", True) is not False
+    return LegacyContents(root, little), _extents(file, machine.position, keys, storages, little)
+
+
+def _next(file: MappedFile, machine: PickleMachine) -> object:
+    following = PickleMachine(file.buffer, machine.position)
+    value = following.load()
+    machine.position = following.position
+    return value
+
+
+def _extents(
+    file: MappedFile, position: int, keys: object, storages: dict[str, Storage], little: bool
+) -> dict[str, Extent]:
+    extents: dict[str, Extent] = {}
+    for key in as_sequence(keys) or ():
+        storage = storages.get(key) if isinstance(key, str) else None
+        if storage is None or storage.key in extents:
+            raise BadPickle(f"a storage that is not asked for, or there twice: {short(key)}")
+        count = int.from_bytes(file.data(position, 8), "little" if little else "big")
+        size = storage.count * storage.dtype.itemsize
+        if count != storage.count or position + 8 + size > file.size:
+            raise BadPickle(
+                f"storage '{storage.key}' has {count} elements at byte {position}, expected {storage.count}"
+            )
+        extents[storage.key] = Extent(position + 8, size)
+        position += 8 + size
+    return extents

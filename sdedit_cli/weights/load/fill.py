@@ -1,0 +1,191 @@
+"""Fill a module that was built on the meta device from a source, and report what fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ModelError, shown
+from ...names.older import is_harmless, module_name
+from ..checkpoint.renamed import name_in_file
+from ..formats.source import WeightSource
+from .materialize import Delta, materialize
+
+_MOST_THREADS = 8  # that cast at once: memory is saturated by then
+
+SHOWN = 5  # names that an error lists before it only counts
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a load used of a file, what it left, and what the module lacked. Known harmless names are not in it."""
+
+    used: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    parts: Mapping[str, Report] = field(default_factory=dict[str, "Report"])
+
+    @classmethod
+    def of_parts(cls, parts: Mapping[str, Report]) -> Report:
+        """One report of several components, each name prefixed with its component's."""
+
+        def joined(kind: str) -> tuple[str, ...]:
+            return tuple(f"{part}.{name}" for part, report in parts.items() for name in getattr(report, kind))
+
+        return cls(joined("used"), joined("unused"), joined("missing"), dict(parts))
+
+
+@dataclass(frozen=True)
+class _Slot:
+    owner: nn.Module
+    leaf: str
+    tensor: Tensor
+
+
+def fill(
+    module: nn.Module,
+    source: WeightSource,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    partial: bool = False,
+    rename: Callable[[str], str | None] | None = None,
+    *,
+    config: str = "config.json",
+    deltas: Mapping[str, Sequence[Delta | Tensor]] | None = None,
+) -> Report:
+    """Put the source's tensors into `module`'s parameters and buffers, cast to `dtype` (None: as stored), on `device`.
+
+    On the CPU and without a cast the parameters are the mapped file itself; with one, each tensor is cast straight into
+    its place, several at a time on as many threads as torch has, and the file's pages are let go. `rename` maps a name
+    of the source to the module's (None: leave it out); `config` is what errors call the config that shaped the module;
+    `deltas` are by the module's names.
+
+    Raises ModelError when a shape differs, or unless `partial` when names are missing or left over.
+    """
+    slots = dict(_slots(module))
+    origin, unused = _assign(slots, source, rename)
+    missing = tuple(name for name in slots if name not in origin)
+    if not partial:
+        _complain(source, module, unused, missing)
+    shaped = {name: _fit(source, origin[name], slot.tensor, config) for name, slot in slots.items() if name in origin}
+
+    def made(name: str) -> Tensor:
+        return materialize(shaped[name], dtype, (deltas or {}).get(name, ()), device=device)
+
+    casts = torch.device(device).type == "cpu" and any(
+        t.is_floating_point() and dtype not in (None, t.dtype) for t in shaped.values()
+    )
+    for name, tensor in _each(made, shaped, torch.get_num_threads() if casts else 1):
+        _set(slots[name], tensor)
+    for name in missing:
+        _set(slots[name], _zeros_if_meta(slots[name].tensor, dtype, device))
+    return Report(tuple(origin.values()), unused, missing)
+
+
+def _slots(module: nn.Module) -> Iterator[tuple[str, _Slot]]:
+    """Every parameter and buffer that a state dict of `module` holds."""
+    saved = set(module.state_dict(keep_vars=True))
+    for prefix, owner in cast("Iterator[tuple[str, nn.Module]]", module.named_modules()):
+        dotted = f"{prefix}." if prefix else ""
+        for leaf, tensor in (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False)):
+            if dotted + leaf in saved:
+                yield dotted + leaf, _Slot(owner, leaf, tensor)
+
+
+def _assign(
+    slots: Mapping[str, _Slot], source: WeightSource, rename: Callable[[str], str | None] | None
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The module's names with the source's names for them, in the order of the source, and the names left over."""
+    origin: dict[str, str] = {}
+    unused: list[str] = []
+    for name in source.names():
+        renamed = rename(name) if rename else name
+        if renamed is None:
+            continue
+        target = module_name(renamed, slots)
+        if target in slots and target in origin:
+            raise ModelError(f"{source.path}: '{name}' and '{origin[target]}' are both '{target}'")
+        if target in slots:
+            origin[target] = name
+        elif not is_harmless(renamed):
+            unused.append(name)
+    return origin, tuple(unused)
+
+
+def _complain(source: WeightSource, module: nn.Module, unused: Sequence[str], missing: Sequence[str]) -> None:
+    problems = [
+        f"{len(names)} {what} ({listed(names)})"
+        for names, what in ((missing, "tensors are missing"), (unused, "tensors are not known"))
+        if names
+    ]
+    if problems:
+        kind = type(module).__name__
+        raise ModelError(
+            f"{source.path}: does not fit {kind}: {' and '.join(problems)}.\n"
+            "Check that the config belongs to these weights, or load what fits with --partial."
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    rest = len(names) - SHOWN
+    return ", ".join(map(shown, islice(names, SHOWN))) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:
+    tensor, shape = source.get(name), place.shape
+    check_numbers(source, name, place)
+    if tensor.shape == shape:
+        return tensor
+    if without_ones(tensor.shape) == without_ones(shape):
+        return tensor.reshape(shape)
+    where = name_in_file(source, name)
+    raise ModelError(
+        f"{source.path}: '{where}' has the shape {list(tensor.shape)}, but {config} asks for {list(shape)}"
+    )
+
+
+def check_numbers(source: WeightSource, name: str, place: Tensor) -> None:
+    """Raises ModelError when a tensor has whole numbers where the module has floats. Reads no tensor."""
+    kind = source.dtype(name)
+    if place.is_floating_point() and not kind.is_floating_point:
+        raise ModelError(
+            f"{source.path}: '{name_in_file(source, name)}' holds {str(kind).removeprefix('torch.')} numbers, "
+            "expected floats; quantised weights are not read, so use the original ones"
+        )
+
+
+def without_ones(shape: Sequence[int]) -> list[int]:
+    """A linear and a 1x1 convolution hold the same numbers, and files disagree about which one to write."""
+    sides = list(shape)
+    while len(sides) > 2 and sides[-1] == 1:
+        sides.pop()
+    return sides
+
+
+def _each(made: Callable[[str], Tensor], names: Collection[str], threads: int) -> Iterator[tuple[str, Tensor]]:
+    """Every name with the tensor that is made of it."""
+    if threads == 1:
+        yield from ((name, made(name)) for name in names)
+        return
+    with ThreadPoolExecutor(min(threads, _MOST_THREADS)) as pool:
+        yield from zip(names, pool.map(made, names), strict=True)
+
+
+def _zeros_if_meta(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
+    """What a partial load leaves in a place without weights: what the module had, or zeros where it had nothing."""
+    target = dtype if dtype and tensor.dtype.is_floating_point else tensor.dtype
+    if tensor.is_meta:
+        return torch.zeros(tensor.shape, dtype=target, device=device)
+    return tensor.detach().to(device=device, dtype=target)
+
+
+def _set(slot: _Slot, tensor: Tensor) -> None:
+    is_parameter = isinstance(slot.tensor, nn.Parameter)
+    setattr(slot.owner, slot.leaf, nn.Parameter(tensor, requires_grad=False) if is_parameter else tensor)

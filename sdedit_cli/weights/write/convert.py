@@ -1,0 +1,164 @@
+"""convert: a checkpoint of any kind -> a single file in LDM's layout, or a folder in diffusers layout.
+
+Nothing appears under the target's name before every tensor was written, flushed, read back and found equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ...errors import ModelError, UsageError, shown
+from ..checkpoint.from_file import title
+from ..checkpoint.from_folder import Model, check_complete, open_model
+from ..checkpoint.layouts import Component
+from .diffusers import folder_files
+from .ldm import ldm_items, ldm_metadata
+from .output import OutputFile, refuse_existing, write_files
+from .safetensors import Item, Progress
+
+Target = Literal["diffusers", "ldm"]
+SUFFIX = ".safetensors"
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPE_WORDS = {dtype: word for word, dtype in DTYPES.items()}
+SHARD_SIZE = 10_000_000_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a conversion wrote and what it left out."""
+
+    source: Path
+    target: Path
+    layout: Target
+    kind: str
+    prediction_type: str
+    said_by: str
+    predicts: bool
+    dtypes: tuple[str, ...]
+    tensors: int
+    parameters: int
+    bytes: int
+    files: int
+    dropped: tuple[str, ...]
+
+
+def convert(
+    source: Path | str,
+    target: Path | str,
+    *,
+    to: Target | None = None,
+    dtype: torch.dtype | None = None,
+    ema: bool | None = None,
+    only: Component | None = None,
+    max_shard_size: int = SHARD_SIZE,
+    config: Path | None = None,
+    prediction_type: str | None = None,
+    variant: str | None = None,
+    progress: Callable[[int], Progress] | None = None,
+) -> Summary:
+    """Write `source` as `target`: by default a single file if its name ends in .safetensors, else a folder.
+
+    Args:
+        source: A single file of any kind, or a folder in diffusers layout (PyTorch or Flax).
+        target: Must not exist.
+        to: The layout, where the name should not decide.
+        dtype: None keeps each tensor's precision; integers are never cast.
+        ema: True takes the averaged copy as the UNet, False drops it; None drops it only where the layout has no
+            place for it. A copy that is the only UNet there is taken.
+        only: Write this component alone.
+        max_shard_size: Bytes; larger components of a folder are split over several files.
+        config: A folder whose configs replace what shapes tell.
+        prediction_type: What the UNet predicts, where the source does not say.
+        variant: Of a folder's weights those of this variant, where a component has it.
+        progress: Called with the number of bytes to come (written and compared), gives what is told about them.
+
+    Raises:
+        UsageError: The target's name and layout contradict each other.
+        ModelError: The source cannot be used.
+        OutputError: The target exists or cannot be written.
+    """
+    target = Path(target)
+    layout = _layout(target, to, only)
+    refuse_existing(target)
+    model = open_model(source, config=config, prediction_type=prediction_type, ema=bool(ema), variant=variant)
+    if only is not None and only not in model.pieces:
+        raise UsageError(f"{model.path}: has no {only} to convert, it has: {', '.join(model.pieces)}")
+    if ema is False and only in (None, "unet") and model.detected and model.detected.uses_ema:
+        raise UsageError(f"{model.path}: its UNet is there as an EMA copy only; leave --no-ema out")
+    check_complete(model, only)
+    files, dropped = _plan(model, target, layout, dtype, ema, only, max_shard_size)
+    items = [item for file in files for item in file.items]
+    _check_writable(items)
+    total = sum(item.nbytes for item in items)
+    write_files(target, files, progress(2 * total) if progress else None)
+    return Summary(
+        source=model.path,
+        target=target,
+        layout=layout,
+        kind=kind_of(model, only),
+        prediction_type=model.training.prediction_type,
+        said_by=model.training.said_by,
+        predicts="unet" in model.chosen(only),
+        dtypes=tuple(sorted({DTYPE_WORDS.get(i.dtype, str(i.dtype).removeprefix("torch.")) for i in items})),
+        tensors=len(items),
+        parameters=sum(prod(i.shape) for i in items),
+        bytes=total,
+        files=len(files),
+        dropped=dropped,
+    )
+
+
+def kind_of(model: Model, only: Component | None = None) -> str:
+    """The kind of model, or of this component of it, in words."""
+    uses_ema = only in (None, "unet") and model.detected is not None and model.detected.uses_ema
+    return title(model.family, {name: piece.config for name, piece in model.chosen(only).items()}, uses_ema)
+
+
+def _check_writable(items: Sequence[Item]) -> None:
+    unfit = next((i for i in items if not i.is_writable), None)
+    if unfit is not None:
+        kind = str(unfit.dtype).removeprefix("torch.")
+        advice = "give a --dtype" if unfit.dtype.is_floating_point else "give a model of ordinary numbers"
+        raise ModelError(
+            f"{unfit.source.path}: '{shown(unfit.key)}' ({kind}) is nothing that a {SUFFIX} file can hold; {advice}"
+        )
+
+
+def _is_file(target: Path) -> bool:
+    return target.suffix.lower() == SUFFIX
+
+
+def _layout(target: Path, to: Target | None, only: Component | None) -> Target:
+    is_file = _is_file(target)
+    if target.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):
+        raise UsageError(f"{target}: only {SUFFIX} files are written, never pickles; give the name that ending")
+    if to == "ldm" and not is_file:
+        raise UsageError(f"{target}: LDM's layout is a single file; give it a name that ends in {SUFFIX}")
+    if to == "diffusers" and is_file and only is None:
+        raise UsageError(f"{target}: the diffusers layout of a whole model is a folder; leave {SUFFIX} out")
+    return to or ("ldm" if is_file else "diffusers")
+
+
+def _plan(
+    model: Model,
+    target: Path,
+    layout: Target,
+    dtype: torch.dtype | None,
+    ema: bool | None,
+    only: Component | None,
+    max_shard_size: int,
+) -> tuple[list[OutputFile], tuple[str, ...]]:
+    if layout == "ldm":
+        items, dropped = ldm_items(model, dtype, ema, only)
+        return [OutputFile("", items, ldm_metadata(model, items))], dropped
+    files = folder_files(model, dtype, only, max_shard_size, single=_is_file(target))
+    if model.raw is None:
+        return files, model.dropped
+    used = {name for piece in model.chosen(only).values() for name in piece.tensors.source_names()}
+    return files, tuple(name for name in model.raw.names() if name not in used)

@@ -1,0 +1,204 @@
+"""The editor behind the command line: the library's picture at the input's size, whatever the prompt grammar does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.pipelines import picture, write_checkpoint
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sdedit_cli.engine.canvas import canvas_for
+from sdedit_cli.engine.editor import BUILT_IN, Editor
+from sdedit_cli.errors import Interrupted, ModelError
+from sdedit_cli.options import Edit
+
+EDIT = Edit(prompt="a cat", steps=4, strength=0.6, dtype="fp32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sd15")
+
+
+@pytest.fixture(scope="module")
+def oracle(folder: Path) -> Any:
+    return write_checkpoint(folder, "sd15")
+
+
+@pytest.fixture(scope="module")
+def editor(folder: Path, oracle: Any) -> Editor:
+    return Editor.open(EDIT, folder=folder)
+
+
+def pixels(editor: Editor, edit: Edit = EDIT, image: Image.Image | None = None, seed: int = 3) -> np.ndarray:
+    (result,) = editor.edit(edit, image or picture(), [seed])
+    assert result.finite
+    return np.asarray(result.image).astype(int)
+
+
+def test_an_edit_is_the_oracles_picture(editor: Editor, oracle: Any) -> None:
+    call = {"prompt": "a cat", "image": picture(), "strength": 0.6, "num_inference_steps": 4}
+    (want,) = oracle(**call, generator=torch.Generator().manual_seed(3)).images
+    assert np.abs(pixels(editor) - np.asarray(want).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weighting": False},
+        {"long_prompts": "chunk"},
+        {"prompt": "a c(at:1.0)"},
+        {"prompt": "[a cat:a dog:1000]"},
+        {"vae_tiling": True},
+    ],
+    ids=str,
+)
+def test_a_setting_that_changes_nothing_changes_no_bit(editor: Editor, changes: dict[str, Any]) -> None:
+    assert np.array_equal(pixels(editor, replace(EDIT, **changes)), pixels(editor))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": "a (cat:1.5)"},
+        {"prompt": "[a cat:a dog:1]"},
+        {"prompt": "[a cat|a dog]"},
+        {"prompt": "a BREAK cat"},
+        {"prompt": "cat " * 40, "long_prompts": "chunk"},
+        {"negative_prompt": "blue"},
+        {"clip_skip": 1},
+        {"cfg_scale": 1.0},
+        {"sampler": "Euler a"},
+        {"sampler": "DPM++ 2M Karras"},
+        {"sampler": "Heun", "prompt": "[a cat:a dog:1]"},
+        {"schedule": "karras", "sampler": "euler"},
+        {"freeu": (0.9, 0.2, 1.3, 1.4)},
+        {"exact_steps": True},
+        {"timesteps": (500, 300, 100), "sampler": "euler"},
+    ],
+    ids=str,
+)
+def test_a_setting_that_means_something_changes_the_picture(editor: Editor, changes: dict[str, Any]) -> None:
+    assert not np.array_equal(pixels(editor, replace(EDIT, **changes)), pixels(editor))
+
+
+def test_brackets_are_text_without_weighting(editor: Editor) -> None:
+    edit = replace(EDIT, prompt="a (cat:1.5)", weighting=False)
+    chunked = replace(edit, long_prompts="chunk")
+    assert np.array_equal(pixels(editor, edit), pixels(editor, chunked))
+
+
+def test_prompts_of_different_length_share_a_batch(editor: Editor) -> None:
+    pixels(editor, replace(EDIT, prompt="cat " * 70, negative_prompt="x", long_prompts="chunk"))
+
+
+def test_what_was_cut_is_told(folder: Path, oracle: Any) -> None:
+    heard: list[tuple[str, dict[str, Any]]] = []
+    editor = Editor.open(EDIT, lambda event, facts: heard.append((event, facts)), folder=folder)
+    pixels(editor, replace(EDIT, prompt="cat " * 40 + "zebra"))
+    assert [event for event, _ in heard] == ["load", "truncated"]
+    assert heard[1][1]["text"].endswith("zebra")
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (5, 2), (64, 31)])
+def test_the_result_has_the_inputs_size(editor: Editor, size: tuple[int, int]) -> None:
+    assert pixels(editor, image=picture(*size)).shape == (size[1], size[0], 3)
+
+
+def test_a_picture_does_not_depend_on_how_many_were_asked_for(editor: Editor) -> None:
+    many = editor.edit(EDIT, picture(), [5, 6, 7])
+    (one,) = editor.edit(EDIT, picture(), [6])
+    assert many[1].image.tobytes() == one.image.tobytes()
+    assert many[0].image.tobytes() != one.image.tobytes()
+
+
+def test_steps_are_counted_as_people_count_them(editor: Editor) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def watch(done: int, steps: int, preview: Any) -> None:
+        seen.append((done, steps))
+        assert preview()[0].size == (32, 32)
+
+    for sampler in ("ddim", "heun"):
+        seen.clear()
+        editor.edit(replace(EDIT, sampler=sampler), picture(), [1], watch)
+        assert seen == [(1, 2), (2, 2)]
+
+
+def test_a_watcher_ends_the_edit(editor: Editor) -> None:
+    with pytest.raises(Interrupted):
+        editor.edit(EDIT, picture(), [1], lambda done, steps, preview: True)
+
+
+def test_weights_that_are_no_numbers_give_no_picture(folder: Path, oracle: Any) -> None:
+    editor = Editor.open(EDIT, folder=folder)
+    editor.pipeline.unet.conv_in.weight.data.fill_(float("nan"))
+    (result,) = editor.edit(EDIT, picture(), [1])
+    assert not result.finite
+
+
+def test_an_overflow_of_the_autoencoder_is_retried_in_single_precision(folder: Path, oracle: Any) -> None:
+    editor = Editor.open(replace(EDIT, dtype="fp16"), folder=folder)
+    conv_out = editor.pipeline.vae.decoder.conv_out
+    editor.pipeline.vae.decoder.conv_norm_out.weight.data.mul_(60000.0)
+    before = conv_out.weight.clone()
+    (result,) = editor.edit(EDIT, picture(), [1])
+    assert result.finite
+    assert torch.equal(conv_out.weight, before)
+    assert conv_out.weight.dtype == torch.float16
+
+
+def test_the_safety_checker_judges_unless_it_is_off(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "sd15", checker=True)
+    verdicts = {}
+    for safety in ("flag", "off"):
+        editor = Editor.open(replace(EDIT, safety=safety), folder=tmp_path)
+        if editor.pipeline.safety_checker is not None:
+            editor.pipeline.safety_checker.concept_embeds_weights.data.fill_(-1.0)
+        verdicts[safety] = editor.edit(EDIT, picture(), [1])[0].nsfw
+    assert verdicts == {"flag": True, "off": None}
+
+
+def test_another_autoencoder_is_taken(folder: Path, oracle: Any, editor: Editor) -> None:
+    own = Editor.open(replace(EDIT, vae=str(folder / "vae")), folder=folder)
+    assert np.array_equal(pixels(own), pixels(editor))
+    with pytest.raises(ModelError, match="autoencoder"):
+        Editor.open(replace(EDIT, vae=str(folder / "unet")), folder=folder)
+
+
+def test_a_picture_that_is_worked_on_at_another_size_is_told_once_a_size() -> None:
+    heard: list[tuple[str, dict[str, Any]]] = []
+    edit = replace(EDIT, steps=2)
+    editor = Editor.open(edit, lambda event, facts: heard.append((event, facts)))
+    for size in ((512, 384), (512, 384), (64, 64)):
+        editor.edit(edit, picture(*size), [1])
+    assert heard[1:] == [("resized", {"width": 74, "height": 55, "native": 64})]
+
+
+def test_the_built_in_model_says_what_size_it_was_trained_at() -> None:
+    editor = Editor.open(EDIT)
+    assert editor.native_size == 64
+    assert editor.canvas((512, 384)).padded == (76, 56)
+    assert editor.canvas((66, 60)).work == (66, 60)
+    assert editor.canvas((100, 90)).work == (67, 61)
+    assert editor.canvas((24, 32)).work == (55, 74)
+    assert editor.canvas((1, 300)).work == (1, 300)
+    assert (BUILT_IN / "model_index.json").is_file()
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([1, 2, 4, 8, 64]), st.sampled_from([None, 16, 64]))
+def test_a_canvas_gives_back_the_pictures_size(width: int, height: int, multiple: int, native: int | None) -> None:
+    canvas = canvas_for((width, height), multiple, native)
+    assert all(side % multiple == 0 and side >= 1 for side in canvas.padded)
+    image = picture(width, height)
+    assert canvas.lay(image).size == canvas.padded
+    assert canvas.lift(canvas.lay(image)).size == (width, height)
+    if not canvas.resized:
+        assert canvas.lift(canvas.lay(image)).tobytes() == image.tobytes()

@@ -1,0 +1,227 @@
+"""The declaration of an edit: bounds, arithmetic of steps, layers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdedit_cli.errors import PresetError, UsageError
+from sdedit_cli.noise.samplers import CURVES as NOISE_CURVES
+from sdedit_cli.options import (
+    CURVES,
+    GROUPS,
+    MAX_SEED,
+    Edit,
+    Field,
+    Layer,
+    checked,
+    edit_from,
+    environment,
+    fields,
+    layer_of,
+    schedule_for,
+    smallest_strength,
+)
+
+strengths = st.floats(0.001, 1.0)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+@pytest.mark.parametrize("field", fields(), ids=lambda field: field.name)
+def test_every_option_is_declared_in_full(field: Field) -> None:
+    option = field.option
+    assert option.group in GROUPS
+    assert option.help.endswith(".")
+    assert field.kind in ("str", "int", "float", "bool")
+    if field.kind in ("int", "float"):
+        assert option.low is not None
+    if field.default is not None:
+        assert field.fit(field.default, "default") == field.default
+
+
+def test_defaults_are_those_of_the_reference_library() -> None:
+    edit = Edit()
+    assert (edit.strength, edit.steps, edit.cfg_scale, edit.eta, edit.count) == (0.8, 50, 7.5, 0.0, 1)
+
+
+def test_curves_exist() -> None:
+    assert set(CURVES) <= set(NOISE_CURVES)
+
+
+def test_an_edit_is_a_value() -> None:
+    edit = Edit(prompt="a", sigmas=(3.0, 2.0))
+    assert pickle.loads(pickle.dumps(edit)) == edit
+    assert hash(edit) == hash(dataclasses.replace(edit))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        edit.prompt = "b"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"strength": 0}, ["strength is 0;", "above 0 and at most 1"]),
+        ({"strength": 1.2}, ["strength is 1.2", "above 0 and at most 1"]),
+        ({"strength": math.nan}, ["strength is nan"]),
+        ({"strength": "much"}, ["strength is 'much'", "a number"]),
+        ({"steps": 0}, ["steps is 0", "from 1 to 1000"]),
+        ({"steps": 2.5}, ["steps is 2.5", "whole number"]),
+        ({"steps": True}, ["steps is True", "whole number"]),
+        ({"seed": -1}, ["seed is -1", "2^64 - 1"]),
+        ({"seed": MAX_SEED + 1}, ["2^64 - 1"]),
+        ({"schedule": "karas"}, ["schedule is 'karas'", "did you mean 'karras'"]),
+        ({"device": "cuda:x"}, ["device is 'cuda:x'", "cuda:N"]),
+        ({"sigmas": (2.0, math.inf)}, ["sigmas is inf"]),
+        ({"sigmas": ()}, ["sigmas is ()", "a list of numbers"]),
+        ({"sigmas": (3.0, 1.0, 1.0)}, ["sigmas must fall", "1 is followed by 1"]),
+        ({"timesteps": (5, 9)}, ["timesteps must fall", "5 is followed by 9"]),
+        ({"prompt": "\udcff"}, ["prompt is not valid UTF-8"]),
+        ({"timesteps": (5,), "sigmas": (1.0,)}, ["exclude each other"]),
+        ({"timesteps": (5,), "exact_steps": True}, ["exact-steps has no meaning"]),
+        ({"strength": 0.01}, ["0.01 of 50 steps runs no step", "smallest strength that works is 0.02"]),
+        ({"strength": 0.01, "exact_steps": True}, ["need a schedule of 5000", "at most 10 steps"]),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_words_that_help(values: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        Edit(**values)  # pyright: ignore[reportArgumentType]
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "mps"])
+def test_devices_may_be_numbered(device: str) -> None:
+    assert Edit(device=device).device == device
+
+
+@given(st.integers(1, 1000), strengths)
+def test_steps_that_run_are_the_reference_librarys(steps: int, strength: float) -> None:
+    run = min(int(steps * strength), steps)
+    if run:
+        edit = Edit(steps=steps, strength=strength)
+        assert (edit.steps_run(), edit.steps_total()) == (run, steps)
+    else:
+        with pytest.raises(UsageError, match="smallest strength"):
+            Edit(steps=steps, strength=strength)
+
+
+@given(st.integers(1, 100), strengths)
+def test_exact_steps_take_the_shortest_schedule_that_runs_them(steps: int, strength: float) -> None:
+    total = schedule_for(steps, strength)
+    assert int(total * strength) == steps
+    assert int((total - 1) * strength) < steps
+
+
+@given(st.integers(1, 1000))
+def test_the_smallest_strength_works_and_is_short(total: int) -> None:
+    strength = smallest_strength(total)
+    assert Edit(steps=total, strength=strength).steps_run() >= 1
+    # It never names a strength that is a hundredth more than needed.
+    assert strength <= 1 / total + 0.01
+
+
+def test_listed_timesteps_are_the_schedule() -> None:
+    edit = Edit(timesteps=(900, 600, 300, 100), strength=0.5)
+    assert (edit.steps_total(), edit.steps_run()) == (4, 2)
+
+
+def test_seeds_follow_each_other_and_wrap() -> None:
+    assert Edit(seed=MAX_SEED, count=2).seeds() == (MAX_SEED, 0)
+
+
+def test_later_layers_win() -> None:
+    layers = [Layer("a", {"strength": 0.3, "steps": 20}), Layer("b", {"strength": 0.4}), Layer("c", {})]
+    assert edit_from(layers) == Edit(strength=0.4, steps=20)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "gone"),
+    [
+        ({"steps": 20}, {"timesteps": (9, 5)}, "sigmas"),
+        ({"timesteps": (9, 5)}, {"steps": 20}, "timesteps"),
+        ({"sigmas": (2.0, 1.0)}, {"exact_steps": True}, "sigmas"),
+        ({"exact_steps": True}, {"sigmas": (2.0, 1.0)}, "timesteps"),
+        ({"schedule": "karras"}, {"sampler": "euler"}, "schedule"),
+    ],
+)
+def test_another_way_to_name_the_steps_takes_back_the_earlier_one(
+    earlier: dict[str, object], later: dict[str, object], gone: str
+) -> None:
+    edit = edit_from([Layer("preset", earlier), Layer("command line", later)])
+    assert getattr(edit, gone) is None
+    for name, value in later.items():
+        assert getattr(edit, name) == value
+
+
+def test_one_layer_may_not_name_the_steps_twice() -> None:
+    with pytest.raises(UsageError, match="command line: steps and sigmas exclude"):
+        checked(Layer("command line", {"steps": 3, "sigmas": (1.0,)}))
+
+
+def test_the_environment_is_a_layer() -> None:
+    layer = environment({"SDEDIT_CFG_SCALE": "4", "SDEDIT_EXACT_STEPS": "yes", "SDEDIT_SIGMAS": "", "PATH": "/bin"})
+    assert layer.values == {"cfg_scale": 4.0, "exact_steps": True}
+    assert environment({"SDEDIT_TIMESTEPS": "9, 5 1"}).values == {"timesteps": (9, 5, 1)}
+
+
+@pytest.mark.parametrize(("name", "value"), [("STRENGTH", "2"), ("STEPS", "many"), ("EXACT_STEPS", "maybe")])
+def test_a_bad_variable_is_named(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"SDEDIT_{name} is '?{value}"):
+        environment({f"SDEDIT_{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"strenght": 1}, "p.toml: no option is called 'strenght'; did you mean 'strength'"),
+        ({"steps": "20"}, "p.toml: steps is '20'; expected a whole number"),
+        ({"sigmas": 3.0}, "p.toml: sigmas is 3; expected a list of numbers"),
+        ({"exact-steps": 1}, "p.toml: exact-steps is 1; expected true or false"),
+        ({"prompt": ["a"]}, "p.toml: prompt is"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused_by_name(table: dict[str, object], words: str) -> None:
+    with pytest.raises(PresetError) as caught:
+        layer_of(table, "p.toml")
+    assert words in str(caught.value)
+
+
+edits = st.builds(
+    Edit,
+    prompt=texts,
+    negative_prompt=texts,
+    strength=st.floats(0.1, 1.0),
+    cfg_scale=st.floats(0, 1000),
+    seed=st.integers(0, MAX_SEED),
+    steps=st.integers(10, 1000),
+    sampler=st.none() | st.sampled_from(["euler", "DPM++ 2M Karras"]),
+    schedule=st.none() | st.sampled_from(CURVES),
+    eta=st.floats(0, 1),
+    sigmas=st.none()
+    | st.lists(st.floats(0, 100), min_size=10, max_size=12, unique=True).map(lambda s: tuple(sorted(s, reverse=True))),
+    clip_skip=st.none() | st.integers(0, 12),
+    dtype=st.sampled_from(["auto", "fp16"]),
+)
+
+
+@given(edits)
+def test_what_is_saved_gives_the_edit_back(edit: Edit) -> None:
+    through_json = json.loads(json.dumps(edit.saved()))
+    back = edit_from([layer_of(through_json, "picture")])
+    if edit.sigmas is not None:
+        back = dataclasses.replace(back, steps=edit.steps)  # steps mean nothing beside sigmas, and are not kept
+    assert back == edit
+
+
+@given(
+    st.dictionaries(st.sampled_from([f.name for f in fields()]), st.none() | st.text() | st.integers() | st.floats())
+)
+def test_no_table_ends_in_anything_but_a_layer_or_a_preset_error(table: dict[str, object]) -> None:
+    with contextlib.suppress(PresetError):
+        assert layer_of(table, "x").source == "x"
