@@ -73,14 +73,14 @@ def load(which: str, path: str, config: str, dtype: str, threads: str) -> dict[s
 
         tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
     else:
-        from sdedit_cli.weights.load.single_file import load_single_file
+        from sdedit_cli.weights.load.networks import load_networks
     baseline = memory("VmRSS")
     began, began_cpu = time.perf_counter(), time.process_time()
     if which == "oracle":
         options = {"config": config, "torch_dtype": target, "local_files_only": True, "safety_checker": None}
         model = Pipeline.from_single_file(path, tokenizer=tokenizer, **options)
     else:
-        model = load_single_file(path, dtype=target)
+        model = load_networks(path, dtype=target)
     loaded = time.perf_counter() - began
     parameters = [p for part in (model.unet, model.vae, model.text_encoder) for p in part.parameters()]
     for parameter in parameters:

@@ -22,6 +22,7 @@ A message names the file, the value, what was expected and what to try, in one o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 
 
@@ -108,6 +109,18 @@ def _brief(value: object) -> str:
     from reprlib import repr as bounded
 
     return bounded(value)
+
+
+def shortened(name: object, limit: int = 160) -> str:
+    """The name of a file for a message, the middle of a very long one left out."""
+    text = str(name)
+    return text if len(text) <= limit else f"{text[:60]}...{text[-60:]}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(map(shown, names[:most])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:

@@ -20,7 +20,7 @@ from sdedit_cli.configs.clip import CLIPTextConfig
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.configs.vae import VAEConfig
 from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, UNet2DCondition
-from sdedit_cli.weights import load_component
+from sdedit_cli.weights import load_networks
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -110,7 +110,8 @@ def fresh_vae(size: int) -> AutoencoderKL:
 
 def trainable(folder: Path, kind: type[M]) -> M:
     """The component in `folder` in float32, ready to be trained further. Raises ModelError."""
-    _, module, _ = load_component(folder, dtype=torch.float32)
+    loaded = load_networks(folder, dtype=torch.float32)
+    module = next(part for part in (loaded.unet, loaded.vae, loaded.text_encoder) if part is not None)
     if not isinstance(module, kind):
         raise TypeError(f"{folder}: holds a {type(module).__name__}, expected a {kind.__name__}")
     return module.train().requires_grad_(True)

@@ -62,7 +62,7 @@ def command(
     name ends in .safetensors, else a folder in diffusers layout. It must not exist, and appears when all of it was
     written, read back and found equal. Nothing in SRC is executed.
     """
-    from ..weights.write.convert import DTYPES, convert
+    from ..weights.write.convert import PRECISIONS, convert
     from .models import check_readable, is_there
 
     check()
@@ -75,7 +75,7 @@ def command(
             src,
             dst,
             to=to,
-            dtype=DTYPES[dtype] if dtype else None,
+            dtype=PRECISIONS[dtype] if dtype else None,
             ema=ema,
             only=only,
             max_shard_size=parse_size(max_shard_size),

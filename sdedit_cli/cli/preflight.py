@@ -93,22 +93,16 @@ def _check_model(edit: Edit, path: Path | None) -> None:
 
 def _facts(edit: Edit, path: Path | None) -> tuple[Any, int | None]:
     """The scheduler's config of a model and the layers of its text encoder, None where it does not say."""
+    from ..configs.clip import CLIPTextConfig
     from ..engine.editor import BUILT_IN
+    from ..weights import open_checkpoint
 
     place = path or BUILT_IN
-    if place.is_dir():
-        from ..configs.base import read_json
-
-        names = (place / "scheduler" / "scheduler_config.json", place / "text_encoder" / "config.json")
-        config, text = (read_json(name) if is_there(name, str(name)) else None for name in names)
-        return config, text.get("num_hidden_layers") if text is not None else None
-    from ..weights.checkpoint.from_file import detect
-    from ..weights.formats.open import open_weights
-
-    config_folder = Path(edit.config) if edit.config else None
-    found = detect(open_weights(place), prediction_type=edit.prediction_type, config=config_folder)
-    part = found.parts.get("text_encoder")
-    return found.training.scheduler, getattr(part.config, "num_hidden_layers", None) if part else None
+    config = Path(edit.config) if edit.config and not place.is_dir() else None
+    checkpoint = open_checkpoint(place, prediction_type=edit.prediction_type, config=config)
+    text = checkpoint.components.get("text_encoder")
+    layers = text.config.num_hidden_layers if text and isinstance(text.config, CLIPTextConfig) else None
+    return checkpoint.scheduler, layers
 
 
 def _check_grid(edit: Edit, config: Any) -> None:

@@ -82,8 +82,6 @@ class Editor:
 
         Raises ModelError for what cannot be loaded, UsageError for a device that is not there.
         """
-        from ..weights.checkpoint.native_size import native_size
-
         tell = on_event or _ignore
         path = folder or (Path(edit.model) if edit.model else BUILT_IN)
         device = pick(edit.device)
@@ -91,7 +89,7 @@ class Editor:
         tell("load", {"model": str(path), "device": str(device), "dtype": str(dtype).removeprefix("torch.")})
         pipeline = _load(path, dtype, edit).to(device)
         _switch(pipeline, edit)
-        return cls(pipeline, native_size=native_size(path), on_event=on_event)
+        return cls(pipeline, native_size=None, on_event=on_event)
 
     def plan(self, edit: Edit) -> Plan:
         """The steps of `edit` on this model, before any picture is seen. Raises UsageError when none would run."""

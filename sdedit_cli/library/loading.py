@@ -16,7 +16,7 @@ from ..noise import Scheduler
 from .components import as_dtype
 
 if TYPE_CHECKING:
-    from ..weights import Components
+    from ..weights import Loaded
     from .pipeline import StableDiffusionImg2ImgPipeline
 
 PARTS = (
@@ -51,32 +51,31 @@ def pretrained_parts(
     source: str | os.PathLike[str], dtype: torch.dtype | str | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The constructor's arguments for a folder or Hub id; parts among `options` are taken as they are."""
-    from ..weights import load_folder
-    from ..weights.hub import resolve
+    from ..weights import load_networks, resolve
 
     _refuse_unknown(options, (*PARTS, *_RESOLVE, *_READ, *_EVERYWHERE))
     given, reading = _among(options, PARTS), _among(options, _READ)
     hints = {name: reading[name] for name in ("variant", "use_safetensors") if name in reading}
     folder = resolve(source, **_among(options, _RESOLVE), **hints)
     dtype = as_dtype(options.get("dtype", dtype))
-    return parts_of(load_folder(folder, dtype=dtype, skip=tuple(given), **reading), given, dtype)
+    return parts_of(load_networks(folder, dtype=dtype, skip=tuple(given), **reading), given, dtype)
 
 
 def single_file_parts(
     source: str | os.PathLike[str], dtype: torch.dtype | str | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The constructor's arguments for a checkpoint that is one file: a path, also without its ending, or a Hub URL."""
-    from ..weights.hub import resolve
-    from ..weights.load.single_file import load_single_file
+    from ..weights import load_networks, resolve
+    from ..weights.checkpoint.open import find_single_file
 
     _refuse_unknown(options, (*PARTS, *_RESOLVE, *_SINGLE, *_EVERYWHERE))
     given, dtype = _among(options, PARTS), as_dtype(options.get("dtype", dtype))
     path = resolve(source, **_among(options, _RESOLVE)) if "://" in str(source) else Path(source)
-    loaded = load_single_file(path, dtype=dtype, skip=tuple(given), **_among(options, _SINGLE))
+    loaded = load_networks(find_single_file(path), dtype=dtype, skip=tuple(given), **_among(options, _SINGLE))
     return parts_of(loaded, given, dtype)
 
 
-def parts_of(loaded: Components, given: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+def parts_of(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     """The constructor's arguments from what was loaded, `given` parts in place of loaded ones.
 
     Raises ModelError when a part that every edit needs is in neither.
@@ -86,7 +85,7 @@ def parts_of(loaded: Components, given: Mapping[str, Any], dtype: torch.dtype) -
         try:
             parts["scheduler"] = Scheduler.from_config(loaded.scheduler_config)
         except ModelError as error:
-            raise ModelError(f"{loaded.folder}: {error}") from None
+            raise ModelError(f"{loaded.path}: {error}") from None
     if loaded.safety_checker and "safety_checker" not in given:
         parts["safety_checker"] = load_checker(loaded.safety_checker, dtype)
     if loaded.feature_extractor and "feature_extractor" not in given:
@@ -95,18 +94,16 @@ def parts_of(loaded: Components, given: Mapping[str, Any], dtype: torch.dtype) -
     for name in ("unet", "vae", "scheduler"):
         if parts.get(name) is None:
             advice = "name one with --vae or `vae=`" if name == "vae" else "give a complete checkpoint"
-            raise ModelError(f"{loaded.folder}: has no {name}, which every edit needs; {advice}")
+            raise ModelError(f"{loaded.path}: has no {name}, which every edit needs; {advice}")
     return parts
 
 
 def load_vae(path: Path, dtype: torch.dtype) -> VAE:
     """The autoencoder of a file, of its own folder, or of a whole model's. Raises ModelError when there is none."""
-    from ..weights import load_folder
-    from ..weights.load.single_file import load_single_file
+    from ..weights import load_networks
 
     skip = tuple(name for name in PARTS if name != "vae")
-    whole = path.is_dir()
-    loaded = load_folder(path, dtype=dtype, skip=skip) if whole else load_single_file(path, dtype=dtype, skip=skip)
+    loaded = load_networks(path, dtype=dtype, skip=skip)
     if loaded.vae is None:
         raise ModelError(f"{path}: holds no autoencoder; name a VAE file, its folder, or a model that has one")
     return loaded.vae
@@ -116,13 +113,13 @@ def save_parts(
     pipeline: StableDiffusionImg2ImgPipeline, folder: str | os.PathLike[str], options: Mapping[str, Any]
 ) -> None:
     """Writes every part that the pipeline has under `folder`, in the diffusers layout."""
-    from ..weights.write.save import save_folder
+    from ..weights.write.save import save_components
 
     _refuse_unknown(options, ("variant", "max_shard_size", "safe_serialization"))
     if options.get("safe_serialization") is False:
         raise UsageError("safe_serialization=False would write pickles; only safetensors are written")
     kept = {name: value for name, value in options.items() if name != "safe_serialization"}
-    save_folder(Path(folder), pipeline.components, requires_safety_checker=pipeline.requires_safety_checker, **kept)
+    save_components(Path(folder), pipeline.components, requires_safety_checker=pipeline.requires_safety_checker, **kept)
 
 
 def _among(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ Everything here is about diffusers-layout files; the LDM layout has its own tabl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
+
+from .table import LEAVES, Origin, Table, modules
 
 # VAE attention before diffusers 0.17; also read as 1x1 convolutions, which hold the numbers of linears.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -50,3 +52,18 @@ def module_name(name: str, known: Container[str]) -> str:
     if name in known:
         return name
     return next((rule(name) for rule in _RULES if rule(name) in known), name)
+
+
+def current_names(present: Collection[str], table: Table) -> dict[str, Origin]:
+    """Our names with their origins among `present`, the names of a file that uses ours, in older spellings too."""
+    known = {name + leaf.ours for name in modules(table) for leaf in LEAVES["same"]}
+    if not known:
+        return {name: Origin((name,)) for name in present}
+    # The VAE's attention was made of 1x1 convolutions here too, once: what it is written as is one shape.
+    convolved = {f"{name}.weight" for pair in table if pair.rule == "conv1x1" for name in pair.ours}
+    current = {module_name(name, known): name for name in present}
+    return {
+        name: Origin((old,), "squeeze" if name in convolved else "same")
+        for name, old in current.items()
+        if name in known
+    }

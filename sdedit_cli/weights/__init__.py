@@ -1,22 +1,44 @@
-"""Checkpoints: read what people have without executing what is in it, fill modules, write files."""
+"""Checkpoints: read what people have without executing what is in it, fill networks, write files.
 
-from .formats.open import open_weights
-from .formats.source import MemorySource, WeightSource
-from .hub import resolve
-from .load.fill import Report, fill
-from .load.materialize import Delta, materialize
-from .load.networks import Components, load_component, load_folder
+Names are imported where they are first used (PEP 562): where a model lies is asked before any of it is read.
+"""
 
-__all__ = [
-    "Components",
-    "Delta",
-    "MemorySource",
-    "Report",
-    "WeightSource",
-    "fill",
-    "load_component",
-    "load_folder",
-    "materialize",
-    "open_weights",
-    "resolve",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checkpoint.checkpoint import Checkpoint as Checkpoint
+    from .checkpoint.open import open_checkpoint as open_checkpoint
+    from .formats.open import open_weights as open_weights
+    from .formats.source import MemorySource as MemorySource
+    from .formats.source import WeightSource as WeightSource
+    from .hub import resolve as resolve
+    from .load.fill import Report as Report
+    from .load.fill import fill as fill
+    from .load.materialize import Delta as Delta
+    from .load.materialize import materialize as materialize
+    from .load.networks import Loaded as Loaded
+    from .load.networks import load_networks as load_networks
+
+_HOMES = {
+    "Checkpoint": "checkpoint.checkpoint",
+    "open_checkpoint": "checkpoint.open",
+    "open_weights": "formats.open",
+    "MemorySource": "formats.source",
+    "WeightSource": "formats.source",
+    "resolve": "hub",
+    "Report": "load.fill",
+    "fill": "load.fill",
+    "Delta": "load.materialize",
+    "materialize": "load.materialize",
+    "Loaded": "load.networks",
+    "load_networks": "load.networks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -24,6 +24,7 @@ from sdedit_cli.names.unet import unet_table
 from sdedit_cli.names.vae import vae_table
 from sdedit_cli.text import Tokenizer
 from sdedit_cli.weights.checkpoint.renamed import OPERATIONS
+from sdedit_cli.weights.formats.source import WeightSource
 
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
@@ -218,7 +219,7 @@ def xl_single_file(path: Path, states: Mapping[str, Mapping[str, torch.Tensor]],
     return path
 
 
-class ShapeSource:
+class ShapeSource(WeightSource):
     """A source of which only names and shapes may be asked, as detection needs nothing else."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], path: Path, metadata: Mapping[str, str] | None = None):

@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 import sdedit_cli
 from sdedit_cli.errors import ModelError, OutputError, SdeditError, UsageError
 from sdedit_cli.names import ldm
-from sdedit_cli.weights.load.networks import load_folder
-from sdedit_cli.weights.load.single_file import load_single_file
+from sdedit_cli.weights.load.networks import load_networks
 from sdedit_cli.weights.write import safetensors as stream
 from sdedit_cli.weights.write.convert import convert
 
@@ -93,13 +92,13 @@ def test_the_same_layout_keeps_everything_and_only_casts(model: tuple[str, Path,
 
 @pytest.mark.parametrize("word", ["fp16", "bf16", "fp32"])
 def test_every_dtype_is_one_rounding(word: str, sd1: tuple[Path, Path], tmp_path: Path) -> None:
-    from sdedit_cli.weights.write.convert import DTYPES
+    from sdedit_cli.weights.write.convert import PRECISIONS
 
-    convert(sd1[1], tmp_path / "folder", dtype=DTYPES[word])
+    convert(sd1[1], tmp_path / "folder", dtype=PRECISIONS[word])
     for part in PARTS:
         original = folder_tensors(sd1[0], part)
         for name, tensor in folder_tensors(tmp_path / "folder", part).items():
-            assert torch.equal(tensor, original[name].to(DTYPES[word])), name
+            assert torch.equal(tensor, original[name].to(PRECISIONS[word])), name
 
 
 def test_ema_is_taken_dropped_or_kept(sd1: tuple[Path, Path], tmp_path: Path) -> None:
@@ -132,8 +131,7 @@ def test_an_ema_copy_that_is_the_only_unet_is_taken(
     with pytest.raises(UsageError, match="leave --no-ema out"):
         convert(tmp_path / "model.safetensors", tmp_path / target, ema=False)
     assert "UNet from the EMA copy" in convert(tmp_path / "model.safetensors", tmp_path / target, ema=ema).kind
-    load = load_folder if target == "folder" else load_single_file
-    for loaded in (load_single_file(tmp_path / "model.safetensors"), load(tmp_path / target)):
+    for loaded in (load_networks(tmp_path / "model.safetensors"), load_networks(tmp_path / target)):
         assert loaded.unet is not None
         weight = loaded.unet.state_dict()["conv_in.weight"]
         assert torch.equal(weight, averaged[ldm.ema_name(f"{ldm.UNET}input_blocks.0.0.weight")])
@@ -150,7 +148,7 @@ def test_only_one_component(sd1: tuple[Path, Path], tmp_path: Path) -> None:
     for part, kind in zip(PARTS, kinds, strict=True):
         assert convert(path, tmp_path / part, only=part).kind == kind
         assert (tmp_path / part / "config.json").is_file()
-        loaded = getattr(load_folder(tmp_path / part), part)
+        loaded = getattr(load_networks(tmp_path / part), part)
         expected = folder_tensors(folder, part)
         assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
     convert(path, tmp_path / "vae.safetensors", only="vae")
@@ -161,7 +159,7 @@ def test_only_one_component(sd1: tuple[Path, Path], tmp_path: Path) -> None:
     assert bare.keys() == load_file(tmp_path / "vae2.safetensors").keys()
     assert load_file(tmp_path / "vae3.safetensors").keys() == folder_tensors(folder, "vae").keys()
     for name in ("vae", "vae2", "vae3"):
-        vae = load_single_file(tmp_path / f"{name}.safetensors").vae
+        vae = load_networks(tmp_path / f"{name}.safetensors").vae
         assert vae is not None
         original = folder_tensors(folder, "vae")
         assert all(torch.equal(tensor, original[n]) for n, tensor in vae.state_dict().items())
@@ -179,7 +177,7 @@ def test_shards_are_read_by_the_oracle_and_by_us(sd1: tuple[Path, Path], tmp_pat
     expected = folder_tensors(sd1[0], "unet")
     for module in (
         UNet2DConditionModel.from_pretrained(tmp_path / "folder" / "unet"),
-        load_folder(tmp_path / "folder").unet,
+        load_networks(tmp_path / "folder").unet,
     ):
         assert module is not None
         assert all(torch.equal(tensor, expected[name]) for name, tensor in module.state_dict().items())
@@ -194,7 +192,7 @@ def test_metadata_and_prediction_type_are_kept(sd1: tuple[Path, Path], tmp_path:
         metadata = file.metadata()
     assert metadata["title"] == "a test"
     assert metadata["sdedit.prediction_type"] == "v_prediction"
-    config = load_single_file(tmp_path / "back.safetensors").scheduler_config
+    config = load_networks(tmp_path / "back.safetensors").scheduler_config
     assert config is not None
     assert config["prediction_type"] == "v_prediction"
 
@@ -204,10 +202,10 @@ def test_an_unusual_model_survives_a_single_file(tmp_path: Path) -> None:
     folder = save_folder(tmp_path / "folder", "sd1", attention_head_dim=2, norm_num_groups=16)
     convert(folder, tmp_path / "one.safetensors")
     convert(tmp_path / "one.safetensors", tmp_path / "back")
-    back, original = load_folder(tmp_path / "back"), load_folder(folder)
+    back, original = load_networks(tmp_path / "back"), load_networks(folder)
     for part in PARTS:
         assert getattr(back, part).config == getattr(original, part).config
-    unet = load_single_file(tmp_path / "one.safetensors").unet
+    unet = load_networks(tmp_path / "one.safetensors").unet
     assert unet is not None
     assert unet.config.attention_head_dim == 2
 
@@ -225,7 +223,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_behind(
     def fails(*_: object, **__: object) -> None:
         raise OutputError("reads back with other values")
 
-    monkeypatch.setattr("sdedit_cli.weights.write.output.verify", fails)
+    monkeypatch.setattr("sdedit_cli.weights.write.files.verify", fails)
     for target in ("new.safetensors", "new"):
         with pytest.raises(OutputError, match="other values"):
             convert(sd1[1], tmp_path / target)
@@ -236,7 +234,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
     sd1: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "new.safetensors"
-    monkeypatch.setattr("sdedit_cli.weights.write.output.verify", lambda *_, **__: target.write_text("mine"))
+    monkeypatch.setattr("sdedit_cli.weights.write.files.verify", lambda *_, **__: target.write_text("mine"))
     with pytest.raises(OutputError, match="exists"):
         convert(sd1[1], target)
     assert target.read_text() == "mine"
@@ -248,7 +246,8 @@ def test_a_flipped_bit_on_the_disk_is_found(tmp_path: Path) -> None:
 
     source = MemorySource({"a": torch.rand(64), "b": torch.arange(5)})
     items = [stream.item(name, source, name, None) for name in source.names()]
-    stream.write_safetensors(tmp_path / "x.safetensors", items, {"k": "v"})
+    with (tmp_path / "x.safetensors").open("wb") as file:
+        stream.write_safetensors(file, items, {"k": "v"})
     stream.verify(tmp_path / "x.safetensors", items, {"k": "v"})
     data = bytearray((tmp_path / "x.safetensors").read_bytes())
     data[-3] ^= 1
@@ -299,8 +298,8 @@ def test_the_built_in_model_survives_a_single_file(tmp_path: Path) -> None:
     folder = Path(sdedit_cli.__file__).parent / "assets" / "starter"
     convert(folder, tmp_path / "one.safetensors")
     convert(tmp_path / "one.safetensors", tmp_path / "back")
-    original = load_folder(folder)
-    for found in (load_single_file(tmp_path / "one.safetensors"), load_folder(tmp_path / "back")):
+    original = load_networks(folder)
+    for found in (load_networks(tmp_path / "one.safetensors"), load_networks(tmp_path / "back")):
         for part in PARTS:
             mine, expected = getattr(found, part), getattr(original, part)
             assert mine.config == expected.config

@@ -24,10 +24,9 @@ from sdedit_cli.names.table import flax
 from sdedit_cli.names.text import clip_table
 from sdedit_cli.names.unet import unet_table
 from sdedit_cli.names.vae import vae_table
-from sdedit_cli.weights.checkpoint.from_folder import open_model
+from sdedit_cli.weights.checkpoint.open import open_checkpoint
 from sdedit_cli.weights.describe import describe
-from sdedit_cli.weights.load.networks import load_folder
-from sdedit_cli.weights.load.single_file import load_single_file
+from sdedit_cli.weights.load.networks import load_networks
 from sdedit_cli.weights.write.convert import convert
 
 PARTS = ("unet", "vae", "text_encoder")
@@ -60,7 +59,7 @@ def test_the_training_step_of_2_0_base_tells_what_it_predicts(tmp_path: Path) ->
     tensors = ldm_tensors(shared("sd2")[0], "sd2")
     for step, kind in ((875_000, "epsilon"), (140_000, "v_prediction")):
         torch.save({"state_dict": tensors, "global_step": step}, tmp_path / f"{step}.ckpt")
-        assert open_model(tmp_path / f"{step}.ckpt").training.prediction_type == kind
+        assert open_checkpoint(tmp_path / f"{step}.ckpt").prediction.kind == kind
 
 
 def test_a_pickle_that_wants_to_run_something_is_refused(tmp_path: Path) -> None:
@@ -122,7 +121,7 @@ def test_flax_folders(family: str, tmp_path: Path) -> None:
     written = load_file(tmp_path / "one.safetensors")
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
-    whole, original = load_folder(tmp_path / "flax"), load_folder(folder)
+    whole, original = load_networks(tmp_path / "flax"), load_networks(folder)
     for part in PARTS:
         state = getattr(original, part).state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in getattr(whole, part).state_dict().items())
@@ -223,7 +222,7 @@ def test_xl_models_convert_both_ways_and_are_not_run(refiner: bool, tmp_path: Pa
     back, original = load_file(tmp_path / "back.safetensors"), load_file(path)
     assert back.keys() == original.keys()
     assert all(torch.equal(back[n], original[n]) for n in back)
-    for load in (lambda: load_single_file(path), lambda: load_folder(tmp_path / "folder")):
+    for load in (lambda: load_networks(path), lambda: load_networks(tmp_path / "folder")):
         with pytest.raises(ModelError, match="Stable Diffusion XL"):
             load()
 
@@ -303,7 +302,7 @@ def test_leftovers_that_cannot_be_read_are_dropped(tmp_path: Path) -> None:
     for target in ("folder", "new.safetensors"):
         assert left.keys() <= set(convert(tmp_path / "extra.ckpt", tmp_path / target).dropped)
     assert load_file(tmp_path / "new.safetensors").keys() == tensors.keys()
-    assert load_single_file(tmp_path / "extra.ckpt").unet is not None
+    assert load_networks(tmp_path / "extra.ckpt").unet is not None
 
 
 @pytest.mark.parametrize("dtype", [torch.complex128, torch.float8_e4m3fnuz])
@@ -361,9 +360,9 @@ def test_halves_of_characters_cost_nothing_but_themselves(tmp_path: Path) -> Non
     for target in ("folder", "new.safetensors"):
         assert "\ud800left" in convert(model, tmp_path / target).dropped
     assert describe(tmp_path / "new.safetensors").metadata["ti?"] == "a ? test"
-    assert load_folder(tmp_path / "folder").unet is not None
+    assert load_networks(tmp_path / "folder").unet is not None
     tokenizer = {"sdedit.tokenizer": json.dumps({"vocab.json": "\ud800"})}
-    for use in (lambda path: convert(path, tmp_path / "no"), load_single_file):
+    for use in (lambda path: convert(path, tmp_path / "no"), load_networks):
         with pytest.raises(ModelError, match="holds no tokenizer"):
             use(with_metadata(tmp_path / "model.safetensors", tokenizer))
 
@@ -377,5 +376,5 @@ def test_an_unfinished_folder_is_refused_with_what_is_missing(tmp_path: Path) ->
     with pytest.raises(ModelError, match=r"decoder\.conv_in\.weight"):
         convert(tmp_path / "broken", tmp_path / "new")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"has no config\.json"):
+    with pytest.raises(ModelError, match=r"has no model_index\.json, config\.json"):
         convert(tmp_path / "empty", tmp_path / "new")

@@ -11,16 +11,18 @@ import pytest
 from helpers.checkpoints import ShapeSource
 from helpers.names import CONFIGS, MODELS, real_config, real_keys
 
+from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.errors import ModelError, UsageError
 from sdedit_cli.names import ldm
-from sdedit_cli.weights.checkpoint.from_file import Detected, detect
-from sdedit_cli.weights.checkpoint.infer import FAMILIES
+from sdedit_cli.weights.checkpoint import Checkpoint
+from sdedit_cli.weights.checkpoint.families import FAMILIES
+from sdedit_cli.weights.checkpoint.from_file import read_file
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def found(shapes: Shapes, metadata: Mapping[str, str] | None = None, **options: Any) -> Detected:
-    return detect(ShapeSource(shapes, Path("v2-inpainting-sdxl.safetensors"), metadata), **options)
+def found(shapes: Shapes, metadata: Mapping[str, str] | None = None, **options: Any) -> Checkpoint:
+    return read_file(ShapeSource(shapes, Path("v2-inpainting-sdxl.safetensors"), metadata), **options)
 
 
 FAMILY = {"sd15": "sd1", "sd21": "sd2", "sdxl": "sdxl", "sdxl_refiner": "sdxl_refiner"}
@@ -33,22 +35,23 @@ def test_real_models_are_known_with_every_config_and_tensor(model: str) -> None:
     keys = real_keys(model)
     result = found(keys["ldm"])
     assert result.family is FAMILIES[FAMILY[model]]
-    assert result.complete
-    assert list(result.parts) == list(CONFIGS[model])
-    for component, part in result.parts.items():
+    assert result.is_complete
+    assert list(result.components) == list(CONFIGS[model])
+    for component, part in result.components.items():
         expected = dataclasses.asdict(real_config(model, component))
         inferred = dataclasses.asdict(part.config)
         for key in NOT_IN_SHAPES.get(component, ()):  # levels without attention have no depth that could be seen
             del expected[key], inferred[key]
         assert inferred == expected
-        assert set(part.origins) == set(keys[component])
+        assert set(part.tensors.origins) == set(keys[component])
         assert part.unknown == ()
 
 
 def test_transformer_depths_of_the_real_models() -> None:
-    assert found(real_keys("sdxl")["ldm"]).parts["unet"].config.transformer_layers_per_block == (1, 2, 10)
-    assert found(real_keys("sdxl_refiner")["ldm"]).parts["unet"].config.transformer_layers_per_block == (1, 4, 4, 4)
-    assert found(real_keys("sd15")["ldm"]).parts["unet"].config.transformer_layers_per_block == 1
+    for model, depths in {"sdxl": (1, 2, 10), "sdxl_refiner": (1, 4, 4, 4), "sd15": 1}.items():
+        config = found(real_keys(model)["ldm"]).components["unet"].config
+        assert isinstance(config, UNetConfig)
+        assert config.transformer_layers_per_block == depths
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -57,12 +60,12 @@ def test_single_components_in_our_layout_are_known(model: str, component: str) -
     if component not in CONFIGS[model]:
         pytest.skip("the refiner has no first text encoder")
     result = found(real_keys(model)[component])
-    assert list(result.parts) == [component]
-    assert not result.complete
-    assert set(result.parts[component].origins) == set(real_keys(model)[component])
+    assert list(result.components) == [component]
+    assert not result.is_complete
+    assert set(result.components[component].tensors.origins) == set(real_keys(model)[component])
     if component == "unet":
         assert result.family.name == FAMILY[model]
-        assert result.parts["unet"].config.block_out_channels == real_config(model, "unet").block_out_channels
+        assert result.components["unet"].config.block_out_channels == real_config(model, "unet").block_out_channels
 
 
 @pytest.mark.parametrize("prefix", [ldm.UNET, ""])
@@ -70,15 +73,15 @@ def test_a_unet_alone_is_known_with_and_without_its_prefix(prefix: str) -> None:
     keys = real_keys("sd15")["ldm"]
     unet = {prefix + name.removeprefix(ldm.UNET): s for name, s in keys.items() if name.startswith(ldm.UNET)}
     result = found(unet)
-    assert result.title == "Stable Diffusion 1.x, UNet only"
-    assert len(result.parts["unet"].origins) == 686
+    assert result.title() == "Stable Diffusion 1.x, UNet only"
+    assert len(result.components["unet"].tensors.origins) == 686
 
 
 def test_a_vae_alone_is_known_and_its_training_losses_are_dropped() -> None:
     keys = real_keys("sd15")["ldm"]
     vae: dict[str, tuple[int, ...]] = {n.removeprefix(ldm.VAE): s for n, s in keys.items() if n.startswith(ldm.VAE)}
     result = found({**vae, "loss.logvar": ()})
-    assert result.title == "VAE only"
+    assert result.title() == "VAE only"
     assert result.dropped == ("loss.logvar",)
 
 
@@ -90,8 +93,10 @@ def test_leftovers_of_training_are_dropped_and_the_ema_copy_is_an_offer() -> Non
     ema = {ldm.ema_name(name): shape for name, shape in keys.items() if name.startswith(ldm.UNET)}
     both = found({**keys, **ema}, ema=True)
     assert both.has_ema
-    assert both.parts["unet"].origins["conv_in.weight"].sources == ("model_ema.diffusion_modelinput_blocks00weight",)
-    assert {source for o in both.parts["unet"].origins.values() for source in o.sources} == set(ema)
+    assert both.components["unet"].tensors.origins["conv_in.weight"].sources == (
+        "model_ema.diffusion_modelinput_blocks00weight",
+    )
+    assert {source for o in both.components["unet"].tensors.origins.values() for source in o.sources} == set(ema)
     with pytest.raises(ModelError, match="no EMA copy"):
         found(keys, ema=True)
 
@@ -105,10 +110,10 @@ def test_an_ema_copy_that_is_the_only_unet_is_the_unet(model: str) -> None:
     plain, result = found(keys), found(averaged)
     assert result.has_ema
     assert result.uses_ema
-    assert "UNet from the EMA copy" in result.title
-    assert result.parts["unet"].config == plain.parts["unet"].config
-    assert {n for o in result.parts["unet"].origins.values() for n in o.sources} <= averaged.keys()
-    assert result.parts["unet"].origins.keys() == plain.parts["unet"].origins.keys()
+    assert "UNet from the EMA copy" in result.title()
+    assert result.components["unet"].config == plain.components["unet"].config
+    assert {n for o in result.components["unet"].tensors.origins.values() for n in o.sources} <= averaged.keys()
+    assert result.components["unet"].tensors.origins.keys() == plain.components["unet"].tensors.origins.keys()
     assert result.dropped == plain.dropped
 
 
@@ -129,12 +134,12 @@ def test_wrappers_of_training_are_seen_through(model: str, wrapper: str) -> None
     keys = real_keys(model)
     for layout in keys:
         plain, result = found(keys[layout]), found({wrapper + name: shape for name, shape in keys[layout].items()})
-        assert result.title == plain.title
+        assert result.title() == plain.title()
         assert result.family is plain.family
-        for name, part in plain.parts.items():
-            assert result.parts[name].config == part.config
-            assert result.parts[name].unknown == ()
-            assert result.parts[name].origins.keys() == part.origins.keys()
+        for name, part in plain.components.items():
+            assert result.components[name].config == part.config
+            assert result.components[name].unknown == ()
+            assert result.components[name].tensors.origins.keys() == part.tensors.origins.keys()
 
 
 @pytest.mark.parametrize("prefix", ["model.", "module.model.", "vae.", "module."])
@@ -142,8 +147,8 @@ def test_a_vae_alone_under_the_name_that_its_training_gave_it(prefix: str) -> No
     keys = real_keys("sd15")
     for vae in (keys["vae"], {n.removeprefix(ldm.VAE): s for n, s in keys["ldm"].items() if n.startswith(ldm.VAE)}):
         result = found({**{prefix + name: shape for name, shape in vae.items()}, "loss.logvar": ()})
-        assert result.title == "VAE only"
-        assert len(result.parts["vae"].origins) == 248
+        assert result.title() == "VAE only"
+        assert len(result.components["vae"].tensors.origins) == 248
         assert result.dropped == ("loss.logvar",)
 
 
@@ -152,9 +157,9 @@ def test_a_text_encoder_as_transformers_names_it_beside_the_other_components() -
     names = {f"unet.{n}": s for n, s in keys["unet"].items()} | {f"vae.{n}": s for n, s in keys["vae"].items()}
     names |= {f"text_encoder.{n.removeprefix('text_model.')}": s for n, s in keys["text_encoder"].items()}
     result = found(names)
-    assert result.complete
+    assert result.is_complete
     assert result.dropped == ()
-    assert result.parts["text_encoder"].origins.keys() == keys["text_encoder"].keys()
+    assert result.components["text_encoder"].tensors.origins.keys() == keys["text_encoder"].keys()
 
 
 @pytest.mark.parametrize(
@@ -168,12 +173,12 @@ def test_models_of_other_tasks_are_named(channels: int, task: str) -> None:
 def test_old_checkpoints_without_text_model_in_their_names() -> None:
     keys = {name.replace("transformer.text_model.", "transformer."): s for name, s in real_keys("sd15")["ldm"].items()}
     result = found(keys)
-    assert set(result.parts["text_encoder"].origins) == set(real_keys("sd15")["text_encoder"])
+    assert set(result.components["text_encoder"].tensors.origins) == set(real_keys("sd15")["text_encoder"])
 
 
 def test_a_tensor_that_fits_nowhere_in_a_component_is_reported() -> None:
     result = found({**real_keys("sd15")["ldm"], ldm.UNET + "input_blocks.1.0.surprise": (3,)})
-    assert result.parts["unet"].unknown == (ldm.UNET + "input_blocks.1.0.surprise",)
+    assert result.components["unet"].unknown == (ldm.UNET + "input_blocks.1.0.surprise",)
 
 
 PREDICTIONS: list[tuple[dict[str, str], dict[str, Any], str, str]] = [
@@ -190,9 +195,10 @@ PREDICTIONS: list[tuple[dict[str, str], dict[str, Any], str, str]] = [
 def test_what_a_2x_model_predicts_and_who_says_so(
     metadata: dict[str, str], options: dict[str, Any], expected: str, said_by: str
 ) -> None:
-    training = found(real_keys("sd21")["ldm"], metadata, **options).training
-    assert training.prediction_type == training.scheduler["prediction_type"] == expected
-    assert said_by in training.said_by
+    model = found(real_keys("sd21")["ldm"], metadata, **options)
+    assert model.scheduler is not None
+    assert model.prediction.kind == model.scheduler["prediction_type"] == expected
+    assert said_by in model.prediction.said_by
 
 
 YAMLS = [
@@ -226,15 +232,15 @@ NO_YAMLS = [
 def test_a_yaml_beside_the_file_says_what_it_predicts(text: str, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.with_suffix(".yaml").write_text(text, encoding="utf-8", newline="")
-    training = detect(ShapeSource(real_keys("sd21")["ldm"], path)).training
-    assert (training.prediction_type, training.said_by) == (expected, str(path.with_suffix(".yaml")))
+    prediction = read_file(ShapeSource(real_keys("sd21")["ldm"], path)).prediction
+    assert (prediction.kind, prediction.said_by) == (expected, str(path.with_suffix(".yaml")))
 
 
 @pytest.mark.parametrize("text", NO_YAMLS)
 def test_a_yaml_that_says_nothing_is_passed_over(text: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.with_suffix(".yaml").write_text(text)
-    assert "assumed" in detect(ShapeSource(real_keys("sd21")["ldm"], path)).training.said_by
+    assert "assumed" in read_file(ShapeSource(real_keys("sd21")["ldm"], path)).prediction.said_by
 
 
 def test_an_unknown_prediction_type_is_refused_with_the_known_ones() -> None:

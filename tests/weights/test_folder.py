@@ -21,7 +21,7 @@ from transformers import CLIPTextModel as OracleText
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.nn import TinyAutoencoder
-from sdedit_cli.weights import load_component, load_folder
+from sdedit_cli.weights import load_networks
 from sdedit_cli.weights.checkpoint.weight_files import choose
 from sdedit_cli.weights.formats.mapped_file import MappedFile
 
@@ -90,7 +90,7 @@ def assert_holds(module: nn.Module | None, tensors: dict[str, Tensor]) -> None:
 
 def test_the_oracles_folder_loads_with_optional_parts_missing(folder: Path) -> None:
     """No safety checker and no tokenizer although the index lists them: the packaged tokenizer steps in."""
-    loaded = load_folder(folder)
+    loaded = load_networks(folder)
     for part in ("unet", "vae", "text_encoder"):
         assert_holds(getattr(loaded, part), weights_of(folder, part))
         assert not getattr(loaded, part).training
@@ -105,7 +105,7 @@ def test_the_oracles_folder_loads_with_optional_parts_missing(folder: Path) -> N
 
 def test_parts_that_the_caller_brings_are_not_read(folder: Path) -> None:
     shutil.rmtree(folder / "unet")
-    loaded = load_folder(folder, skip=("unet", "tokenizer", "scheduler"), dtype=torch.float16)
+    loaded = load_networks(folder, skip=("unet", "tokenizer", "scheduler"), dtype=torch.float16)
     assert loaded.unet is loaded.tokenizer is loaded.scheduler_config is None
     assert loaded.vae is not None
     assert loaded.vae.dtype == torch.float16
@@ -120,20 +120,20 @@ def test_variants_and_shards_as_the_oracle_names_them(options: dict[str, Any], f
     unet = OracleUNet(**UNET)
     unet.load_state_dict(expected)
     unet.save_pretrained(folder / "unet", **options)
-    assert_holds(load_folder(folder, variant=options.get("variant")).unet, expected)
-    assert_holds(load_folder(folder).unet, expected)
+    assert_holds(load_networks(folder, variant=options.get("variant")).unet, expected)
+    assert_holds(load_networks(folder).unet, expected)
 
 
 def test_the_variant_is_preferred_where_there_is_one(folder: Path) -> None:
     plain = weights_of(folder, "vae")
     halves = {name: tensor * 2 for name, tensor in plain.items()}
     save_file(halves, folder / "vae" / "diffusion_pytorch_model.fp16.safetensors")
-    assert_holds(load_folder(folder).vae, plain)
-    loaded = load_folder(folder, variant="fp16")
+    assert_holds(load_networks(folder).vae, plain)
+    loaded = load_networks(folder, variant="fp16")
     assert_holds(loaded.vae, halves)
     assert_holds(loaded.unet, weights_of(folder, "unet"))
     with pytest.raises(ModelError, match="variant 'fp17'"):
-        load_folder(folder, variant="fp17")
+        load_networks(folder, variant="fp17")
 
 
 D, M, P = "diffusion_pytorch_model", "model", "pytorch_model"
@@ -178,7 +178,7 @@ def test_of_several_weights_those_of_the_oracle_are_taken(part: str, beside: str
         index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(plain, shard)}
         (folder / part / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
     theirs: Any = oracle.from_pretrained(folder / part)
-    assert_holds(getattr(load_folder(folder), part), dict(theirs.state_dict()))
+    assert_holds(getattr(load_networks(folder), part), dict(theirs.state_dict()))
 
 
 def test_several_variants_and_no_plain_file_are_told(folder: Path) -> None:
@@ -186,20 +186,20 @@ def test_several_variants_and_no_plain_file_are_told(folder: Path) -> None:
         shutil.copy(folder / "vae" / f"{D}.safetensors", folder / "vae" / f"{D}.{tag}.safetensors")
     (folder / "vae" / f"{D}.safetensors").unlink()
     with pytest.raises(ModelError, match=r"variants fp16, non_ema and no others; say which"):
-        load_folder(folder)
-    assert load_folder(folder, variant="fp16").vae is not None
+        load_networks(folder)
+    assert load_networks(folder, variant="fp16").vae is not None
 
 
 def test_bin_files_are_read_and_safetensors_come_first(folder: Path) -> None:
     plain = weights_of(folder, "vae")
     torch.save({name: tensor * 2 for name, tensor in plain.items()}, folder / "vae" / "diffusion_pytorch_model.bin")
-    assert_holds(load_folder(folder).vae, plain)
+    assert_holds(load_networks(folder).vae, plain)
     doubled = {name: tensor * 2 for name, tensor in plain.items()}
-    assert_holds(load_component(folder / "vae", use_safetensors=False)[1], doubled)
+    assert_holds(load_networks(folder / "vae", use_safetensors=False).vae, doubled)
     (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    assert_holds(load_folder(folder).vae, doubled)
+    assert_holds(load_networks(folder).vae, doubled)
     with pytest.raises(ModelError, match=r"no weights in \.safetensors files"):
-        load_folder(folder, use_safetensors=True)
+        load_networks(folder, use_safetensors=True)
 
 
 def test_leaves_of_old_files(folder: Path) -> None:
@@ -217,7 +217,7 @@ def test_leaves_of_old_files(folder: Path) -> None:
     bare = {name.removeprefix("text_model."): tensor for name, tensor in text.items()}
     bare["embeddings.position_ids"] = torch.arange(77)[None].half()
     save_file(bare, folder / "text_encoder" / "model.safetensors")
-    loaded = load_folder(folder)
+    loaded = load_networks(folder)
     assert_holds(loaded.vae, vae)
     assert_holds(loaded.text_encoder, text)
 
@@ -232,7 +232,7 @@ def test_flax_folders_are_converted_on_load(folder: Path) -> None:
         for path in (folder / part).glob("*.safetensors"):
             path.unlink()
         (folder / part / file).write_bytes(msgpack(flax_tree(tensors, part)))
-        assert_holds(getattr(load_folder(folder, skip={"unet", "vae", "text_encoder"} - {part}), part), tensors)
+        assert_holds(getattr(load_networks(folder, skip={"unet", "vae", "text_encoder"} - {part}), part), tensors)
 
 
 def test_a_tiny_autoencoder_serves_as_vae(folder: Path) -> None:
@@ -240,27 +240,27 @@ def test_a_tiny_autoencoder_serves_as_vae(folder: Path) -> None:
     tiny = OracleTiny(encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
                       num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1))  # fmt: skip
     tiny.save_pretrained(folder / "vae")
-    loaded = load_folder(folder)
+    loaded = load_networks(folder)
     assert isinstance(loaded.vae, TinyAutoencoder)
     assert_holds(loaded.vae, weights_of(folder, "vae"))
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
 def test_the_folder_of_one_component(part: str, oracle_folder: Path) -> None:
-    loaded = load_folder(oracle_folder / part)
+    loaded = load_networks(oracle_folder / part)
     assert_holds(getattr(loaded, part), weights_of(oracle_folder, part))
     assert loaded.tokenizer is None
 
 
 def test_a_folder_without_an_index_but_with_components(folder: Path) -> None:
     (folder / "model_index.json").unlink()
-    assert load_folder(folder).unet is not None
+    assert load_networks(folder).unet is not None
 
 
 def test_null_components_are_left_out(folder: Path) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"text_encoder": [None, None], "vae": [None, None]}))
-    loaded = load_folder(folder)
+    loaded = load_networks(folder)
     assert loaded.text_encoder is loaded.vae is None
 
 
@@ -274,12 +274,12 @@ def test_misfits_say_what_was_expected_and_where(folder: Path, tmp_path: Path) -
 
     def problem(of: Path) -> str:
         with pytest.raises(ModelError) as error:
-            load_folder(of)
+            load_networks(of)
         assert len(str(error.value).splitlines()) <= 2
         return str(error.value)
 
     (tmp_path / "empty").mkdir()
-    cases.append(("no such folder", problem(tmp_path / "gone")))
+    cases.append(("no such file", problem(tmp_path / "gone")))
     cases.append(("has no model_index.json", problem(tmp_path / "empty")))
     edit_config(folder, "unet", cross_attention_dim=24)
     cases.append(("has the shape", problem(folder)))
@@ -293,7 +293,7 @@ def test_misfits_say_what_was_expected_and_where(folder: Path, tmp_path: Path) -
         path.unlink()
     cases.append(("has no weights in", problem(folder)))
     shutil.rmtree(folder / "vae")
-    cases.append(("no such file", problem(folder)))
+    cases.append(("has no vae/config.json, which its index speaks of", problem(folder)))
     for expected, message in cases:
         assert expected in message
 
@@ -301,12 +301,12 @@ def test_misfits_say_what_was_expected_and_where(folder: Path, tmp_path: Path) -
 def test_models_of_other_families_are_called_by_name(folder: Path) -> None:
     unet = OracleUNet(**{**UNET, "in_channels": 9})
     unet.save_pretrained(folder / "unet")
-    with pytest.raises(ModelError, match="inpainting model"):
-        load_folder(folder)
+    with pytest.raises(ModelError, match="is a model for inpainting"):
+        load_networks(folder)
     index = json.loads((folder / "model_index.json").read_text()) | {"text_encoder_2": ["transformers", "x"]}
     (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match="Stable Diffusion XL"):
-        load_folder(folder)
+        load_networks(folder)
 
 
 def test_pages_of_a_cast_source_are_given_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,9 +315,9 @@ def test_pages_of_a_cast_source_are_given_back(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(
         MappedFile, "release", lambda self, tensor: (released.append(tensor.nbytes), original(self, tensor))
     )
-    load_component(folder / "unet", dtype=torch.float32)
+    load_networks(folder / "unet", dtype=torch.float32)
     assert released == []
-    load_component(folder / "unet", dtype=torch.float16)
+    load_networks(folder / "unet", dtype=torch.float16)
     assert sum(released) == sum(tensor.nbytes for tensor in weights_of(folder, "unet").values())
 
 
@@ -329,7 +329,7 @@ def test_the_index_names_the_schedulers_class(oracle_folder: Path, tmp_path: Pat
     (folder / "model_index.json").write_text(json.dumps(index))
     for written in ('{"_class_name": "PNDMScheduler"}', "{}"):
         (folder / "scheduler" / "scheduler_config.json").write_text(written)
-        config = load_folder(folder, skip=("unet", "vae", "text_encoder", "tokenizer")).scheduler_config
+        config = load_networks(folder, skip=("unet", "vae", "text_encoder", "tokenizer")).scheduler_config
         assert config is not None
         assert config["_class_name"] == "EulerDiscreteScheduler"
 
@@ -337,8 +337,8 @@ def test_the_index_names_the_schedulers_class(oracle_folder: Path, tmp_path: Pat
 def test_a_tokenizer_with_more_tokens_than_the_text_encoder_is_refused(tmp_path: Path) -> None:
     """A missing tokenizer stands for CLIP's, which does not fit every encoder."""
     shutil.copytree(BUILT_IN, tmp_path / "m", ignore=shutil.ignore_patterns("tokenizer"))
-    with pytest.raises(ModelError, match="there is none, and CLIP's own has 49408 tokens"):
-        load_folder(tmp_path / "m")
+    with pytest.raises(ModelError, match="there is no tokenizer, and CLIP's own has 49408 tokens"):
+        load_networks(tmp_path / "m")
 
 
 @pytest.mark.parametrize("named", [["AutoencoderKL"], {"a": 1}, 3, "Auto\x1b[2J"])
@@ -347,5 +347,5 @@ def test_a_class_that_is_no_name_of_one_is_refused(oracle_folder: Path, named: A
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "_class_name": named}))
     with pytest.raises(ModelError, match=r"expected one of UNet2DConditionModel") as error:
-        load_component(folder)
+        load_networks(folder)
     assert "\x1b" not in str(error.value)

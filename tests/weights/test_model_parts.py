@@ -16,11 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.text import Tokenizer
-from sdedit_cli.weights.checkpoint.native_size import native_size
+from sdedit_cli.weights import open_checkpoint
 from sdedit_cli.weights.describe import describe
 from sdedit_cli.weights.formats.open import open_weights
-from sdedit_cli.weights.load.networks import Components, load_folder
-from sdedit_cli.weights.load.single_file import load_single_file
+from sdedit_cli.weights.load.networks import Loaded, load_networks
 from sdedit_cli.weights.write.convert import convert
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -34,11 +33,11 @@ def edit_json(path: Path, **values: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def converted(folder: Path, tmp_path: Path, config: Path | None = None) -> list[Components]:
+def converted(folder: Path, tmp_path: Path, config: Path | None = None) -> list[Loaded]:
     """The model as a single file and as a folder of ours."""
     convert(folder, tmp_path / "new.safetensors", config=config)
     convert(folder, tmp_path / "new", config=config)
-    return [load_single_file(tmp_path / "new.safetensors"), load_folder(tmp_path / "new")]
+    return [load_networks(tmp_path / "new.safetensors"), load_networks(tmp_path / "new")]
 
 
 def test_the_class_of_the_index_is_the_scheduler_wherever_the_model_goes(tmp_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_the_class_of_the_index_is_the_scheduler_wherever_the_model_goes(tmp_pat
     folder = copied("sd1", tmp_path)
     edit_json(folder / "model_index.json", scheduler=["diffusers", "EulerDiscreteScheduler"])
     single = save_single_file(tmp_path / "file.safetensors", folder, "sd1")
-    for model in (*converted(folder, tmp_path), load_single_file(single, config=folder)):
+    for model in (*converted(folder, tmp_path), load_networks(single, config=folder)):
         assert model.scheduler_config is not None
         assert model.scheduler_config["_class_name"] == "EulerDiscreteScheduler"
 
@@ -56,7 +55,7 @@ def test_a_scheduler_without_a_class_is_refused_by_all(tmp_path: Path) -> None:
     (folder / "model_index.json").unlink()
     config = folder / "scheduler" / "scheduler_config.json"
     config.write_text(json.dumps({"beta_start": 0.1}))
-    for use in (load_folder, lambda path: convert(path, tmp_path / "new")):
+    for use in (load_networks, lambda path: convert(path, tmp_path / "new")):
         with pytest.raises(ModelError, match=r"scheduler_config\.json: has no '_class_name'"):
             use(folder)
 
@@ -86,7 +85,7 @@ def test_prompts_become_the_same_ids_wherever_the_model_goes(case: str, tmp_path
     family, change = TOKENIZERS[case]
     folder = copied(family, tmp_path)
     change(folder)
-    expected = load_folder(folder).tokenizer
+    expected = load_networks(folder).tokenizer
     assert expected is not None
     for model in converted(folder, tmp_path):
         assert model.tokenizer is not None
@@ -98,7 +97,7 @@ def test_a_given_tokenizer_travels_and_the_familys_own_takes_no_room(tmp_path: P
     Tokenizer.packaged(pad="!").save(other / "tokenizer")
     single = save_single_file(tmp_path / "file.safetensors", plain, "sd1")
     convert(single, tmp_path / "new.safetensors", config=other)
-    tokenizer = load_single_file(tmp_path / "new.safetensors").tokenizer
+    tokenizer = load_networks(tmp_path / "new.safetensors").tokenizer
     assert tokenizer is not None
     assert tokenizer.pad_id == tokenizer.id_of("!")
     convert(plain, tmp_path / "plain.safetensors")
@@ -107,9 +106,9 @@ def test_a_given_tokenizer_travels_and_the_familys_own_takes_no_room(tmp_path: P
 
 def test_a_2x_folder_without_a_tokenizer_pads_as_2x(tmp_path: Path) -> None:
     folder = copied("sd2", tmp_path)
-    expected = load_folder(folder).tokenizer
+    expected = load_networks(folder).tokenizer
     shutil.rmtree(folder / "tokenizer")
-    found = load_folder(folder).tokenizer
+    found = load_networks(folder).tokenizer
     assert expected is not None
     assert found is not None
     assert found.encode("a cat") == expected.encode("a cat")
@@ -176,7 +175,7 @@ def test_a_config_folder_that_says_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     folder, single = shared("sd1")
     uses: list[Callable[[], object]] = [
-        lambda: load_single_file(single, config=tmp_path / "empty"),
+        lambda: load_networks(single, config=tmp_path / "empty"),
         lambda: convert(single, tmp_path / "new", config=folder / "unet"),
         lambda: convert(folder, tmp_path / "new", config=tmp_path / "empty"),
     ]
@@ -189,7 +188,7 @@ def test_a_given_tokenizer_with_more_tokens_than_embeddings_is_refused(tmp_path:
     other = copied("sd1", tmp_path)
     Tokenizer.packaged().with_added_tokens(["<cat>"]).save(other / "tokenizer")
     with pytest.raises(ModelError, match="has 49409 tokens, but the text encoder knows 49408"):
-        load_single_file(shared("sd1")[1], config=other)
+        load_networks(shared("sd1")[1], config=other)
 
 
 def test_a_folder_is_converted_with_the_configs_that_are_given(tmp_path: Path) -> None:
@@ -214,7 +213,10 @@ def test_the_size_that_a_small_model_was_trained_at_travels(tmp_path: Path) -> N
     edit_json(folder / "model_index.json", _native_size=32)
     convert(folder, tmp_path / "new.safetensors")
     convert(tmp_path / "new.safetensors", tmp_path / "new")
-    sizes = [native_size(path) for path in (folder, tmp_path / "new.safetensors", tmp_path / "new", shared("sd1")[0])]
+    sizes = [
+        open_checkpoint(path).native_size
+        for path in (folder, tmp_path / "new.safetensors", tmp_path / "new", shared("sd1")[0])
+    ]
     assert sizes == [32, 32, 32, None]
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.weights import open_weights
-from sdedit_cli.weights.load.single_file import load_single_file
+from sdedit_cli.weights.load.networks import load_networks
 
 TENSORS = {"a": torch.arange(3.0)}
 
@@ -47,7 +47,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is a pipe or a device"):
         open_weights(tmp_path / "f")
     with pytest.raises(ModelError, match="is a pipe or a device"):
-        load_single_file(tmp_path / "f")
+        load_networks(tmp_path / "f")
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"

@@ -20,8 +20,8 @@ from sdedit_cli.errors import OutputError, UsageError
 from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, UNet2DCondition
 from sdedit_cli.noise import Scheduler
 from sdedit_cli.text import Tokenizer
-from sdedit_cli.weights import load_component, load_folder
-from sdedit_cli.weights.write.save import save_component, save_folder
+from sdedit_cli.weights import load_networks
+from sdedit_cli.weights.write.save import save_components
 
 UNET = UNetConfig(
     sample_size=8,
@@ -64,7 +64,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 def test_the_oracle_loads_a_saved_folder(tmp_path: Path) -> None:
     saved = parts()
-    save_folder(tmp_path / "m", saved, requires_safety_checker=False)
+    save_components(tmp_path / "m", saved, requires_safety_checker=False)
     pipe = OraclePipeline.from_pretrained(tmp_path / "m", local_files_only=True)
     assert same(pipe.unet, saved["unet"])
     assert same(pipe.vae, saved["vae"])
@@ -81,8 +81,8 @@ def test_the_oracle_loads_a_saved_folder(tmp_path: Path) -> None:
 )
 def test_variants_and_shards_are_read_by_us_and_by_the_oracle(options: dict[str, Any], tmp_path: Path) -> None:
     saved = parts()
-    save_folder(tmp_path, saved, **options)
-    loaded = load_folder(tmp_path, variant=options.get("variant"))
+    save_components(tmp_path, saved, **options)
+    loaded = load_networks(tmp_path, variant=options.get("variant"))
     assert loaded.unet is not None
     assert same(loaded.unet, saved["unet"])
     oracle = OracleUNet.from_pretrained(tmp_path / "unet", variant=options.get("variant"))
@@ -93,32 +93,32 @@ def test_variants_and_shards_are_read_by_us_and_by_the_oracle(options: dict[str,
 
 def test_dtypes_are_kept(tmp_path: Path) -> None:
     vae = AutoencoderKL(VAE).to(torch.bfloat16)
-    save_component(vae, tmp_path)
-    assert same(load_component(tmp_path)[1], vae)
+    save_components(tmp_path, {"vae": vae})
+    assert same(load_networks(tmp_path).vae, vae)
     assert same(OracleVAE.from_pretrained(tmp_path, torch_dtype=torch.bfloat16), vae)
 
 
 def test_saving_again_leaves_nothing_of_the_last_time(tmp_path: Path) -> None:
     first, second = AutoencoderKL(VAE), AutoencoderKL(VAE)
-    save_component(first, tmp_path, max_shard_size="20KB")
-    save_component(second, tmp_path)
+    save_components(tmp_path, {"vae": first}, max_shard_size="20KB")
+    save_components(tmp_path, {"vae": second})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
-    save_component(first, tmp_path, max_shard_size="40KB")
+    save_components(tmp_path, {"vae": first}, max_shard_size="40KB")
     assert not (tmp_path / "diffusion_pytorch_model.safetensors").exists()
-    assert same(load_component(tmp_path)[1], first)
+    assert same(load_networks(tmp_path).vae, first)
 
 
 def test_a_model_can_be_saved_over_the_files_that_it_is_mapped_from(tmp_path: Path) -> None:
-    save_component(AutoencoderKL(VAE), tmp_path)
-    mapped = load_component(tmp_path)[1]
+    save_components(tmp_path, {"vae": AutoencoderKL(VAE)})
+    mapped = load_networks(tmp_path).vae
     before = {name: tensor.clone() for name, tensor in mapped.state_dict().items()}
-    save_component(mapped, tmp_path)
-    again = load_component(tmp_path)[1].state_dict()
+    save_components(tmp_path, {"vae": mapped})
+    again = load_networks(tmp_path).vae.state_dict()
     assert all(torch.equal(again[name], tensor) for name, tensor in before.items())
 
 
 def test_the_index_names_what_is_there(tmp_path: Path) -> None:
-    save_folder(tmp_path, parts() | {"text_encoder": None}, requires_safety_checker=True)
+    save_components(tmp_path, parts() | {"text_encoder": None}, requires_safety_checker=True)
     index = json.loads((tmp_path / "model_index.json").read_text())
     assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
     assert index["scheduler"] == ["diffusers", "EulerDiscreteScheduler"]
@@ -128,9 +128,9 @@ def test_the_index_names_what_is_there(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be made"):
-        save_component(AutoencoderKL(VAE), tmp_path / "file" / "vae")
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_components(tmp_path / "file" / "vae", {"vae": AutoencoderKL(VAE)})
     with pytest.raises(UsageError, match="max_shard_size is '5 parsecs'"):
-        save_component(AutoencoderKL(VAE), tmp_path, max_shard_size="5 parsecs")
+        save_components(tmp_path, {"vae": AutoencoderKL(VAE)}, max_shard_size="5 parsecs")
     with pytest.raises(UsageError, match="feature_extractor is a object"):
-        save_folder(tmp_path, parts() | {"feature_extractor": object()})
+        save_components(tmp_path, parts() | {"feature_extractor": object()})

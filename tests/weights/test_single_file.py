@@ -23,8 +23,7 @@ from safetensors.torch import save_file
 
 from sdedit_cli.errors import ModelError
 from sdedit_cli.names import ldm
-from sdedit_cli.weights.load.networks import Components, load_folder
-from sdedit_cli.weights.load.single_file import load_single_file
+from sdedit_cli.weights.load.networks import Loaded, load_networks
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -61,7 +60,7 @@ def outputs(components: Any) -> list[torch.Tensor]:
     ids, t = torch.randint(0, 49408, (2, 77), generator=generator), torch.tensor([7, 800])
     with torch.no_grad():
         text = components.text_encoder(ids).last_hidden_state
-        if isinstance(components, Components):
+        if isinstance(components, Loaded):
             unet, vae = components.unet, components.vae
             assert unet is not None
             emb = unet.embed_time(t, dtype=torch.float32)
@@ -73,7 +72,7 @@ def outputs(components: Any) -> list[torch.Tensor]:
 
 def test_same_tensors_and_outputs_as_the_oracle(model: tuple[str, Path, Path]) -> None:
     _, folder, path = model
-    ours, oracle = load_single_file(path), oracle_pipeline(path, folder)
+    ours, oracle = load_networks(path), oracle_pipeline(path, folder)
     expected = states(oracle)
     found = states(ours)
     assert found.keys() == expected.keys()
@@ -84,7 +83,7 @@ def test_same_tensors_and_outputs_as_the_oracle(model: tuple[str, Path, Path]) -
 
 def test_same_modules_as_the_folder_that_the_file_was_made_of(model: tuple[str, Path, Path]) -> None:
     _, folder, path = model
-    single, whole = load_single_file(path), load_folder(folder)
+    single, whole = load_networks(path), load_networks(folder)
     expected = states(whole)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in states(single).items())
     for mine, theirs in zip(outputs(single), outputs(whole), strict=True):
@@ -102,15 +101,15 @@ def test_same_modules_as_the_folder_that_the_file_was_made_of(model: tuple[str, 
 
 def test_parameters_are_the_mapped_file(sd1: Path, tmp_path: Path) -> None:
     """No second copy in memory: renamed tensors still lie in the file's mapping."""
-    from sdedit_cli.weights.checkpoint.from_file import detect
+
+    from sdedit_cli.weights.checkpoint.from_file import read_file
     from sdedit_cli.weights.formats.mapped_file import mapped_file_of
     from sdedit_cli.weights.formats.open import open_weights
-    from sdedit_cli.weights.load.single_file import part_source
 
     path = save_single_file(tmp_path / "model.safetensors", sd1, "sd1")
     source = open_weights(path)
-    for part in detect(source).parts.values():
-        renamed = part_source(source, part)
+    for component in read_file(source).components.values():
+        renamed = component.tensors
         assert all(mapped_file_of(renamed.get(name)) is not None for name in renamed.names())
 
 
@@ -120,20 +119,20 @@ def test_nothing_is_fetched(model: tuple[str, Path, Path], monkeypatch: pytest.M
 
     for name in ("socket", "create_connection", "getaddrinfo"):
         monkeypatch.setattr(socket, name, refuse)
-    assert load_single_file(model[2]).unet is not None
+    assert load_networks(model[2]).unet is not None
 
 
 def test_a_path_without_its_extension(model: tuple[str, Path, Path], tmp_path: Path) -> None:
-    assert load_single_file(model[2].with_suffix("")).folder == model[2]
+    assert load_networks(model[2].with_suffix("")).path == model[2]
     with pytest.raises(ModelError, match="no such file"):
-        load_single_file(tmp_path / "nothing")
+        load_networks(tmp_path / "nothing")
 
 
 def test_the_ema_copy_replaces_the_unet_only_where_asked(sd1: Path, tmp_path: Path) -> None:
     tensors = ldm_tensors(sd1, "sd1")
     path = tmp_path / "model.safetensors"
     save_file(tensors | ema_tensors(tensors), path)
-    plain, averaged = load_single_file(path), load_single_file(path, ema=True)
+    plain, averaged = load_networks(path), load_networks(path, ema=True)
     assert torch.equal(states(plain)["unet.conv_in.weight"], tensors[ldm.UNET + "input_blocks.0.0.weight"])
     for name, tensor in states(averaged).items():
         factor = 0.5 if name.startswith("unet.") else 1.0
@@ -142,7 +141,7 @@ def test_the_ema_copy_replaces_the_unet_only_where_asked(sd1: Path, tmp_path: Pa
 
 def test_prediction_type_reaches_the_scheduler(model: tuple[str, Path, Path]) -> None:
     for kind in ("epsilon", "v_prediction"):
-        config = load_single_file(model[2], prediction_type=kind).scheduler_config
+        config = load_networks(model[2], prediction_type=kind).scheduler_config
         assert config is not None
         assert config["prediction_type"] == kind
 
@@ -153,7 +152,7 @@ def test_a_vae_alone(sd1: Path, tmp_path: Path) -> None:
     files = {"ours": vae, "ldm": inside, "bare": {n.removeprefix(ldm.VAE): t for n, t in inside.items()}}
     for name, tensors in files.items():
         save_file(tensors, tmp_path / f"{name}.safetensors")
-        found = load_single_file(tmp_path / f"{name}.safetensors")
+        found = load_networks(tmp_path / f"{name}.safetensors")
         assert found.unet is None
         assert found.scheduler_config is None
         assert found.vae is not None
@@ -164,7 +163,7 @@ def test_unusual_models_need_and_use_a_config_folder(tmp_path: Path) -> None:
     """Heads that shapes cannot tell come from the folder, as in the oracle."""
     folder = save_folder(tmp_path / "folder", "sd1", attention_head_dim=2)
     path = save_single_file(tmp_path / "model.safetensors", folder, "sd1")
-    plain, told, oracle = load_single_file(path), load_single_file(path, config=folder), oracle_pipeline(path, folder)
+    plain, told, oracle = load_networks(path), load_networks(path, config=folder), oracle_pipeline(path, folder)
     expected = outputs(oracle)[1]
     torch.testing.assert_close(outputs(told)[1], expected, atol=1e-5, rtol=0)
     assert not torch.allclose(outputs(plain)[1], expected, atol=1e-4, rtol=0)
@@ -174,8 +173,8 @@ def test_what_shapes_leave_open_is_asked_for(tmp_path: Path) -> None:
     folder = save_folder(tmp_path / "folder", "sd1", block_out_channels=(24, 48), norm_num_groups=8)
     path = save_single_file(tmp_path / "model.safetensors", folder, "sd1")
     with pytest.raises(ModelError, match=r"norm_num_groups(.|\n)*--config FOLDER"):
-        load_single_file(path)
-    assert load_single_file(path, config=folder).unet is not None
+        load_networks(path)
+    assert load_networks(path, config=folder).unet is not None
 
 
 def test_unknown_and_missing_tensors_are_errors_unless_partial(sd1: Path, tmp_path: Path) -> None:
@@ -183,20 +182,20 @@ def test_unknown_and_missing_tensors_are_errors_unless_partial(sd1: Path, tmp_pa
         tmp_path / "more.safetensors", sd1, "sd1", **{ldm.UNET + "input_blocks.1.0.surprise": torch.ones(3)}
     )
     with pytest.raises(ModelError, match=r"surprise(.|\n)*--partial"):
-        load_single_file(path)
-    assert load_single_file(path, partial=True).report.unused == ("unet." + ldm.UNET + "input_blocks.1.0.surprise",)
+        load_networks(path)
+    assert load_networks(path, partial=True).report.unused == ("unet." + ldm.UNET + "input_blocks.1.0.surprise",)
     tensors = ldm_tensors(sd1, "sd1")
     del tensors[ldm.UNET + "middle_block.1.norm.weight"]
     save_file(tensors, tmp_path / "fewer.safetensors")
     with pytest.raises(ModelError, match=r"mid_block\.attentions\.0\.norm\.weight"):
-        load_single_file(tmp_path / "fewer.safetensors")
+        load_networks(tmp_path / "fewer.safetensors")
 
 
 def test_models_that_cannot_be_run_say_what_they_are(tmp_path: Path) -> None:
     folder = save_folder(tmp_path / "folder", "sd1", in_channels=9)
     path = save_single_file(tmp_path / "model.safetensors", folder, "sd1")
-    with pytest.raises(ModelError, match="is an inpainting model"):
-        load_single_file(path)
+    with pytest.raises(ModelError, match="is a model for inpainting"):
+        load_networks(path)
 
 
 def test_the_collector_of_cycles_rests_only_while_a_model_loads(tmp_path: Path) -> None:
@@ -205,7 +204,7 @@ def test_the_collector_of_cycles_rests_only_while_a_model_loads(tmp_path: Path) 
         (gc.enable if enabled else gc.disable)()
         try:
             with pytest.raises(ModelError):
-                load_single_file(tmp_path / "missing")
+                load_networks(tmp_path / "missing")
             assert gc.isenabled() == enabled
         finally:
             gc.enable()

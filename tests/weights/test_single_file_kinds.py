@@ -17,12 +17,11 @@ from safetensors.torch import save_file
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.errors import ModelError
 from sdedit_cli.names import ldm
-from sdedit_cli.weights.checkpoint.from_file import detect
+from sdedit_cli.weights.checkpoint.from_file import read_file
 from sdedit_cli.weights.checkpoint.renamed import Renamed
 from sdedit_cli.weights.describe import describe
 from sdedit_cli.weights.formats.open import open_weights
-from sdedit_cli.weights.load.networks import load_folder
-from sdedit_cli.weights.load.single_file import load_single_file
+from sdedit_cli.weights.load.networks import load_networks
 from sdedit_cli.weights.write.convert import convert
 
 
@@ -35,7 +34,7 @@ def test_the_last_layer_of_openclip_is_left_out(tmp_path: Path) -> None:
     first = f"{ldm.OPENCLIP}transformer.resblocks.0."
     tensors |= {n.replace(".0.", ".23.", 1): t * 2 for n, t in tensors.items() if n.startswith(first)}
     save_file(tensors, tmp_path / "model.safetensors")
-    text = load_single_file(tmp_path / "model.safetensors").text_encoder
+    text = load_networks(tmp_path / "model.safetensors").text_encoder
     assert text is not None
     assert text.config.num_hidden_layers == 23
     pipe: Any = StableDiffusionImg2ImgPipeline.from_single_file(
@@ -48,7 +47,7 @@ def test_the_last_layer_of_openclip_is_left_out(tmp_path: Path) -> None:
     summary = convert(tmp_path / "model.safetensors", tmp_path / "new")
     assert ldm.OPENCLIP + "transformer.resblocks.23.ln_1.weight" in summary.dropped
     convert(tmp_path / "new", tmp_path / "back.safetensors")
-    again = load_single_file(tmp_path / "back.safetensors").text_encoder
+    again = load_networks(tmp_path / "back.safetensors").text_encoder
     assert again is not None
     assert again.config == text.config
 
@@ -60,12 +59,12 @@ def test_tiny_vaes(tmp_path: Path) -> None:
     oracle = AutoencoderTiny()
     oracle.save_pretrained(tmp_path / "taesd")
     path = tmp_path / "taesd" / "diffusion_pytorch_model.safetensors"
-    ours = load_single_file(path).vae
+    ours = load_networks(path).vae
     assert ours is not None
     state = oracle.state_dict()
     assert ours.state_dict().keys() == state.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in ours.state_dict().items())
-    assert detect(open_weights(path)).title == "tiny VAE only"
+    assert read_file(open_weights(path)).title() == "tiny VAE only"
     convert(path, tmp_path / "half", dtype=torch.float16)
     assert AutoencoderTiny.from_pretrained(tmp_path / "half", torch_dtype=torch.float16).dtype == torch.float16
 
@@ -73,7 +72,7 @@ def test_tiny_vaes(tmp_path: Path) -> None:
 def test_distilled_unets_keep_their_guidance_embedding(tmp_path: Path) -> None:
     folder = save_folder(tmp_path / "folder", "sd1", time_cond_proj_dim=16)
     convert(folder, tmp_path / "one.safetensors")
-    unet = load_single_file(tmp_path / "one.safetensors").unet
+    unet = load_networks(tmp_path / "one.safetensors").unet
     assert unet is not None
     assert unet.config.time_cond_proj_dim == 16
     assert torch.equal(
@@ -86,7 +85,7 @@ def test_a_vae_is_taken_even_from_models_that_cannot_be_run(tmp_path: Path) -> N
     folder = save_folder(tmp_path / "folder", "sd1", in_channels=9)
     save_file(ldm_tensors(folder, "sd1"), tmp_path / "model.safetensors")
     skip = ("unet", "text_encoder", "tokenizer", "scheduler")
-    vae = load_single_file(tmp_path / "model.safetensors", skip=skip).vae
+    vae = load_networks(tmp_path / "model.safetensors", skip=skip).vae
     assert vae is not None
 
 
@@ -104,7 +103,7 @@ def test_folders_are_named_by_their_task_as_files_are(channels: int, task: str, 
 
 
 def test_a_unet_of_the_caller_leaves_the_rest() -> None:
-    loaded = load_single_file(shared("sd1")[1], skip=("unet",))
+    loaded = load_networks(shared("sd1")[1], skip=("unet",))
     assert loaded.unet is None
     assert loaded.scheduler_config is not None
 
@@ -152,9 +151,9 @@ def test_damaged_files_are_refused_by_name(model: str, data: Any) -> None:
             keys[name] = shape
     said = ""
     try:
-        found = detect(ShapeSource(keys, Path("some.safetensors")))
-        for part in found.parts.values():
-            renamed = Renamed(ShapeSource(keys, Path("some.safetensors")), part.origins)
+        found = read_file(ShapeSource(keys, Path("some.safetensors")))
+        for part in found.components.values():
+            renamed = Renamed(ShapeSource(keys, Path("some.safetensors")), part.tensors.origins)
             for name in renamed.names():
                 renamed.shape(name)
     except ModelError as error:
@@ -164,7 +163,7 @@ def test_damaged_files_are_refused_by_name(model: str, data: Any) -> None:
 
 def refusal(path: Path) -> str:
     try:
-        load_single_file(path)
+        load_networks(path)
     except ModelError as error:
         return str(error)
     return ""
@@ -190,7 +189,7 @@ def test_configs_are_inferred_back_from_shapes(data: Any) -> None:
         time_cond_proj_dim=data.draw(st.sampled_from([None, 8])),
     )
     for naming in ("ldm", "diffusers"):
-        part = detect(unet_shapes(config, naming)).parts["unet"]
+        part = read_file(unet_shapes(config, naming)).components["unet"]
         found = part.config
         assert isinstance(found, UNetConfig)
         for key in (
@@ -248,4 +247,4 @@ def test_every_format_paints_the_same_picture(kind: str, tmp_path: Path) -> None
         assert run([*arguments, "--seed", "1", "--steps", "3", "--dtype", "fp32", "--device", "cpu", *extra]) == 0
         pictures.append(Image.open(tmp_path / f"{name}.png").tobytes())
     assert len(set(pictures)) == 1
-    assert load_folder(starter).unet is not None
+    assert load_networks(starter).unet is not None

@@ -5,8 +5,7 @@ Shapes do not tell the number of attention heads, of norm groups, and the activa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count, takewhile
 from typing import NamedTuple
 
@@ -14,42 +13,8 @@ from ...configs.clip import CLIPTextConfig
 from ...configs.unet import UNetConfig
 from ...configs.vae import TinyVAEConfig, VAEConfig
 from ...errors import ModelError
-from .layouts import Place, Shapes
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What all models of a family share and what no shape tells."""
-
-    name: str
-    title: str
-    heads: Callable[[int], int]
-    scaling_factor: float
-    sample_size: int
-    upcast_attention: bool = False
-    projection_dim: int = 768
-
-
-def _heads_of_64(channels: int) -> int:
-    return max(1, channels // 64)
-
-
-FAMILIES: dict[str, Family] = {
-    f.name: f
-    for f in (
-        Family("sd1", "Stable Diffusion 1.x", lambda _: 8, 0.18215, 64),
-        Family("sd2", "Stable Diffusion 2.x", _heads_of_64, 0.18215, 96, upcast_attention=True, projection_dim=512),
-        Family("sdxl", "Stable Diffusion XL base", _heads_of_64, 0.13025, 128),
-        Family("sdxl_refiner", "Stable Diffusion XL refiner", _heads_of_64, 0.13025, 128),
-    )
-}
-
-
-def family_of(unet: UNetConfig | None, text: CLIPTextConfig | None) -> Family:
-    """1.x or 2.x, by the configs of a model folder."""
-    if unet is not None:
-        return FAMILIES["sd2" if unet.use_linear_projection else "sd1"]
-    return FAMILIES["sd2" if text is not None and text.hidden_act == "gelu" else "sd1"]
+from .families import Family, Traits
+from .layouts import Place, Shapes, Slot
 
 
 class _Level(NamedTuple):
@@ -178,7 +143,7 @@ def infer_text(shapes: Shapes, place: Place, family: Family) -> CLIPTextConfig:
     vocabulary, hidden = _shape(shapes, names.token, 2)
     layers = len(_while(lambda i: names.fc1.format(i) in shapes))
     unused = family.name == "sd2" and place.layout == "openclip" and layers == OPENCLIP_H_LAYERS
-    second = place.component == "text_encoder_2"
+    second = place.kind == "text_encoder_2"
     # transformers' names serve both: OpenCLIP's encoders are the ones with these widths.
     activation = "gelu" if place.layout == "openclip" or hidden in (1024, 1280) else "quick_gelu"
     return CLIPTextConfig(
@@ -186,7 +151,7 @@ def infer_text(shapes: Shapes, place: Place, family: Family) -> CLIPTextConfig:
         hidden_size=hidden,
         intermediate_size=_shape(shapes, names.fc1.format(0), 2)[0],
         num_hidden_layers=layers - 1 if unused else layers,
-        num_attention_heads=_heads_of_64(hidden),
+        num_attention_heads=max(1, hidden // 64),
         max_position_embeddings=_shape(shapes, names.position, 2)[0],
         hidden_act=activation,
         projection_dim=hidden if second else family.projection_dim,
@@ -198,13 +163,18 @@ def infer_tiny_vae(shapes: Shapes, place: Place, family: Family) -> TinyVAEConfi
     return TinyVAEConfig(latent_channels=_shape(shapes, "decoder.layers.0.weight", 4)[1])
 
 
-def text_width(shapes: Shapes, layout: str) -> int:
-    """The width of the text that a UNet attends to. Raises ModelError when it attends to none."""
-    return _shape(shapes, f"{_first_attention(shapes, layout)}.transformer_blocks.0.attn2.to_k.weight", 2)[1]
-
-
-def linear_projection(shapes: Shapes, layout: str) -> bool:
-    return len(_shape(shapes, f"{_first_attention(shapes, layout)}.proj_in.weight")) == 2
+def traits(shapes: Shapes, places: Mapping[Slot, Place]) -> Traits:
+    """What tells the family of a single file. Raises ModelError when its UNet attends to no text."""
+    text = places["text_encoder"].layout if "text_encoder" in places else ""
+    second = "text_encoder_2" in places
+    if "unet" not in places or second:
+        return Traits(text, second)
+    inner, layout = places["unet"].inside(shapes), places["unet"].layout
+    attention = _first_attention(inner, layout)
+    width = _shape(inner, f"{attention}.transformer_blocks.0.attn2.to_k.weight", 2)[1]
+    linear = len(_shape(inner, f"{attention}.proj_in.weight")) == 2
+    added = any(names.added in inner for names in _UNET_NAMES.values())
+    return Traits(text, second, width, linear, added)
 
 
 def _ldm_levels(shapes: Shapes) -> list[_Level]:

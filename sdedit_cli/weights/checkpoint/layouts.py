@@ -13,19 +13,16 @@ from ...names.older import NAME_WRAPPERS
 
 Shapes = Mapping[str, tuple[int, ...]]
 Layout = Literal["ldm", "diffusers", "clip", "openclip"]
-Component = Literal["unet", "vae", "tiny_vae", "text_encoder", "text_encoder_2"]
-
-
-def folder_name(component: Component) -> str:
-    """What the diffusers layout calls the folder of a component."""
-    return "vae" if component == "tiny_vae" else component
+KindName = Literal["unet", "vae", "tiny_vae", "text_encoder", "text_encoder_2"]
+Slot = Literal["unet", "vae", "text_encoder", "text_encoder_2"]
+"""Where a component belongs in a model: its folder in the diffusers layout, and the pipeline's argument."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """A component's place in a file: the names that start with `prefix`, in one of the layouts."""
 
-    component: Component
+    kind: KindName
     prefix: str
     layout: Layout
 
@@ -33,6 +30,15 @@ class Place:
     def is_bare(self) -> bool:
         """Whether the prefix names no component: the file may then hold anything beside it."""
         return self.prefix in _BARE
+
+    @property
+    def slot(self) -> Slot:
+        return "vae" if self.kind == "tiny_vae" else self.kind
+
+    def inside(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+        """The shapes of what lies here, by names without the prefix."""
+        cut = len(self.prefix)
+        return {name[cut:]: shape for name, shape in shapes.items() if name.startswith(self.prefix)}
 
 
 # What training scripts put before all names of a file: nothing, or one or two wrappers.
@@ -49,7 +55,7 @@ _BARE_CLIP = ("embeddings.token_embedding.weight", "embeddings.position_embeddin
 _OPENCLIP = ("token_embedding.weight", "positional_embedding", "ln_final.weight")
 
 # component, layout, prefixes that files put before its names, names that must be there; the first that fits is taken
-_MARKS: tuple[tuple[Component, Layout, tuple[str, ...], tuple[str, ...]], ...] = (
+_MARKS: tuple[tuple[KindName, Layout, tuple[str, ...], tuple[str, ...]], ...] = (
     ("unet", "ldm", (ldm.UNET, "", "diffusion_model."), _UNET),
     ("unet", "diffusers", ("", "unet."), _UNET_OURS),
     ("vae", "ldm", (ldm.VAE, "", "vae.", "model."), _VAE),
@@ -62,13 +68,14 @@ _MARKS: tuple[tuple[Component, Layout, tuple[str, ...], tuple[str, ...]], ...] =
 )
 
 
-def find_places(names: Collection[str]) -> dict[Component, Place]:
+def find_places(names: Collection[str]) -> dict[Slot, Place]:
     """The components whose marks are among the names of a file."""
-    found: dict[Component, Place] = {}
-    for component, layout, prefixes, marks in _MARKS:
+    found: dict[Slot, Place] = {}
+    for kind, layout, prefixes, marks in _MARKS:
         for prefix in (wrapper + name for wrapper in _WRAPPED for name in prefixes):
-            if component not in found and all(prefix + mark in names for mark in marks):
-                found[component] = Place(component, prefix, layout)
+            place = Place(kind, prefix, layout)
+            if place.slot not in found and all(prefix + mark in names for mark in marks):
+                found[place.slot] = place
     return found
 
 

@@ -6,112 +6,77 @@ else they are what the family's reference models have, and are reported as assum
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from ...errors import ModelError, UsageError, did_you_mean
-from .index import FILE, read_scheduler
+from . import notes
+from .families import Family
+from .index import SCHEDULER, read_scheduler
 
+_DEFAULT = "epsilon"  # of a scheduler that does not say
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 _WORDS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample", **{name: name for name in PREDICTION_TYPES}}
 
 # Where converters and trainers write it; the first is ours.
-PREDICTION_KEY = "sdedit.prediction_type"
-SCHEDULER_KEY = "sdedit.scheduler"
-_METADATA_KEYS = (PREDICTION_KEY, "modelspec.prediction_type", "prediction_type")
+_METADATA_KEYS = (notes.PREDICTION, "modelspec.prediction_type", "prediction_type")
 _ARCHITECTURES = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}
-
-_STABLE_DIFFUSION: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-    "trained_betas": None,
-}
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "sd1": {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "clip_sample": False},
-    "sd2": {"_class_name": "DDIMScheduler", "clip_sample": False},
-    "sdxl": {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading", "interpolation_type": "linear"},
-}
-_OPTIONS["sdxl_refiner"] = _OPTIONS["sdxl"]
-# Of a 2.x file that says nothing: the reference model of the family, 2.1, predicts v.
-_ASSUMED = {"sd2": "v_prediction"}
+_ASSUMED = "as its family"
+_ASSUMED_OF_TWO = "assumed; --prediction-type tells"
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What the UNet predicts, who says so, and the scheduler config that goes with it."""
+class Prediction:
+    """What the UNet predicts, and who says so."""
 
-    prediction_type: str
+    kind: str
     said_by: str
-    scheduler: Mapping[str, Any]
 
     @property
     def guessed(self) -> bool:
         """Whether nothing says what the model predicts although its family has both kinds."""
-        return self.said_by == ASSUMED_OF_TWO
+        return self.said_by == _ASSUMED_OF_TWO
 
 
-ASSUMED = "as its family"
-ASSUMED_OF_TWO = "assumed; --prediction-type tells"
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a checkpoint has that may tell: `path` of a single file, names of its tensors, what lies beside them."""
+
+    path: Path | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    names: Collection[str] = ()
+    extras: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-def find_training(
-    family: str,
-    *,
-    path: Path | None,
-    metadata: Mapping[str, str],
-    names: Collection[str],
-    extras: Mapping[str, object] | None = None,
-    prediction_type: str | None = None,
-    config: Path | None = None,
-) -> Training:
-    """The prediction type and scheduler config of a single file.
+def find_prediction(
+    family: Family, evidence: Evidence, *, asked: str | None = None, config: Path | None = None
+) -> tuple[Prediction, dict[str, Any]]:
+    """What the UNet predicts, and the scheduler config that goes with it.
 
-    Raises UsageError for a `prediction_type` that there is none, ModelError for a broken config.
+    `asked` is the caller's word, `config` a model folder whose scheduler counts. Raises UsageError for a prediction
+    type that there is none, ModelError for a broken config.
     """
-    scheduler = _told_scheduler(path, metadata) or scheduler_of(family)
-    configured = config / FILE if config and (config / FILE).is_file() else None
+    scheduler = notes.scheduler(evidence.metadata, evidence.path) or family.scheduler()
+    configured = config / SCHEDULER if config and (config / SCHEDULER).is_file() else None
     if config and configured:
         scheduler = read_scheduler(config)
     kind, said_by = (
-        _asked(prediction_type)
+        _asked(asked)
         or _configured(configured, scheduler)
-        or _of_metadata(metadata)
-        or _of_tensors(names)
-        or _of_yaml(path)
-        or _of_step(family, extras or {})
-        or (_ASSUMED.get(family, "epsilon"), ASSUMED_OF_TWO if family in _ASSUMED else ASSUMED)
+        or _of_metadata(evidence.metadata)
+        or _of_tensors(evidence.names)
+        or _of_yaml(evidence.path)
+        or _of_step(family, evidence.extras)
+        or (family.prediction_type, _ASSUMED_OF_TWO if family.predicts_both else _ASSUMED)
     )
-    scheduler["prediction_type"] = kind
-    scheduler.setdefault("_class_name", _OPTIONS[family]["_class_name"])
-    if "ztsnr" in names:
+    if scheduler.get("prediction_type", _DEFAULT) != kind:
+        scheduler["prediction_type"] = kind
+    scheduler.setdefault("_class_name", family.sampler["_class_name"])
+    if "ztsnr" in evidence.names:
         scheduler["rescale_betas_zero_snr"] = True
-    return Training(kind, said_by, scheduler)
-
-
-def scheduler_of(family: str, prediction_type: str | None = None) -> dict[str, Any]:
-    """The scheduler config of a family's reference model."""
-    kind = prediction_type or _ASSUMED.get(family, "epsilon")
-    return {**_OPTIONS[family], **_STABLE_DIFFUSION, "prediction_type": kind}
-
-
-def _told_scheduler(path: Path | None, metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """The config that a file of ours carries, where it is not its family's."""
-    if SCHEDULER_KEY not in metadata:
-        return None
-    try:
-        told: object = json.loads(metadata[SCHEDULER_KEY])
-    except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
-        raise ModelError(f"{path}: its metadata '{SCHEDULER_KEY}' is no JSON object; convert the model again")
-    return cast("dict[str, Any]", told)
+    return Prediction(kind, said_by), scheduler
 
 
 def _asked(prediction_type: str | None) -> tuple[str, str] | None:
@@ -129,7 +94,7 @@ def _asked(prediction_type: str | None) -> tuple[str, str] | None:
 def _configured(path: Path | None, scheduler: Mapping[str, Any]) -> tuple[str, str] | None:
     if path is None:
         return None
-    kind = scheduler.get("prediction_type", "epsilon")
+    kind = scheduler.get("prediction_type", _DEFAULT)
     if kind not in PREDICTION_TYPES:
         raise ModelError(f"{path}: 'prediction_type' is {kind!r}, expected one of {', '.join(PREDICTION_TYPES)}")
     return kind, str(path)
@@ -155,8 +120,8 @@ def _of_tensors(names: Collection[str]) -> tuple[str, str] | None:
 _STEP_OF_2_0_BASE = 875_000
 
 
-def _of_step(family: str, extras: Mapping[str, object]) -> tuple[str, str] | None:
-    if family == "sd2" and extras.get("global_step") == _STEP_OF_2_0_BASE:
+def _of_step(family: Family, extras: Mapping[str, object]) -> tuple[str, str] | None:
+    if family.predicts_both and extras.get("global_step") == _STEP_OF_2_0_BASE:
         return "epsilon", f"its training step {_STEP_OF_2_0_BASE}"
     return None
 

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ...errors import ModelError, shown
+from ...errors import ModelError
 from ...names.table import Origin
-from ..formats.mapped_file import release
-
-if TYPE_CHECKING:
-    from ..formats.source import WeightSource
+from ..formats.source import WeightSource
 
 Shape = tuple[int, ...]
 
@@ -58,19 +53,23 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-class Renamed:
+class Renamed(WeightSource):
     """A source under other names: each tensor is a view of its origin's, made when it is asked for.
 
     Nothing is read or copied in advance; only 'stack' makes a tensor of its own.
     """
 
-    def __init__(
-        self, source: WeightSource, origins: Mapping[str, Origin], metadata: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, source: WeightSource, origins: Mapping[str, Origin]) -> None:
         self._source = source
         self.origins = dict(origins)
-        self.path: Path = source.path
-        self.metadata: Mapping[str, str] = source.metadata if metadata is None else metadata
+        self.format, self.path, self.metadata = source.format, source.path, source.metadata
+        if source.unreadable:
+            known, items = source.unreadable, self.origins.items()
+            self.unreadable = {name: known[s] for name, origin in items for s in origin.sources if s in known}
+
+    def with_more(self, origins: Mapping[str, Origin]) -> Renamed:
+        """The same source with further names."""
+        return Renamed(self._source, {**self.origins, **origins})
 
     def names(self) -> list[str]:
         return list(self.origins)
@@ -104,30 +103,13 @@ class Renamed:
         return {name for origin in self.origins.values() for name in origin.sources}
 
     def release(self, name: str) -> None:
-        """Let go of the memory behind a tensor after its values were copied elsewhere."""
         for source_name in self._origin(name).sources:
-            release_tensor(self._source, source_name)
+            self._source.release(source_name)
 
-    def name_in_file(self, name: str) -> list[str]:
-        """The file's names of what a tensor is made of, for messages."""
-        return [name_in_file(self._source, source_name) for source_name in self._origin(name).sources]
+    def name_in_file(self, name: str) -> str:
+        return ", ".join(self._source.name_in_file(s) for s in self._origin(name).sources)
 
     def _origin(self, name: str) -> Origin:
         if name not in self.origins:
             raise ModelError(f"{self.path}: has no tensor '{name}'")
         return self.origins[name]
-
-
-def name_in_file(source: WeightSource, name: str) -> str:
-    """What the file calls a tensor of `source`, for messages; several names where it is made of several."""
-    if not isinstance(source, Renamed):
-        return shown(name)
-    return ", ".join(source.name_in_file(name))
-
-
-def release_tensor(source: WeightSource, name: str) -> None:
-    """Let go of the memory of a mapped file's tensor, under whatever name it was read."""
-    if isinstance(source, Renamed):
-        source.release(name)
-    else:
-        release(source.get(name))

@@ -108,3 +108,16 @@ def file_names(stem: str, kind: str, variant: str | None) -> tuple[str, ...]:
 
 def is_variant(path: Path, variant: str) -> bool:
     return f".{variant}." in path.name
+
+
+def shard_names(stem: str, variant: str | None, count: int) -> list[str]:
+    """The names of so many shards in safetensors, in their order."""
+    start = f"{stem}.{variant}" if variant else stem
+    return [f"{start}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+
+
+def is_of_save(name: str, stem: str, variant: str | None) -> bool:
+    """Whether a file in safetensors belongs to a save of this variant: whole, index or shard."""
+    start = re.escape(f"{stem}.{variant}" if variant else stem)
+    is_shard = re.fullmatch(start + r"-\d{5}-of-\d{5}\.safetensors", name)
+    return bool(is_shard) or name in file_names(stem, "safetensors", variant)

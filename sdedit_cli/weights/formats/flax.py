@@ -8,7 +8,6 @@ Format: https://github.com/msgpack/msgpack/blob/master/spec.md. Array bytes stay
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from ...errors import ModelError, shown
 from .mapped_file import MappedFile
+from .source import WeightSource
 
 DEPTH_LIMIT = 64
 NAME_LIMIT = 1024
@@ -64,12 +64,13 @@ class Array:
     pieces: tuple[Binary, ...]
 
 
-class FlaxSource:
+class FlaxSource(WeightSource):
     """A WeightSource on a mapped msgpack file: Flax's own names joined by dots, and Flax's own array layouts."""
+
+    format = "flax"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.metadata: Mapping[str, str] = {}
         self._file = MappedFile(path)
         reader = _Reader(self._file)
         root = reader.value(0)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...errors import ModelError, shown
 from .mapped_file import MappedFile
+from .source import WeightSource
 
 HEADER_LIMIT = 100_000_000  # the format's own limit
 SIZE_LIMIT = 2**63
@@ -54,8 +55,10 @@ class Entry:
     end: int
 
 
-class SafetensorsFile:
+class SafetensorsFile(WeightSource):
     """A WeightSource on a mapped .safetensors file. Raises ModelError on a header that does not fit the file."""
+
+    format = "safetensors"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -80,6 +83,11 @@ class SafetensorsFile:
             return self._entries[name]
         except KeyError:
             raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold it. What JSON escapes may be half a character."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def read_header(file: MappedFile) -> tuple[dict[str, Entry], Mapping[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -16,19 +16,17 @@ from .source import WeightSource
 _NAME_LIMIT = 255  # bytes, of file systems
 
 
-class ShardedSource:
+class ShardedSource(WeightSource):
     """A WeightSource over the shards of an index; `open_shard` opens one of them. Raises ModelError on a bad index."""
+
+    format = "shards"
 
     def __init__(self, path: Path, open_shard: Callable[[Path], WeightSource]) -> None:
         self.path = path
         self._shard_of = _weight_map(path)
         self._shards = {name: open_shard(path.parent / name) for name in dict.fromkeys(self._shard_of.values())}
-        self.metadata: Mapping[str, str] = {
-            key: value for shard in self._shards.values() for key, value in shard.metadata.items()
-        }
-        self.unreadable: Mapping[str, str] = {
-            key: why for shard in self._shards.values() for key, why in getattr(shard, "unreadable", {}).items()
-        }
+        self.metadata = {key: value for shard in self._shards.values() for key, value in shard.metadata.items()}
+        self.unreadable = {key: why for shard in self._shards.values() for key, why in shard.unreadable.items()}
         held = {name: set(shard.names()) for name, shard in self._shards.items()}
         for tensor, shard in self._shard_of.items():
             if tensor not in held[shard]:

@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ...errors import ModelError
+from ...errors import ModelError, shown
+from .mapped_file import release
 
 IN_MEMORY = Path("weights in memory")  # what messages call a source without a file
 
 
-class WeightSource(Protocol):
+class WeightSource(ABC):
     """Named tensors. Asking for names, shapes and dtypes reads no tensor; `get` copies none where the format allows.
 
     A tensor from `get` is the source's own: callers read it, and write only to copies (`materialize`, `fill`).
+    `unreadable` says of tensors that `get` refuses why it does: a leftover that nobody asks for harms nothing.
+    `extras` is what lies beside the tensors (global_step and the like), as plain values.
     """
 
-    @property
-    def path(self) -> Path: ...
+    format: str = "memory"
+    """The kind of file, in words for people."""
+    path: Path = IN_MEMORY
+    metadata: Mapping[str, str] = {}
+    unreadable: Mapping[str, str] = {}
+    extras: Mapping[str, object] = {}
 
-    @property
-    def metadata(self) -> Mapping[str, str]: ...
-
+    @abstractmethod
     def names(self) -> list[str]: ...
 
+    @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]: ...
 
+    @abstractmethod
     def dtype(self, name: str) -> torch.dtype: ...
 
+    @abstractmethod
     def get(self, name: str) -> Tensor: ...
 
+    def release(self, name: str) -> None:
+        """Let go of the memory behind a tensor of a mapped file after its values were copied elsewhere."""
+        release(self.get(name))
 
-class MemorySource:
-    """Tensors that are in memory already, and what a reader found beside them (`extras`: global_step and the like)."""
+    def name_in_file(self, name: str) -> str:
+        """What the file calls a tensor, for messages; several names where it is made of several."""
+        return shown(name)
+
+
+class MemorySource(WeightSource):
+    """Tensors that are in memory already."""
 
     def __init__(
         self,
@@ -48,8 +64,8 @@ class MemorySource:
     ) -> None:
         self._tensors = dict(tensors)
         self.path = path
-        self.metadata: Mapping[str, str] = dict(metadata or {})
-        self.extras: Mapping[str, object] = dict(extras or {})
+        self.metadata = dict(metadata or {})
+        self.extras = dict(extras or {})
 
     def names(self) -> list[str]:
         return list(self._tensors)
@@ -64,4 +80,4 @@ class MemorySource:
         try:
             return self._tensors[name]
         except KeyError:
-            raise ModelError(f"{self.path}: holds no tensor '{name}'") from None
+            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None

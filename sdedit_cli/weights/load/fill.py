@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ...errors import ModelError, shown
+from ...errors import ModelError, listed
 from ...names.older import is_harmless, module_name
-from ..checkpoint.renamed import name_in_file
 from ..formats.source import WeightSource
 from .materialize import Delta, materialize
 
 _MOST_THREADS = 8  # that cast at once: memory is saturated by then
-
-SHOWN = 5  # names that an error lists before it only counts
 
 
 @dataclass(frozen=True)
@@ -29,16 +25,15 @@ class Report:
     used: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-    parts: Mapping[str, Report] = field(default_factory=dict[str, "Report"])
 
     @classmethod
-    def of_parts(cls, parts: Mapping[str, Report]) -> Report:
+    def of_components(cls, reports: Mapping[str, Report]) -> Report:
         """One report of several components, each name prefixed with its component's."""
 
         def joined(kind: str) -> tuple[str, ...]:
-            return tuple(f"{part}.{name}" for part, report in parts.items() for name in getattr(report, kind))
+            return tuple(f"{slot}.{name}" for slot, report in reports.items() for name in getattr(report, kind))
 
-        return cls(joined("used"), joined("unused"), joined("missing"), dict(parts))
+        return cls(joined("used"), joined("unused"), joined("missing"))
 
 
 @dataclass(frozen=True)
@@ -132,12 +127,6 @@ def _complain(source: WeightSource, module: nn.Module, unused: Sequence[str], mi
         )
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    rest = len(names) - SHOWN
-    return ", ".join(map(shown, islice(names, SHOWN))) + (f" and {rest} more" if rest > 0 else "")
-
-
 def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:
     tensor, shape = source.get(name), place.shape
     check_numbers(source, name, place)
@@ -145,7 +134,7 @@ def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:
         return tensor
     if without_ones(tensor.shape) == without_ones(shape):
         return tensor.reshape(shape)
-    where = name_in_file(source, name)
+    where = source.name_in_file(name)
     raise ModelError(
         f"{source.path}: '{where}' has the shape {list(tensor.shape)}, but {config} asks for {list(shape)}"
     )
@@ -156,7 +145,7 @@ def check_numbers(source: WeightSource, name: str, place: Tensor) -> None:
     kind = source.dtype(name)
     if place.is_floating_point() and not kind.is_floating_point:
         raise ModelError(
-            f"{source.path}: '{name_in_file(source, name)}' holds {str(kind).removeprefix('torch.')} numbers, "
+            f"{source.path}: '{source.name_in_file(name)}' holds {str(kind).removeprefix('torch.')} numbers, "
             "expected floats; quantised weights are not read, so use the original ones"
         )
 

@@ -13,20 +13,20 @@ from typing import Literal
 
 import torch
 
+from ...disk.checks import refuse_existing
 from ...errors import ModelError, UsageError, shown
-from ..checkpoint.from_file import title
-from ..checkpoint.from_folder import Model, check_complete, open_model
-from ..checkpoint.layouts import Component
-from .diffusers import folder_files
+from ..checkpoint import Checkpoint, open_checkpoint
+from ..checkpoint.layouts import Slot
+from ..load.check import check_complete
+from .diffusers import SHARD_SIZE, Layout, component_file, folder_files
+from .files import OutputFile, write_files
 from .ldm import ldm_items, ldm_metadata
-from .output import OutputFile, refuse_existing, write_files
 from .safetensors import Item, Progress
 
 Target = Literal["diffusers", "ldm"]
 SUFFIX = ".safetensors"
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-DTYPE_WORDS = {dtype: word for word, dtype in DTYPES.items()}
-SHARD_SIZE = 10_000_000_000
+PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+_WORDS = {dtype: word for word, dtype in PRECISIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def convert(
     to: Target | None = None,
     dtype: torch.dtype | None = None,
     ema: bool | None = None,
-    only: Component | None = None,
+    only: Slot | None = None,
     max_shard_size: int = SHARD_SIZE,
     config: Path | None = None,
     prediction_type: str | None = None,
@@ -86,26 +86,25 @@ def convert(
     target = Path(target)
     layout = _layout(target, to, only)
     refuse_existing(target)
-    model = open_model(source, config=config, prediction_type=prediction_type, ema=bool(ema), variant=variant)
-    if only is not None and only not in model.pieces:
-        raise UsageError(f"{model.path}: has no {only} to convert, it has: {', '.join(model.pieces)}")
-    if ema is False and only in (None, "unet") and model.detected and model.detected.uses_ema:
-        raise UsageError(f"{model.path}: its UNet is there as an EMA copy only; leave --no-ema out")
-    check_complete(model, only)
-    files, dropped = _plan(model, target, layout, dtype, ema, only, max_shard_size)
+    checkpoint = open_checkpoint(source, config=config, prediction_type=prediction_type, ema=bool(ema), variant=variant)
+    chosen = checkpoint.only(only)
+    if ema is False and "unet" in chosen and checkpoint.uses_ema:
+        raise UsageError(f"{checkpoint.path}: its UNet is there as an EMA copy only; leave --no-ema out")
+    check_complete(checkpoint, only)
+    files, dropped = _plan(checkpoint, target, layout, Layout(dtype, max_shard_size), ema, only)
     items = [item for file in files for item in file.items]
     _check_writable(items)
     total = sum(item.nbytes for item in items)
     write_files(target, files, progress(2 * total) if progress else None)
     return Summary(
-        source=model.path,
+        source=checkpoint.path,
         target=target,
         layout=layout,
-        kind=kind_of(model, only),
-        prediction_type=model.training.prediction_type,
-        said_by=model.training.said_by,
-        predicts="unet" in model.chosen(only),
-        dtypes=tuple(sorted({DTYPE_WORDS.get(i.dtype, str(i.dtype).removeprefix("torch.")) for i in items})),
+        kind=checkpoint.title(only),
+        prediction_type=checkpoint.prediction.kind,
+        said_by=checkpoint.prediction.said_by,
+        predicts="unet" in chosen,
+        dtypes=tuple(sorted({dtype_word(i.dtype) for i in items})),
         tensors=len(items),
         parameters=sum(prod(i.shape) for i in items),
         bytes=total,
@@ -114,10 +113,9 @@ def convert(
     )
 
 
-def kind_of(model: Model, only: Component | None = None) -> str:
-    """The kind of model, or of this component of it, in words."""
-    uses_ema = only in (None, "unet") and model.detected is not None and model.detected.uses_ema
-    return title(model.family, {name: piece.config for name, piece in model.chosen(only).items()}, uses_ema)
+def dtype_word(dtype: torch.dtype) -> str:
+    """A precision in the word that people use."""
+    return _WORDS.get(dtype, str(dtype).removeprefix("torch."))
 
 
 def _check_writable(items: Sequence[Item]) -> None:
@@ -134,7 +132,7 @@ def _is_file(target: Path) -> bool:
     return target.suffix.lower() == SUFFIX
 
 
-def _layout(target: Path, to: Target | None, only: Component | None) -> Target:
+def _layout(target: Path, to: Target | None, only: Slot | None) -> Target:
     is_file = _is_file(target)
     if target.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):
         raise UsageError(f"{target}: only {SUFFIX} files are written, never pickles; give the name that ending")
@@ -146,19 +144,16 @@ def _layout(target: Path, to: Target | None, only: Component | None) -> Target:
 
 
 def _plan(
-    model: Model,
-    target: Path,
-    layout: Target,
-    dtype: torch.dtype | None,
-    ema: bool | None,
-    only: Component | None,
-    max_shard_size: int,
+    checkpoint: Checkpoint, target: Path, layout: Target, folder: Layout, ema: bool | None, only: Slot | None
 ) -> tuple[list[OutputFile], tuple[str, ...]]:
     if layout == "ldm":
-        items, dropped = ldm_items(model, dtype, ema, only)
-        return [OutputFile("", items, ldm_metadata(model, items))], dropped
-    files = folder_files(model, dtype, only, max_shard_size, single=_is_file(target))
-    if model.raw is None:
-        return files, model.dropped
-    used = {name for piece in model.chosen(only).values() for name in piece.tensors.source_names()}
-    return files, tuple(name for name in model.raw.names() if name not in used)
+        items, dropped = ldm_items(checkpoint, folder.dtype, ema, only)
+        return [OutputFile("", items, ldm_metadata(checkpoint, items))], dropped
+    if only is not None and _is_file(target):
+        files = [component_file(checkpoint, only, folder.dtype)]
+    else:
+        files = folder_files(checkpoint, folder, only)
+    if checkpoint.source is None:
+        return files, checkpoint.dropped
+    used = set[str]().union(*(part.tensors.source_names() for part in checkpoint.only(only).values()))
+    return files, tuple(name for name in checkpoint.source.names() if name not in used)

@@ -7,7 +7,6 @@ first tensor is read.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -17,10 +16,9 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from ...errors import ModelError, OutputError, shown
-from ..checkpoint.renamed import release_tensor
+from ...errors import ModelError, OutputError
 from ..formats.open import open_weights
-from ..formats.safetensors import DTYPES
+from ..formats.safetensors import DTYPES, is_text
 from ..formats.source import WeightSource
 
 Progress = Callable[[int], None]  # told how many bytes were just written or compared
@@ -56,7 +54,7 @@ class Item:
         for start in range(0, flat.numel(), SLICE):
             piece = flat[start : start + SLICE]
             yield piece, piece.to(self.dtype)
-        release_tensor(self.source, self.key)
+        self.source.release(self.key)
 
     def check_range(self, piece: Tensor, cast: Tensor) -> None:
         """Raises ModelError when a number became infinite."""
@@ -75,39 +73,15 @@ def item(name: str, source: WeightSource, key: str, dtype: torch.dtype | None) -
     return Item(name, source, key, dtype if dtype and stored.is_floating_point else stored)
 
 
-def is_text(text: str) -> bool:
-    """Whether UTF-8 can hold it. What JSON escapes may be half a character."""
-    return not any("\ud800" <= c <= "\udfff" for c in text)
-
-
 def write_safetensors(
-    path: Path,
-    items: Sequence[Item],
-    metadata: Mapping[str, str],
-    progress: Progress | None = None,
-    *,
-    told_as: Path | None = None,
+    file: BinaryIO, items: Sequence[Item], metadata: Mapping[str, str], progress: Progress | None = None
 ) -> None:
-    """Write a new file and flush it to the disk. Raises OutputError, about `told_as`, when the disk refuses."""
+    """Write a whole file of these tensors; what the disk refuses is an OSError."""
     # Wide dtypes first: each tensor then starts at a multiple of its element's size, so that it can be mapped.
     ordered = sorted(items, key=lambda i: -i.dtype.itemsize)
-    try:
-        with path.open("xb") as file:
-            file.write(_header(ordered, metadata))
-            for entry in ordered:
-                _write_tensor(file, entry, progress)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise cannot_write(told_as or path, error) from None
-
-
-def cannot_write(target: Path, error: OSError) -> OutputError:
-    """The error that a disk's refusal to hold `target` is for people."""
-    return OutputError(
-        f"{shown(target, 160)}: cannot be written ({error.strerror or error}) in {shown(target.parent, 160)}; "
-        "check its free space and permissions, or choose another place"
-    )
+    file.write(_header(ordered, metadata))
+    for entry in ordered:
+        _write_tensor(file, entry, progress)
 
 
 def _header(items: Sequence[Item], metadata: Mapping[str, str]) -> bytes:
@@ -171,7 +145,7 @@ def verify(
             raise OutputError(
                 f"{name}: '{entry.name}' reads back with other values; is the disk sound? Nothing was kept"
             )
-        release_tensor(written, entry.name)
+        written.release(entry.name)
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:

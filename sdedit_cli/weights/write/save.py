@@ -1,176 +1,101 @@
-"""Write components and whole models in diffusers layout, so that other programs load them too.
-
-Every file appears under its name when it is complete: written beside it, flushed to the disk, renamed.
-"""
+"""Components in memory as a model folder that other programs load too."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from ...errors import OutputError, UsageError
-from ..checkpoint.weight_files import file_names
+from ...disk.sizes import parse_size
+from ...errors import UsageError
+from ..checkpoint.components import EXTRAS, KINDS
+from ..checkpoint.from_memory import of_components
+from ..checkpoint.layouts import Slot
+from ..checkpoint.weight_files import is_of_save
 from ..formats.source import MemorySource
-from ..load.networks import INDEX
-from .safetensors import in_shards, item, write_safetensors
+from .diffusers import Layout, folder_files, json_text
+from .files import OutputFile, write_files
+from .safetensors import item
 
-LAYOUT_VERSION = "0.42.1"  # the release of diffusers whose layout this is
-DEFAULT_SHARD = "10GB"
-
-# What model_index.json says of a part: the library and class that other programs load it with.
-_CLASSES: Mapping[str, tuple[str, str]] = {
-    "vae": ("diffusers", "AutoencoderKL"),
-    "text_encoder": ("transformers", "CLIPTextModel"),
-    "tokenizer": ("transformers", "CLIPTokenizer"),
-    "unet": ("diffusers", "UNet2DConditionModel"),
-    "scheduler": ("diffusers", "DDIMScheduler"),
-    "safety_checker": ("stable_diffusion", "StableDiffusionSafetyChecker"),
-    "feature_extractor": ("transformers", "CLIPImageProcessor"),
-    "image_encoder": ("transformers", "CLIPVisionModelWithProjection"),
-}
-_DIFFUSERS_STEM = ("unet", "vae")
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_PIPELINE = "StableDiffusionImg2ImgPipeline"
 
 
-def save_folder(
+def save_components(
     folder: Path | str,
     components: Mapping[str, Any],
     *,
-    requires_safety_checker: bool = True,
+    requires_safety_checker: bool = False,
+    native_size: int | None = None,
     variant: str | None = None,
-    max_shard_size: int | str = DEFAULT_SHARD,
-    pipeline_class: str = "StableDiffusionImg2ImgPipeline",
+    max_shard_size: int | str = "10GB",
+    pipeline: str = _PIPELINE,
 ) -> Path:
-    """Write the parts that are not None under `folder` with a model_index.json, and return the folder.
+    """Write the components that are not None under `folder`, and return it. Files of an earlier save are replaced.
 
-    A part is a module with a `config`, or an object that saves itself (`save` or `save_pretrained`).
-    Raises OutputError when something cannot be written.
+    Networks have a config and tensors of ours; `tokenizer` gives the contents of its files (`folder_files`),
+    `scheduler` its config; what else there is saves itself (`save_pretrained`). Of a single network just its own
+    folder is written. Raises OutputError when something cannot be written, UsageError for what cannot be saved.
     """
-    folder = Path(folder)
-    index: dict[str, Any] = {"_class_name": pipeline_class, "_diffusers_version": LAYOUT_VERSION}
-    for part, default in _CLASSES.items():
-        component = components.get(part)
-        index[part] = [None, None]
-        if component is not None:
-            _save_part(folder / part, part, component, variant, max_shard_size)
-            index[part] = [default[0], _class_name(component, default[1])]
-    index["requires_safety_checker"] = requires_safety_checker
-    write_json(folder / INDEX, index)
+    folder, limit = Path(folder), parse_size(max_shard_size, "max_shard_size")
+    there = {name: component for name, component in components.items() if component is not None}
+    extras = {name: there[name] for name in EXTRAS if name in there}
+    for name, extra in extras.items():
+        if not isinstance(extra, nn.Module) and not hasattr(extra, "save_pretrained"):
+            raise UsageError(f"{name} is a {type(extra).__name__}, which cannot be saved; leave it out (None)")
+    slots = cast("list[Slot]", [kind.slot for kind in KINDS.values() if kind.slot in there])
+    checkpoint = of_components(
+        {slot: (there[slot].config, _tensors(there[slot])) for slot in slots},
+        scheduler=there["scheduler"].config.to_dict() if "scheduler" in there else None,
+        tokenizer=there["tokenizer"].folder_files() if "tokenizer" in there else None,
+        native_size=native_size,
+        path=folder,
+    )
+    layout = Layout(
+        max_shard_size=limit,
+        variant=variant,
+        pipeline=pipeline,
+        extras={name: _class_of(extra) for name, extra in extras.items()},
+        requires_safety_checker=requires_safety_checker,
+    )
+    ours = {name: extra for name, extra in extras.items() if isinstance(extra, nn.Module) and _is_plain(extra)}
+    files = folder_files(checkpoint, layout)
+    files += [file for name, extra in ours.items() for file in _module_files(name, extra)]
+    write_files(folder, files, replace=True)
+    _remove_stale(folder, variant, {file.name for file in files})
+    for name in extras.keys() - ours.keys():
+        extras[name].save_pretrained(str(folder / name))
     return folder
 
 
-def save_component(
-    module: nn.Module,
-    folder: Path | str,
-    *,
-    stem: str = "diffusion_pytorch_model",
-    variant: str | None = None,
-    max_shard_size: int | str = DEFAULT_SHARD,
-) -> list[Path]:
-    """Write a module's config.json and weights, in shards with an index when they are larger than `max_shard_size`
-    (bytes, or text such as '5GB'). Returns the weights files. Weights of an earlier save are replaced."""
-    folder = Path(folder)
-    _make(folder)
-    limit = _byte_count(max_shard_size)
-    write_json(folder / "config.json", _config_of(module))
-    state = cast("dict[str, Tensor]", module.state_dict())
-    source = MemorySource({name: tensor.detach().cpu() for name, tensor in state.items()}, path=folder)
-    shards = in_shards([item(name, source, name, None) for name in source.names()], limit)
-    plain, *indices = file_names(stem, "safetensors", variant)
-    names = [plain] if len(shards) == 1 else _shard_names(stem, variant, len(shards))
-    for name, shard in zip(names, shards, strict=True):
-        with _replacing(folder / name) as temporary:
-            write_safetensors(temporary, shard, {})
-    kept = {*names}
-    if len(shards) > 1:
-        weight_map = {entry.name: name for name, shard in zip(names, shards, strict=True) for entry in shard}
-        total = sum(entry.nbytes for shard in shards for entry in shard)
-        write_json(folder / indices[0], {"metadata": {"total_size": total}, "weight_map": weight_map})
-        kept.add(indices[0])
-    _remove_stale(folder, stem, variant, kept)
-    return [folder / name for name in names]
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in cast("dict[str, Tensor]", module.state_dict()).items()}
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object as JSON, complete or not at all. Raises OutputError."""
-    _make(path.parent)
-    with _replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module is of ours: its config is a plain dict."""
+    return isinstance(module.config, dict)
 
 
-def _save_part(folder: Path, part: str, component: Any, variant: str | None, max_shard_size: int | str) -> None:
-    if isinstance(component, nn.Module) and hasattr(component, "config"):
-        stem = "diffusion_pytorch_model" if part in _DIFFUSERS_STEM else "model"
-        save_component(component, folder, stem=stem, variant=variant, max_shard_size=max_shard_size)
-        return
-    save = getattr(component, "save", None) or getattr(component, "save_pretrained", None)
-    if save is None:
-        raise UsageError(f"{part} is a {type(component).__name__}, which cannot be saved; leave it out (None)")
-    _make(folder)
-    save(str(folder))
+def _class_of(extra: Any) -> str:
+    config: object = getattr(extra, "config", None)
+    return str(cast("dict[str, Any]", config).get("_class_name", "")) if isinstance(config, dict) else ""
 
 
-def _config_of(module: nn.Module) -> dict[str, Any]:
-    config: Any = module.config
-    return cast("dict[str, Any]", config if isinstance(config, dict) else config.to_dict())
+def _module_files(name: str, module: Any) -> list[OutputFile]:
+    source = MemorySource(_tensors(module))
+    items = tuple(item(key, source, key, None) for key in source.names())
+    return [
+        OutputFile(f"{name}/config.json", text=json_text(module.config)),
+        OutputFile(f"{name}/model.safetensors", items),
+    ]
 
 
-def _class_name(component: Any, default: str) -> str:
-    config = getattr(component, "config", None)
-    if isinstance(component, nn.Module):
-        return str(_config_of(component).get("_class_name", default))
-    return str(getattr(config, "class_name", default))
-
-
-def _shard_names(stem: str, variant: str | None, count: int) -> list[str]:
-    tag = f".{variant}" if variant else ""
-    return [f"{stem}{tag}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
-
-
-def _remove_stale(folder: Path, stem: str, variant: str | None, kept: set[str]) -> None:
+def _remove_stale(folder: Path, variant: str | None, written: set[str]) -> None:
     """Shards and whole files of an earlier save would be found first, or be left lying around."""
-    tag = f".{variant}" if variant else ""
-    shard = re.compile(re.escape(f"{stem}{tag}-") + r"\d{5}-of-\d{5}\.safetensors")
-    for path in folder.iterdir():
-        ours = path.name in file_names(stem, "safetensors", variant) or shard.fullmatch(path.name)
-        if ours and path.name not in kept:
-            path.unlink()
-
-
-@contextmanager
-def _replacing(path: Path) -> Generator[Path, None, None]:
-    """A temporary name beside `path`, which becomes `path` when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror or error})") from None
-
-
-def _byte_count(size: int | str) -> int:
-    if isinstance(size, int):
-        return size
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?B|)\s*", size.upper())
-    if match is None:
-        raise UsageError(f"max_shard_size is {size!r}, expected bytes or text such as '5GB' or '500MiB'")
-    return int(float(match[1]) * _UNITS[match[2]])
+    for kind in KINDS.values():
+        for place in (folder, folder / kind.slot):
+            for path in place.glob(f"{kind.stem}*") if place.is_dir() else ():
+                if is_of_save(path.name, kind.stem, variant) and path.relative_to(folder).as_posix() not in written:
+                    path.unlink()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ....errors import ModelError, UnsafeFileError, shown
 from ..mapped_file import MappedFile
+from ..source import WeightSource
 from .archive import Member, read_members
 from .arrays import from_array, numpy_dtype, swapped
 from .legacy import Extent, read_legacy
@@ -25,7 +26,7 @@ _REPEATED_LIMIT = 64_000_000
 _KEY_LIMIT = 256
 
 
-class PickleSource:
+class PickleSource(WeightSource):
     """The tensors of a pickled checkpoint, read when asked for; nothing that the file names is ever imported or called.
 
     `extras` is what lies beside the tensors (`global_step` and the like, as plain values, or the name of their class);
@@ -33,9 +34,10 @@ class PickleSource:
     `unreadable` says of tensors that `get` refuses why it does: a leftover that nobody asks for harms nothing.
     """
 
+    format = "pickle (read without executing it)"
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.metadata: Mapping[str, str] = {}
         self._file = MappedFile(path)
         self._storages: dict[str, Storage] = {}
         self._extents: Mapping[str, Extent | Member] = {}

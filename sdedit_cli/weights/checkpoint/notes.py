@@ -1,0 +1,58 @@
+"""What a single file of ours says in its metadata: facts of an unusual model that neither shapes nor family tell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from ...errors import ModelError
+from .components import KINDS, Config
+
+PREDICTION = "sdedit.prediction_type"
+SCHEDULER = "sdedit.scheduler"
+CONFIGS = "sdedit.configs"  # by the component's kind
+TOKENIZER = "sdedit.tokenizer"  # names and texts of the files
+NATIVE_SIZE = "sdedit.native_size"
+OF_FILES = (TOKENIZER, CONFIGS, SCHEDULER, NATIVE_SIZE)
+"""What a folder keeps in files of its own."""
+
+
+def configs(metadata: Mapping[str, str]) -> dict[str, Config]:
+    """The configs by kind. Raises ModelError, without a path, when the note holds none."""
+    if CONFIGS not in metadata:
+        return {}
+    told = _object(metadata[CONFIGS])
+    if told is None or not all(name in KINDS and isinstance(config, dict) for name, config in told.items()):
+        raise ModelError(f"its metadata '{CONFIGS}' holds no configs; convert the model again")
+    return {name: KINDS[name].read(cast("dict[str, Any]", told[name]), CONFIGS) for name in KINDS if name in told}
+
+
+def scheduler(metadata: Mapping[str, str], path: Path | None) -> dict[str, Any] | None:
+    """The scheduler's config, where it is not the family's. Raises ModelError when the note is no JSON object."""
+    if SCHEDULER not in metadata:
+        return None
+    told = _object(metadata[SCHEDULER])
+    if told is None:
+        raise ModelError(f"{path}: its metadata '{SCHEDULER}' is no JSON object; convert the model again")
+    return told
+
+
+def native_size(metadata: Mapping[str, str]) -> int | None:
+    """Pixels on a side that a small model was trained at; None where the note is missing or no such number."""
+    told = metadata.get(NATIVE_SIZE, "")
+    return checked_size(int(told)) if told.isascii() and told.isdecimal() and len(told) < 6 else None
+
+
+def checked_size(said: object) -> int | None:
+    """A native size as a file gives it, None for what cannot be one."""
+    return said if type(said) is int and 0 < said < 1 << 16 else None
+
+
+def _object(text: str) -> dict[str, object] | None:
+    try:
+        told: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, object]", told) if isinstance(told, dict) else None

@@ -1,0 +1,104 @@
+"""Whether a checkpoint is complete and fits its configs, told before any of its tensors is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...configs.clip import CLIPTextConfig
+from ...configs.unet import UNetConfig
+from ...configs.vae import TinyVAEConfig, VAEConfig
+from ...errors import ModelError, listed
+from ...nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
+from ..checkpoint.checkpoint import Checkpoint, Component
+from ..checkpoint.components import Config
+from ..checkpoint.layouts import Slot
+from .fill import check_numbers, without_ones
+
+_NETWORKS: dict[type, Callable[[Any], nn.Module]] = {
+    UNetConfig: UNet2DCondition,
+    VAEConfig: AutoencoderKL,
+    TinyVAEConfig: TinyAutoencoder,
+    CLIPTextConfig: CLIPTextModel,
+}
+
+
+def empty_network(config: Config) -> nn.Module:
+    """The network of a config, without memory for its weights. Raises ModelError for one that cannot be built."""
+    with torch.device("meta"):
+        return _NETWORKS[type(config)](config)
+
+
+def check_config(checkpoint: Checkpoint, component: Component) -> None:
+    """Raises ModelError when a config describes no network; one that shapes told may just be unusual."""
+    try:
+        component.config.check(component.kind.words)
+    except ModelError as error:
+        if checkpoint.source is None:
+            raise
+        raise ModelError(
+            f"{checkpoint.path}: {error}.\nIts shapes do not tell everything of this unusual model: give --config "
+            "FOLDER, a model folder with its configs."
+        ) from None
+
+
+def check_files(checkpoint: Checkpoint, only: Slot | None = None) -> None:
+    """Raises ModelError when files are not there that a folder's index speaks of."""
+    missing = [file for file in checkpoint.missing if only is None or file.startswith(f"{only}/")]
+    if missing:
+        raise ModelError(
+            f"{checkpoint.path}: has no {' and no '.join(missing)}, which its index speaks of; download it again"
+        )
+
+
+def check_complete(checkpoint: Checkpoint, only: Slot | None = None) -> None:
+    """Raises ModelError, naming tensors, when a component lacks some, has some too many, or some of other shapes or
+    kinds of numbers than its config's.
+
+    Compared is with the network itself, built without memory for its weights; no tensor is read.
+    """
+    check_files(checkpoint, only)
+    for component in checkpoint.only(only).values():
+        check_config(checkpoint, component)
+        _check_names(checkpoint, component)
+        for name, place in _expected(component).items():
+            _check_tensor(checkpoint, component, name, place)
+
+
+def _expected(component: Component) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = empty_network(component.config).state_dict()
+    if component.kind.name == "text_encoder_2" and isinstance(component.config, CLIPTextConfig):
+        sides = component.config.projection_dim, component.config.hidden_size
+        state["text_projection.weight"] = torch.empty(*sides, device="meta")
+    return state
+
+
+def _check_names(checkpoint: Checkpoint, component: Component) -> None:
+    words = component.kind.words
+    if component.unknown:
+        raise ModelError(
+            f"{checkpoint.path}: its {words} has {len(component.unknown)} tensors that are not known "
+            f"({listed(component.unknown)}); check that its config belongs to it"
+        )
+    missing = [name for name in _expected(component) if name not in component.tensors.origins]
+    if missing:
+        raise ModelError(
+            f"{checkpoint.path}: its {words} is incomplete, {len(missing)} tensors are missing "
+            f"({listed(checkpoint.names_in_file(component, missing))}); download the model again"
+        )
+    for name, problem in component.tensors.unreadable.items():
+        raise ModelError(f"{checkpoint.path}: the tensor '{component.tensors.name_in_file(name)}' {problem}")
+
+
+def _check_tensor(checkpoint: Checkpoint, component: Component, name: str, place: Tensor) -> None:
+    check_numbers(component.tensors, name, place)
+    found = component.tensors.shape(name)
+    if without_ones(found) != without_ones(place.shape):
+        raise ModelError(
+            f"{checkpoint.path}: '{component.tensors.name_in_file(name)}' has the shape {list(found)} where its "
+            f"{component.kind.words} needs {list(place.shape)}; download the model again, or give --config FOLDER if "
+            "its configs are others"
+        )
