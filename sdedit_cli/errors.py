@@ -96,6 +96,12 @@ def shown(name: object, limit: int = 80) -> str:
     return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
 
 
+def shortened(name: object, limit: int = 160) -> str:
+    """The name of a file for a message, the middle of a very long one left out."""
+    text = str(name)
+    return text if len(text) <= limit else f"{text[:60]}...{text[-60:]}"
+
+
 def printable(text: str) -> str:
     """The text with everything that a terminal would not print as it is, line ends included, escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -15,11 +15,12 @@ from ..cli.flags import Request
 from ..cli.preflight import Preflight
 from ..cli.render import Reporter
 from ..cli.worker import Made, Maker
-from ..disk.files import check_folder, settle, write_whole
+from ..disk.checks import check_folder
+from ..disk.whole import write_bytes
 from ..errors import AllFailed, BlockedBySafety, NotFiniteError, OutputError, PictureError, SdeditError, SomeFailed
 from ..pictures.codec import Picture, encode, open_picture, read_bytes, read_picture
 from .events import Events, write_all
-from .targets import Job
+from .targets import Job, settle
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -234,7 +235,7 @@ class Run:
         policy = "overwrite" if self.settings.on_exists == "overwrite" else "suffix"
         target = settle(wanted, policy, set())
         assert target is not None
-        write_whole(target, encode(image, picture.alpha, picture.icc, "png"), replace=policy == "overwrite")
+        write_bytes(target, encode(image, picture.alpha, picture.icc, "png"), replace=policy == "overwrite")
         return str(target)
 
     def _save(self, job: Job, output: Output, made: Made, started: float) -> None:
@@ -244,7 +245,7 @@ class Run:
                 assert self.stdout is not None
                 write_all(self.stdout, made.data)
             else:
-                write_whole(output.target, made.data, replace=self.settings.on_exists == "overwrite")
+                write_bytes(output.target, made.data, replace=self.settings.on_exists == "overwrite")
             seconds = time.monotonic() - started
             self.events.emit(
                 "saved",

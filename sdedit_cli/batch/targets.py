@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UsageError, did_you_mean
+from ..disk.checks import check_name, is_special
+from ..errors import OutputError, UsageError, did_you_mean
 from ..pictures.codec import FORMATS, SUFFIXES
 
 STDIO = "-"
@@ -183,3 +184,23 @@ def _refuse_clashes(jobs: Sequence[Job], output: str | None) -> None:
                     else f"-o {output}: gives every picture of {job.shown} the same name; add {{n}} or {{seed}}"
                 )
             owners[key] = job.shown
+
+
+def settle(target: Path, on_exists: str, taken: set[Path]) -> Path | None:
+    """The path to write for `target` under a policy; None to skip it. Raises OutputError when it exists and must not.
+
+    `taken` are the paths promised to earlier pictures of this run.
+    """
+    check_name(target)
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder; end it with '/' to write into it")
+    if is_special(target) or not (os.path.lexists(target) or target in taken) or on_exists == "overwrite":
+        return target
+    if on_exists == "skip":
+        return None
+    if on_exists == "fail":
+        raise OutputError(f"{target}: exists already; choose another -o, or --on-exists overwrite, skip or suffix")
+    numbered = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in range(2, 1_000_000))
+    free = next(path for path in numbered if not os.path.lexists(path) and path not in taken)
+    check_name(free)
+    return free

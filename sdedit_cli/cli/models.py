@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..disk.files import shortened
-from ..errors import ModelError, did_you_mean
+from ..errors import ModelError, did_you_mean, shortened
 from ..pictures.record import BUILT_IN
 from ..presets import MODELS_VARIABLE
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..disk.files import shortened
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, UsageError, shortened
 from ..options import Edit
 from .flags import Request
 from .models import check_readable, is_there

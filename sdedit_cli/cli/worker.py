@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..disk.files import shortened
 from ..disk.hashes import FileHash
-from ..errors import BlockedBySafety, ModelError, NotFiniteError
+from ..errors import BlockedBySafety, ModelError, NotFiniteError, shortened
 from ..options import Edit
 from ..pictures.codec import Picture, encode
 from ..pictures.record import Record, save_arguments

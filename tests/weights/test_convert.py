@@ -225,7 +225,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_behind(
     def fails(*_: object, **__: object) -> None:
         raise OutputError("reads back with other values")
 
-    monkeypatch.setattr("sdedit_cli.weights.write.output.verify", fails)
+    monkeypatch.setattr("sdedit_cli.weights.write.safetensors.verify", fails)
     for target in ("new.safetensors", "new"):
         with pytest.raises(OutputError, match="other values"):
             convert(sd1[1], tmp_path / target)
@@ -236,7 +236,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
     sd1: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "new.safetensors"
-    monkeypatch.setattr("sdedit_cli.weights.write.output.verify", lambda *_, **__: target.write_text("mine"))
+    monkeypatch.setattr("sdedit_cli.weights.write.safetensors.verify", lambda *_, **__: target.write_text("mine"))
     with pytest.raises(OutputError, match="exists"):
         convert(sd1[1], target)
     assert target.read_text() == "mine"
@@ -248,7 +248,8 @@ def test_a_flipped_bit_on_the_disk_is_found(tmp_path: Path) -> None:
 
     source = MemorySource({"a": torch.rand(64), "b": torch.arange(5)})
     items = [stream.item(name, source, name, None) for name in source.names()]
-    stream.write_safetensors(tmp_path / "x.safetensors", items, {"k": "v"})
+    with (tmp_path / "x.safetensors").open("xb") as file:
+        stream.write_safetensors(file, items, {"k": "v"})
     stream.verify(tmp_path / "x.safetensors", items, {"k": "v"})
     data = bytearray((tmp_path / "x.safetensors").read_bytes())
     data[-3] ^= 1

@@ -128,7 +128,7 @@ def test_the_index_names_what_is_there(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot be written"):
         save_component(AutoencoderKL(VAE), tmp_path / "file" / "vae")
     with pytest.raises(UsageError, match="max_shard_size is '5 parsecs'"):
         save_component(AutoencoderKL(VAE), tmp_path, max_shard_size="5 parsecs")

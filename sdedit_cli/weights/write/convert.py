@@ -13,14 +13,14 @@ from typing import Literal
 
 import torch
 
+from ...disk.checks import refuse_existing
 from ...errors import ModelError, UsageError, shown
 from ..checkpoint.from_file import title
 from ..checkpoint.from_folder import Model, check_complete, open_model
 from ..checkpoint.layouts import Component
 from .diffusers import folder_files
 from .ldm import ldm_items, ldm_metadata
-from .output import OutputFile, refuse_existing, write_files
-from .safetensors import Item, Progress
+from .safetensors import Item, OutputFile, Progress, write_files
 
 Target = Literal["diffusers", "ldm"]
 SUFFIX = ".safetensors"

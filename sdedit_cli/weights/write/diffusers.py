@@ -16,8 +16,7 @@ from ..checkpoint.layouts import Component, folder_name
 from ..checkpoint.native_size import INDEX_KEY, METADATA_KEY, native_size
 from ..checkpoint.prediction import SCHEDULER_KEY
 from ..checkpoint.tokenizers import TOKENIZER_FILES, TOKENIZER_KEY, family_tokenizer, told_tokenizer_files
-from .output import OutputFile
-from .safetensors import Item, in_shards, item
+from .safetensors import Item, OutputFile, in_shards, item
 
 _STEMS: dict[Component, str] = {
     "unet": "diffusion_pytorch_model",

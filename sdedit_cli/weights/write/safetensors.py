@@ -7,9 +7,8 @@ first tensor is read.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +16,9 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from ...errors import ModelError, OutputError, shown
+from ...disk.checks import check_space, refuse_existing
+from ...disk.whole import staged
+from ...errors import ModelError, OutputError
 from ..checkpoint.renamed import release_tensor
 from ..formats.open import open_weights
 from ..formats.safetensors import DTYPES
@@ -80,34 +81,48 @@ def is_text(text: str) -> bool:
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
+@dataclass(frozen=True)
+class OutputFile:
+    """A file to be written: its name within the target ('': the target itself), and its tensors or its text."""
+
+    name: str
+    items: tuple[Item, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    text: str | None = None
+
+
+def write_files(target: Path, files: Sequence[OutputFile], progress: Progress | None = None) -> None:
+    """Write all files of a new target, read them back, and only then give it its name.
+
+    Raises OutputError when the target exists, the disk is full, or what was written reads back differently.
+    """
+    refuse_existing(target)
+    check_space(target, sum(item.nbytes for file in files for item in file.items))
+    with staged(target) as stage:
+        for file in files:
+            if file.text is not None:
+                stage.write_text(file.name, file.text)
+                continue
+            with stage.open(file.name) as out:
+                write_safetensors(out, file.items, file.metadata, progress)
+        for file in files:
+            if file.items:
+                verify(stage.path(file.name), file.items, file.metadata, progress, told_as=target)
+
+
 def write_safetensors(
-    path: Path,
-    items: Sequence[Item],
-    metadata: Mapping[str, str],
-    progress: Progress | None = None,
-    *,
-    told_as: Path | None = None,
+    file: BinaryIO, items: Sequence[Item], metadata: Mapping[str, str], progress: Progress | None = None
 ) -> None:
-    """Write a new file and flush it to the disk. Raises OutputError, about `told_as`, when the disk refuses."""
+    """Write a new file: its header, then tensor by tensor."""
     # Wide dtypes first: each tensor then starts at a multiple of its element's size, so that it can be mapped.
     ordered = sorted(items, key=lambda i: -i.dtype.itemsize)
-    try:
-        with path.open("xb") as file:
-            file.write(_header(ordered, metadata))
-            for entry in ordered:
-                _write_tensor(file, entry, progress)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise cannot_write(told_as or path, error) from None
-
-
-def cannot_write(target: Path, error: OSError) -> OutputError:
-    """The error that a disk's refusal to hold `target` is for people."""
-    return OutputError(
-        f"{shown(target, 160)}: cannot be written ({error.strerror or error}) in {shown(target.parent, 160)}; "
-        "check its free space and permissions, or choose another place"
-    )
+    file.write(_header(ordered, metadata))
+    for entry in ordered:
+        for original, piece in entry.slices():
+            entry.check_range(original, piece)
+            file.write(piece.view(torch.uint8).numpy().data)
+            if progress:
+                progress(piece.nbytes)
 
 
 def _header(items: Sequence[Item], metadata: Mapping[str, str]) -> bytes:
@@ -121,14 +136,6 @@ def _header(items: Sequence[Item], metadata: Mapping[str, str]) -> bytes:
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def _write_tensor(file: BinaryIO, entry: Item, progress: Progress | None) -> None:
-    for original, piece in entry.slices():
-        entry.check_range(original, piece)
-        file.write(piece.view(torch.uint8).numpy().data)
-        if progress:
-            progress(piece.nbytes)
 
 
 def in_shards(items: Sequence[Item], limit: int) -> list[list[Item]]:

@@ -6,16 +6,16 @@ Every file appears under its name when it is complete: written beside it, flushe
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from ...errors import OutputError, UsageError
+from ...disk.sizes import parse_size
+from ...disk.whole import staged
+from ...errors import UsageError
 from ..checkpoint.weight_files import file_names
 from ..formats.source import MemorySource
 from ..load.networks import INDEX
@@ -36,7 +36,6 @@ _CLASSES: Mapping[str, tuple[str, str]] = {
     "image_encoder": ("transformers", "CLIPVisionModelWithProjection"),
 }
 _DIFFUSERS_STEM = ("unet", "vae")
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def save_folder(
@@ -50,7 +49,7 @@ def save_folder(
 ) -> Path:
     """Write the parts that are not None under `folder` with a model_index.json, and return the folder.
 
-    A part is a module with a `config`, or an object that saves itself (`save` or `save_pretrained`).
+    A part is a module with a `config`, an object that knows its files (`folder_files`), or one that saves itself.
     Raises OutputError when something cannot be written.
     """
     folder = Path(folder)
@@ -77,8 +76,7 @@ def save_component(
     """Write a module's config.json and weights, in shards with an index when they are larger than `max_shard_size`
     (bytes, or text such as '5GB'). Returns the weights files. Weights of an earlier save are replaced."""
     folder = Path(folder)
-    _make(folder)
-    limit = _byte_count(max_shard_size)
+    limit = parse_size(max_shard_size, "max_shard_size")
     write_json(folder / "config.json", _config_of(module))
     state = cast("dict[str, Tensor]", module.state_dict())
     source = MemorySource({name: tensor.detach().cpu() for name, tensor in state.items()}, path=folder)
@@ -86,8 +84,8 @@ def save_component(
     plain, *indices = file_names(stem, "safetensors", variant)
     names = [plain] if len(shards) == 1 else _shard_names(stem, variant, len(shards))
     for name, shard in zip(names, shards, strict=True):
-        with _replacing(folder / name) as temporary:
-            write_safetensors(temporary, shard, {})
+        with staged(folder / name, replace=True) as stage, stage.open() as file:
+            write_safetensors(file, shard, {})
     kept = {*names}
     if len(shards) > 1:
         weight_map = {entry.name: name for name, shard in zip(names, shards, strict=True) for entry in shard}
@@ -100,9 +98,8 @@ def save_component(
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object as JSON, complete or not at all. Raises OutputError."""
-    _make(path.parent)
-    with _replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with staged(path, replace=True) as stage:
+        stage.write_text("", json.dumps(content, indent=2) + "\n")
 
 
 def _save_part(folder: Path, part: str, component: Any, variant: str | None, max_shard_size: int | str) -> None:
@@ -110,10 +107,15 @@ def _save_part(folder: Path, part: str, component: Any, variant: str | None, max
         stem = "diffusion_pytorch_model" if part in _DIFFUSERS_STEM else "model"
         save_component(component, folder, stem=stem, variant=variant, max_shard_size=max_shard_size)
         return
-    save = getattr(component, "save", None) or getattr(component, "save_pretrained", None)
+    files: Callable[[], Mapping[str, str]] | None = getattr(component, "folder_files", None)
+    if files is not None:
+        with staged(folder, replace=True) as stage:
+            for name, text in files().items():
+                stage.write_text(name, text)
+        return
+    save = getattr(component, "save_pretrained", None)
     if save is None:
         raise UsageError(f"{part} is a {type(component).__name__}, which cannot be saved; leave it out (None)")
-    _make(folder)
     save(str(folder))
 
 
@@ -142,35 +144,3 @@ def _remove_stale(folder: Path, stem: str, variant: str | None, kept: set[str]) 
         ours = path.name in file_names(stem, "safetensors", variant) or shard.fullmatch(path.name)
         if ours and path.name not in kept:
             path.unlink()
-
-
-@contextmanager
-def _replacing(path: Path) -> Generator[Path, None, None]:
-    """A temporary name beside `path`, which becomes `path` when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror or error})") from None
-
-
-def _byte_count(size: int | str) -> int:
-    if isinstance(size, int):
-        return size
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?B|)\s*", size.upper())
-    if match is None:
-        raise UsageError(f"max_shard_size is {size!r}, expected bytes or text such as '5GB' or '500MiB'")
-    return int(float(match[1]) * _UNITS[match[2]])

@@ -1,0 +1,61 @@
+"""What can be said of a target before anything is written: its name, its folder, the room on its disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ..errors import OutputError, shortened
+from .sizes import size_text
+
+_RESERVE = 1 << 20  # for headers and small files
+
+
+def check_name(target: Path) -> None:
+    """Raises OutputError when no file can have this name, or whether one has it may not be known."""
+    try:
+        target.lstat()
+        target.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # what is not there can be made, or the check of its folder says why not
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise OutputError(f"{shortened(target)}: cannot be written ({reason}); choose another place or name") from None
+
+
+def is_special(target: Path) -> bool:
+    """Whether `target` is a device or a pipe, which is written in place."""
+    return target.exists() and not target.is_file() and not target.is_dir()
+
+
+def check_folder(folder: Path) -> None:
+    """Raises OutputError when nothing could be written into `folder`, which need not exist yet."""
+    check_name(folder)
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise OutputError(f"{folder}: cannot be a folder, as {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{existing}: is not writable; choose another place with -o")
+
+
+def refuse_existing(target: Path) -> None:
+    """Raises OutputError when something has the target's name, or its folder is missing or closed."""
+    check_name(target)
+    if os.path.lexists(target):
+        raise OutputError(f"{target}: exists and is not overwritten; remove it or give another name")
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"{target}: the folder {target.parent} is not there; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{target}: the folder {target.parent} is not writable; choose another place")
+
+
+def check_space(target: Path, size: int) -> None:
+    """Raises OutputError when the disk under `target`, whose folder exists, has no room for `size` bytes."""
+    free = shutil.disk_usage(target.absolute().parent).free
+    if free < size + _RESERVE:
+        raise OutputError(
+            f"{target}: needs {size_text(size + _RESERVE)}, the disk has {size_text(free)} left; "
+            "free some space, choose another place, or a smaller --dtype"
+        )

@@ -1,0 +1,155 @@
+"""Files and folders that appear whole or not at all: written beside the target, flushed, then given its name."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import OutputError, shortened
+from ..signals import held
+from .checks import is_special
+
+
+class Stage:
+    """Where `target`, a file or a folder, is written before it has its name.
+
+    A name is a path within the target, with '/' between folders; '' is the target itself, which makes it a file.
+    """
+
+    def __init__(self, target: Path, root: Path) -> None:
+        self.target = target
+        self.root = root
+
+    def path(self, name: str = "") -> Path:
+        """Where a file of the target is for now, to read it back."""
+        return self.root / name if name else self.root
+
+    @contextmanager
+    def open(self, name: str = "") -> Generator[BinaryIO]:
+        """A new file to write to, flushed to the disk at the end. Raises OutputError when the disk refuses."""
+        path = self.path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as problem:
+            raise cannot_write(self.target, problem) from None
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a file of UTF-8. Raises OutputError."""
+        with self.open(name) as file:
+            file.write(text.encode())
+
+
+@contextmanager
+def staged(target: Path, *, replace: bool = False) -> Generator[Stage]:
+    """A stage beside `target`. It becomes the target when the block ends well, and disappears otherwise.
+
+    Without `replace` the target must be new. With it a file takes the place of the old one, and the files of a folder
+    take theirs one by one: other files there stay. Missing folders above the target are made. Signals end the block
+    in order, and wait while names are given. Raises OutputError.
+    """
+    # A link stays a link: what it points to gets replaced.
+    real = Path(os.path.realpath(target)) if target.is_symlink() else target
+    # Names may be at most 255 bytes long, and the random part must fit.
+    stage = Stage(target, real.with_name(f".{real.name[:40]}.{secrets.token_hex(6)}.tmp"))
+    try:
+        yield stage
+        with held():
+            _publish(stage, real, replace)
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(stage.root, ignore_errors=True) if stage.root.is_dir() else stage.root.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, data: bytes, *, replace: bool = False) -> None:
+    """Writes a file so that `target` is at every moment absent, old, or complete; devices and pipes in place.
+
+    Signals wait until it is done. Raises OutputError.
+    """
+    with held():
+        try:
+            if is_special(target):
+                target.write_bytes(data)
+                return
+        except OSError as problem:
+            raise cannot_write(target, problem) from None
+        with staged(target, replace=replace) as stage, stage.open() as file:
+            file.write(data)
+
+
+def cannot_write(target: Path, problem: OSError) -> OutputError:
+    """The error that a disk's refusal to hold `target` is for people."""
+    return OutputError(
+        f"{shortened(target)}: cannot be written ({problem.strerror or problem}); nothing was left behind; "
+        "check free space and permissions, or choose another place"
+    )
+
+
+def _publish(stage: Stage, target: Path, replace: bool) -> None:
+    try:
+        if stage.root.is_dir() and replace:
+            target.mkdir(exist_ok=True)
+            for path in sorted(filter(Path.is_file, stage.root.rglob("*")), key=_last_what_speaks_of_others):
+                place = target / path.relative_to(stage.root)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, place)
+                _sync_folder(place.parent)
+        elif replace:
+            os.replace(stage.root, target)
+        else:
+            _move_new(stage.root, target)
+        _sync_folder(target.absolute().parent)
+    except FileExistsError:
+        raise OutputError(
+            f"{stage.target}: exists now, it was created by another program meanwhile; it is left as it is"
+        ) from None
+    except OSError as problem:
+        raise cannot_write(stage.target, problem) from None
+
+
+def _last_what_speaks_of_others(path: Path) -> tuple[int, bool, Path]:
+    """Orders weights before the index of their shards, and components before the index of the model."""
+    return -len(path.parts), path.suffix == ".json", path
+
+
+def _move_new(stage: Path, target: Path) -> None:
+    if sys.platform == "win32":
+        os.rename(stage, target)
+        return
+    if stage.is_file():
+        try:
+            os.link(stage, target)  # unlike a rename, this never replaces what came there meanwhile
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            pass  # the file system has no hard links
+    # Nothing closes the moment between these two calls.
+    if os.path.lexists(target):
+        raise FileExistsError(target)
+    os.rename(stage, target)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes new names survive a power cut, where a folder can be flushed."""
+    if sys.platform == "win32":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # some network file systems refuse this; the file itself is synced
+    finally:
+        os.close(handle)
