@@ -68,7 +68,7 @@ def _tell(files: tuple[Path, ...], *, as_json: bool, hashes: bool) -> None:
         return
     outcome = failed[0] if len(files) == 1 else InputError(f"{len(failed)} of {len(files)} files cannot be used")
     # Programs have had an object for each file; the event that ends other commands has no place among them.
-    outcome.reported = as_json  # pyright: ignore[reportAttributeAccessIssue] -- read where the error becomes an exit code
+    outcome.reported = as_json
     raise outcome
 
 

@@ -13,7 +13,7 @@ from sdedit_cli.errors import OutputError, UsageError
 
 
 def targets(*arguments: object) -> list[str]:
-    return [str(target) for job in plan(*arguments) for target in job.targets]  # pyright: ignore[reportArgumentType]
+    return [str(target.path) for job in plan(*arguments) for target in job.targets]  # pyright: ignore[reportArgumentType]
 
 
 def test_patterns_expand_in_natural_order_and_each_file_once(folder: Path) -> None:
