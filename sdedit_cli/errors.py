@@ -1,6 +1,7 @@
 """The exceptions of sdedit, and the exit code that each one means on the command line.
 
-    SdeditError                1   internal error
+    SdeditError                1   what no other class says
+    ├── InternalError          1   a fault of ours
     ├── UsageError             2   the request cannot be meant (also a ValueError)
     │   └── WrongTypeError     2   an argument of another type (also a TypeError)
     ├── InputError             3   a file that was named cannot be used
@@ -23,11 +24,17 @@ A message names the file, the value, what was expected and what to try, in one o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from errno import ENOSPC
 from pathlib import PurePath
 
 
 class SdeditError(Exception):
     exit_code = 1
+    reported = False  # whether programs have been told, by the event that ends a run
+
+
+class InternalError(SdeditError):
+    pass
 
 
 class UsageError(SdeditError, ValueError):
@@ -90,11 +97,29 @@ class Terminated(SdeditError):
     exit_code = 143
 
 
+def as_error(problem: Exception) -> SdeditError:
+    """What was raised as an error of ours, with the words and the exit code that are reported for it."""
+    if isinstance(problem, SdeditError):
+        return problem
+    if isinstance(problem, MemoryError):
+        return SdeditError("out of memory; a smaller picture, --dtype bf16 or fp16 needs less")
+    if isinstance(problem, OSError) and problem.errno == ENOSPC:
+        return OutputError(f"stdout: cannot be written ({problem.strerror})")
+    first = str(problem).strip().split("\n")[0]
+    return InternalError(f"internal error: {type(problem).__name__}: {first}")
+
+
 def shown(name: object, limit: int = 80) -> str:
     """A text from a file as a message may carry it: printable characters only (others escaped), `limit` at most."""
     text = str(name) if isinstance(name, (str, PurePath)) else _brief(name)
     safe = printable(text[: limit + 1])
     return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
+
+
+def shortened(name: object, limit: int = 160) -> str:
+    """The name of a file for a message, the middle of a very long one left out."""
+    text = str(name)
+    return text if len(text) <= limit else f"{text[:60]}...{text[-60:]}"
 
 
 def printable(text: str) -> str:
@@ -109,12 +134,6 @@ def _brief(value: object) -> str:
     from reprlib import repr as bounded
 
     return bounded(value)
-
-
-def shortened(name: object, limit: int = 160) -> str:
-    """The name of a file for a message, the middle of a very long one left out."""
-    text = str(name)
-    return text if len(text) <= limit else f"{text[:60]}...{text[-60:]}"
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -45,13 +45,13 @@ def stoppable() -> Generator[None, None, None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _state.pending = 0
     before = {number: signal.signal(number, _on_signal) for number in _ENDING if not _is_ignored(number)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _state.pending = 0
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from ..errors import OutputError
+from ..errors import OutputError, as_error
+from ..signals import Stop
 
 SCHEMA = "sdedit.event/1"
 
@@ -78,3 +79,25 @@ class Events:
         """The last event of a run."""
         facts: dict[str, Any] = {"ok": exit_code == 0, **self.counts, "exit_code": exit_code}
         self.emit("end", **facts, **({"error": error} if error else {}))
+
+
+@contextmanager
+def ended(events: Events) -> Generator[None, None, None]:
+    """Emits `end` whichever way the block is left, and raises the error that it tells of, `reported`.
+
+    A signal becomes Interrupted or Terminated.
+    """
+    try:
+        yield
+    except ReaderGone:
+        raise
+    except (Stop, Exception) as problem:
+        kept = events.counts["saved"]
+        more = f"; {kept} finished {'picture is' if kept == 1 else 'pictures are'} kept" if kept else ""
+        error = problem.as_error(more) if isinstance(problem, Stop) else as_error(problem)
+        events.end(error.exit_code, str(error).split("\n")[0])
+        error.reported = True
+        if error is problem:
+            raise
+        raise error from problem
+    events.end(0)

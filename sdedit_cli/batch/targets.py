@@ -10,22 +10,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UsageError, did_you_mean
+from ..disk.checks import check_name, is_special
+from ..errors import OutputError, UsageError, did_you_mean
 from ..pictures.codec import FORMATS, SUFFIXES
 
 STDIO = "-"
-PLACES = ("stem", "name", "parent", "ext", "format", "seed", "index", "n")
+PLACEHOLDERS = ("stem", "name", "parent", "ext", "format", "seed", "index", "n")
 _MAX_WIDTH = 999
 _TELLS_PICTURES_APART = ("seed", "n")
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """One picture to make: its seed, and its file (None for stdout)."""
+
+    seed: int
+    path: Path | None
+
+    @property
+    def shown(self) -> str:
+        return "stdout" if self.path is None else str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One input and the file for each of its seeds; None in place of a file means stdout."""
+    """One input and the pictures to make of it."""
 
     source: str
     index: int
-    targets: tuple[Path | None, ...]
+    targets: tuple[Target, ...]
     format: str
 
     @property
@@ -71,7 +84,7 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: str | None, forma
     if output == STDIO:
         if several:
             raise UsageError(f"-o - takes one picture, and this run makes {len(sources) * len(seeds)}")
-        return [Job(sources[0], 1, (None,), format or "png")]
+        return [Job(sources[0], 1, (Target(seeds[0], None),), format or "png")]
     template = _template(output, format, len(sources))
     chosen = _format(template, format)
     jobs = [
@@ -89,7 +102,7 @@ def _template(output: str | None, format: str | None, inputs: int) -> str:
     if output.endswith(("/", os.sep)) or os.path.isdir(output):
         return _literal(output.rstrip("/" + os.sep) or os.sep) + f"/{{stem}}{ext}"
     if "{" in output:
-        _check_places(output)
+        _check_placeholders(output)
         return output
     if inputs > 1:
         raise UsageError(
@@ -103,21 +116,21 @@ def _literal(path: str) -> str:
     return path.replace("{", "{{").replace("}", "}}")
 
 
-def _check_places(template: str) -> None:
+def _check_placeholders(template: str) -> None:
     try:
-        places = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
+        found = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as problem:
         raise UsageError(f"-o {template}: is no template ({problem}); write '{{{{' for a brace in a name") from None
-    for name, spec in places:
-        if name not in PLACES:
-            known = ", ".join(f"{{{place}}}" for place in PLACES)
-            raise UsageError(f"-o {template}: has '{{{name}}}'{did_you_mean(name, PLACES)}; it may have {known}")
+    for name, spec in found:
+        if name not in PLACEHOLDERS:
+            known = ", ".join(f"{{{place}}}" for place in PLACEHOLDERS)
+            raise UsageError(f"-o {template}: has '{{{name}}}'{did_you_mean(name, PLACEHOLDERS)}; it may have {known}")
         if "{" in spec or any(int(number) > _MAX_WIDTH for number in re.findall(r"[0-9]+", spec)):
             raise UsageError(f"-o {template}: '{{{name}:{spec}}}' is too wide; expected a width such as {{{name}:03}}")
 
 
 def _split(template: str) -> tuple[str, str]:
-    """A template before its ending, and the ending: '.png', or a place that stands for one."""
+    """A template before its ending, and the ending: '.png', or a placeholder for one."""
     for place in (".{ext}", ".{format}"):
         if template.endswith(place):
             return template.removesuffix(place), place
@@ -138,16 +151,16 @@ def _format(template: str, format: str | None) -> str:
     return named
 
 
-def _targets(template: str, source: str, index: int, seeds: Sequence[int], format: str) -> Iterator[Path]:
-    if len(seeds) > 1 and not _has_place(template, _TELLS_PICTURES_APART):
+def _targets(template: str, source: str, index: int, seeds: Sequence[int], format: str) -> Iterator[Target]:
+    if len(seeds) > 1 and not _has_placeholder(template, _TELLS_PICTURES_APART):
         root, ending = _split(template)
         template = f"{root}-{{n}}{ending}"
-    path = Path(source)
+    given = Path(source)
     for n, seed in enumerate(seeds, 1):
         facts: Mapping[str, object] = {
             "stem": stem_of(source),
-            "name": path.name,
-            "parent": path.parent,
+            "name": given.name,
+            "parent": given.parent,
             "ext": FORMATS[format].removeprefix("."),
             "format": format,
             "seed": seed,
@@ -157,16 +170,16 @@ def _targets(template: str, source: str, index: int, seeds: Sequence[int], forma
         try:
             named = template.format_map(facts)
             os.fsencode(named)
-            target = Path(named).expanduser()
+            path = Path(named).expanduser()
         except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError, RuntimeError) as problem:
             raise UsageError(f"-o {template}: is no template ({problem})") from None
         if "\0" in named:
             raise UsageError(f"-o {template}: gives a name with a NUL character, which no file can have")
-        yield target
+        yield Target(seed, path)
 
 
-def _has_place(template: str, places: Sequence[str]) -> bool:
-    return any(name in places for _, name, _, _ in string.Formatter().parse(template))
+def _has_placeholder(template: str, names: Sequence[str]) -> bool:
+    return any(name in names for _, name, _, _ in string.Formatter().parse(template))
 
 
 def _refuse_clashes(jobs: Sequence[Job], output: str | None) -> None:
@@ -174,12 +187,32 @@ def _refuse_clashes(jobs: Sequence[Job], output: str | None) -> None:
     for job in jobs:
         for target in job.targets:
             # Two names that differ in case alone are one file on most desktops.
-            key = os.path.normpath(str(target)).casefold()
+            key = os.path.normpath(target.shown).casefold()
             if key in owners:
                 raise UsageError(
-                    f"{owners[key]} and {job.shown} would both be written to {target}; "
+                    f"{owners[key]} and {job.shown} would both be written to {target.shown}; "
                     "use a template that tells them apart, such as -o 'out/{parent}/{stem}.png'"
                     if owners[key] != job.shown
                     else f"-o {output}: gives every picture of {job.shown} the same name; add {{n}} or {{seed}}"
                 )
             owners[key] = job.shown
+
+
+def settle(target: Path, on_exists: str, taken: set[Path]) -> Path | None:
+    """The path to write for `target` under a policy; None to skip it. Raises OutputError when it exists and must not.
+
+    `taken` are the paths promised to earlier pictures of this run.
+    """
+    check_name(target)
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder; end it with '/' to write into it")
+    if is_special(target) or not (os.path.lexists(target) or target in taken) or on_exists == "overwrite":
+        return target
+    if on_exists == "skip":
+        return None
+    if on_exists == "fail":
+        raise OutputError(f"{target}: exists already; choose another -o, or --on-exists overwrite, skip or suffix")
+    numbered = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in range(2, 1_000_000))
+    free = next(path for path in numbered if not os.path.lexists(path) and path not in taken)
+    check_name(free)
+    return free

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -12,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..disk.files import shortened
-from ..errors import ModelError, UsageError, shown
+from ..disk.sizes import parse_size, size_text
+from ..errors import ModelError, shortened, shown
 from ..signals import check
 
 if TYPE_CHECKING:
     from ..weights.write.convert import Summary
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_BINARY = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @click.command("convert", short_help="Convert a checkpoint between layouts and precisions.")
@@ -78,7 +74,7 @@ def command(
             dtype=PRECISIONS[dtype] if dtype else None,
             ema=ema,
             only=only,
-            max_shard_size=parse_size(max_shard_size),
+            max_shard_size=parse_size(max_shard_size, "--max-shard-size"),
             config=config,
             prediction_type=prediction_type,
             variant=variant,
@@ -86,18 +82,6 @@ def command(
         )
     for line in report(summary):
         click.echo(line, err=True)
-
-
-def parse_size(text: str) -> int:
-    """Bytes of '500MB', '2 GiB' or '1000000'. Raises UsageError for anything else."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
-    size = 0
-    if match and not (match[3] and not match[2]):
-        unit = match[2].upper()
-        size = int(float(match[1]) * (_BINARY[unit] if match[3] else _UNITS[unit]))
-    if size <= 0:
-        raise UsageError(f"--max-shard-size '{text}' is no size, expected a number such as 5GB or 500MB")
-    return size
 
 
 def _watched(bar: Callable[[int], Callable[[int], None]] | None) -> Callable[[int], Callable[[int], None]]:
@@ -144,7 +128,7 @@ def report(summary: Summary) -> list[str]:
     lines = [
         f"{summary.source} -> {summary.target} ({layout} layout)",
         f"{summary.kind}: {summary.parameters / 1e6:,.1f} M parameters in {summary.tensors} tensors, "
-        f"{', '.join(summary.dtypes)}, {summary.bytes / 1e6:,.1f} MB; read back and equal",
+        f"{', '.join(summary.dtypes)}, {size_text(summary.bytes)}; read back and equal",
     ]
     if summary.predicts:
         lines.append(f"predicts {summary.prediction_type} ({summary.said_by})")

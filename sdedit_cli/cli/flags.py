@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from ..batch.request import Request
 from ..errors import ModelError
 from ..options import GROUPS, Edit, Field, Layer, checked, edit_from, environment, fields
 from ..pictures.record import BUILT_IN
 from ..presets import load_preset, preset_paths, user_config
-from .models import Model, find_model, model_names
+from .models import find_model, model_names
 
 if TYPE_CHECKING:
     from ..pictures.record import Found
@@ -154,15 +154,6 @@ def default_text(field: Field) -> str:
     if field.default is None or field.default == "":
         return ""
     return f"default: {field.default}"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One edit as asked for, the checkpoint that it means, and what the picture of `--like` said."""
-
-    edit: Edit
-    model: Model
-    like: Found | None = None
 
 
 def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) -> Request:

@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from ..batch.events import ReaderGone
-from ..disk.files import shortened
-from ..errors import InputError, ModelError, PictureError, printable, shown
+from ..disk.sizes import size_text
+from ..errors import InputError, ModelError, PictureError, printable, shortened, shown
 from ..signals import check
 from .render import plain
 
@@ -68,7 +68,7 @@ def _tell(files: tuple[Path, ...], *, as_json: bool, hashes: bool) -> None:
         return
     outcome = failed[0] if len(files) == 1 else InputError(f"{len(failed)} of {len(files)} files cannot be used")
     # Programs have had an object for each file; the event that ends other commands has no place among them.
-    outcome.reported = as_json  # pyright: ignore[reportAttributeAccessIssue] -- read where the error becomes an exit code
+    outcome.reported = as_json
     raise outcome
 
 
@@ -192,13 +192,6 @@ _SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
     ("autov1", _plain("autov1", "AutoV1")),
     ("autov2", _plain("autov2", "AutoV2")),
 )
-
-
-def size_text(size: int) -> str:
-    """A size in the unit that fits it."""
-    if size >= 1e9:
-        return f"{size / 1e9:,.2f} GB"
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
 def _show(title: str, rows: Sequence[Row]) -> None:

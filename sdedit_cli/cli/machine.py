@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..disk.sizes import size_text
 from ..presets import config_path, user_config
-from .info import size_text
 from .models import model_names
 
-_LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers", "transformers", "huggingface_hub", "pillow")
+_LIBRARIES = ("torch", "numpy", "tokenizers", "transformers", "huggingface_hub", "pillow")
 # Importable name -> what it is for.
 _OPTIONAL = {
     "xformers": "memory-efficient attention",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from ..batch.events import Events, ReaderGone
-from ..errors import Interrupted, OutputError, SdeditError
+from ..errors import InternalError, Interrupted, OutputError, as_error
 from ..signals import Stop, stoppable
 from .render import Reporter
 
@@ -125,25 +124,13 @@ def run(arguments: list[str]) -> int:
         stop = abort if isinstance(abort, Stop) else abort.__cause__
         error = stop.as_error() if isinstance(stop, Stop) else Interrupted("interrupted")
         return _fail(arguments, error.exit_code, str(error))
-    except SdeditError as error:
-        return _fail(arguments, error.exit_code, str(error), said=getattr(error, "reported", False))
     except (ReaderGone, BrokenPipeError):
         return _reader_gone()
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            return _internal(arguments, error)
-        return _reader_gone(_fail(arguments, OutputError.exit_code, f"stdout: cannot be written ({error.strerror})"))
-    except MemoryError:
-        return _fail(arguments, 1, "out of memory; a smaller picture, --dtype bf16 or fp16 needs less")
-    except Exception as error:
-        return _internal(arguments, error)
-
-
-def _internal(arguments: Sequence[str], error: Exception) -> int:
-    hint = "" if "--debug" in arguments else "; --debug shows where"
-    first = str(error).strip().split("\n")[0]
-    said = getattr(error, "reported", False)
-    return _fail(arguments, 1, f"internal error: {type(error).__name__}: {first}{hint}", said=said)
+    except Exception as problem:
+        error = as_error(problem)
+        hint = "; --debug shows where" if isinstance(error, InternalError) and "--debug" not in arguments else ""
+        code = _fail(arguments, error.exit_code, f"{error}{hint}", said=error.reported)
+        return _reader_gone(code) if isinstance(problem, OSError) and isinstance(error, OutputError) else code
 
 
 def _fail(arguments: Sequence[str], code: int, text: str, *, said: bool = False) -> int:

@@ -6,11 +6,10 @@ import errno
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..disk.files import shortened
-from ..errors import ModelError, did_you_mean
+from ..batch.request import Model
+from ..errors import ModelError, did_you_mean, shortened
 from ..pictures.record import BUILT_IN
 from ..presets import MODELS_VARIABLE
 
@@ -18,29 +17,16 @@ _FILES = (".safetensors", ".ckpt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A checkpoint: its name for people and pictures, and its path, or its id or URL on the Hub (the built-in one has
-    neither)."""
+def fetched(model: Model, download: bool) -> Path | None:
+    """The model's path, from the Hub's cache where it is there, from the network only with `download`.
 
-    name: str
-    path: Path | None
-    hub: str | None = None
+    Raises ModelError when it can be had from neither.
+    """
+    if model.hub is None:
+        return model.path
+    from ..weights.hub import resolve
 
-    @property
-    def built_in(self) -> bool:
-        return self.path is None and self.hub is None
-
-    def fetched(self, download: bool) -> Path | None:
-        """The path, from the Hub's cache where it is there, from the network only with `download`.
-
-        Raises ModelError when it can be had from neither.
-        """
-        if self.hub is None:
-            return self.path
-        from ..weights.hub import resolve
-
-        return resolve(self.hub, local_files_only=not download)
+    return resolve(model.hub, local_files_only=not download)
 
 
 def find_model(wanted: str | None, folders: Sequence[Path]) -> Model:

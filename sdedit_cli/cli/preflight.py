@@ -5,40 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..disk.files import shortened
-from ..errors import ModelError, UsageError
+from ..batch.request import Request
+from ..errors import ModelError, UsageError, shortened
 from ..options import Edit
-from .flags import Request
-from .models import check_readable, is_there
+from .models import check_readable, fetched, is_there
 
 _FILES = ("", ".safetensors", ".ckpt", ".pt", ".bin")
 
 
-class Preflight:
-    """The checks of one request, made once."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._done = False
-
-    def once(self, *, dry_run: bool = False) -> None:
-        """Raises ModelError for a place that cannot be read, UsageError for a choice that this machine, the sampler or
-        the model does not have. A dry run fetches nothing, and leaves out what a model yet to be fetched would tell."""
-        if self._done:
-            return
-        check_places(self._request)
-        edit, model = self._request.edit, self._request.model
-        fetches = model.hub is not None and edit.download
-        path = None if fetches else model.fetched(False)
-        if path is not None and model.hub is not None:
-            _check_config(edit, is_folder=path.is_dir(), shown=model.name)
-        _check_machine(edit)
-        if not fetches:
-            _check_model(edit, path)
-        self._done = True
+def check(request: Request) -> None:
+    """Raises ModelError for a file that cannot be read, UsageError for a choice that this machine, the sampler or the
+    model does not have. Nothing is fetched, and what a model yet to be fetched would tell is left out."""
+    _check_files(request)
+    edit, model = request.edit, request.model
+    fetches = model.hub is not None and edit.download
+    path = None if fetches else fetched(model, False)
+    if path is not None and model.hub is not None:
+        _check_config(edit, is_folder=path.is_dir(), shown=model.name)
+    _check_machine(edit)
+    if not fetches:
+        _check_model(edit, path)
 
 
-def check_places(request: Request) -> None:
+def _check_files(request: Request) -> None:
     """Raises ModelError for an autoencoder or config that is not there, UsageError for a config that is not read."""
     edit, model = request.edit, request.model
     if edit.vae is not None:

@@ -8,12 +8,13 @@ import secrets
 import sys
 from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from ..errors import SdeditError, UsageError
+from ..errors import UsageError
 from .flags import FILES, REPORTING, GroupedCommand, edit_options, option
 
 _NEW_SEEDS = 2**32
@@ -114,25 +115,28 @@ def command(
     to = reporter(-1 if quiet else int(verbose))
     show_warnings(to, debug=debug)
     with _closing(to), _stdout(claim=as_json or output == "-") as stdout:
-        from ..batch.events import Events
+        from ..batch.events import Events, ended
 
         events = Events(stdout if as_json else None)
         with ended(events):
-            from ..batch.run import Run, Settings
+            from ..batch.run import Run, RunOptions
             from ..batch.targets import expand, plan
             from ..pictures.codec import pixel_limit
             from .flags import resolve
+            from .preflight import check
+            from .worker import EditorWorker
 
             if (save_every is None) != (steps_dir is None):
                 raise UsageError("--save-every and --steps-dir go together; give both")
             if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
                 raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
-            settings = Settings(on_exists, save_every, steps_dir, dry_run, pixel_limit(os.environ))
+            options = RunOptions(on_exists, save_every, steps_dir, dry_run, pixel_limit(os.environ))
             request = resolve(given, presets, like)
             if request.edit.seed is None:
                 request = replace(request, edit=replace(request.edit, seed=secrets.randbelow(_NEW_SEEDS)))
             jobs = plan(expand(inputs), request.edit.seeds(), output, format)
-            Run(request, jobs, settings, to, events, stdout).go()
+            load = partial(EditorWorker, request)
+            Run(request, jobs, options, partial(check, request), load, to, events, stdout).execute()
 
 
 @contextlib.contextmanager
@@ -152,33 +156,3 @@ def _stdout(*, claim: bool) -> Generator[BinaryIO | None, None, None]:
 
     with claimed_stdout() as stream:
         yield stream
-
-
-@contextlib.contextmanager
-def ended(events: Any) -> Generator[None, None, None]:
-    """Emits `end` whichever way the block is left; a signal leaves it as Interrupted or Terminated."""
-    from ..batch.events import ReaderGone
-    from ..signals import Stop
-
-    try:
-        yield
-    except ReaderGone:
-        raise
-    except Stop as stop:
-        kept = events.counts["saved"]
-        error = stop.as_error(f"; {kept} finished {'picture is' if kept == 1 else 'pictures are'} kept" if kept else "")
-        _end(events, error, error.exit_code)
-        raise error from None
-    except SdeditError as error:
-        _end(events, error, error.exit_code)
-        raise
-    except Exception as error:
-        _end(events, error, 1)
-        raise
-    events.end(0)
-
-
-def _end(events: Any, error: Exception, code: int) -> None:
-    events.end(code, str(error).split("\n")[0])
-    # The caller reports what is raised from before this point, and need not repeat the event.
-    error.reported = True  # pyright: ignore[reportAttributeAccessIssue]

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..disk.files import shortened
+from ..batch.request import Request
+from ..batch.worker import EditedPicture, OnStep
 from ..disk.hashes import FileHash
-from ..errors import BlockedBySafety, ModelError, NotFiniteError
+from ..errors import BlockedBySafety, ModelError, NotFiniteError, shortened
 from ..options import Edit
 from ..pictures.codec import Picture, encode
 from ..pictures.record import Record, save_arguments
-from .flags import Request
+from .models import fetched
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-# Called with (steps done, steps to do, preview) after each step.
-OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
-_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_WORDS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
-@dataclass(frozen=True)
-class Made:
-    """A finished picture: the bytes of its file, its size, and what the safety checker said (None without one)."""
-
-    data: bytes
-    width: int
-    height: int
-    nsfw: bool | None
-
-
-class Maker:
+class EditorWorker:
     """The model of a request, loaded. `warn` hears what users should know; `facts` say what was loaded, and how fast.
 
     Raises ModelError for what cannot be loaded, UsageError for a device or a sampler that cannot be had.
@@ -48,16 +34,16 @@ class Maker:
         self._warn = warn
         self._warned = False
         self._loaded: dict[str, Any] = {}
-        folder = request.model.fetched(request.edit.download) or BUILT_IN
+        folder = fetched(request.model, request.edit.download) or BUILT_IN
         try:
             self._editor = Editor.open(request.edit, self._hear, folder=folder)
         except OSError as problem:
-            place = shortened(problem.filename or folder)
-            raise ModelError(f"{place}: cannot be read ({problem.strerror or problem})") from None
+            file = shortened(problem.filename or folder)
+            raise ModelError(f"{file}: cannot be read ({problem.strerror or problem})") from None
         self._hash = FileHash(folder)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
         self.sampler, self.curve = sampler_label(request.edit, self._editor.plan(request.edit).sampler)
-        self.dtype = _DTYPES.get(str(self._loaded.get("dtype")), request.edit.dtype)
+        self.dtype = _WORDS.get(str(self._loaded.get("dtype")), request.edit.dtype)
         self.facts: Mapping[str, Any] = {
             "model": request.model.name,
             "device": self._loaded.get("device"),
@@ -66,11 +52,10 @@ class Maker:
             "seconds": round(time.monotonic() - started, 3),
         }
 
-    def make(self, edit: Edit, picture: Picture, name: str, format: str, on_step: OnStep | None = None) -> Made:
-        """`picture` (called `name` in errors) edited with the seed of `edit`.
-
-        Raises NotFiniteError, and BlockedBySafety when the checker flags the result and the edit asks for a block.
-        """
+    def edit(
+        self, edit: Edit, picture: Picture, name: str, format: str, on_step: OnStep | None = None
+    ) -> EditedPicture:
+        """See `Worker.edit`."""
         assert edit.seed is not None
         (result,) = self._editor.edit(edit, picture.rgb, [edit.seed], on_step)
         if not result.finite:
@@ -85,7 +70,7 @@ class Maker:
             )
         record = self._record(edit, picture)
         data = encode(result.image, picture.alpha, picture.icc, format, save_arguments(record, format))
-        return Made(data, result.image.width, result.image.height, result.nsfw)
+        return EditedPicture(data, result.image.width, result.image.height, result.nsfw)
 
     def _hear(self, event: str, facts: dict[str, Any]) -> None:
         if event == "load":

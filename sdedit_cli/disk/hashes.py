@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any, cast
 
+from ..errors import OutputError
 from ..pictures.record import file_hash, model_hash
+from .whole import write_bytes
 
 # Smaller files are hashed faster than their entry is found.
 _WORTH_KEEPING = 8 << 20
@@ -67,9 +68,5 @@ def _load() -> dict[str, Any]:
 
 def _remember(key: str, entry: list[Any]) -> None:
     table = {**_load(), key: entry}
-    file = _cache_file()
-    temporary = file.with_name(f"hashes.{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(dict(list(table.items())[-_MOST_ENTRIES:])), encoding="utf-8")
-        os.replace(temporary, file)
+    with contextlib.suppress(OutputError):
+        write_bytes(_cache_file(), json.dumps(dict(list(table.items())[-_MOST_ENTRIES:])).encode(), replace=True)

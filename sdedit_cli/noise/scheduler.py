@@ -86,11 +86,15 @@ class Scheduler:
         """This scheduler with the fixes that old Stable Diffusion configs need."""
         return Scheduler(self.config.modernised())
 
+    def folder_files(self) -> dict[str, str]:
+        """The files of its folder in a model, by name: what `from_config` reads."""
+        return {FILE: json.dumps(self.config.to_dict(), indent=2, sort_keys=True) + "\n"}
+
     def save(self, folder: str | Path) -> Path:
         """Writes `scheduler_config.json` into the folder (made if missing) and returns its path."""
         path = Path(folder) / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        path.write_text(self.folder_files()[FILE], encoding="utf-8")
         return path
 
     @cached_property

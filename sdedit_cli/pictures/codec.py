@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..disk.files import shortened
-from ..errors import OutputError, PictureError, UsageError
+from ..errors import OutputError, PictureError, UsageError, shortened
 
 if TYPE_CHECKING:
     from PIL import Image

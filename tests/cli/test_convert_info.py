@@ -21,10 +21,8 @@ from helpers.cli import environment, start
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sdedit_cli.cli.convert import parse_size
 from sdedit_cli.cli.info import autov1
 from sdedit_cli.cli.main import run
-from sdedit_cli.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -148,17 +146,6 @@ def test_info_of_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["devices"]["cpu"]
     assert run(["info"]) == 0
     assert "model folders" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("text", "size"), [("5GB", 5 * 10**9), ("1.5 MiB", 3 << 19), ("7", 7), ("2k", 2000)])
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "GB", "-1", "0", "5XB", "5 i B"])
-def test_no_sizes(text: str) -> None:
-    with pytest.raises(UsageError):
-        parse_size(text)
 
 
 _SWALLOWED = """

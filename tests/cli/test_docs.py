@@ -9,7 +9,7 @@ import pytest
 from helpers.cli import QUICK, ROOT, events, photo
 
 from sdedit_cli import errors
-from sdedit_cli.batch.targets import PLACES
+from sdedit_cli.batch.targets import PLACEHOLDERS
 from sdedit_cli.cli.main import run
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
@@ -28,9 +28,9 @@ def test_every_exit_code_is_documented() -> None:
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)} == codes
 
 
-def test_every_place_of_a_template_is_documented() -> None:
-    for place in PLACES:
-        assert f"{{{place}" in PAGE
+def test_every_placeholder_of_a_template_is_documented() -> None:
+    for name in PLACEHOLDERS:
+        assert f"{{{name}" in PAGE
 
 
 def test_events_have_the_fields_that_the_page_lists(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdedit_cli.batch.targets import expand, plan
-from sdedit_cli.errors import UsageError
+from sdedit_cli.batch.targets import expand, plan, settle
+from sdedit_cli.errors import OutputError, UsageError
 
 
 def targets(*arguments: object) -> list[str]:
-    return [str(target) for job in plan(*arguments) for target in job.targets]  # pyright: ignore[reportArgumentType]
+    return [str(target.path) for job in plan(*arguments) for target in job.targets]  # pyright: ignore[reportArgumentType]
 
 
 def test_patterns_expand_in_natural_order_and_each_file_once(folder: Path) -> None:
@@ -90,3 +90,37 @@ def test_no_template_ends_in_anything_but_names_or_a_usage_error(template: str) 
         plan(["a.jpg"], [1], template, None)
     except UsageError as error:
         assert "-o" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("skip", None), ("overwrite", "a.png"), ("suffix", "a-3.png")],
+    ids=["skip", "overwrite", "suffix"],
+)
+def test_policies_for_taken_names(folder: Path, policy: str, expected: str | None) -> None:
+    (folder / "a.png").touch()
+    (folder / "a-2.png").touch()
+    got = settle(Path("a.png"), policy, set())
+    assert got == (Path(expected) if expected else None)
+
+
+def test_a_name_promised_to_an_earlier_picture_is_taken(folder: Path) -> None:
+    assert settle(Path("a.png"), "suffix", {Path("a.png"), Path("a-2.png")}) == Path("a-3.png")
+
+
+def test_failing_is_the_policy_that_names_the_others(folder: Path) -> None:
+    (folder / "a.png").touch()
+    with pytest.raises(
+        OutputError, match="exists already; choose another -o, or --on-exists overwrite, skip or suffix"
+    ):
+        settle(Path("a.png"), "fail", set())
+
+
+def test_a_folder_is_no_file(folder: Path) -> None:
+    (folder / "a.png").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        settle(Path("a.png"), "overwrite", set())
+
+
+def test_a_device_is_never_taken() -> None:
+    assert settle(Path("/dev/null"), "fail", set()) == Path("/dev/null")
