@@ -13,14 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sdedit_cli.disk.hashes import file_hash, model_hash
 from sdedit_cli.errors import PictureError
 from sdedit_cli.options import Edit, edit_from
 from sdedit_cli.pictures.record import (
     BUILT_IN,
     Record,
-    file_hash,
     find,
-    model_hash,
     parse_block,
     parse_parameters,
     save_arguments,

@@ -8,10 +8,9 @@ them, so equal edits give equal bytes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -264,35 +263,3 @@ def _unquoted(text: str) -> str:
         return str(json.loads(text))
     except ValueError:
         return text.strip('"')
-
-
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-_COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-_OTHER_WEIGHTS = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx")
-
-
-def model_hash(path: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
-    """The hash of a checkpoint or of one component: a file's own, or for a folder that of the list of its files.
-
-    Weights in another format than safetensors count only where a component has no safetensors. `hash_of` gives the
-    hash of one file (a cached one, say).
-    """
-    if not path.is_dir():
-        return hash_of(path)
-    listing = hashlib.sha256()
-    folders = [name for name in _COMPONENTS if (path / name).is_dir()] or ["."]
-    for name in folders:
-        files = sorted(p for p in (path / name).glob("*") if p.is_file() and not p.name.startswith("."))
-        safe = any(p.suffix == ".safetensors" for p in files)
-        for file in files:
-            if not (safe and file.suffix in _OTHER_WEIGHTS):
-                listing.update(f"{hash_of(file)}  {name}/{file.name}\n".encode())
-    return listing.hexdigest()

@@ -16,8 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from sdedit_cli import __version__
 from sdedit_cli.cli.main import run
+from sdedit_cli.disk.hashes import model_hash
 from sdedit_cli.options import edit_from
-from sdedit_cli.pictures.record import find, model_hash, texts
+from sdedit_cli.pictures.record import find, texts
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
