@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from ..errors import ModelError
 from ..options import GROUPS, Edit, Field, Layer, checked, edit_from, environment, fields
-from ..pictures.record import BUILT_IN
+from ..pictures.record import BUILT_IN_NAME
 from ..presets import load_preset, preset_paths, user_config
 from .models import Model, find_model, model_names
 
@@ -181,26 +181,25 @@ def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) 
     found = None
     replay: list[Layer] = []
     if like is not None:
-        from ..pictures.record import find
+        from ..pictures.carriers import find
 
         found = find(like)
         replay = [found.layer]
-        if found.model and "model" not in {**variables.values, **line.values}:
+        if found.model.name and "model" not in {**variables.values, **line.values}:
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
     edit = edit_from([config.layer, *chosen, *replay, variables, line])
     check_sampler(edit)
-    if found and found.exact and found.vae and not edit.vae:
-        raise ModelError(f"{like}: was made with the autoencoder '{found.vae}'; say where it is with --vae")
+    if found and found.exact and found.vae.name and not edit.vae:
+        raise ModelError(f"{like}: was made with the autoencoder '{found.vae.name}'; say where it is with --vae")
     return Request(edit, find_model(edit.model, config.model_folders), found)
 
 
 def model_of(found: Found, like: str, folders: Sequence[Path]) -> str:
     """The name of the model that a picture was made with, when we have it: names alone, as a picture is not trusted."""
-    if found.model == BUILT_IN or found.model in model_names(folders):
-        return found.model
-    raise ModelError(
-        f"{like}: was made with the model '{found.model}', which is not in the model folders; give one with -m"
-    )
+    name = found.model.name
+    if name == BUILT_IN_NAME or name in model_names(folders):
+        return name
+    raise ModelError(f"{like}: was made with the model '{name}', which is not in the model folders; give one with -m")
 
 
 def check_sampler(edit: Edit) -> None:

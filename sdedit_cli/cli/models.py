@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..disk.files import shortened
 from ..errors import ModelError, did_you_mean
-from ..pictures.record import BUILT_IN
+from ..pictures.record import BUILT_IN_NAME
 from ..presets import MODELS_VARIABLE
 
 _FILES = (".safetensors", ".ckpt")
@@ -45,8 +45,8 @@ class Model:
 
 def find_model(wanted: str | None, folders: Sequence[Path]) -> Model:
     """The checkpoint that `wanted` names. Raises ModelError, saying where it was looked for."""
-    if wanted is None or wanted == BUILT_IN:
-        return Model(BUILT_IN, None)
+    if wanted is None or wanted == BUILT_IN_NAME:
+        return Model(BUILT_IN_NAME, None)
     try:
         path = Path(wanted).expanduser()
     except RuntimeError as problem:
