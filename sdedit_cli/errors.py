@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from errno import ENOSPC
 from pathlib import PurePath
+from reprlib import Repr
 
 
 class SdeditError(Exception):
@@ -111,7 +112,7 @@ def as_error(problem: Exception) -> SdeditError:
 
 def shown(name: object, limit: int = 80) -> str:
     """A text from a file as a message may carry it: printable characters only (others escaped), `limit` at most."""
-    text = str(name) if isinstance(name, (str, PurePath)) else _brief(name)
+    text = str(name) if isinstance(name, (str, PurePath)) else _Brief().repr(name)
     safe = printable(text[: limit + 1])
     return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
 
@@ -127,13 +128,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _brief(value: object) -> str:
+class _Brief(Repr):
     """The text of a value from a file, however deep or large it is: the work is bounded too."""
-    if isinstance(value, int) and value.bit_length() > 64:
-        return f"a number of {value.bit_length()} bits"
-    from reprlib import repr as bounded
 
-    return bounded(value)
+    def repr_int(self, x: int, level: int) -> str:
+        return f"a number of {x.bit_length()} bits" if x.bit_length() > 64 else str(x)
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

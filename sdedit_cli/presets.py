@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .errors import PresetError, did_you_mean
-from .options import Field, Layer, fields, layer_of
+from .options import Layer, fields, layer_of
 
 CONFIG_VARIABLE = "SDEDIT_CONFIG"
 MODELS_VARIABLE = "SDEDIT_MODELS"
@@ -125,23 +125,5 @@ def json_schema() -> dict[str, Any]:
         "title": "A preset of sdedit",
         "type": "object",
         "additionalProperties": False,
-        "properties": notes | {f.key: _property(f) for f in fields()},
+        "properties": notes | {f.key: f.schema() for f in fields()},
     }
-
-
-def _property(field: Field) -> dict[str, Any]:
-    option = field.option
-    value: dict[str, Any] = {
-        "type": {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}[field.kind]
-    }
-    if any(":N" in choice for choice in option.choices):
-        value["pattern"] = f"^({'|'.join(choice.replace(':N', ':[0-9]+') for choice in option.choices)})$"
-    elif option.choices:
-        value["enum"] = list(option.choices)
-    if option.low is not None:
-        value["exclusiveMinimum" if option.above else "minimum"] = option.low
-    if option.high is not None:
-        value["maximum"] = option.high
-    whole = {"type": "array", "items": value, "minItems": 1} if field.many else value
-    default = {} if field.default is None else {"default": field.default}
-    return whole | default | {"description": option.help}

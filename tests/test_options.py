@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdedit_cli.errors import PresetError, UsageError
+from sdedit_cli.errors import PictureError, PresetError, SdeditError, UsageError
 from sdedit_cli.noise.samplers import CURVES as NOISE_CURVES
 from sdedit_cli.options import (
     CURVES,
     GROUPS,
+    MAX_CHARACTERS,
+    MAX_ITEMS,
     MAX_SEED,
     Edit,
     Field,
@@ -39,11 +41,20 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
     option = field.option
     assert option.group in GROUPS
     assert option.help.endswith(".")
-    assert field.kind in ("str", "int", "float", "bool")
-    if field.kind in ("int", "float"):
+    assert field.kind.name in ("str", "int", "float", "bool")
+    if field.kind.is_number:
         assert option.low is not None
     if field.default is not None:
         assert field.fit(field.default, "default") == field.default
+
+
+def test_what_a_picture_may_set_and_what_it_may_not() -> None:
+    kept_out = {field.name for field in fields() if not field.option.in_picture}
+    assert {field.name for field in fields() if field.option.path} == {"model", "vae", "config"}
+    assert kept_out == {
+        *("model", "vae", "config"),
+        *("count", "download", "partial", "safety", "attention", "device"),
+    }
 
 
 def test_defaults_are_those_of_the_reference_library() -> None:
@@ -85,7 +96,12 @@ def test_an_edit_is_a_value() -> None:
         ({"timesteps": (5,), "sigmas": (1.0,)}, ["exclude each other"]),
         ({"timesteps": (5,), "exact_steps": True}, ["exact-steps has no meaning"]),
         ({"strength": 0.01}, ["0.01 of 50 steps runs no step", "smallest strength that works is 0.02"]),
-        ({"strength": 0.01, "exact_steps": True}, ["need a schedule of 5000", "at most 10 steps"]),
+        ({"strength": 0.01, "exact_steps": True}, ["need a schedule of 5000, over", "at most 10 steps"]),
+        ({"strength": 5e-324, "exact_steps": True}, ["need a schedule of 1000000 and more"]),
+        ({"strength": 1e-20, "exact_steps": True}, ["need a schedule of 1000000 and more"]),
+        ({"prompt": "x" * (MAX_CHARACTERS + 1)}, ["prompt has 100001 characters; expected at most 100000"]),
+        ({"timesteps": range(MAX_ITEMS, -1, -1)}, ["timesteps is range"]),
+        ({"timesteps": [*range(MAX_ITEMS, -1, -1)]}, ["timesteps has 1001 entries; expected at most 1000"]),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_words_that_help(values: dict[str, object], words: list[str]) -> None:
@@ -225,3 +241,49 @@ def test_what_is_saved_gives_the_edit_back(edit: Edit) -> None:
 def test_no_table_ends_in_anything_but_a_layer_or_a_preset_error(table: dict[str, object]) -> None:
     with contextlib.suppress(PresetError):
         assert layer_of(table, "x").source == "x"
+
+
+NUMBERS = [field for field in fields() if field.kind.is_number]
+# int() refuses thousands of digits, float() what is over its range, and formatting either of them.
+LARGE = ["9" * 400, "-" + "9" * 400, "9" * 5000, "1e400", "1" + "0" * 400 + ".5", "nan"]
+
+
+@pytest.mark.parametrize("text", LARGE, ids=lambda text: text[:8])
+@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
+def test_numbers_beyond_all_bounds_are_misfits_wherever_they_are_written(field: Field, text: str) -> None:
+    with pytest.raises(UsageError, match=f"^{field.flag} is .*expected") as caught:
+        field.parse(text, field.flag)
+    assert len(str(caught.value)) < 300
+    with pytest.raises(UsageError, match=f"^{field.variable} is "):
+        environment({field.variable: text})
+    with pytest.raises(UsageError, match=f"^{field.key} is "):
+        Edit(**{field.name: float(text)})  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("error", [PresetError, PictureError])
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), 2**100_000, math.inf, math.nan], ids=lambda value: str(type(value))
+)
+@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
+def test_numbers_beyond_all_bounds_in_documents_are_misfits(
+    field: Field, value: float, error: type[SdeditError]
+) -> None:
+    with pytest.raises(error, match=f"x: {field.key} is .*expected") as caught:
+        layer_of({field.key: [value] if field.many else value}, "x", error)
+    assert len(str(caught.value)) < 300
+
+
+def test_what_is_too_long_is_not_repeated_in_full() -> None:
+    word = "x" * MAX_CHARACTERS
+    for table in ({word: 1}, {"schedule": word}, {"steps": word}, {"prompt": [word]}):
+        with pytest.raises(PresetError) as caught:
+            layer_of(table, "p.toml")
+        assert len(str(caught.value)) < 300
+
+
+def test_the_identity_has_contents_for_paths_and_nothing_that_makes_no_pixel() -> None:
+    edit = Edit(prompt="a", model="/m/x", vae="v.pt", seed=3, timesteps=(9, 5), device="cpu", safety="off", count=2)
+    facts = edit.identity(lambda path: f"hash of {path}")
+    assert (facts["model"], facts["vae"], facts["timesteps"]) == ("hash of /m/x", "hash of v.pt", (9, 5))
+    assert {name: facts[name] for name in facts if name not in ("model", "vae")} == edit.saved()
+    assert not {"steps", "device", "safety", "count", "config"} & set(facts)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,18 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdedit_cli.errors import PictureError
-from sdedit_cli.options import Edit, edit_from
-from sdedit_cli.pictures.record import (
-    BUILT_IN,
-    Record,
-    file_hash,
-    find,
-    model_hash,
-    parse_block,
-    parse_parameters,
-    save_arguments,
-    texts,
-)
+from sdedit_cli.options import MAX_CHARACTERS, Edit, edit_from, fields
+from sdedit_cli.pictures.carriers import find, save_arguments, texts
+from sdedit_cli.pictures.parameters import pairs_of, parameters, parse_parameters
+from sdedit_cli.pictures.record import BUILT_IN_NAME, Ingredient, Record, block, parse_block
 
 FORMATS = ("png", "jpeg", "webp")
 EDIT = Edit(prompt="a cat, ünï 猫\nsecond line", negative_prompt="blur: heavy", seed=2**64 - 1, steps=20, clip_skip=1)
@@ -37,8 +34,7 @@ def record_of(edit: Edit) -> Record:
         edit=edit.saved(),
         width=64,
         height=48,
-        model=BUILT_IN,
-        model_hash="ab" * 32,
+        ingredients=(Ingredient("model", BUILT_IN_NAME, "ab" * 32),),
         input_hash="cd" * 32,
         sampler="DPM++ 2M",
         curve="karras",
@@ -59,7 +55,9 @@ def test_a_picture_gives_its_edit_back(format: str, tmp_path: Path) -> None:
     found = find(path)
     assert edit_from([found.layer]) == EDIT
     assert found.exact
-    assert (found.model, found.model_hash, found.input_hash) == (BUILT_IN, "ab" * 32, "cd" * 32)
+    assert found.ingredients == (Ingredient("model", BUILT_IN_NAME, "ab" * 32), Ingredient("vae"))
+    assert found.input_hash == "cd" * 32
+    assert not found.ignored
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -90,7 +88,7 @@ def test_any_prompt_survives_in_png(prompt: str, negative: str) -> None:
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
 def test_a_model_whose_name_is_no_text_costs_no_picture(format: str) -> None:
     name = os.fsdecode(b"caf\xe9")
-    arguments = save_arguments(replace(record_of(EDIT), model=name), format)
+    arguments = save_arguments(replace(record_of(EDIT), ingredients=(Ingredient("model", name),)), format)
     Image.new("RGB", (4, 4)).save(io.BytesIO(), format, **arguments)
 
 
@@ -137,7 +135,14 @@ def test_a_web_uis_text_is_read() -> None:
         "strength": 0.55,
         "clip_skip": 1,
     }
-    assert (found.model, found.model_hash, found.exact) == ("v1-5-pruned-emaonly", "6ce0161689", False)
+    assert found.ingredients == (
+        Ingredient("model", "v1-5-pruned-emaonly", "6ce0161689"),
+        Ingredient("vae"),
+        Ingredient("lora", "x", "0a1b"),
+        Ingredient("lora", "y", "2c3d"),
+    )
+    assert not found.exact
+    assert found.ignored == ("Lora hashes: x: 0a1b, y: 2c3d",)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +184,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 
 @given(edit=st.builds(Edit, prompt=st.text("abc ,.()é", max_size=30).map(str.strip), seed=st.integers(0, 10**9)))
 def test_our_own_text_is_read_back_as_web_uis_would(edit: Edit) -> None:
-    found = parse_parameters(record_of(edit).parameters(), "x")
+    found = parse_parameters(parameters(record_of(edit)), "x")
     assert found is not None
     assert found.layer.values.get("prompt", "") == edit.prompt
     assert found.layer.values["seed"] == edit.seed
@@ -195,12 +200,23 @@ def test_our_own_text_is_read_back_as_web_uis_would(edit: Edit) -> None:
         ({"edit": [1]}, "damaged"),
         ({"model": 3}, "damaged"),
         ({"model": {"name": 3, "sha256": ""}}, "damaged"),
+        ({"edit": []}, "damaged"),
+        ({"input": "x"}, "damaged"),
+        ({"schema": [[]]}, "of the schema"),
+        ({"ingredients": [3]}, "damaged"),
+        ({"ingredients": {"kind": "lora"}}, "damaged"),
+        ({"ingredients": [{"kind": "lora", "name": "x"}]}, "damaged"),
+        ({"ingredients": [{"kind": "lora", "name": "x", "sha256": "", "scale": 10**400}]}, "damaged"),
+        ({"edit": {"steps": 10**400}}, "x.png: steps is a number of 1329 bits; expected a whole number"),
+        ({"edit": {"cfg_scale": 10**400}}, "x.png: cfg-scale is a number of 1329 bits; expected a number"),
+        ({"edit": {"prompt": "x" * (MAX_CHARACTERS + 1)}}, "x.png: prompt has 100001 characters"),
+        ({"edit": {"sigmas": list(range(2000))}}, "x.png: sigmas has 2000 entries"),
     ],
 )
 def test_a_damaged_block_is_refused(change: dict[str, object], words: str) -> None:
-    block = {**json.loads(record_of(EDIT).block()), **change}
+    loaded = {**json.loads(block(record_of(EDIT))), **change}
     with pytest.raises(PictureError, match=words):
-        parse_block(json.dumps(block), "x.png")
+        parse_block(json.dumps(loaded), "x.png")
 
 
 def test_pictures_without_settings_and_other_files_are_refused(tmp_path: Path) -> None:
@@ -216,17 +232,154 @@ def test_pictures_without_settings_and_other_files_are_refused(tmp_path: Path) -
             find(path)
 
 
-def test_the_hash_of_a_folder_covers_what_is_loaded_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "unet").mkdir()
-    weights, other = tmp_path / "unet" / "w.safetensors", tmp_path / "unet" / "w.bin"
-    weights.write_bytes(b"1")
-    first = model_hash(tmp_path)
-    other.write_bytes(b"2")
-    (tmp_path / "README.md").write_text("x")
-    assert model_hash(tmp_path) == first
-    weights.write_bytes(b"3")
-    assert model_hash(tmp_path) != first
-    assert model_hash(weights) == file_hash(weights)
-    component = model_hash(tmp_path / "unet")
-    weights.write_bytes(b"4")
-    assert model_hash(tmp_path / "unet") != component
+# As the first version wrote them: pictures with these texts are about, and equal edits give equal bytes.
+LISTED = Edit(
+    prompt="x",
+    seed=5,
+    sigmas=(3.5, 1.0, 0.25),
+    eta=0.5,
+    freeu=(0.9, 0.2, 1.3, 1.4),
+    sampler="ddim",
+    schedule="karras",
+    prediction_type="epsilon",
+    dtype="fp16",
+    vae_tiling=True,
+    weighting=False,
+    long_prompts="chunk",
+    model="/a/b.ckpt",
+    vae="/a/v.pt",
+    config="/c",
+    count=3,
+    download=True,
+    partial=True,
+    safety="off",
+    attention="sliced",
+    device="cpu",
+)
+LISTED_RECORD = Record(
+    *(LISTED.saved(), 64, 48, (Ingredient("model", "b, c", "ab" * 32), Ingredient("vae", "v", "ef" * 32)), "cd" * 32),
+    sampler="DDIM",
+    version="1.2.3",
+)
+FROZEN = [
+    (
+        record_of(EDIT),
+        r'{"edit":{"cfg_scale":7.5,"clip_skip":1,"dtype":"auto","eta":0.0,"exact_steps":false,"long_prompts":"truncate",'
+        r'"negative_prompt":"blur: heavy","prompt":"a cat, \u00fcn\u00ef \u732b\nsecond line",'
+        r'"seed":18446744073709551615,"steps":20,"strength":0.8,"vae_tiling":false,"weighting":true},'
+        rf'"input":{{"height":48,"sha256":"{"cd" * 32}","width":64}},'
+        rf'"model":{{"name":"built-in","sha256":"{"ab" * 32}"}},"sampler":{{"curve":"karras","name":"DPM++ 2M"}},'
+        r'"schema":"sdedit.edit/1","vae":{"name":"","sha256":""},"version":"1.2.3"}',
+        "a cat, ünï 猫\nsecond line\nNegative prompt: blur: heavy\n"
+        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.5, Seed: 18446744073709551615, Size: 64x48, "
+        "Model hash: ababababab, Model: built-in, Denoising strength: 0.8, Clip skip: 2, Init image hash: cdcdcdcdcd, "
+        "Version: sdedit 1.2.3",
+    ),
+    (
+        LISTED_RECORD,
+        r'{"edit":{"cfg_scale":7.5,"dtype":"fp16","eta":0.5,"freeu":[0.9,0.2,1.3,1.4],"long_prompts":"chunk",'
+        r'"negative_prompt":"","prediction_type":"epsilon","prompt":"x","sampler":"ddim","schedule":"karras","seed":5,'
+        r'"sigmas":[3.5,1.0,0.25],"strength":0.8,"vae_tiling":true,"weighting":false},'
+        rf'"input":{{"height":48,"sha256":"{"cd" * 32}","width":64}},'
+        rf'"model":{{"name":"b, c","sha256":"{"ab" * 32}"}},"sampler":{{"curve":"","name":"DDIM"}},'
+        rf'"schema":"sdedit.edit/1","vae":{{"name":"v","sha256":"{"ef" * 32}"}},"version":"1.2.3"}}',
+        'x\nSteps: 3, Sampler: DDIM, CFG scale: 7.5, Seed: 5, Size: 64x48, Model hash: ababababab, Model: "b, c", '
+        "VAE hash: efefefefef, VAE: v, Denoising strength: 0.8, Eta: 0.5, Init image hash: cdcdcdcdcd, "
+        "Version: sdedit 1.2.3",
+    ),
+]
+
+
+@pytest.mark.parametrize(("record", "exact", "text"), FROZEN, ids=["plain", "listed"])
+def test_the_texts_of_an_edit_never_change(record: Record, exact: str, text: str) -> None:
+    assert block(record) == exact
+    assert parameters(record) == text
+
+
+def test_any_ingredient_is_recorded() -> None:
+    more = (
+        Ingredient("lora", "one", "12" * 32, 0.8),
+        Ingredient("embedding", "word", "34" * 32),
+        Ingredient("lora", "two", "56" * 32, -1.0),
+    )
+    record = replace(LISTED_RECORD, ingredients=(*LISTED_RECORD.ingredients, *more))
+    assert parameters(record).endswith(
+        ', Init image hash: cdcdcdcdcd, Lora hashes: "one: 1212121212, two: 5656565656", '
+        'TI hashes: "word: 3434343434", Version: sdedit 1.2.3'
+    )
+    exact = parse_block(block(record), "x")
+    assert exact.ingredients == record.ingredients
+    assert exact.ignored == ("lora: one", "embedding: word", "lora: two")
+    text = parse_parameters(parameters(record), "x")
+    assert text is not None
+    hashes = [(one.kind, one.name, one.sha256) for one in text.ingredients]
+    assert sorted(hashes) == sorted((one.kind, one.name, one.sha256[:10]) for one in record.ingredients)
+
+
+KEPT_OUT = [field for field in fields() if not field.option.in_picture]
+
+
+@pytest.mark.parametrize("word", [w for field in KEPT_OUT for w in {field.name, field.key}])
+def test_a_picture_is_not_a_command(word: str) -> None:
+    loaded = json.loads(block(record_of(EDIT)))
+    loaded["edit"][word] = "https://example.com/\x1b[2J" + "x" * 9000
+    found = parse_block(json.dumps(loaded), "x")
+    assert edit_from([found.layer]) == EDIT
+    (ignored,) = found.ignored
+    assert ignored.startswith(f"{word.replace('_', '-')}: https://example.com/\\x1b[2Jxxx")
+    assert len(ignored) < 120
+
+
+def test_a_web_uis_text_sets_only_what_a_picture_may() -> None:
+    loud = ", ".join(f"{field.key}: 1, {field.name}: 1, {field.name.title()}: 1" for field in fields())
+    found = parse_parameters(f"a\nSteps: 3, Sampler: Euler, Eta: 1, {loud}, Download: True", "x")
+    assert found is not None
+    assert set(found.layer.values) <= {field.name for field in fields() if field.option.in_picture}
+
+
+@pytest.mark.parametrize(
+    ("line", "pairs"),
+    [
+        ('Steps: 1, A: "x, y", B/C-d: z', {"A": "x, y", "B/C-d": "z"}),
+        ('Steps: 1, A: "x\\"y: 1, z", B: "open, C: 3', {"A": 'x"y: 1, z', "B": "open", "C": "3"}),
+        ('Steps: 1, A: "x" y, B: :, -- C: 1', {"A": 'x" y', "B": ":", "C": "1"}),
+        ("Steps: 1,::, !?A b: 2:3, : 4, B: 5", {"A b": "2:3", "B": "5"}),
+        ("Steps:1,Größe:2,B:,", {"Größe": "2", "B": ""}),
+    ],
+)
+def test_pairs_are_found_among_other_text(line: str, pairs: dict[str, str]) -> None:
+    assert dict(pairs_of(line)) == {"Steps": "1", **pairs}
+
+
+def steps_of(function: Callable[[], object]) -> int:
+    """How many lines of Python of the package `function` runs through."""
+    counted = 0
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal counted
+        counted += event == "line"
+        return trace if "sdedit_cli" in frame.f_code.co_filename else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return counted
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("x", "a/-", "a ", " ", "-", ":", "a:", "a:,", "a: b, ", '"', 'a:"', 'a:"b,', 'a:"\\",', 'a: "b" c, ', "\\"),
+        *("\n", "Negative prompt:\n", "Lora hashes: a:b, ", 'Lora hashes: "a:b,a:b", '),
+    ],
+)
+@pytest.mark.parametrize("tail", ["", ", Steps: 1, Seed: 2, Size: 3"])
+def test_the_work_on_a_text_grows_with_its_length_and_no_faster(piece: str, tail: str) -> None:
+    counts = [steps_of(lambda n=n: parse_parameters(piece * n + tail, "x")) for n in (200, 400, 800)]
+    assert counts[2] - counts[1] <= 2 * (counts[1] - counts[0]) + 20
+    # Work within one call of the interpreter is not counted: a quadratic one would take minutes here.
+    with contextlib.suppress(PictureError):
+        parse_parameters(piece * (200_000 // len(piece)) + tail, "x")

@@ -39,7 +39,7 @@ def options_page() -> str:
 
 def _row(field: Field) -> str:
     short = f"`{field.option.short}`, " if field.option.short else ""
-    default = default_text(field).removeprefix("default: ") or ("off" if field.kind == "bool" else "none")
+    default = default_text(field).removeprefix("default: ") or ("off" if field.is_switch else "none")
     cells = [f"{short}`{field.flag}`", field.expected, default, field.option.help]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

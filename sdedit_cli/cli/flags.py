@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from ..batch.request import Request
 from ..errors import ModelError
 from ..options import GROUPS, Edit, Field, Layer, checked, edit_from, environment, fields
-from ..pictures.record import BUILT_IN
+from ..pictures.record import BUILT_IN_NAME
 from ..presets import load_preset, preset_paths, user_config
 from .models import find_model, model_names
 
@@ -35,14 +35,16 @@ class Value(ParamType):
 
     def __init__(self, field: Field) -> None:
         self.field = field
-        self.name = field.kind
+        self.name = field.kind.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return self.field.parse(value, self.field.flag) if isinstance(value, str) else value
+        read = self.field.parse_item if self.field.repeated else self.field.parse
+        return read(value, self.field.flag) if isinstance(value, str) else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         words = _SUGGEST[self.field.name]() if self.field.name in _SUGGEST else self.field.option.choices
-        return [CompletionItem(word) for word in words if word.lower().startswith(incomplete.lower())]
+        found = [CompletionItem(word) for word in words if word.lower().startswith(incomplete.lower())]
+        return found if found or not self.field.option.path else [CompletionItem(incomplete, type="file")]
 
 
 class PresetName(ParamType):
@@ -114,20 +116,19 @@ def edit_options(command: F) -> F:
         help="Take settings from a preset; later ones win.",
     )(command)
     for field in reversed(fields()):
-        command = _edit_option(field)(command)
+        command = field_option(field)(command)
     return command
 
 
-def _edit_option(field: Field) -> Callable[[F], F]:
+def field_option(field: Field) -> Callable[[F], F]:
+    """The click option of a declared one; what is not given is None, or () of one that may be repeated."""
     spec = field.option
     names = ([spec.short] if spec.short else []) + [field.flag]
     shared: dict[str, Any] = {"group": spec.group, "help": help_line(field), "default": None}
-    if field.kind == "bool":
+    if field.is_switch:
         return option(f"{field.flag}/--no-{field.key}", field.name, **shared)
-    metavar = spec.metavar or (
-        "|".join(spec.choices) if spec.choices else {"int": "N", "float": "X"}.get(field.kind, "TEXT")
-    )
-    return option(*names, field.name, type=Value(field), metavar=metavar, **shared)
+    metavar = spec.metavar or "|".join(spec.choices) or field.kind.metavar
+    return option(*names, field.name, type=Value(field), metavar=metavar, multiple=field.repeated, **shared)
 
 
 def help_line(field: Field) -> str:
@@ -149,9 +150,9 @@ def default_text(field: Field) -> str:
     """What holds when the option is not given, for people."""
     if field.option.blank:
         return f"default: {field.option.blank}"
-    if field.kind == "bool":
+    if field.is_switch:
         return "default: on" if field.default else ""
-    if field.default is None or field.default == "":
+    if field.default in (None, "", ()):
         return ""
     return f"default: {field.default}"
 
@@ -162,33 +163,34 @@ def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) 
     `given` has the command line's values by field name, None where not given. Raises UsageError, PresetError,
     ModelError and PictureError.
     """
-    line = checked(Layer("command line", {f.name: given[f.name] for f in fields() if given.get(f.name) is not None}))
+    line = checked(
+        Layer("command line", {f.name: given[f.name] for f in fields() if given.get(f.name) not in (None, ())})
+    )
     variables = environment(os.environ)
     config = user_config(os.environ)
     chosen = [load_preset(name, config.preset_folders) for name in presets]
     found = None
     replay: list[Layer] = []
     if like is not None:
-        from ..pictures.record import find
+        from ..pictures.carriers import find
 
         found = find(like)
         replay = [found.layer]
-        if found.model and "model" not in {**variables.values, **line.values}:
+        if found.model.name and "model" not in {**variables.values, **line.values}:
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
     edit = edit_from([config.layer, *chosen, *replay, variables, line])
     check_sampler(edit)
-    if found and found.exact and found.vae and not edit.vae:
-        raise ModelError(f"{like}: was made with the autoencoder '{found.vae}'; say where it is with --vae")
+    if found and found.exact and found.vae.name and not edit.vae:
+        raise ModelError(f"{like}: was made with the autoencoder '{found.vae.name}'; say where it is with --vae")
     return Request(edit, find_model(edit.model, config.model_folders), found)
 
 
 def model_of(found: Found, like: str, folders: Sequence[Path]) -> str:
     """The name of the model that a picture was made with, when we have it: names alone, as a picture is not trusted."""
-    if found.model == BUILT_IN or found.model in model_names(folders):
-        return found.model
-    raise ModelError(
-        f"{like}: was made with the model '{found.model}', which is not in the model folders; give one with -m"
-    )
+    name = found.model.name
+    if name == BUILT_IN_NAME or name in model_names(folders):
+        return name
+    raise ModelError(f"{like}: was made with the model '{name}', which is not in the model folders; give one with -m")
 
 
 def check_sampler(edit: Edit) -> None:

@@ -96,17 +96,17 @@ def _is_picture(path: Path) -> bool:
 
 
 def _picture(path: Path) -> dict[str, Any]:
-    from ..pictures import record as metadata
+    from ..pictures.carriers import find
 
     found: dict[str, Any] = {"type": "picture", "kind": "picture"}
     try:
-        settings = metadata.find(path)
+        settings = find(path)
     except PictureError as error:
         return {**found, "note": str(error).removeprefix(f"{path}: ")}
     return {
         **found,
-        "model": settings.model,
-        "model_sha256": settings.model_hash,
+        "model": settings.model.name,
+        "model_sha256": settings.model.sha256,
         "settings": dict(settings.layer.values),
     }
 

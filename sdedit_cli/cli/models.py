@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..batch.request import Model
 from ..errors import ModelError, did_you_mean, shortened
-from ..pictures.record import BUILT_IN
+from ..pictures.record import BUILT_IN_NAME
 from ..presets import MODELS_VARIABLE
 
 _FILES = (".safetensors", ".ckpt")
@@ -31,8 +31,8 @@ def fetched(model: Model, download: bool) -> Path | None:
 
 def find_model(wanted: str | None, folders: Sequence[Path]) -> Model:
     """The checkpoint that `wanted` names. Raises ModelError, saying where it was looked for."""
-    if wanted is None or wanted == BUILT_IN:
-        return Model(BUILT_IN, None)
+    if wanted is None or wanted == BUILT_IN_NAME:
+        return Model(BUILT_IN_NAME, None)
     try:
         path = Path(wanted).expanduser()
     except RuntimeError as problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from ..batch.worker import EditedPicture, OnStep
 from ..disk.hashes import FileHash
 from ..errors import BlockedBySafety, ModelError, NotFiniteError, shortened
 from ..options import Edit
+from ..pictures.carriers import save_arguments
 from ..pictures.codec import Picture, encode
-from ..pictures.record import Record, save_arguments
+from ..pictures.record import Ingredient, Record, ingredient
 from .models import fetched
 
 _WORDS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
@@ -86,30 +87,28 @@ class EditorWorker:
     def _record(self, edit: Edit, picture: Picture) -> Record:
         from .. import __version__
 
-        model_hash = self._hash.value()
-        vae_hash = self._vae_hash.value() if self._vae_hash else ""
-        self._compare("model", model_hash)
-        self._compare("vae", vae_hash)
+        made_of = [Ingredient("model", self._request.model.name, self._hash.value())]
+        if self._vae_hash and edit.vae:
+            made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))
+        self._compare(made_of)
         return Record(
             edit=replace(edit, dtype=self.dtype).saved(),
             width=picture.rgb.width,
             height=picture.rgb.height,
-            model=self._request.model.name,
-            model_hash=model_hash,
-            vae=Path(edit.vae).stem if edit.vae else "",
-            vae_hash=vae_hash,
+            ingredients=tuple(made_of),
             input_hash=picture.sha256,
             sampler=self.sampler,
             curve=self.curve,
             version=__version__,
         )
 
-    def _compare(self, part: str, ours: str) -> None:
+    def _compare(self, made_of: Sequence[Ingredient]) -> None:
         like = self._request.like
-        theirs: str = getattr(like, f"{part}_hash") if like else ""
-        if like and theirs and ours and not ours.startswith(theirs) and not self._warned:
+        theirs = {one.kind: ingredient(one.kind, like.ingredients).sha256 if like else "" for one in made_of}
+        other = [one.kind for one in made_of if one.sha256 and not one.sha256.startswith(theirs[one.kind])]
+        if like and other and not self._warned:
             self._warned = True
-            self._warn(f"{like.layer.source} was made with another {part} than this one: expect another picture")
+            self._warn(f"{like.layer.source} was made with another {other[0]} than this one: expect another picture")
 
 
 def sampler_label(edit: Edit, solver: str) -> tuple[str, str]:

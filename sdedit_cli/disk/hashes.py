@@ -1,20 +1,51 @@
-"""The hash of the model in use, taken beside the work and remembered between runs."""
+"""Hashes of files and models; that of the model in use is taken beside the work and remembered between runs."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 from ..errors import OutputError
-from ..pictures.record import file_hash, model_hash
 from .whole import write_bytes
 
 # Smaller files are hashed faster than their entry is found.
 _WORTH_KEEPING = 8 << 20
 _MOST_ENTRIES = 500
+_COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_OTHER_WEIGHTS = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx")
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def model_hash(path: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
+    """The hash of a checkpoint or of one component: a file's own, or for a folder that of the list of its files.
+
+    Weights in another format than safetensors count only where a component has no safetensors. `hash_of` gives the
+    hash of one file (a cached one, say).
+    """
+    if not path.is_dir():
+        return hash_of(path)
+    listing = hashlib.sha256()
+    folders = [name for name in _COMPONENTS if (path / name).is_dir()] or ["."]
+    for name in folders:
+        files = sorted(p for p in (path / name).glob("*") if p.is_file() and not p.name.startswith("."))
+        safe = any(p.suffix == ".safetensors" for p in files)
+        for file in files:
+            if not (safe and file.suffix in _OTHER_WEIGHTS):
+                listing.update(f"{hash_of(file)}  {name}/{file.name}\n".encode())
+    return listing.hexdigest()
 
 
 class FileHash:

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from ..errors import UsageError
+from .declared import declare, declared, fit_values, kept, with_hashes
 from .option import MAX_SEED, Field, Option
 
 GROUPS = ("Edit", "Sampling", "Model", "Machine")
 CURVES = ("karras", "exponential", "beta", "lu_lambdas")
 MAX_STEPS = 1000
-
-
-def _option(default: Any, help: str, group: str, **facts: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"option": Option(help, group, **facts)})
+BEYOND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
     """One request to edit a picture. Raises UsageError when a value is out of bounds or no step would run."""
 
-    prompt: str = _option("", "What the picture shall show.", "Edit", short="-p", metavar="TEXT")
-    negative_prompt: str = _option("", "What it shall not show.", "Edit", short="-n", metavar="TEXT")
-    strength: float = _option(
+    prompt: str = declare("", "What the picture shall show.", "Edit", short="-p", metavar="TEXT")
+    negative_prompt: str = declare("", "What it shall not show.", "Edit", short="-n", metavar="TEXT")
+    strength: float = declare(
         0.8,
         "How far to go from the input: small keeps it, 1 ignores it. That share of the steps is run.",
         "Edit",
@@ -35,10 +32,10 @@ class Edit:
         high=1.0,
         above=True,
     )
-    cfg_scale: float = _option(
+    cfg_scale: float = declare(
         7.5, "How strongly to follow the prompt; 1 and less turn guidance off.", "Edit", low=0.0, high=1000.0
     )
-    seed: int | None = _option(
+    seed: int | None = declare(
         None,
         "Seed of the noise; equal seeds give equal pictures.",
         "Edit",
@@ -46,27 +43,27 @@ class Edit:
         high=MAX_SEED,
         blank="drawn and shown",
     )
-    count: int = _option(
-        1, "Pictures per input, from seeds that follow each other.", "Edit", low=1, high=10_000, saved=False
+    count: int = declare(
+        1, "Pictures per input, from seeds that follow each other.", "Edit", low=1, high=10_000, pixels=False
     )
-    steps: int = _option(50, "Steps of the whole schedule.", "Sampling", low=1, high=MAX_STEPS)
-    exact_steps: bool = _option(False, "Run just --steps steps at any strength, on a longer schedule.", "Sampling")
-    weighting: bool = _option(True, "Read (more:1.2), [less], [a:b:0.5], [a|b] and BREAK in prompts.", "Edit")
-    long_prompts: str = _option(
+    steps: int = declare(50, "Steps of the whole schedule.", "Sampling", low=1, high=MAX_STEPS)
+    exact_steps: bool = declare(False, "Run just --steps steps at any strength, on a longer schedule.", "Sampling")
+    weighting: bool = declare(True, "Read (more:1.2), [less], [a:b:0.5], [a|b] and BREAK in prompts.", "Edit")
+    long_prompts: str = declare(
         "truncate", "What to do with a prompt that is too long.", "Edit", choices=("truncate", "chunk")
     )
-    sampler: str | None = _option(
+    sampler: str | None = declare(
         None,
         "Sampler, such as euler, 'DPM++ 2M Karras' or EulerDiscreteScheduler.",
         "Sampling",
         metavar="NAME",
         blank="the model's own",
     )
-    schedule: str | None = _option(
+    schedule: str | None = declare(
         None, "Curve of the noise levels.", "Sampling", choices=CURVES, blank="the sampler's own"
     )
-    eta: float = _option(0.0, "Noise that DDIM adds on each step.", "Sampling", low=0.0, high=1.0)
-    timesteps: tuple[int, ...] | None = _option(
+    eta: float = declare(0.0, "Noise that DDIM adds on each step.", "Sampling", low=0.0, high=1.0)
+    timesteps: tuple[int, ...] | None = declare(
         None,
         "Timesteps to use in place of --steps, falling, with commas.",
         "Sampling",
@@ -74,78 +71,75 @@ class Edit:
         high=100_000,
         metavar="T,T,...",
     )
-    sigmas: tuple[float, ...] | None = _option(
+    sigmas: tuple[float, ...] | None = declare(
         None, "Noise levels to use in place of --steps, falling, with commas.", "Sampling", low=0.0, metavar="S,S,..."
     )
-    model: str | None = _option(
+    model: str | None = declare(
         None,
         "Checkpoint: a folder, a file, a name in the model folders, or an id on the Hub.",
         "Model",
         short="-m",
         metavar="MODEL",
-        saved=False,
+        path=True,
         blank="the built-in model",
     )
-    vae: str | None = _option(
-        None, "Another autoencoder: a folder or file.", "Model", metavar="PATH", saved=False, blank="the model's own"
+    vae: str | None = declare(
+        None, "Another autoencoder: a folder or file.", "Model", metavar="PATH", path=True, blank="the model's own"
     )
-    config: str | None = _option(
+    config: str | None = declare(
         None,
         "Folder with the configs of a single file whose shapes do not tell everything.",
         "Model",
         metavar="FOLDER",
-        saved=False,
+        path=True,
         variable="SDEDIT_MODEL_CONFIG",
     )
-    prediction_type: str | None = _option(
+    prediction_type: str | None = declare(
         None,
         "What the UNet predicts, where the checkpoint does not say.",
         "Model",
         choices=("epsilon", "v_prediction", "sample"),
         blank="as the checkpoint says",
     )
-    download: bool = _option(
-        False, "Fetch a model that -m names by its Hugging Face Hub id or URL.", "Model", saved=False
+    download: bool = declare(
+        False, "Fetch a model that -m names by its Hugging Face Hub id or URL.", "Model", pixels=False
     )
-    partial: bool = _option(
-        False, "Load what fits of a checkpoint with missing or unknown tensors.", "Model", saved=False
+    partial: bool = declare(
+        False, "Load what fits of a checkpoint with missing or unknown tensors.", "Model", pixels=False
     )
-    clip_skip: int | None = _option(
+    clip_skip: int | None = declare(
         None, "Last layers of the text encoder to leave out (web UIs count one more).", "Model", low=0, high=100
     )
-    freeu: tuple[float, ...] | None = _option(
+    freeu: tuple[float, ...] | None = declare(
         None, "FreeU's factors: two for the skips, two for the backbone.", "Model", low=0.0, metavar="S1,S2,B1,B2"
     )
-    safety: str = _option(
+    safety: str = declare(
         "flag",
         "What a checkpoint's safety checker does: nothing, say so, or keep the picture back.",
         "Model",
         choices=("off", "flag", "block"),
-        saved=False,
+        pixels=False,
     )
-    attention: str = _option(
+    attention: str = declare(
         "torch",
         "Attention kernel; the sliced ones need less memory.",
         "Machine",
         choices=("torch", "sliced", "max-sliced", "xformers"),
-        saved=False,
+        pixels=False,
     )
-    vae_tiling: bool = _option(False, "Take large pictures through the autoencoder in tiles.", "Machine")
-    dtype: str = _option("auto", "Number format of the model.", "Machine", choices=("auto", "fp32", "fp16", "bf16"))
-    device: str = _option(
+    vae_tiling: bool = declare(False, "Take large pictures through the autoencoder in tiles.", "Machine")
+    dtype: str = declare("auto", "Number format of the model.", "Machine", choices=("auto", "fp32", "fp16", "bf16"))
+    device: str = declare(
         "auto",
         "Where to run.",
         "Machine",
         choices=("auto", "cpu", "cuda", "cuda:N", "mps", "xpu", "xpu:N"),
-        saved=False,
+        pixels=False,
         metavar="DEVICE",
     )
 
     def __post_init__(self) -> None:
-        for field in fields():
-            value = getattr(self, field.name)
-            if value is not None or field.default is not None:
-                object.__setattr__(self, field.name, field.fit(value, field.key))
+        fit_values(self)
         if self.timesteps is not None and self.sigmas is not None:
             raise UsageError("timesteps and sigmas exclude each other; give one of them")
         for key, listed in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
@@ -158,11 +152,7 @@ class Edit:
             raise UsageError("exact-steps has no meaning with timesteps or sigmas; give the steps to run alone")
         total = self.steps_total()
         if total > MAX_STEPS:
-            raise UsageError(
-                f"exact-steps: {self.steps} steps at strength {self.strength:g} need a schedule of {total}, over the "
-                f"limit of {MAX_STEPS}; take a strength of at least {math.ceil(self.steps / MAX_STEPS * 1000) / 1000:g}"
-                + (f", or at most {fewer} steps" if (fewer := int(MAX_STEPS * self.strength)) else "")
-            )
+            raise UsageError(_too_long(self.steps, self.strength, total))
         if self.steps_run() == 0:
             raise UsageError(
                 f"strength {self.strength:g} of {total} steps runs no step at all; "
@@ -188,9 +178,25 @@ class Edit:
 
     def saved(self) -> dict[str, Any]:
         """What a picture records of its edit; `edit_from([layer_of(edit.saved(), ...)])` gives it back."""
-        facts = {f.name: getattr(self, f.name) for f in fields() if f.option.saved}
+        return self._kept(lambda option: option.in_picture)
+
+    def identity(self, hash_of: Callable[[str], str]) -> dict[str, Any]:
+        """All that makes the picture what it is, with what `hash_of` says of the content in the place of each path."""
+        return with_hashes(self._kept(lambda option: option.pixels), Edit, hash_of)
+
+    def _kept(self, which: Callable[[Option], bool]) -> dict[str, Any]:
         unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()
-        return {name: value for name, value in facts.items() if value is not None and name not in unused}
+        return {name: value for name, value in kept(self, which).items() if name not in unused}
+
+
+def _too_long(steps: int, strength: float, total: int) -> str:
+    need = f"{total} and more" if total == BEYOND else f"{total}"
+    least, fewer = math.ceil(steps / MAX_STEPS * 1000) / 1000, int(MAX_STEPS * strength)
+    instead = f", or at most {fewer} steps" if fewer else ""
+    return (
+        f"exact-steps: {steps} steps at strength {strength:g} need a schedule of {need}, over the limit of "
+        f"{MAX_STEPS}; take a strength of at least {least:g}{instead}"
+    )
 
 
 def _check_falling(key: str, values: tuple[float, ...]) -> None:
@@ -200,7 +206,9 @@ def _check_falling(key: str, values: tuple[float, ...]) -> None:
 
 
 def schedule_for(steps: int, strength: float) -> int:
-    """The shortest schedule of which `strength` runs `steps` steps."""
+    """The shortest schedule of which `strength` runs `steps` steps; BEYOND for every one that is longer than that."""
+    if steps > strength * BEYOND:
+        return BEYOND
     total = max(1, int(steps / strength) - 2)
     while int(total * strength) < steps:
         total += 1
@@ -213,17 +221,6 @@ def smallest_strength(total: int) -> float:
     return next(s for d in range(digits, 9) if int(total * (s := math.ceil(10**d / total) / 10**d)) >= 1)
 
 
-@cache
-def fields() -> tuple[Field, ...]:
-    """Every option of an edit, in the order of its declaration."""
-    hints = get_type_hints(Edit)
-    return tuple(_field(f.name, hints[f.name], f.default, f.metadata["option"]) for f in dataclasses.fields(Edit))
-
-
-def _field(name: str, hint: Any, default: Any, option: Option) -> Field:
-    plain = (
-        next((arg for arg in get_args(hint) if arg is not type(None)), hint) if type(None) in get_args(hint) else hint
-    )
-    many = getattr(plain, "__origin__", None) is tuple
-    kind: type = get_args(plain)[0] if many else plain
-    return Field(name, kind.__name__, many, default, option)
+def fields(of: type = Edit) -> tuple[Field, ...]:
+    """Every option of an edit (or of another dataclass of options), in the order of its declaration."""
+    return declared(of)

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import PresetError, SdeditError, UsageError, did_you_mean
+from ..errors import PresetError, SdeditError, UsageError, did_you_mean, shown
 from .edit import Edit, fields
 from .option import Field
 
 
-def field_named(word: str, label: str) -> Field:
+def field_named(word: str, label: str, of: type = Edit) -> Field:
     """The option of that TOML or attribute name; UsageError with the nearest one otherwise."""
-    known = {f.name: f for f in fields()}
+    known = {f.name: f for f in fields(of)}
     found = known.get(word.replace("-", "_"))
     if found is None:
-        hint = did_you_mean(word, [f.key for f in fields()])
-        raise UsageError(f"{label}: no option is called '{word}'{hint}")
+        hint = did_you_mean(word, [f.key for f in known.values()])
+        raise UsageError(f"{label}: no option is called '{shown(word)}'{hint}")
     return found
 
 
@@ -40,12 +40,12 @@ _DISPLACES: dict[str, tuple[str, ...]] = {
 _RIVALS = (("steps", "timesteps"), ("steps", "sigmas"), ("timesteps", "sigmas"))
 
 
-def layer_of(data: Mapping[str, object], source: str, error: type[SdeditError] = PresetError) -> Layer:
+def layer_of(data: Mapping[str, object], source: str, error: type[SdeditError] = PresetError, of: type = Edit) -> Layer:
     """The options of a TOML or JSON table as a layer. Raises `error`, with `source` and a near word, on misfits."""
     values: dict[str, Any] = {}
     try:
         for word, value in data.items():
-            field = field_named(word, source)
+            field = field_named(word, source, of)
             values[field.name] = field.fit(value, f"{source}: {field.key}")
         return checked(Layer(source, values))
     except UsageError as problem:
@@ -60,9 +60,9 @@ def checked(layer: Layer) -> Layer:
     return layer
 
 
-def environment(variables: Mapping[str, str]) -> Layer:
+def environment(variables: Mapping[str, str], of: type = Edit) -> Layer:
     """The layer of the SDEDIT_* variables that name options; empty ones count as not given."""
-    named = {f.name: f.parse(variables[f.variable], f.variable) for f in fields() if variables.get(f.variable)}
+    named = {f.name: f.parse(variables[f.variable], f.variable) for f in fields(of) if variables.get(f.variable)}
     return checked(Layer("environment", named))
 
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean, shown
+from .values import KINDS, ValueType
 
 ENV_PREFIX = "SDEDIT_"
 MAX_SEED = 2**64 - 1
-
-_INVALID = object()
-_TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-_NOUNS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
-_LIST_NOUNS = {"int": "whole numbers", "float": "numbers", "str": "texts"}
+MAX_CHARACTERS = 100_000
+MAX_ITEMS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """What is known of one option besides its type and default.
 
-    `low` and `high` bound numbers (and every number of a list); `above` says that `low` itself is out.
-    `saved` says whether it belongs to the edit that a picture records.
+    `low` and `high` bound numbers (and every number of a list); `above` says that `low` itself is out. `kind` is the
+    kind of values that are neither text nor numbers. `pixels` says whether another value means another picture, beyond
+    the rounding of a machine; `path` that the value names a file or folder, whose content is what counts.
     """
 
     help: str
@@ -33,10 +32,20 @@ class Option:
     high: float | None = None
     above: bool = False
     choices: tuple[str, ...] = ()
-    saved: bool = True
+    kind: ValueType | None = None
+    pixels: bool = True
+    path: bool = False
     metavar: str = ""
     blank: str = ""  # what the absence of a value means, for the help page
     variable: str = ""  # where the environment says something else by the usual name
+
+    @property
+    def in_picture(self) -> bool:
+        """Whether pictures carry it: it is written into them, and a picture of anybody's may set it.
+
+        That is what shapes a picture; never what names files, the network, safety, the amount of work or the machine.
+        """
+        return self.pixels and not self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Field:
     """One option with everything derived from its declaration."""
 
     name: str
-    kind: str
+    kind: ValueType
     many: bool
     default: Any
     option: Option
@@ -63,12 +72,24 @@ class Field:
         return self.option.variable or ENV_PREFIX + self.name.upper()
 
     @property
+    def is_switch(self) -> bool:
+        return self.kind is KINDS[bool]
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the command line names it once an item; lists of numbers are one word."""
+        return self.many and not self.kind.is_number
+
+    @property
     def expected(self) -> str:
         """The values that fit, in words."""
+        return self._expected(many=self.many)
+
+    def _expected(self, *, many: bool) -> str:
         option = self.option
         if option.choices:
             return "one of " + ", ".join(option.choices)
-        noun = f"a list of {_LIST_NOUNS[self.kind]}" if self.many else _NOUNS[self.kind]
+        noun = f"a list of {self.kind.nouns}" if many else self.kind.noun
         if option.low is not None and option.high is not None and not option.above:
             return f"{noun} from {option.low:.15g} to {_bound(option.high)}"
         ends = (
@@ -80,45 +101,90 @@ class Field:
         return " ".join([noun, " and ".join(ends)]).strip()
 
     def parse(self, text: str, label: str) -> Any:
-        """The value written as text, checked; `label` names its place in the UsageError."""
-        words = text.replace(",", " ").split() if self.many else [text]
-        values = [_from_text(self.kind, word) for word in words]
-        if _INVALID in values or not values:
-            raise self.misfit(text, label)
-        return self.check(tuple(values) if self.many else values[0], label)
+        """The value written as text, checked; `label` names its place in the UsageError.
+
+        The numbers of a list stand between commas or blanks, the items of a repeated option on a line each.
+        """
+        words = text.replace(",", " ").split() if self.many and not self.repeated else text.splitlines()
+        return self._read(words if self.many else [text], self.kind.parse, text, label)
+
+    def parse_item(self, text: str, label: str) -> Any:
+        """One item of a repeated option, as the command line gives it. Raises UsageError."""
+        try:
+            return self.kind.parse(text)
+        except ValueError:
+            raise self.misfit(text, label, many=False) from None
 
     def fit(self, value: object, label: str) -> Any:
         """The value of a TOML or JSON document, checked; `label` names its place in the UsageError."""
-        items = _items(value) if self.many else [value]
-        values = [_from_value(self.kind, item) for item in items]
-        if _INVALID in values or not values:
+        if not self.many:
+            return self._read([value], self.kind.fit, value, label)
+        if not isinstance(value, (list, tuple)):
             raise self.misfit(value, label)
-        return self.check(tuple(values) if self.many else values[0], label)
+        return self._read(cast("Sequence[object]", value), self.kind.fit, cast("object", value), label)
+
+    def _read(self, items: Sequence[Any], read: Callable[[Any], Any], whole: object, label: str) -> Any:
+        if len(items) > MAX_ITEMS:
+            raise UsageError(f"{label} has {len(items)} entries; expected at most {MAX_ITEMS}")
+        try:
+            values = tuple(read(item) for item in items)
+        except ValueError:
+            raise self.misfit(whole, label) from None
+        if not values and self.default != ():
+            raise self.misfit(whole, label)
+        return self.check(values if self.many else values[0], label)
 
     def check(self, value: Any, label: str) -> Any:
         """`value` when it lies within the bounds; UsageError otherwise."""
         option = self.option
         for item in value if self.many else (value,):
             if option.choices and not any(_matches(item, choice) for choice in option.choices):
-                raise UsageError(f"{label} is {item!r}; expected {self.expected}{did_you_mean(item, option.choices)}")
-            if self.kind in ("int", "float") and not _within(item, option):
+                raise UsageError(f"{self.misfit(item, label)}{did_you_mean(item, option.choices)}")
+            if self.kind.is_number and not _within(item, option):
                 raise self.misfit(item, label)
-            if self.kind == "str" and option.saved and not item.isascii():
-                _refuse_surrogates(item, label)
+            if isinstance(item, str):
+                _check_text(item, label, is_path=option.path)
         return value
 
-    def misfit(self, value: object, label: str) -> UsageError:
-        """The error that says what was found at `label`, and what fits there."""
-        shown = f"'{value}'" if isinstance(value, str) else f"{value:.15g}" if isinstance(value, float) else f"{value}"
-        return UsageError(f"{label} is {shown}; expected {self.expected}")
+    def dump(self, value: Any) -> Any:
+        """What JSON keeps of a value; `fit` reads it back."""
+        return tuple(map(self.kind.dump, value)) if self.many else self.kind.dump(value)
+
+    def misfit(self, value: object, label: str, *, many: bool = True) -> UsageError:
+        """The error that says what was found at `label`, and what fits there (`many`: or in one item of a list)."""
+        found = f"'{shown(value)}'" if isinstance(value, str) else shown(value)
+        found = f"{value:.15g}" if isinstance(value, float) else found
+        return UsageError(f"{label} is {found}; expected {self._expected(many=many and self.many)}")
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of its values, with default and help."""
+        option = self.option
+        value = dict(self.kind.schema)
+        if any(":N" in choice for choice in option.choices):
+            value["pattern"] = f"^({'|'.join(choice.replace(':N', ':[0-9]+') for choice in option.choices)})$"
+        elif option.choices:
+            value["enum"] = list(option.choices)
+        elif self.kind is KINDS[str]:
+            value["maxLength"] = MAX_CHARACTERS
+        if option.low is not None:
+            value["exclusiveMinimum" if option.above else "minimum"] = option.low
+        if option.high is not None:
+            value["maximum"] = option.high
+        least = {} if self.default == () else {"minItems": 1}
+        whole = {"type": "array", "items": value, **least, "maxItems": MAX_ITEMS} if self.many else value
+        default = {} if self.default in (None, ()) else {"default": self.default}
+        return whole | default | {"description": option.help}
 
 
-def _refuse_surrogates(text: str, label: str) -> None:
+def _check_text(text: str, label: str, *, is_path: bool) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise UsageError(f"{label} has {len(text)} characters; expected at most {MAX_CHARACTERS}")
     # Bytes of the command line that are not UTF-8 arrive as lone surrogates, which no tokenizer takes.
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{label} is not valid UTF-8 text: {text!a}") from None
+    if not is_path and not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{label} is not valid UTF-8 text: '{shown(text)}'") from None
 
 
 def _bound(high: float) -> str:
@@ -132,29 +198,8 @@ def _matches(item: str, choice: str) -> bool:
 
 
 def _within(item: float, option: Option) -> bool:
-    if not math.isfinite(item):
+    if isinstance(item, float) and not math.isfinite(item):
         return False
     if option.low is not None and (item <= option.low if option.above else item < option.low):
         return False
     return option.high is None or item <= option.high
-
-
-def _items(value: object) -> list[object]:
-    return list(cast("Sequence[object]", value)) if isinstance(value, (list, tuple)) else []
-
-
-def _from_text(kind: str, text: str) -> Any:
-    try:
-        if kind == "bool":
-            return _TRUTHS.get(text.strip().lower(), _INVALID)
-        return {"str": str, "int": int, "float": float}[kind](text)
-    except ValueError:
-        return _INVALID
-
-
-def _from_value(kind: str, value: object) -> Any:
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, bool) != (kind == "bool"):
-        return _INVALID
-    return value if isinstance(value, {"str": str, "int": int, "float": float, "bool": bool}[kind]) else _INVALID

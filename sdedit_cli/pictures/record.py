@@ -1,298 +1,138 @@
-"""What a picture says of the edit that made it, written and read.
+"""What a picture says of the edit that made it: the facts, and the exact JSON block from which an edit is replayed.
 
-Two texts travel with a picture: `parameters`, in the format that web UIs and gallery tools read (prompt, negative
-prompt, one line of `Key: value` pairs), and one exact JSON block from which an edit is replayed. PNG holds both as
-text chunks; JPEG and WebP hold them as the EXIF tags UserComment and MakerNote. There are no times and no paths in
-them, so equal edits give equal bytes.
+There are no times and no paths in it, so equal edits give equal bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from ..errors import PictureError, UsageError
-from ..options import CURVES, Edit, Field, Layer, fields, layer_of
-
-if TYPE_CHECKING:
-    from PIL import Image
+from ..errors import PictureError, shown
+from ..options import KINDS, MAX_ITEMS, Layer, fields, layer_of
 
 SCHEMA = "sdedit.edit/1"
-TEXT_KEY = "sdedit"
-BUILT_IN = "built-in"
+BUILT_IN_NAME = "built-in"
+# Every block has these two; further ingredients are listed when there are some.
+_ALWAYS = ("model", "vae")
 
-_EXIF_FOLDER = 0x8769
-_USER_COMMENT = 0x9286
-_MAKER_NOTE = 0x927C
-_SOFTWARE = 0x0131
-_UTF16 = b"UNICODE\0"
-_MAKER = b"sdedit\0"
-# APP1 of JPEG holds 65,533 bytes; what is left over covers the tags around the two texts.
-_EXIF_ROOM = 65_000
+
+@dataclass(frozen=True, slots=True)
+class Ingredient:
+    """A file that took part: what it is ('model', 'vae', 'lora', ...), its name, the start of its SHA-256, its scale.
+
+    The name is never a path; '' stands for the model's own, as '' does for a hash that is not known.
+    """
+
+    kind: str
+    name: str = ""
+    sha256: str = ""
+    scale: float | None = None
+
+
+def ingredient(kind: str, among: Iterable[Ingredient]) -> Ingredient:
+    """The first ingredient of a kind; one without a name when there is none."""
+    return next((one for one in among if one.kind == kind), Ingredient(kind))
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """The facts written into a picture. `edit` is `Edit.saved()` with the seed that was used.
 
-    `sampler` and `curve` name what ran, also where the edit left the choice to the model. `model` and `vae` are names,
-    never paths ('' for the model's own autoencoder); hashes are SHA-256 in hex, or '' when not known.
+    `sampler` and `curve` name what ran, also where the edit left the choice to the model; hashes are SHA-256 in hex.
     """
 
     edit: Mapping[str, Any]
     width: int
     height: int
-    model: str = ""
-    model_hash: str = ""
-    vae: str = ""
-    vae_hash: str = ""
+    ingredients: tuple[Ingredient, ...] = ()
     input_hash: str = ""
     sampler: str = ""
     curve: str = ""
     version: str = ""
-
-    def block(self) -> str:
-        """The exact block: ASCII JSON on one line, keys sorted."""
-        facts = {
-            "schema": SCHEMA,
-            "version": self.version,
-            "edit": dict(self.edit),
-            "model": {"name": self.model, "sha256": self.model_hash},
-            "vae": {"name": self.vae, "sha256": self.vae_hash},
-            "input": {"sha256": self.input_hash, "width": self.width, "height": self.height},
-            "sampler": {"name": self.sampler, "curve": self.curve},
-        }
-        return json.dumps(facts, sort_keys=True, separators=(",", ":"))
-
-    def parameters(self) -> str:
-        """The text that web UIs write and read."""
-        edit = Edit(**self.edit)
-        pairs = {
-            "Steps": str(edit.steps_total()),
-            "Sampler": self.sampler,
-            "Schedule type": self.curve.replace("_", " ").capitalize(),
-            "CFG scale": f"{edit.cfg_scale:.15g}",
-            "Seed": str(edit.seed),
-            "Size": f"{self.width}x{self.height}",
-            "Model hash": self.model_hash[:10],
-            "Model": self.model,
-            "VAE hash": self.vae_hash[:10],
-            "VAE": self.vae,
-            "Denoising strength": f"{edit.strength:.15g}",
-            "Clip skip": str(edit.clip_skip + 1) if edit.clip_skip else "",
-            "Eta": f"{edit.eta:.15g}" if edit.eta else "",
-            "Init image hash": self.input_hash[:10],
-            "Version": f"sdedit {self.version}".strip(),
-        }
-        last = ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items() if value)
-        negative = [f"Negative prompt: {edit.negative_prompt}"] if edit.negative_prompt else []
-        text = "\n".join([edit.prompt, *negative, last]).replace("\0", "")
-        return text.encode("utf-8", "replace").decode()  # names of files can hold bytes that are no text
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a picture was found to say: the layer of its edit, and what it was made of.
 
-    `exact` tells our own block from a text of another tool; `ignored` lists what could not be used of the latter.
+    `exact` tells our own block from a text of another tool; `ignored` lists what of it is not taken over.
     """
 
     layer: Layer
-    model: str = ""
-    model_hash: str = ""
+    ingredients: tuple[Ingredient, ...] = ()
     input_hash: str = ""
-    vae: str = ""
-    vae_hash: str = ""
     exact: bool = False
     ignored: tuple[str, ...] = ()
 
+    @property
+    def model(self) -> Ingredient:
+        return ingredient("model", self.ingredients)
 
-def save_arguments(record: Record, format: str) -> dict[str, Any]:
-    """The keyword arguments of PIL's `Image.save` that write `record` into a 'png', 'jpeg' or 'webp'."""
-    if format == "png":
-        from PIL.PngImagePlugin import PngInfo
-
-        info = PngInfo()
-        info.add_text("parameters", record.parameters())
-        info.add_text(TEXT_KEY, record.block())
-        return {"pnginfo": info}
-    from PIL.Image import Exif
-
-    exif = Exif()
-    # Readers of UserComment take its UTF-16 in the byte order of the block around it, or as big-endian: be both.
-    exif.endian = ">"
-    exif[_SOFTWARE] = f"sdedit {record.version}".strip()
-    folder = exif.get_ifd(_EXIF_FOLDER)
-    block = _MAKER + record.block().encode()
-    comment = _UTF16 + record.parameters().encode("utf-16-be")
-    room = _EXIF_ROOM
-    for tag, value in ((_MAKER_NOTE, block), (_USER_COMMENT, comment)):
-        if len(value) <= room:
-            folder[tag] = value
-            room -= len(value)
-    return {"exif": exif.tobytes()}
+    @property
+    def vae(self) -> Ingredient:
+        return ingredient("vae", self.ingredients)
 
 
-def texts(image: Image.Image) -> dict[str, str]:
-    """The texts of an opened picture: 'sdedit' (the block) and 'parameters', as far as it has them."""
-    found = {key: value for key in (TEXT_KEY, "parameters") if isinstance(value := image.info.get(key), str)}
-    folder: dict[int, Any] = dict(image.getexif().get_ifd(_EXIF_FOLDER))
-    block, comment = folder.get(_MAKER_NOTE), folder.get(_USER_COMMENT)
-    if isinstance(block, bytes) and block.startswith(_MAKER):
-        found.setdefault(TEXT_KEY, block.removeprefix(_MAKER).decode("ascii", "replace"))
-    if isinstance(comment, (bytes, str)) and comment:
-        found.setdefault("parameters", _comment_text(comment))
-    return found
+def block(record: Record) -> str:
+    """The exact block: ASCII JSON on one line, keys sorted."""
+    facts: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": record.version,
+        "edit": dict(record.edit),
+        "input": {"sha256": record.input_hash, "width": record.width, "height": record.height},
+        "sampler": {"name": record.sampler, "curve": record.curve},
+    }
+    for kind in _ALWAYS:
+        one = ingredient(kind, record.ingredients)
+        facts[kind] = {"name": one.name, "sha256": one.sha256}
+    if more := [_listed(one) for one in record.ingredients if one.kind not in _ALWAYS]:
+        facts["ingredients"] = more
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"))
 
 
-def _comment_text(comment: bytes | str) -> str:
-    if isinstance(comment, str):
-        return comment
-    code, body = comment[:8], comment[8:]
-    if code != _UTF16:
-        return (body if code.rstrip(b"\0 ") in (b"ASCII", b"") else comment).decode("utf-8", "replace").strip("\0")
-    # The standard leaves the byte order open. The wrong one turns Latin text into rare ideographs.
-    guesses = [body.decode(order, "replace") for order in ("utf-16-be", "utf-16-le")]
-    return max(guesses, key=lambda text: sum(char.isascii() for char in text)).lstrip("\ufeff")
-
-
-def find(path: str | Path) -> Found:
-    """What the picture at `path` says of its edit. Raises PictureError when it says nothing of use."""
-    from PIL import Image
-
-    try:
-        image = Image.open(path)
-        with image:
-            held = texts(image)
-    except FileNotFoundError:
-        raise PictureError(f"{path}: no such file") from None
-    except Exception as problem:  # damaged files raise whatever the decoder stumbles over
-        raise PictureError(f"{path}: cannot be read as a picture ({problem})") from None
-    if TEXT_KEY in held:
-        return parse_block(held[TEXT_KEY], str(path))
-    if "parameters" in held:
-        found = parse_parameters(held["parameters"], str(path))
-        if found is not None:
-            return found
-    raise PictureError(f"{path}: holds no settings of an edit; pictures written by sdedit or by a web UI do")
+def _listed(one: Ingredient) -> dict[str, Any]:
+    scale = {} if one.scale is None else {"scale": one.scale}
+    return {"kind": one.kind, "name": one.name, "sha256": one.sha256, **scale}
 
 
 def parse_block(text: str, source: str) -> Found:
-    """What an exact block says. Raises PictureError when it is damaged or of a schema we do not know."""
+    """What an exact block says. Raises PictureError when it is damaged or of a schema we do not know.
+
+    A picture is not a command: the options that it may not set are left out, and listed.
+    """
     try:
         loaded: Any = json.loads(text)
-        schema, edit = loaded["schema"], loaded["edit"]
-        model: dict[str, Any] = loaded["model"]
-        vae: dict[str, Any] = loaded["vae"]
-        facts = [model["name"], model["sha256"], loaded["input"]["sha256"], vae["name"], vae["sha256"]]
+        _check_schema(loaded["schema"], source)
+        edit = _table(loaded["edit"])
+        made_of = tuple(_ingredient({**_table(loaded[kind]), "kind": kind}) for kind in _ALWAYS)
+        made_of += tuple(_ingredient(_table(one)) for one in loaded.get("ingredients", ())[:MAX_ITEMS])
+        input_hash = KINDS[str].fit(loaded["input"]["sha256"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise PictureError(f"{source}: its sdedit block is damaged") from None
+    refused = {f.name: f.key for f in fields() if not f.option.in_picture}
+    names = {word: word.replace("-", "_") for word in edit}
+    layer = layer_of({word: edit[word] for word in edit if names[word] not in refused}, source, PictureError)
+    ignored = [f"{refused[name]}: {shown(edit[word])}" for word, name in names.items() if name in refused]
+    ignored += [f"{one.kind}: {shown(one.name)}" for one in made_of if one.kind not in _ALWAYS]
+    return Found(layer, made_of, input_hash, exact=True, ignored=tuple(ignored))
+
+
+def _check_schema(schema: object, source: str) -> None:
     if schema != SCHEMA:
-        raise PictureError(f"{source}: its settings are of the schema '{schema}', and this version reads {SCHEMA}")
-    if not isinstance(edit, dict) or not all(isinstance(fact, str) for fact in facts):
-        raise PictureError(f"{source}: its sdedit block is damaged")
-    layer = layer_of(cast("dict[str, object]", edit), source, PictureError)
-    return Found(layer, *cast("list[str]", facts), exact=True)
+        known = f"this version reads {SCHEMA}"
+        raise PictureError(f"{source}: its settings are of the schema '{shown(schema)}', and {known}")
 
 
-_PAIR = re.compile(r'\s*([\w][\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
-_FOREIGN = {
-    "Steps": "steps",
-    "Sampler": "sampler",
-    "Schedule type": "schedule",
-    "CFG scale": "cfg_scale",
-    "Seed": "seed",
-    "Denoising strength": "strength",
-    "Clip skip": "clip_skip",
-    "Eta": "eta",
-}
-# What the web UIs call "as the sampler has it".
-_DEFAULT_CURVES = ("automatic", "normal", "uniform")
+def _table(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return cast("dict[str, object]", value)
 
 
-def parse_parameters(text: str, source: str) -> Found | None:
-    """What a web UI's text says, as far as it can be used; None when it is not such a text."""
-    *lines, last = text.replace("\r\n", "\n").strip().split("\n")
-    pairs = {key.strip(): _unquoted(value.strip()) for key, value in _PAIR.findall(last)}
-    if len(pairs) < 3 or "Steps" not in pairs:
-        return None
-    split = next((i for i, line in enumerate(lines) if line.startswith("Negative prompt:")), len(lines))
-    values: dict[str, Any] = {"prompt": "\n".join(lines[:split])}
-    values["negative_prompt"] = "\n".join(lines[split:]).removeprefix("Negative prompt:").strip()
-    ignored: list[str] = []
-    known = {field.name: field for field in fields()}
-    for key, name in _FOREIGN.items():
-        if key in pairs:
-            value = _foreign_value(known[name], pairs[key])
-            if value is None:
-                ignored.append(f"{key}: {pairs[key]}")
-            elif value != "":
-                values[name] = value
-    layer = Layer(source, {name: value for name, value in values.items() if value != ""})
-    model, model_hash, vae, vae_hash = (pairs.get(key, "") for key in ("Model", "Model hash", "VAE", "VAE hash"))
-    if vae:
-        ignored.append(f"VAE: {vae}")
-    return Found(layer, model, model_hash, "", vae, vae_hash, ignored=tuple(ignored))
-
-
-def _foreign_value(field: Field, text: str) -> Any:
-    """The value; '' for one that means the default, None for one that has no counterpart here."""
-    if field.name == "schedule":
-        curve = text.lower().replace(" ", "_")
-        return "" if curve in _DEFAULT_CURVES else curve if curve in CURVES else None
-    try:
-        value = field.parse(text, field.key)
-    except UsageError:
-        return None
-    # Web UIs count the last layer as 1.
-    return (value - 1 if value > 1 else "") if field.name == "clip_skip" else value
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:\n"') else text
-
-
-def _unquoted(text: str) -> str:
-    if not text.startswith('"'):
-        return text
-    try:
-        return str(json.loads(text))
-    except ValueError:
-        return text.strip('"')
-
-
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-_COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-_OTHER_WEIGHTS = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx")
-
-
-def model_hash(path: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
-    """The hash of a checkpoint or of one component: a file's own, or for a folder that of the list of its files.
-
-    Weights in another format than safetensors count only where a component has no safetensors. `hash_of` gives the
-    hash of one file (a cached one, say).
-    """
-    if not path.is_dir():
-        return hash_of(path)
-    listing = hashlib.sha256()
-    folders = [name for name in _COMPONENTS if (path / name).is_dir()] or ["."]
-    for name in folders:
-        files = sorted(p for p in (path / name).glob("*") if p.is_file() and not p.name.startswith("."))
-        safe = any(p.suffix == ".safetensors" for p in files)
-        for file in files:
-            if not (safe and file.suffix in _OTHER_WEIGHTS):
-                listing.update(f"{hash_of(file)}  {name}/{file.name}\n".encode())
-    return listing.hexdigest()
+def _ingredient(table: Mapping[str, object]) -> Ingredient:
+    kind, name, sha256 = (KINDS[str].fit(table[key]) for key in ("kind", "name", "sha256"))
+    scale = table.get("scale")
+    return Ingredient(kind, name, sha256, None if scale is None else KINDS[float].fit(scale))

@@ -10,10 +10,11 @@ from click.testing import CliRunner
 from helpers.cli import photo
 
 from sdedit_cli.cli.flags import resolve
-from sdedit_cli.cli.main import command
+from sdedit_cli.cli.main import command, run
 from sdedit_cli.errors import ModelError
 from sdedit_cli.options import GROUPS, Edit, fields
-from sdedit_cli.pictures.record import Record, save_arguments
+from sdedit_cli.pictures.carriers import save_arguments
+from sdedit_cli.pictures.record import Ingredient, Record
 from tools.docs import pages
 
 PAGES = pages()
@@ -42,10 +43,10 @@ def test_the_help_page_groups_every_option() -> None:
 
 
 def test_options_are_not_given_unless_given() -> None:
-    run = command.get_command(click.Context(command), "run")
-    assert run is not None
+    page = command.get_command(click.Context(command), "run")
+    assert page is not None
     names = {field.name for field in fields()}
-    defaults = {param.name: param.default for param in run.params if param.name in names}
+    defaults = {param.name: param.default for param in page.params if param.name in names}
     assert set(defaults) == names
     assert set(defaults.values()) == {None}
 
@@ -55,7 +56,7 @@ def none_given(**given: object) -> dict[str, object]:
 
 
 def made_with(path: Path, edit: Edit, model: str = "built-in") -> Path:
-    record = Record(edit.saved(), 64, 48, model=model, model_hash="ab" * 32)
+    record = Record(edit.saved(), 64, 48, (Ingredient("model", model, "ab" * 32),))
     return photo(path, **save_arguments(record, "png"))
 
 
@@ -92,6 +93,43 @@ def test_a_picture_names_models_that_we_have_and_no_paths(folder: Path, monkeypa
     with pytest.raises(ModelError, match="was made with the model 'elsewhere', which is not in the model folders"):
         resolve(none_given(), [], str(foreign))
     assert resolve(none_given(model="mine"), [], str(foreign)).model.name == "mine"
+
+
+def test_a_picture_is_not_a_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo(folder / "a.png")
+    foreign = {**Edit(seed=1, strength=0.5).saved(), "download": True, "safety": "off", "count": 9, "vae": "/etc/x"}
+    like = photo(folder / "l.png", **save_arguments(Record(foreign, 64, 48), "png"))
+    request = resolve(none_given(), [], str(like))
+    assert request.edit == Edit(seed=1, strength=0.5)
+    assert request.like is not None
+    assert request.like.ignored == ("count: 9", "download: True", "safety: off", "vae: /etc/x")
+    assert run(["run", "--dry-run", "a.png", "--like", str(like)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "not taken over is count: 9; download: True; safety: off; vae: /etc/x" in said
+
+
+@pytest.mark.parametrize("flag", [field.flag for field in fields() if field.kind.is_number])
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 5000, "1e400"])
+def test_numbers_beyond_all_bounds_are_usage_errors(
+    folder: Path, flag: str, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["run", "--dry-run", "a.png", f"{flag}={number}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{flag} is" in said
+    assert len(said) < 400
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 5000, "1e400", "0x" + "f" * 5000])
+def test_presets_and_variables_with_such_numbers_are_refused_as_others(
+    folder: Path, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for field in fields():
+        if field.kind.is_number:
+            (folder / "p.toml").write_text(f"{field.key} = {f'[{number}]' if field.many else number}\n")
+            assert run(["run", "--dry-run", "a.png", "--preset", "p.toml"]) == 3
+            with monkeypatch.context() as patch:
+                patch.setenv(field.variable, number)
+                assert run(["run", "--dry-run", "a.png"]) == 2
 
 
 def test_the_default_model_of_the_config(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sdedit_cli.cli.render import Bars, Reporter, reporter
 from sdedit_cli.disk import hashes
-from sdedit_cli.pictures.record import file_hash
+from sdedit_cli.disk.hashes import file_hash
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from sdedit_cli import __version__
 from sdedit_cli.cli.main import run
+from sdedit_cli.disk.hashes import model_hash
 from sdedit_cli.options import edit_from
-from sdedit_cli.pictures.record import find, model_hash, texts
+from sdedit_cli.pictures.carriers import find, texts
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -42,7 +43,7 @@ def test_the_picture_says_how_it_was_made_and_where_nothing_is(folder: Path) -> 
     found = find("a.edited.png")
     edit = edit_from([found.layer])
     assert (edit.prompt, edit.seed, edit.steps, edit.strength, edit.dtype) == ("a face", 1, 2, 0.5, "fp32")
-    assert (found.model, found.model_hash) == ("built-in", model_hash(BUILT_IN))
+    assert (found.model.name, found.model.sha256) == ("built-in", model_hash(BUILT_IN))
     with Image.open("a.edited.png") as image:
         held = texts(image)
     assert held["parameters"].endswith(f"Version: sdedit {__version__}")
@@ -253,7 +254,7 @@ def test_another_autoencoder_is_recorded_and_asked_for(folder: Path, capfd: pyte
     shutil.copytree(BUILT_IN / "vae", folder / "theirs")
     assert run(["run", "a.png", "--vae", "theirs", "-q", *QUICK]) == 0
     found = find("a.edited.png")
-    assert (found.vae, len(found.vae_hash)) == ("theirs", 64)
+    assert (found.vae.name, len(found.vae.sha256)) == ("theirs", 64)
     assert run(["run", "a.png", "--like", "a.edited.png", "-o", "b.png"]) == 3
     assert "was made with the autoencoder 'theirs'; say where it is with --vae" in capfd.readouterr().err
     assert run(["run", "a.png", "--like", "a.edited.png", "-o", "b.png", "--vae", "theirs", "--device", "cpu"]) == 0

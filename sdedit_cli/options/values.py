@@ -1,0 +1,125 @@
+"""The kinds of values that options have: how each is read from text and from TOML or JSON, and how it is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast, get_args, get_type_hints
+
+T = TypeVar("T")
+
+_TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """One kind of value, in words and in the terms of JSON schema.
+
+    `parse` reads it from text and `fit` from a value of a TOML or JSON document; both raise ValueError for what is
+    none. `dump` gives what JSON keeps of it, which `fit` reads back.
+    """
+
+    name: str
+    noun: str
+    nouns: str
+    metavar: str
+    schema: Mapping[str, Any]
+    parse: Callable[[str], Any]
+    fit: Callable[[object], Any]
+    dump: Callable[[Any], Any] = lambda value: value
+    is_number: bool = False
+
+
+def _exactly(kind: type[T]) -> Callable[[object], T]:
+    def fit(value: object) -> T:
+        # A bool counts as a whole number in Python, and in no document.
+        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+            raise ValueError
+        return value
+
+    return fit
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError from None
+
+
+def _truth(text: str) -> bool:
+    try:
+        return _TRUTHS[text.strip().lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+KINDS: dict[type, ValueType] = {
+    str: ValueType("str", "text", "texts", "TEXT", {"type": "string"}, str, _exactly(str)),
+    int: ValueType(
+        "int", "a whole number", "whole numbers", "N", {"type": "integer"}, int, _exactly(int), is_number=True
+    ),
+    float: ValueType("float", "a number", "numbers", "X", {"type": "number"}, float, _number, is_number=True),
+    bool: ValueType("bool", "true or false", "truths", "", {"type": "boolean"}, _truth, _exactly(bool)),
+}
+
+
+def without_none(hint: Any) -> Any:
+    """The type that a hint names besides None."""
+    return next(arg for arg in get_args(hint) if arg is not type(None)) if type(None) in get_args(hint) else hint
+
+
+def composite(of: type[T], noun: str, nouns: str, metavar: str, parse: Callable[[str], T]) -> ValueType:
+    """The kind of a frozen dataclass whose members are of the kinds above: in a document a text, or a table of them.
+
+    `parse` reads the text, and `str` of a value gives it back. A member that is a path of a file is called `path`.
+    """
+    hints = get_type_hints(of)
+    members = dataclasses.fields(cast("Any", of))
+    kinds = {member.name: KINDS[without_none(hints[member.name])] for member in members}
+    required = {member.name for member in members if member.default is dataclasses.MISSING}
+
+    def fit(value: object) -> T:
+        if isinstance(value, of):
+            return value
+        if isinstance(value, str):
+            return parse(value)
+        table = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+        if not required <= set(table) <= set(kinds):
+            raise ValueError
+        return of(**{name: kinds[name].fit(item) for name, item in table.items()})
+
+    def dump(value: T) -> dict[str, Any]:
+        held = {member.name: (getattr(value, member.name), member.default) for member in members}
+        return {name: item for name, (item, default) in held.items() if item != default}
+
+    table = {
+        "type": "object",
+        "properties": {name: dict(kind.schema) for name, kind in kinds.items()},
+        "required": sorted(required),
+        "additionalProperties": False,
+    }
+    return ValueType(of.__name__, noun, nouns, metavar, {"anyOf": [{"type": "string"}, table]}, parse, fit, dump)
+
+
+def split_numbers(text: str, most: int) -> tuple[str, tuple[float, ...]]:
+    """A text such as `PATH:0.8:0.5` as what is before, and at most `most` numbers behind: colons may be in both.
+
+    What is left before them is never empty, so that `C:` of a path stays with it.
+    """
+    numbers: list[float] = []
+    while len(numbers) < most:
+        rest, colon, last = text.rpartition(":")
+        try:
+            number = float(last)
+        except ValueError:
+            break
+        if not (rest and colon and math.isfinite(number)):
+            break
+        text = rest
+        numbers.insert(0, number)
+    return text, tuple(numbers)
