@@ -32,7 +32,6 @@ class PickleSource(WeightSource):
     """The tensors of a pickled checkpoint, read when asked for; nothing that the file names is ever imported or called.
 
     `extras` is what lies beside the tensors (`global_step` and the like, as plain values, or the name of their class);
-    `root` is the whole object, of the inert values of `values`, for formats that keep more than a state dict;
     `unreadable` says of tensors that `get` refuses why it does: a leftover that nobody asks for harms nothing.
     """
 
@@ -45,8 +44,7 @@ class PickleSource(WeightSource):
         self._extents: Mapping[str, Extent | Member] = {}
         self._little_endian = True
         try:
-            self.root = self._read()
-            self._tensors, self.extras = contents(self.root)
+            self._tensors, self.extras = contents(self._read())
             self.unreadable = _problems(self._tensors, self._storages, self._file.size)
         except BadPickle as error:
             raise ModelError(f"{path}: not a usable pickle: {error}") from None
@@ -70,10 +68,6 @@ class PickleSource(WeightSource):
         entry = self._entry(name)
         if name in self.unreadable:
             raise ModelError(f"{self.path}: the tensor '{shown(name)}' {self.unreadable[name]}")
-        return self.tensor(entry)
-
-    def tensor(self, entry: TensorRef | ArrayRef) -> Tensor:
-        """The tensor behind an entry of `root`: a view of the file where its layout allows."""
         return self._stored(entry) if isinstance(entry, TensorRef) else from_array(entry)
 
     def _entry(self, name: str) -> TensorRef | ArrayRef:
