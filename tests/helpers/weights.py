@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from sdedit_cli.weights.formats.torchfile.machine import PickleMachine
+from sdedit_cli.weights.formats.torchfile.opcodes import PickleStream
 
 
 def raw_safetensors(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:
@@ -35,6 +39,11 @@ class TinyNet(nn.Module):
 def meta_net() -> TinyNet:
     with torch.device("meta"):
         return TinyNet()
+
+
+def unpickled(content: bytes) -> object:
+    """The inert values of a pickle."""
+    return PickleMachine(PickleStream(BytesIO(content))).load()
 
 
 def write(path: Path, content: bytes) -> Path:

@@ -13,18 +13,14 @@ import subprocess
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.weights import Call, write
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from helpers.weights import Call, unpickled, write
 
 from sdedit_cli.errors import ModelError, UnsafeFileError
-from sdedit_cli.weights.formats.torchfile.machine import PickleMachine
 from sdedit_cli.weights.formats.torchfile.source import PickleSource
 from sdedit_cli.weights.formats.torchfile.values import BadPickle
 
@@ -128,7 +124,17 @@ HUGE = {
     "LONG4 below zero": b"\x8b\xff\xff\xff\xff",
     "memo place of 4 G": b"Nr\xff\xff\xff\xff0j\xfe\xff\xff\xff.",
     "long decimal": b"I" + b"9" * 3000 + b"\n.",
+    "decimal of 5,000 digits": b"L" + b"9" * 5000 + b"L\n.",
+    "decimal of a megabyte": b"F" + b"9" * 2**20 + b"\n.",
+    "no decimal": b"Ix\n.",
     "line without end": b"c" + b"a" * 10_000,
+    "text without end": b"V" + b"a" * 10_000,
+    "text that is no UTF-8": b"X\x01\0\0\0\xff.",
+    "text of half an escape": b"V\\u12\n.",
+    "text of an unknown escape": b"S'\\d'\n0N.",
+    "text without quotes": b"Sa\n.",
+    "read-only buffer": b"\x80\x05\x98.",
+    "unknown operation": b"\xff.",
     "extension registry": b"\x80\x02\x82\x01.",
     "out-of-band buffer": b"\x80\x05\x97.",
     "persistent id of text": b"Pa\n.",
@@ -166,9 +172,9 @@ def test_containers_nested_without_end_do_not_overflow_the_stack(tmp_path: Path)
 
 
 def test_more_operations_than_any_checkpoint_needs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdedit_cli.weights.formats.torchfile.machine.OPERATION_LIMIT", 1000)
+    monkeypatch.setattr("sdedit_cli.weights.formats.torchfile.budget.OPERATION_LIMIT", 1000)
     with pytest.raises(BadPickle, match="operations"):
-        PickleMachine(b"N0" * 1000 + b"N.").load()
+        unpickled(b"N0" * 1000 + b"N.")
 
 
 def tensor_pickle(count: int, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...]) -> bytes:
@@ -207,6 +213,10 @@ def test_the_hand_made_archive_is_sound(tmp_path: Path) -> None:
         (4, 0, (2, 2), (4, 1)),
         (4, 0, (2**40,), (0,)),
         (4, 0, (2**62, 4), (1, 1)),
+        (4, 0, (0, 2**31, 2**61), (1, 1, 1)),
+        (4, 0, (10**400,), (0,)),
+        (4, 10**400, (1,), (1,)),
+        (10**400, 0, (1,), (1,)),
         (4, 0, (2,), (2**63,)),
         (4, 0, (2,), (1, 1)),
         (4, 0, (1.5,), (1,)),
@@ -292,45 +302,3 @@ def test_overlapping_and_repeated_members_are_refused(tmp_path: Path) -> None:
         target.writestr("archive/data/0", bytes(16))
     with pytest.raises(ModelError, match="is there twice"):
         PickleSource(tmp_path / "f")
-
-
-FUZZ = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@FUZZ
-@given(st.data())
-def test_fuzzed_archives_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
-    sound = archive(tmp_path / "f", tensor_pickle(4, 1, (3,), (1,)), struct.pack("<4f", 1, 2, 3, 4)).read_bytes()
-    mutate_and_read(tmp_path, sound, data)
-
-
-@FUZZ
-@given(st.data())
-def test_fuzzed_legacy_files_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
-    file = io.BytesIO()
-    torch.save({"a": torch.ones(3), "n": 3}, file, _use_new_zipfile_serialization=False)
-    mutate_and_read(tmp_path, file.getvalue(), data)
-
-
-def mutate_and_read(tmp_path: Path, sound: bytes, data: st.DataObject) -> None:
-    content = bytearray(sound)
-    for _ in range(data.draw(st.integers(1, 5))):
-        place = data.draw(st.integers(0, len(content)))
-        content[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
-    try:
-        source = PickleSource(write(tmp_path / "g", bytes(content) or b"\0"))
-        for name in source.names():
-            assert tuple(source.get(name).shape) == source.shape(name)
-    except ModelError:
-        pass
-
-
-OPCODES = st.sampled_from([bytes([code]) for code in PickleMachine.OPERATIONS])
-
-
-@FUZZ
-@given(st.lists(OPCODES | st.binary(max_size=3) | st.sampled_from([b"ctorch\nSize\n", b"cnumpy\ndtype\n", b"h\x00"])))
-def test_random_programs_end_in_a_value_or_a_refusal(parts: list[bytes]) -> None:
-    machine = PickleMachine(b"".join(parts) + b".")
-    with suppress(ModelError):
-        machine.load()

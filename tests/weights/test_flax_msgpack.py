@@ -81,6 +81,10 @@ DAMAGED = {
     "reserved code": (b"\x81\xa1a\xc1", "0xC1"),
     "unknown dtype": (msgpack({"a": ARRAY}).replace(b"float32", b"floaty2"), "dtype"),
     "shape larger than bytes": (msgpack({"a": ARRAY}).replace((4).to_bytes(8, "big"), (5).to_bytes(8, "big")), "shape"),
+    "sides that nothing holds": (
+        b"\x81\xa1a\xc7\x1f\x01\x93\x93" + (b"\xcf" + (2**47).to_bytes(8, "big")) * 2 + b"\0\xa7float32\xc4\0",
+        "shape",
+    ),
     "negative side": (msgpack({"a": ARRAY}).replace((4).to_bytes(8, "big"), b"\xff" * 8), "shape"),
 }
 

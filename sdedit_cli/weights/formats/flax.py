@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...errors import ModelError, shown
 from .mapped_file import MappedFile
+from .shapes import is_possible
 from .source import WeightSource
 
 DEPTH_LIMIT = 64
@@ -203,7 +204,7 @@ class _Reader:
     def _array(self, shape: object, dtype: object, data: object) -> Array:
         sides = _integers(shape)
         kind = _DTYPES.get(dtype.decode() if isinstance(dtype, bytes) else str(dtype))
-        if sides is None or kind is None or not isinstance(data, Binary) or any(side >= 2**48 for side in sides):
+        if sides is None or kind is None or not isinstance(data, Binary):
             raise self.broken(f"an array before byte {self.position} of shape {shape!s:.40} and dtype {dtype!s:.20}")
         if prod(sides) * kind.itemsize != data.size:
             raise self.broken(f"an array of shape {list(sides)[:8]} and dtype {dtype} in {data.size} bytes")
@@ -215,7 +216,7 @@ def _integers(value: object) -> tuple[int, ...] | None:
         return None
     items = cast("list[object]", value)
     numbers = tuple(item for item in items if type(item) is int and item >= 0)
-    return numbers if len(numbers) == len(items) <= 32 else None
+    return numbers if len(numbers) == len(items) and is_possible(numbers) else None
 
 
 def _flatten(tree: dict[str, object], prefix: str, reader: _Reader) -> list[tuple[str, Array]]:

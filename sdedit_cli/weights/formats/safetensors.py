@@ -19,11 +19,10 @@ from torch import Tensor
 
 from ...errors import ModelError, shown
 from .mapped_file import MappedFile
+from .shapes import is_possible
 from .source import WeightSource
 
 HEADER_LIMIT = 100_000_000  # the format's own limit
-SIZE_LIMIT = 2**63
-DIMENSION_LIMIT = 32
 
 DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -131,7 +130,7 @@ def _entry(file: MappedFile, name: str, facts: object, base: int) -> Entry:
         raise _broken(file, f"'{shown(name)}' has the unknown dtype '{shown(fields.get('dtype'))}'")
     shape = _integers(fields.get("shape"))
     offsets = _integers(fields.get("data_offsets"))
-    if shape is None or not _is_possible(shape):
+    if shape is None or not is_possible(shape):
         raise _broken(file, f"'{shown(name)}' has the shape {shown(fields.get('shape'))}")
     if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _broken(file, f"'{shown(name)}' has the offsets {shown(fields.get('data_offsets'))}")
@@ -142,13 +141,6 @@ def _entry(file: MappedFile, name: str, facts: object, base: int) -> Entry:
         said = f"of shape {list(shape)} and dtype {fields['dtype']}"
         raise _broken(file, f"'{shown(name)}' {said} is {end - start} bytes long")
     return Entry(dtype, shape, base + start, base + end)
-
-
-def _is_possible(shape: tuple[int, ...]) -> bool:
-    # Sides are looked at one by one first: the product of many long ones takes the machine for hours.
-    if len(shape) > DIMENSION_LIMIT or any(side >= SIZE_LIMIT for side in shape):
-        return False
-    return prod(side for side in shape if side) < SIZE_LIMIT
 
 
 def _integers(value: object) -> tuple[int, ...] | None:

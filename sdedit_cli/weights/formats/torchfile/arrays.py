@@ -7,7 +7,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .values import DIMENSION_LIMIT, ArrayRef, BadPickle, short
+from ..shapes import is_possible
+from .values import ArrayRef, BadPickle, short
 
 _NUMPY_DTYPES: dict[str, torch.dtype] = {
     "f2": torch.float16,
@@ -34,9 +35,7 @@ def is_sound(array: ArrayRef) -> bool:
     """Whether this is an array of numbers, not of objects or text. Raises BadPickle when bytes and shape differ."""
     if array.dtype.lstrip("<>|=") not in _NUMPY_DTYPES:
         return False
-    if len(array.shape) > DIMENSION_LIMIT or any(side >= 2**62 for side in array.shape):
-        raise BadPickle(f"a numpy array of {len(array.shape)} dimensions, or with a side of 2**62 or more")
-    if prod(array.shape) * numpy_dtype(array).itemsize != len(array.data):
+    if not is_possible(array.shape) or prod(array.shape) * numpy_dtype(array).itemsize != len(array.data):
         raise BadPickle(f"a numpy array of shape {short(array.shape)} in {len(array.data)} bytes")
     return True
 

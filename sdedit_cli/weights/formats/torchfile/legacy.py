@@ -3,10 +3,12 @@ storages, each an element count of 8 bytes and raw elements."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..mapped_file import MappedFile
 from .machine import PersistentLoad, PickleMachine
+from .opcodes import PickleStream
 from .values import BadPickle, Storage, as_dict, as_sequence, short
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -22,48 +24,40 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class LegacyContents:
+class LegacyFile:
+    """The object in a file and, by key, where its storages are."""
+
     root: object
     little_endian: bool
+    extents: Mapping[str, Extent]
 
 
-def read_legacy(
-    file: MappedFile, persistent_load: PersistentLoad, storages: dict[str, Storage]
-) -> tuple[LegacyContents, dict[str, Extent]]:
-    """The object in the file and where its storages are. `storages` is what `persistent_load` has met, by key.
+def read_legacy(file: MappedFile, persistent_load: PersistentLoad, storages: Mapping[str, Storage]) -> LegacyFile:
+    """What is in the file. `storages` is what `persistent_load` has met, by key.
 
     A file that does not begin with the magic number is a bare pickle: its object is returned without extents.
     Raises BadPickle for damage, UnsafeFileError for what runs code.
     """
-    machine = PickleMachine(file.buffer)
-    first = machine.load()
+    stream = PickleStream(file.buffer)
+    first = PickleMachine(stream).load()
     if first != MAGIC:
-        return LegacyContents(first, True), {}
-    if _next(file, machine) != PROTOCOL:
+        return LegacyFile(first, True, {})
+    if PickleMachine(stream).load() != PROTOCOL:
         raise BadPickle("a torch file of an unknown protocol")
-    facts = as_dict(_next(file, machine)) or {}
-    reader = PickleMachine(file.buffer, machine.position, persistent_load)
-    root = reader.load()
-    machine.position = reader.position
-    keys = as_sequence(_next(file, machine))
+    facts = as_dict(PickleMachine(stream).load()) or {}
+    root = PickleMachine(stream, persistent_load).load()
+    keys = as_sequence(PickleMachine(stream).load())
     if keys is None:
         raise BadPickle("no list of storages")
     little = facts.get("little_endian", True) is not False
-    return LegacyContents(root, little), _extents(file, machine.position, keys, storages, little)
-
-
-def _next(file: MappedFile, machine: PickleMachine) -> object:
-    following = PickleMachine(file.buffer, machine.position)
-    value = following.load()
-    machine.position = following.position
-    return value
+    return LegacyFile(root, little, _extents(file, stream.tell(), keys, storages, little))
 
 
 def _extents(
-    file: MappedFile, position: int, keys: object, storages: dict[str, Storage], little: bool
+    file: MappedFile, position: int, keys: Sequence[object], storages: Mapping[str, Storage], little: bool
 ) -> dict[str, Extent]:
     extents: dict[str, Extent] = {}
-    for key in as_sequence(keys) or ():
+    for key in keys:
         storage = storages.get(key) if isinstance(key, str) else None
         if storage is None or storage.key in extents:
             raise BadPickle(f"a storage that is not asked for, or there twice: {short(key)}")

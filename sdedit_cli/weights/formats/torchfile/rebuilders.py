@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 
 from ....errors import UnsafeFileError
-from .names import PYTHON_2, TORCH_DTYPES, may_run_code
+from .budget import Budget
+from .globals import PYTHON_2, TORCH_DTYPES, may_run_code
 from .values import (
     ArrayRef,
     BadPickle,
@@ -31,14 +32,11 @@ from .values import (
     tensor_ref,
 )
 
-if TYPE_CHECKING:
-    from .machine import PickleMachine
-
 # What is done with a name takes time by its characters and its parts; those of real classes have 20 parts at most.
 NAME_LIMIT = 512
 PART_LIMIT = 32
 
-Rebuilder = Callable[["PickleMachine", tuple[object, ...]], object]
+Rebuilder = Callable[[Budget, tuple[object, ...]], object]
 
 
 def resolve_global(module: str, name: str) -> object:
@@ -63,18 +61,18 @@ def _resolved(module: str, name: str) -> object:
     return found
 
 
-def call(machine: PickleMachine, target: object, args: object) -> object:
+def call(budget: Budget, target: object, args: object) -> object:
     """What calling `target` gives: our rebuilder's value, or a placeholder."""
     if not isinstance(args, tuple):
         raise BadPickle(f"a call with {short(args)} for arguments")
     arguments = cast("tuple[object, ...]", args)
-    machine.spend(len(arguments))
+    budget.spend(len(arguments))
     if isinstance(target, Placeholder):
         return Placeholder(target.of, arguments)
     if not isinstance(target, Global):
         raise BadPickle(f"a call of {short(target)}, which is no function")
     rebuilder = REBUILDERS.get(target.dotted)
-    return rebuilder(machine, arguments) if rebuilder else Placeholder(target, arguments)
+    return rebuilder(budget, arguments) if rebuilder else Placeholder(target, arguments)
 
 
 def build(target: object, state: object) -> None:
@@ -91,79 +89,79 @@ def build(target: object, state: object) -> None:
         raise BadPickle(f"state for {short(target)}")
 
 
-def _tensor(_: PickleMachine, args: tuple[object, ...]) -> object:
+def _tensor(_: Budget, args: tuple[object, ...]) -> object:
     storage, offset, size, stride = _first(args, 4)
     if not isinstance(storage, Storage):
         return Placeholder(Global("torch", "Tensor"), args)
     return tensor_ref(storage, offset, size, stride, storage.dtype)
 
 
-def _tensor_v3(_: PickleMachine, args: tuple[object, ...]) -> object:
+def _tensor_v3(_: Budget, args: tuple[object, ...]) -> object:
     storage, offset, size, stride, _grad, _hooks, dtype = _first(args, 7)
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
         return Placeholder(Global("torch", "Tensor"), args)
     return tensor_ref(storage, offset, size, stride, dtype)
 
 
-def _quantised(_: PickleMachine, args: tuple[object, ...]) -> object:
+def _quantised(_: Budget, args: tuple[object, ...]) -> object:
     storage, offset, size, stride = _first(args, 4)
     if not isinstance(storage, Storage):
         return Placeholder(Global("torch", "Tensor"), args)
     return tensor_ref(storage, offset, size, stride, storage.dtype, "is quantised: save it after dequantize()")
 
 
-def _first_argument(_: PickleMachine, args: tuple[object, ...]) -> object:
+def _first_argument(_: Budget, args: tuple[object, ...]) -> object:
     return _first(args, 1)[0]
 
 
-def _from_type(machine: PickleMachine, args: tuple[object, ...]) -> object:
+def _from_type(budget: Budget, args: tuple[object, ...]) -> object:
     function, _kind, arguments = _first(args, 3)
     # One level only: a chain of these would be a recursion that the file controls.
     if isinstance(function, Global) and function.dotted in _TENSOR_NAMES:
-        return call(machine, function, arguments)
+        return call(budget, function, arguments)
     return Placeholder(Global("torch", "Tensor"), args)
 
 
-def _reconstructed(_: PickleMachine, args: tuple[object, ...]) -> object:
+def _reconstructed(_: Budget, args: tuple[object, ...]) -> object:
     """Objects of protocol 0 and 1: class, base, base's state."""
     of = _first(args, 1)[0]
     return Placeholder(of if isinstance(of, Global) else Global("builtins", "object"))
 
 
-def _dict(_: PickleMachine, args: tuple[object, ...]) -> object:
+def _dict(_: Budget, args: tuple[object, ...]) -> object:
     if any(as_sequence(arg) or as_dict(arg) for arg in args):
         return Placeholder(Global("collections", "OrderedDict"), args)
     return {}
 
 
-def _encode(machine: PickleMachine, args: tuple[object, ...]) -> object:
+def _encode(budget: Budget, args: tuple[object, ...]) -> object:
     text, encoding = _first(args, 2)
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise BadPickle("bytes in another encoding than latin1")
-    machine.copies(len(text))
+    budget.copies(len(text))
     try:
         return text.encode("latin1")
     except UnicodeEncodeError:
         raise BadPickle("bytes that are not latin1") from None
 
 
-def _numpy_dtype(_: PickleMachine, args: tuple[object, ...]) -> object:
+def _numpy_dtype(_: Budget, args: tuple[object, ...]) -> object:
     text = _first(args, 1)[0]
     return NumpyDtype(text[:8] if isinstance(text, str) else "O")
 
 
-def _numpy_scalar(_: PickleMachine, args: tuple[object, ...]) -> object:
+def _numpy_scalar(_: Budget, args: tuple[object, ...]) -> object:
     dtype, data = (*args[:2], None, None)[:2]
     if not isinstance(dtype, NumpyDtype) or not isinstance(data, bytes):
         return Placeholder(Global("numpy", "generic"), args)
     return ArrayRef(dtype.text, (), False, data, scalar=True)
 
 
-def _numpy_array(_machine: PickleMachine, _args: tuple[object, ...]) -> object:
+def _numpy_array(_budget: Budget, _args: tuple[object, ...]) -> object:
     return ArrayRef()
 
 
-def _numpy_buffer(_: PickleMachine, args: tuple[object, ...]) -> object:
+def _numpy_buffer(_: Budget, args: tuple[object, ...]) -> object:
     data, dtype, shape, order = _first(args, 4)
     array = ArrayRef()
     _fill_array(array, (1, shape, dtype, order == "F", data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -13,9 +14,10 @@ from ..mapped_file import MappedFile
 from ..source import WeightSource
 from .archive import Member, read_members
 from .arrays import from_array, numpy_dtype, swapped
+from .globals import STORAGES
 from .legacy import Extent, read_legacy
 from .machine import PickleMachine
-from .names import STORAGES
+from .opcodes import PickleStream
 from .state_dict import contents
 from .values import ArrayRef, BadPickle, Global, Storage, TensorRef, as_sequence, short
 
@@ -30,7 +32,6 @@ class PickleSource(WeightSource):
     """The tensors of a pickled checkpoint, read when asked for; nothing that the file names is ever imported or called.
 
     `extras` is what lies beside the tensors (`global_step` and the like, as plain values, or the name of their class);
-    `root` is the whole object, of the inert values of `pickle_values`, for formats that keep more than a state dict;
     `unreadable` says of tensors that `get` refuses why it does: a leftover that nobody asks for harms nothing.
     """
 
@@ -43,8 +44,7 @@ class PickleSource(WeightSource):
         self._extents: Mapping[str, Extent | Member] = {}
         self._little_endian = True
         try:
-            self.root = self._read()
-            self._tensors, self.extras = contents(self.root)
+            self._tensors, self.extras = contents(self._read())
             self.unreadable = _problems(self._tensors, self._storages, self._file.size)
         except BadPickle as error:
             raise ModelError(f"{path}: not a usable pickle: {error}") from None
@@ -68,10 +68,6 @@ class PickleSource(WeightSource):
         entry = self._entry(name)
         if name in self.unreadable:
             raise ModelError(f"{self.path}: the tensor '{shown(name)}' {self.unreadable[name]}")
-        return self.tensor(entry)
-
-    def tensor(self, entry: TensorRef | ArrayRef) -> Tensor:
-        """The tensor behind an entry of `root`: a view of the file where its layout allows."""
         return self._stored(entry) if isinstance(entry, TensorRef) else from_array(entry)
 
     def _entry(self, name: str) -> TensorRef | ArrayRef:
@@ -82,8 +78,8 @@ class PickleSource(WeightSource):
     def _read(self) -> object:
         if self._file.data(0, 4) == b"PK\x03\x04":
             return self._read_zip()
-        found, self._extents = read_legacy(self._file, self._persistent, self._storages)
-        self._little_endian = found.little_endian
+        found = read_legacy(self._file, self._persistent, self._storages)
+        self._extents, self._little_endian = found.extents, found.little_endian
         missing = set(self._storages) - set(self._extents)
         if missing:
             raise BadPickle(f"the storage '{min(missing)[:40]}' is not in the file")
@@ -103,7 +99,8 @@ class PickleSource(WeightSource):
             for name, member in members.items()
             if name.startswith(f"{roots[0]}data/")
         }
-        root = PickleMachine(self._file.data(pickled.start, pickled.size), 0, self._persistent).load()
+        stream = PickleStream(BytesIO(self._file.data(pickled.start, pickled.size)))
+        root = PickleMachine(stream, self._persistent).load()
         for key, storage in self._storages.items():
             extent = self._extents.get(key)
             if extent is None or storage.count * storage.dtype.itemsize > extent.size:

@@ -10,8 +10,8 @@ from typing import cast
 import torch
 
 from ....errors import ModelError, shown
+from ..shapes import is_possible
 
-DIMENSION_LIMIT = 32
 SIDES_LIMIT = 64  # numpy's and torch's own limit
 
 
@@ -99,12 +99,12 @@ def tensor_ref(
 ) -> TensorRef:
     """A checked TensorRef: every element that shape and strides can reach is inside the storage."""
     shape, steps = integers(size), integers(stride)
-    if type(offset) is not int or offset < 0 or len(shape) != len(steps) or len(shape) > DIMENSION_LIMIT:
+    if type(offset) is not int or offset < 0 or len(shape) != len(steps) or not is_possible(shape):
         raise BadPickle(f"a tensor of shape {short(size)}, stride {short(stride)}, offset {short(offset)}")
     count = storage.count * storage.dtype.itemsize // dtype.itemsize
     elements = prod(shape)
     reach = 0 if elements == 0 else offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) + 1
-    if reach > count or any(n >= 2**62 for n in (*shape, *steps, offset)):
+    if reach > count or any(n >= 2**62 for n in (*steps, offset)):
         raise BadPickle(f"a tensor of shape {short(shape)} in a storage of {count} elements ('{short(storage.key)}')")
     return TensorRef(storage, dtype, offset if elements else 0, shape, steps, problem)
 
