@@ -26,7 +26,7 @@ from sdedit_cli import StableDiffusionImg2ImgPipeline, StableDiffusionPipelineOu
 from sdedit_cli.configs.scheduler import SchedulerConfig
 from sdedit_cli.engine.editor import BUILT_IN
 from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, UNet2DCondition
-from sdedit_cli.noise import Process
+from sdedit_cli.noise import Process, process_of
 from sdedit_cli.text import Tokenizer
 
 from . import data, sheets, strokes, workers
@@ -229,7 +229,7 @@ def main(
     assert sampler.latents.values.shape[-1] == LATENT_SIDE
     torch.manual_seed(0)
     unet, text = networks(start, tokenizer)
-    process = Process.of(SchedulerConfig.from_dict(SCHEDULER))
+    process = process_of(SchedulerConfig.from_dict(SCHEDULER))
     settings = Settings(None if minutes else samples, minutes, batch, rate, mark_every=900)
     trainer = Trainer({"unet": unet, "text": text}, folder, settings, device, is_hidden=is_hidden)
     predict: Callable[[Tensor, Tensor, Tensor], Tensor] = Velocity(unet, text, device)
