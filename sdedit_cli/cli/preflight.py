@@ -93,9 +93,9 @@ def _check_model(edit: Edit, path: Path | None) -> None:
 
 def _facts(edit: Edit, path: Path | None) -> tuple[Any, int | None]:
     """The scheduler's config of a model and the layers of its text encoder, None where it does not say."""
-    from ..engine.editor import BUILT_IN
+    from ..engine.loading import STARTER_FOLDER
 
-    place = path or BUILT_IN
+    place = path or STARTER_FOLDER
     if place.is_dir():
         from ..configs.base import read_json
 
@@ -112,7 +112,7 @@ def _facts(edit: Edit, path: Path | None) -> tuple[Any, int | None]:
 
 
 def _check_grid(edit: Edit, config: Any) -> None:
-    from ..engine.editor import chosen_scheduler, schedule_of
+    from ..engine.sampling import chosen_scheduler, grid_of
     from ..noise import Scheduler
 
-    schedule_of(chosen_scheduler(Scheduler.from_config(config), edit), edit)
+    grid_of(chosen_scheduler(Scheduler.from_config(config), edit), edit)

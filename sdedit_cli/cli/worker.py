@@ -41,14 +41,15 @@ class Maker:
     """
 
     def __init__(self, request: Request, warn: Callable[[str], None]) -> None:
-        from ..engine.editor import BUILT_IN, Editor
+        from ..engine.editor import Editor
+        from ..engine.loading import STARTER_FOLDER
 
         started = time.monotonic()
         self._request = request
         self._warn = warn
         self._warned = False
         self._loaded: dict[str, Any] = {}
-        folder = request.model.fetched(request.edit.download) or BUILT_IN
+        folder = request.model.fetched(request.edit.download) or STARTER_FOLDER
         try:
             self._editor = Editor.open(request.edit, self._hear, folder=folder)
         except OSError as problem:
@@ -56,7 +57,7 @@ class Maker:
             raise ModelError(f"{place}: cannot be read ({problem.strerror or problem})") from None
         self._hash = FileHash(folder)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
-        self.sampler, self.curve = sampler_label(request.edit, self._editor.plan(request.edit).sampler)
+        self.sampler, self.curve = sampler_label(request.edit, self._editor.scheduler_for(request.edit).name)
         self.dtype = _DTYPES.get(str(self._loaded.get("dtype")), request.edit.dtype)
         self.facts: Mapping[str, Any] = {
             "model": request.model.name,
@@ -71,8 +72,7 @@ class Maker:
 
         Raises NotFiniteError, and BlockedBySafety when the checker flags the result and the edit asks for a block.
         """
-        assert edit.seed is not None
-        (result,) = self._editor.edit(edit, picture.rgb, [edit.seed], on_step)
+        result = self._editor.edit(edit, picture.rgb, on_step)
         if not result.finite:
             raise NotFiniteError(
                 f"{name}: the result is not finite (seed {edit.seed}), so nothing was written; "

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -33,7 +32,7 @@ class VariancePreserving:
             betas = _zero_terminal_snr(betas)
         return cls(config, torch.cumprod(1.0 - betas, dim=0))
 
-    @cached_property
+    @property
     def clamped(self) -> VariancePreserving:
         """This process with a finite last sigma, for solvers that work in sigma: with zero terminal SNR it would be
         infinite; 2^-24 is the smallest float16."""
@@ -43,7 +42,7 @@ class VariancePreserving:
         table[-1] = 2**-24
         return replace(self, alphas_cumprod=table)
 
-    @cached_property
+    @property
     def sigmas(self) -> Tensor:
         """[num_train_timesteps] noise to signal ratio sqrt((1 - a) / a), rising."""
         return ((1 - self.alphas_cumprod) / self.alphas_cumprod) ** 0.5

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..nn import AutoencoderKL, TinyAutoencoder, UNet2DCondition
 from ..nn.attention import Heads
 from ..nn.ops import Attention, SlicedAttention, attention
 
@@ -32,6 +33,19 @@ def attention_for(
     if slicing is None:
         return attention
     return SlicedAttention(_rows(model, slicing))
+
+
+def set_attention(
+    unet: UNet2DCondition,
+    vae: AutoencoderKL | TinyAutoencoder,
+    slicing: Slicing | None = None,
+    *,
+    xformers: bool = False,
+    op: Any = None,
+) -> None:
+    """The attention of both networks, as `attention_for`; the one head of an autoencoder is not sliced."""
+    unet.ops.attention = attention_for(unet, slicing, xformers, op)
+    vae.ops.attention = attention_for(vae, None, xformers, op)
 
 
 def _rows(model: nn.Module, slicing: Slicing) -> int | None:
