@@ -8,7 +8,7 @@ R rows of a track in the UNet's batch, B pictures, T tokens, C channels, H heigh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,7 +24,6 @@ from .families import Family
 from .families.sd import SD
 from .image import postprocess
 from .latents import image_latents
-from .prompts import Encoded, encode_texts
 from .randomness import Generators, normal
 
 
@@ -59,12 +58,7 @@ class Engine:
 
     def guides(self, scale: float) -> bool:
         """Whether a step runs the negative prompt too: not at scale 1 or less, nor where the scale is embedded."""
-        return self.family.guides(self.components.unet, scale)
-
-    def encode_texts(self, texts: Sequence[str], *, clip_skip: int | None = None, length: int | None = None) -> Encoded:
-        """See `prompts.encode_texts`."""
-        self.bring(self.components.text_encoder)
-        return encode_texts(self.family, self.components, texts, clip_skip=clip_skip, length=length)
+        return scale > 1 and self.components.unet.config.time_cond_proj_dim is None
 
     def condition(self, text_RTC: Tensor, guidance_scale: float, freeu: FreeU | None = None) -> Conditioning:
         """What steps read of these embeddings (the negative ones first, where they are guided)."""

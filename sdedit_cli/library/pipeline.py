@@ -18,6 +18,7 @@ from ..engine.denoise import Segment, Track
 from ..engine.engine import Engine
 from ..engine.families.sd import guidance_embedding
 from ..engine.image import ImageInput, postprocess, preprocess
+from ..engine.prompts import encode_texts
 from ..engine.randomness import Generators
 from ..engine.sampling import grid_for
 from ..errors import UsageError
@@ -208,7 +209,9 @@ class StableDiffusionImg2ImgPipeline(Switches):
     def _encode(self, texts: list[str], *, clip_skip: int | None = None, length: int | None = None) -> Tensor:
         if self.text_encoder is None or self.tokenizer is None:
             raise UsageError("this pipeline has no text encoder; give `prompt_embeds` and `negative_prompt_embeds`")
-        encoded = self.engine.encode_texts(texts, clip_skip=clip_skip, length=length)
+        engine = self.engine
+        engine.bring(self.text_encoder)
+        encoded = encode_texts(engine.family, engine.components, texts, clip_skip=clip_skip, length=length)
         for cut in filter(None, encoded.truncated):
             limit = self.tokenizer.model_max_length
             warnings.warn(f"the prompt is longer than {limit} tokens; this was cut: {cut!r}", stacklevel=3)

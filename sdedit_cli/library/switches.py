@@ -72,7 +72,7 @@ class Switches:
         self._set_attention()
 
     def _set_attention(self) -> None:
-        set_attention(self.unet, self.vae, self._slicing, xformers=self._xformers, op=self._xformers_op)
+        set_attention(self.unet, self.vae, self._slicing, self._xformers, self._xformers_op)
 
     def enable_vae_slicing(self) -> None:
         """Pictures of a batch go through the autoencoder one by one."""

@@ -13,33 +13,18 @@ from .variance_preserving import VariancePreserving
 
 
 class Process(Protocol):
-    """How picture turns into noise: x_t = alpha x_0 + sigma noise, with shares that each process has its own of."""
+    """How picture turns into noise; `VariancePreserving` says what each of these is."""
 
     @property
     def config(self) -> SchedulerConfig: ...
-
     @property
-    def alphas_cumprod(self) -> Tensor:
-        """[num_train_timesteps], float32 on the CPU, falling: the squared share of picture at each training step."""
-        ...
-
+    def alphas_cumprod(self) -> Tensor: ...
     @property
-    def sigmas(self) -> Tensor:
-        """[num_train_timesteps] noise to signal ratio, rising."""
-        ...
-
+    def sigmas(self) -> Tensor: ...
     @property
-    def clamped(self) -> Process:
-        """This process with a finite last sigma."""
-        ...
-
-    def alpha_bar(self, t: int) -> Tensor:
-        """0-d `alphas_cumprod[t]`, also before the first training step."""
-        ...
-
-    def alpha_sigma(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """(share of picture, share of noise) at a level of a grid."""
-        ...
+    def clamped(self) -> Process: ...
+    def alpha_bar(self, t: int) -> Tensor: ...
+    def alpha_sigma(self, sigma: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 def process_of(config: SchedulerConfig) -> Process:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..nn import AutoencoderKL, TinyAutoencoder, UNet2DCondition
 from ..nn.attention import Heads
+from ..nn.base import Model
 from ..nn.ops import Attention, SlicedAttention, attention
 
 Slicing = int | Literal["auto", "max"]
@@ -36,12 +36,7 @@ def attention_for(
 
 
 def set_attention(
-    unet: UNet2DCondition,
-    vae: AutoencoderKL | TinyAutoencoder,
-    slicing: Slicing | None = None,
-    *,
-    xformers: bool = False,
-    op: Any = None,
+    unet: Model[Any], vae: Model[Any], slicing: Slicing | None = None, xformers: bool = False, op: Any = None
 ) -> None:
     """The attention of both networks, as `attention_for`; the one head of an autoencoder is not sliced."""
     unet.ops.attention = attention_for(unet, slicing, xformers, op)

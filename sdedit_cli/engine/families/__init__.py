@@ -21,21 +21,15 @@ class Family(Protocol):
     """How prompts become a Conditioning, how a step calls the network, and how latents are scaled."""
 
     def encode_ids(self, components: Components, rows: Sequence[Sequence[int]], clip_skip: int | None) -> Tensor:
-        """Text embeddings (B, T, C) of rows of token ids; `clip_skip` last layers are left out.
+        """Text embeddings (B, T, C) of rows of token ids: of the last layer, or of that many layers before it.
 
         Raises UsageError when the encoder has fewer layers than that.
         """
         ...
 
-    def guides(self, unet: UNet2DCondition, scale: float) -> bool:
-        """Whether a step runs the negative prompt too at this guidance scale."""
-        ...
-
     def condition(
         self, unet: UNet2DCondition, text_RTC: Tensor, guidance_scale: float, freeu: FreeU | None
-    ) -> Conditioning:
-        """What steps read of text embeddings, of a guidance scale where the network embeds it, and of FreeU."""
-        ...
+    ) -> Conditioning: ...
 
     def embed_time(self, unet: UNet2DCondition, t_S: Tensor, conditioning: Conditioning) -> Tensor:
         """The time embeddings (S, R, E) of all steps, with what else is embedded beside the time."""
@@ -43,9 +37,7 @@ class Family(Protocol):
 
     def predict(
         self, unet: UNet2DCondition, x_NCHW: Tensor, emb_NE: Tensor, context: Context, freeu: FreeU | None
-    ) -> Tensor:
-        """The network's output for one step, (N, C, H, W)."""
-        ...
+    ) -> Tensor: ...
 
     def encode(self, vae: VAE, image_BCHW: Tensor, generator: Generators) -> Tensor:
         """Scaled latents of pictures in -1..1."""

@@ -34,9 +34,6 @@ class StableDiffusion:
         # The final norm is for what is left, too.
         return encoder.final_norm(out.hidden_states[-(clip_skip + 1)])
 
-    def guides(self, unet: UNet2DCondition, scale: float) -> bool:
-        return scale > 1 and unet.config.time_cond_proj_dim is None
-
     def condition(
         self, unet: UNet2DCondition, text_RTC: Tensor, guidance_scale: float, freeu: FreeU | None
     ) -> Conditioning:
