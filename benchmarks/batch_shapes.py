@@ -16,7 +16,6 @@ from PIL import Image
 from sdedit_cli.engine.denoise import Loop
 from sdedit_cli.engine.editor import Editor
 from sdedit_cli.engine.image import preprocess
-from sdedit_cli.engine.latents import decode
 from sdedit_cli.options import Edit
 
 DRAWING = Path(__file__).parents[1] / "presets" / "strokes" / "apple.png"
@@ -25,14 +24,14 @@ ROWS = (2, 4, 8, 16)
 
 def pixels(editor: Editor, edit: Edit, rows: int) -> torch.Tensor:
     """The picture, in 0..255, made in a batch padded to `rows`."""
-    vae = editor.pipeline.vae
+    engine, vae = editor.engine, editor.engine.components.vae
     image = preprocess(Image.open(DRAWING).convert("RGB"), vae.config.scale, vae.config.latent_channels)
-    loop = Loop(editor.pipeline.unet, rows)
-    running = loop.join(editor.track(edit, image, seed=1))
+    loop = Loop(engine.family, engine.components.unet, rows)
+    running = loop.join(editor.track(edit, image))
     while not running.finished:
         loop.tick()
     with torch.no_grad():
-        return (decode(vae, running.x_BCHW).float() / 2 + 0.5).clamp(0, 1) * 255
+        return (engine.decode(running.x_BCHW)[0].float() / 2 + 0.5).clamp(0, 1) * 255
 
 
 def main() -> None:
@@ -41,7 +40,9 @@ def main() -> None:
     print(f"| dtype | rows | largest difference to {ROWS[0]} rows, of 255 | mean |")
     print("|---|---|---|---|")
     for dtype in parser.parse_args().dtype:
-        edit = Edit(prompt="3d emoji of a red apple", steps=25, strength=0.75, cfg_scale=4.0, dtype=dtype, device="cpu")
+        edit = Edit(
+            prompt="3d emoji of a red apple", steps=25, strength=0.75, cfg_scale=4.0, dtype=dtype, device="cpu", seed=1
+        )
         editor = Editor.open(edit)
         first = pixels(editor, edit, ROWS[0])
         for rows in ROWS[1:]:

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline, StableDiffusionPipelineOutput
 from sdedit_cli.configs.scheduler import SchedulerConfig
-from sdedit_cli.engine.editor import BUILT_IN
+from sdedit_cli.engine.loading import STARTER_FOLDER
 from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, UNet2DCondition
-from sdedit_cli.noise import Process
+from sdedit_cli.noise import Process, process_of
 from sdedit_cli.text import Tokenizer
 
 from . import data, sheets, strokes, workers
@@ -224,12 +224,12 @@ def main(
     device, folder = pick_device(), root / f"diffusion-{size}"
     vae_folder = vae_folder or root / f"vae-{size}" / "vae"
     dataset = data.load(root / "data" / f"emoji-{size}.npz")
-    tokenizer = Tokenizer.from_folder(BUILT_IN / "tokenizer")
+    tokenizer = Tokenizer.from_folder(STARTER_FOLDER / "tokenizer")
     sampler = Sampler(cached_latents(folder, vae_folder, dataset, views, device), dataset, tokenizer)
     assert sampler.latents.values.shape[-1] == LATENT_SIDE
     torch.manual_seed(0)
     unet, text = networks(start, tokenizer)
-    process = Process.of(SchedulerConfig.from_dict(SCHEDULER))
+    process = process_of(SchedulerConfig.from_dict(SCHEDULER))
     settings = Settings(None if minutes else samples, minutes, batch, rate, mark_every=900)
     trainer = Trainer({"unet": unet, "text": text}, folder, settings, device, is_hidden=is_hidden)
     predict: Callable[[Tensor, Tensor, Tensor], Tensor] = Velocity(unet, text, device)
@@ -244,7 +244,7 @@ def main(
         vae = trainable(vae_folder, AutoencoderKL)
         unet, text = cast("UNet2DCondition", averages["unet"]), cast("CLIPTextModel", averages["text"])
         target = root / f"model-{size}"
-        write_model(target, vae, unet, text, BUILT_IN / "tokenizer")
+        write_model(target, vae, unet, text, STARTER_FOLDER / "tokenizer")
         draw_sheet(target, int(size), folder / "sheet.png")
         return f"wrote {target}, drew {folder / 'sheet.png'}"
 

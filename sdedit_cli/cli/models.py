@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..batch.request import Model
@@ -70,6 +71,16 @@ def is_there(path: Path, label: str) -> bool:
             return False
         raise ModelError(f"{shortened(label)}: cannot be read ({problem.strerror}); check the permissions") from None
     return True
+
+
+@contextmanager
+def readable(name: str) -> Generator[None, None, None]:
+    """Within it, a file of the model `name` that cannot be read is a ModelError."""
+    try:
+        yield
+    except OSError as problem:
+        file = shortened(problem.filename or name)
+        raise ModelError(f"{file}: cannot be read ({problem.strerror or problem})") from None
 
 
 def check_readable(path: Path, label: str) -> None:

@@ -1,30 +1,62 @@
-"""What of a run can be refused before any weights are read. Torch is imported for what was asked for alone."""
+"""What of a run can be refused before any weights are read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..batch.request import Request
 from ..errors import ModelError, UsageError, shortened
 from ..options import Edit
-from .models import check_readable, fetched, is_there
+from .models import check_readable, fetched, is_there, readable
+
+if TYPE_CHECKING:
+    from ..weights import Checkpoint
+    from .worker import EditorWorker
 
 _FILES = ("", ".safetensors", ".ckpt", ".pt", ".bin")
 
 
-def check(request: Request) -> None:
-    """Raises ModelError for a file that cannot be read, UsageError for a choice that this machine, the sampler or the
-    model does not have. Nothing is fetched, and what a model yet to be fetched would tell is left out."""
-    _check_files(request)
-    edit, model = request.edit, request.model
-    fetches = model.hub is not None and edit.download
-    path = None if fetches else fetched(model, False)
-    if path is not None and model.hub is not None:
-        _check_config(edit, is_folder=path.is_dir(), shown=model.name)
-    _check_machine(edit)
-    if not fetches:
-        _check_model(edit, path)
+class Preflight:
+    """The checks of one request, and the checkpoint that they opened: who loads takes it from here."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._checkpoint: Checkpoint | None = None
+
+    def check(self, *, complete: bool) -> None:
+        """Raises ModelError for a file that cannot be read, UsageError for a choice that this machine, the sampler or
+        the model does not have; with `complete`, ModelError also for a model that would not load. Nothing is fetched,
+        and what a model yet to be fetched would tell is left out."""
+        _check_files(self.request)
+        edit, model = self.request.edit, self.request.model
+        _check_machine(edit)
+        if model.hub is not None and edit.download:
+            return
+        checkpoint = self.checkpoint()
+        if complete:
+            _check_loadable(checkpoint, edit)
+        _check_choices(checkpoint, edit)
+
+    def checkpoint(self) -> Checkpoint:
+        """The model, opened once and fetched where that was asked for. Raises ModelError."""
+        if self._checkpoint is None:
+            from ..engine.loading import STARTER_FOLDER, open_for_edit
+
+            edit, model = self.request.edit, self.request.model
+            path = fetched(model, edit.download) or STARTER_FOLDER
+            if model.hub is not None:
+                _check_config(edit, is_folder=path.is_dir(), shown=model.name)
+            with readable(model.name):
+                self._checkpoint = open_for_edit(edit, path)
+        return self._checkpoint
+
+    def load(self, warn: Callable[[str], None]) -> EditorWorker:
+        """The model, loaded; `warn` hears what users should know."""
+        from .worker import EditorWorker
+
+        return EditorWorker(self.request, self.checkpoint, warn)
 
 
 def _check_files(request: Request) -> None:
@@ -69,33 +101,24 @@ def _check_machine(edit: Edit) -> None:
         attention_for(nn.Module(), xformers=True)
 
 
-def _check_model(edit: Edit, path: Path | None) -> None:
-    timed = any(value is not None for value in (edit.sampler, edit.schedule, edit.timesteps, edit.sigmas))
-    if not timed and edit.clip_skip is None:
-        return
-    scheduler, layers = _facts(edit, path)
-    if timed and scheduler is not None:
-        _check_grid(edit, scheduler)
+def _check_loadable(checkpoint: Checkpoint, edit: Edit) -> None:
+    from ..weights.checkpoint.checkpoint import check_runnable
+    from ..weights.load.check import check_complete, check_files
+
+    check_runnable(checkpoint)
+    check_files(checkpoint)
+    if not edit.partial:
+        check_complete(checkpoint)
+
+
+def _check_choices(checkpoint: Checkpoint, edit: Edit) -> None:
+    """Raises UsageError for steps that the sampler does not have, and for more layers than there are to skip."""
+    if checkpoint.scheduler is not None:
+        from ..engine.sampling import chosen_scheduler, grid_of
+        from ..noise import Scheduler
+
+        grid_of(chosen_scheduler(Scheduler.from_config(checkpoint.scheduler), edit), edit)
+    text = checkpoint.components.get("text_encoder")
+    layers = getattr(text.config, "num_hidden_layers", None) if text else None
     if edit.clip_skip is not None and layers is not None and edit.clip_skip > layers:
         raise UsageError(f"--clip-skip is {edit.clip_skip}; this text encoder has {layers} layers to skip")
-
-
-def _facts(edit: Edit, path: Path | None) -> tuple[Any, int | None]:
-    """The scheduler's config of a model and the layers of its text encoder, None where it does not say."""
-    from ..configs.clip import CLIPTextConfig
-    from ..engine.editor import BUILT_IN
-    from ..weights import open_checkpoint
-
-    place = path or BUILT_IN
-    config = Path(edit.config) if edit.config and not place.is_dir() else None
-    checkpoint = open_checkpoint(place, prediction_type=edit.prediction_type, config=config)
-    text = checkpoint.components.get("text_encoder")
-    layers = text.config.num_hidden_layers if text and isinstance(text.config, CLIPTextConfig) else None
-    return checkpoint.scheduler, layers
-
-
-def _check_grid(edit: Edit, config: Any) -> None:
-    from ..engine.editor import chosen_scheduler, schedule_of
-    from ..noise import Scheduler
-
-    schedule_of(chosen_scheduler(Scheduler.from_config(config), edit), edit)

@@ -123,8 +123,7 @@ def command(
             from ..batch.targets import expand, plan
             from ..pictures.codec import pixel_limit
             from .flags import resolve
-            from .preflight import check
-            from .worker import EditorWorker
+            from .preflight import Preflight
 
             if (save_every is None) != (steps_dir is None):
                 raise UsageError("--save-every and --steps-dir go together; give both")
@@ -135,8 +134,9 @@ def command(
             if request.edit.seed is None:
                 request = replace(request, edit=replace(request.edit, seed=secrets.randbelow(_NEW_SEEDS)))
             jobs = plan(expand(inputs), request.edit.seeds(), output, format)
-            load = partial(EditorWorker, request)
-            Run(request, jobs, options, partial(check, request), load, to, events, stdout).execute()
+            preflight = Preflight(request)
+            check = partial(preflight.check, complete=dry_run)
+            Run(request, jobs, options, check, preflight.load, to, events, stdout).execute()
 
 
 @contextlib.contextmanager

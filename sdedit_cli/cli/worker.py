@@ -6,44 +6,45 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..batch.request import Request
 from ..batch.worker import EditedPicture, OnStep
 from ..disk.hashes import FileHash
-from ..errors import BlockedBySafety, ModelError, NotFiniteError, shortened
+from ..errors import BlockedBySafety, NotFiniteError
 from ..options import Edit
 from ..pictures.carriers import save_arguments
 from ..pictures.codec import Picture, encode
 from ..pictures.record import Ingredient, Record, ingredient
-from .models import fetched
+from .models import readable
+
+if TYPE_CHECKING:
+    from ..weights import Checkpoint
 
 _WORDS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 class EditorWorker:
-    """The model of a request, loaded. `warn` hears what users should know; `facts` say what was loaded, and how fast.
+    """The model of a request, loaded from what `opened` gives.
 
-    Raises ModelError for what cannot be loaded, UsageError for a device or a sampler that cannot be had.
+    `warn` hears what users should know; `facts` say what was loaded, and how fast. Raises ModelError for what cannot
+    be loaded, UsageError for a device or a sampler that cannot be had.
     """
 
-    def __init__(self, request: Request, warn: Callable[[str], None]) -> None:
-        from ..engine.editor import BUILT_IN, Editor
+    def __init__(self, request: Request, opened: Callable[[], Checkpoint], warn: Callable[[str], None]) -> None:
+        from ..engine.editor import Editor
 
         started = time.monotonic()
         self._request = request
         self._warn = warn
         self._warned = False
         self._loaded: dict[str, Any] = {}
-        folder = fetched(request.model, request.edit.download) or BUILT_IN
-        try:
-            self._editor = Editor.open(request.edit, self._hear, folder=folder)
-        except OSError as problem:
-            file = shortened(problem.filename or folder)
-            raise ModelError(f"{file}: cannot be read ({problem.strerror or problem})") from None
-        self._hash = FileHash(folder)
+        with readable(request.model.name):
+            checkpoint = opened()
+            self._editor = Editor.open(request.edit, self._hear, checkpoint=checkpoint)
+        self._hash = FileHash(checkpoint.path)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
-        self.sampler, self.curve = sampler_label(request.edit, self._editor.plan(request.edit).sampler)
+        self.sampler, self.curve = sampler_label(request.edit, self._editor.scheduler_for(request.edit).name)
         self.dtype = _WORDS.get(str(self._loaded.get("dtype")), request.edit.dtype)
         self.facts: Mapping[str, Any] = {
             "model": request.model.name,
@@ -57,8 +58,7 @@ class EditorWorker:
         self, edit: Edit, picture: Picture, name: str, format: str, on_step: OnStep | None = None
     ) -> EditedPicture:
         """See `Worker.edit`."""
-        assert edit.seed is not None
-        (result,) = self._editor.edit(edit, picture.rgb, [edit.seed], on_step)
+        result = self._editor.edit(edit, picture.rgb, on_step)
         if not result.finite:
             raise NotFiniteError(
                 f"{name}: the result is not finite (seed {edit.seed}), so nothing was written; "

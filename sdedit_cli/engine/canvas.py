@@ -29,7 +29,7 @@ class Canvas:
     def resized(self) -> bool:
         return self.work != self.picture
 
-    def lay(self, image: Image.Image) -> Image.Image:
+    def fit(self, image: Image.Image) -> Image.Image:
         """The picture, brought to the work size and padded by repeating its edge."""
         worked = image.resize(self.work, Image.Resampling.LANCZOS) if self.resized else image
         right, lower = (padded - side for padded, side in zip(self.padded, self.work, strict=True))
@@ -37,7 +37,7 @@ class Canvas:
             return worked
         return Image.fromarray(np.pad(np.asarray(worked), ((0, lower), (0, right), (0, 0)), mode="edge"))
 
-    def lift(self, image: Image.Image) -> Image.Image:
+    def restore(self, image: Image.Image) -> Image.Image:
         """The edited work area, cropped and brought back to the picture's size."""
         cropped = image.crop((0, 0, *self.work))
         return cropped.resize(self.picture, Image.Resampling.LANCZOS) if self.resized else cropped

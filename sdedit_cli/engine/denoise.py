@@ -2,15 +2,17 @@
 
 A track is what travels through the schedule together: the rows of one call, or one picture of many on the command
 line. Each tick gathers the rows of all running tracks, calls the UNet once, and steps every track's own solver, so
-pictures of different strengths, seeds, prompts and samplers share a batch. The batch keeps its planned number of rows
-whoever is in it (short ones are padded): kernels then see one shape, and a row's result does not depend on its company.
+pictures of different strengths, seeds, prompts and samplers share a batch; what cannot share one (another FreeU, say)
+has a call of its own. The batch keeps its planned number of rows whoever is in it (short ones are padded): kernels then
+see one shape, and a row's result does not depend on its company.
 
-Shapes: B rows of a track, N rows of the UNet's batch, C channels, H height, W width, E time embedding, S steps.
+Shapes: B pictures of a track, R its rows in the UNet's batch, N rows of that batch, C channels, H height, W width,
+E time embedding, S steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,27 +22,22 @@ from torch import Tensor
 from ..errors import UsageError
 from ..nn import Context, UNet2DCondition
 from ..noise import Grid, Scheduler
-from ..options import smallest_strength
+from .conditioning import Conditioning
+from .families import Family
 from .randomness import Generators, normal
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The conditioning in force until tick `until` (exclusive; counted from the track's first step).
+    """The conditioning in force until tick `until` (exclusive; counted from the track's first step)."""
 
-    `context` has B rows, or 2 B (the negative ones first) when the track is guided.
-    """
-
-    context: Context
+    conditioning: Conditioning
     until: int | None = None
 
 
 @dataclass(frozen=True)
 class Track:
-    """One trajectory: noised latents x_BCHW, where on which grid it starts, and everything that steers it.
-
-    `guidance_BG` is the embedded guidance scale of models that were distilled on it (arXiv 2310.04378), with G columns.
-    """
+    """One trajectory: noised latents x_BCHW, where on which grid it starts, and everything that steers it."""
 
     x_BCHW: Tensor
     scheduler: Scheduler
@@ -49,11 +46,9 @@ class Track:
     segments: tuple[Segment, ...]
     guidance_scale: float = 1.0
     guided: bool = False
-    guidance_BG: Tensor | None = None
     generator: Generators = None
     seed: int | list[int] | None = None
     eta: float = 0.0
-    freeu: Any = None
 
     @property
     def steps(self) -> int:
@@ -67,16 +62,18 @@ class Track:
 
 @dataclass(eq=False)
 class Running:
-    """A track on its way: latents, position, solver state. A callback may replace latents, context and guidance."""
+    """A track on its way. A callback may replace latents, conditioning and guidance."""
 
     track: Track
     x_BCHW: Tensor
-    context: Context
+    conditioning: Conditioning
     guided: bool
     guidance_scale: float
     state: Any
-    emb_SE: Tensor
     done: int = 0
+    emb_SRE: Tensor | None = field(default=None, repr=False)
+    embedded: Conditioning | None = field(default=None, repr=False)
+    """What `emb_SRE` was made of."""
     _segment: int = field(default=0, repr=False)
 
     @property
@@ -94,28 +91,29 @@ class Running:
         until = segments[self._segment].until
         if until is not None and self.done >= until and self._segment + 1 < len(segments):
             self._segment += 1
-            self.context = segments[self._segment].context
+            self.conditioning = segments[self._segment].conditioning
 
 
 @dataclass(frozen=True)
 class _Gathered:
-    parts: list[Context]
-    sizes: tuple[int, int]
+    parts: list[Conditioning]
+    total: int
     context: Context
 
 
-def _same(left: list[Context], right: list[Context]) -> bool:
+def _same(left: list[Conditioning], right: list[Conditioning]) -> bool:
     return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))
 
 
 class Loop:
     """Tracks in progress over one UNet. `rows`: how many rows every UNet call has; None: as many as are needed."""
 
-    def __init__(self, unet: UNet2DCondition, rows: int | None = None) -> None:
+    def __init__(self, family: Family, unet: UNet2DCondition, rows: int | None = None) -> None:
+        self.family = family
         self.unet = unet
         self.rows = rows
         self.running: list[Running] = []
-        self._gathered: _Gathered | None = None
+        self._gathered: dict[tuple[object, ...], _Gathered] = {}
 
     def join(self, track: Track) -> Running:
         """Adds a track; it takes part from the next tick on. Raises UsageError when it does not fit."""
@@ -125,80 +123,88 @@ class Loop:
         shapes = {running.x_BCHW.shape[1:] for running in self.running} | {track.x_BCHW.shape[1:]}
         if len(shapes) > 1:
             raise UsageError(f"tracks of one loop need latents of one size; got {sorted(map(tuple, shapes))}")
-        assert len(track.segments[0].context.text_BTC) == track.rows, "a context has one row for each of the track's"
-        grid, start = track.grid, track.start
+        conditioning = track.segments[0].conditioning
+        assert len(conditioning.text_RTC) == track.rows, "a conditioning has one row for each of the track's"
         running = Running(
             track=track,
             x_BCHW=track.x_BCHW,
-            context=track.segments[0].context,
+            conditioning=conditioning,
             guided=track.guided,
             guidance_scale=track.guidance_scale,
-            state=track.scheduler.start(grid, start, track.x_BCHW, track.seed),
-            emb_SE=self._embed(track),
+            state=track.scheduler.start(track.grid, track.start, track.x_BCHW, track.seed),
         )
         self.running.append(running)
         return running
 
-    def _embed(self, track: Track) -> Tensor:
-        t_S = track.grid.timesteps[track.start :].to(track.x_BCHW.device)
-        guidance_SG = None if track.guidance_BG is None else track.guidance_BG[:1].expand(len(t_S), -1)
-        return self.unet.embed_time(t_S, dtype=track.x_BCHW.dtype, guidance_BG=guidance_SG)
-
     @torch.no_grad()
     def tick(self) -> list[Running]:
         """One step of every running track; returns those that have just made their last one, and lets them go."""
-        if not self.running:
-            return []
-        negative = [running for running in self.running if running.guided]
-        order = [*negative, *self.running]
-        x_NCHW = self._padded(torch.cat([_model_input(running) for running in order]))
-        emb_NE = self._padded(torch.cat([_embedding(running) for running in order]))
-        out_NCHW = self.unet(x_NCHW, emb_NE, self._context(negative, len(x_NCHW)), freeu=self.running[0].track.freeu)
-        outputs = _split(out_NCHW, [len(running.x_BCHW) for running in order])
-        plain = dict(zip(map(id, negative), outputs, strict=False))
-        steps = zip(self.running, outputs[len(negative) :], strict=True)
-        guided = [(running, _guide(plain.get(id(running)), out, running.guidance_scale)) for running, out in steps]
-        for running, out_BCHW in guided:
-            running.advance(*_step(running, out_BCHW))
+        groups: dict[tuple[object, ...], list[Running]] = {}
+        for running in self.running:
+            groups.setdefault(running.conditioning.company, []).append(running)
+        self._gathered = {key: known for key, known in self._gathered.items() if key in groups}
+        outputs = {id(running): out for key, group in groups.items() for running, out in self._predict(key, group)}
+        for running in self.running:
+            running.advance(*_step(running, outputs[id(running)]))
         ended = [running for running in self.running if running.finished]
         self.running = [running for running in self.running if not running.finished]
         return ended
+
+    def _predict(self, key: tuple[object, ...], group: list[Running]) -> list[tuple[Running, Tensor]]:
+        """Each track of the group with its guided output, from one call of the UNet."""
+        negative = [running for running in group if running.guided]
+        order = [*negative, *group]
+        x_NCHW = self._padded(torch.cat([_model_input(running) for running in order]))
+        lows = [self._embedding(running)[: len(running.x_BCHW)] for running in negative]
+        highs = [self._embedding(running)[-len(running.x_BCHW) :] for running in group]
+        emb_NE = self._padded(torch.cat([*lows, *highs]))
+        context, freeu = self._context(key, group, len(x_NCHW)), group[0].conditioning.freeu
+        out_NCHW = self.family.predict(self.unet, x_NCHW, emb_NE, context, freeu)
+        outputs = _split(out_NCHW, [len(running.x_BCHW) for running in order])
+        plain = dict(zip(map(id, negative), outputs, strict=False))
+        steps = zip(group, outputs[len(negative) :], strict=True)
+        return [(running, _guide(plain.get(id(running)), out, running.guidance_scale)) for running, out in steps]
 
     def _padded(self, rows: Tensor) -> Tensor:
         missing = 0 if self.rows is None else self.rows - len(rows)
         return rows if missing <= 0 else torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])
 
-    def _context(self, negative: Sequence[Running], total: int) -> Context:
+    def _embedding(self, running: Running) -> Tensor:
+        """The time embedding (R, E) of the next step; those of all steps are made at once."""
+        track = running.track
+        if running.emb_SRE is None or running.embedded is not running.conditioning:
+            t_S = track.grid.timesteps[track.start :].to(track.x_BCHW.device)
+            running.emb_SRE = self.family.embed_time(self.unet, t_S, running.conditioning)
+            running.embedded = running.conditioning
+        return running.emb_SRE[running.done]
+
+    def _context(self, key: tuple[object, ...], group: list[Running], total: int) -> Context:
         """The rows of all tracks' contexts in the batch's order; gathered anew only after a change."""
-        parts = [running.context for running in self.running]
-        sizes = (len(negative), total)
-        known = self._gathered
-        if known is None or known.sizes != sizes or not _same(known.parts, parts):
-            known = self._gathered = _Gathered(parts, sizes, self._gather(total))
+        parts = [running.conditioning for running in group]
+        known = self._gathered.get(key)
+        if known is None or known.total != total or not _same(known.parts, parts):
+            known = self._gathered[key] = _Gathered(parts, total, _gather(group, total))
         return known.context
 
-    def _gather(self, total: int) -> Context:
-        lows: list[int] = []
-        highs: list[int] = []
-        offset = 0
-        for running in self.running:
-            count = len(running.x_BCHW)
-            if running.guided:
-                lows += range(offset, offset + count)
-                offset += count
-            highs += range(offset, offset + count)
+
+def _gather(group: list[Running], total: int) -> Context:
+    lows: list[int] = []
+    highs: list[int] = []
+    offset = 0
+    for running in group:
+        count = len(running.x_BCHW)
+        if running.guided:
+            lows += range(offset, offset + count)
             offset += count
-        index = [*lows, *highs]
-        index += index[:1] * (total - len(index))
-        return Context.cat([running.context for running in self.running]).rows(index)
+        highs += range(offset, offset + count)
+        offset += count
+    index = [*lows, *highs]
+    index += index[:1] * (total - len(index))
+    return Context.cat([running.conditioning.context for running in group]).rows(index)
 
 
 def _model_input(running: Running) -> Tensor:
     return running.track.scheduler.scale_input(running.track.grid, running.index, running.x_BCHW)
-
-
-def _embedding(running: Running) -> Tensor:
-    return running.emb_SE[running.done].expand(len(running.x_BCHW), -1)
 
 
 def _split(rows: Tensor, counts: Iterable[int]) -> list[Tensor]:
@@ -222,28 +228,3 @@ def _step(running: Running, out_BCHW: Tensor) -> tuple[Tensor, Any]:
         dtype = track.scheduler.noise_dtype(out_BCHW.dtype)
         noise_BCHW = normal(out_BCHW.shape, track.generator, out_BCHW.device, dtype)
     return track.scheduler.step(track.grid, i, running.x_BCHW, out_BCHW, running.state, noise_BCHW, track.eta)
-
-
-def schedule(
-    scheduler: Scheduler,
-    steps: int,
-    strength: float,
-    timesteps: Sequence[int] | None = None,
-    sigmas: Sequence[float] | None = None,
-) -> tuple[Grid, int]:
-    """The grid of so many steps, or through custom timesteps or sigmas, and the index where an edit of this strength
-    starts on it.
-
-    Raises UsageError when no step would run, naming the least strength that runs one.
-    """
-    custom = timesteps is not None or sigmas is not None
-    grid = scheduler.grid(None if custom else steps, timesteps=timesteps, sigmas=sigmas)
-    start, total = grid.begin(strength), grid.num_inference_steps
-    if int(total * strength) < 1:
-        raise UsageError(
-            f"strength {strength:g} of {total} steps rounds to no step at all; "
-            f"use a strength of {smallest_strength(total):g} or more, or more steps"
-        )
-    if start >= len(grid.timesteps):
-        raise UsageError(f"strength {strength:g} leaves no step of this schedule to run; use a greater one")
-    return grid, start

@@ -1,4 +1,4 @@
-"""Pictures into noised latents, and latents back into pictures.
+"""Pictures into the latents that tracks start from.
 
 B pictures, C channels, H height, W width.
 """
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..nn import AutoencoderKL, TinyAutoencoder
-from .randomness import Generators, check_count, normal
+from .components import VAE
+from .families import Family
+from .randomness import Generators, check_count
 
-VAE = AutoencoderKL | TinyAutoencoder
 
-
-def image_latents(vae: VAE, image_BCHW: Tensor, rows: int, generator: Generators, dtype: torch.dtype) -> Tensor:
+def image_latents(
+    family: Family, vae: VAE, image_BCHW: Tensor, rows: int, generator: Generators, dtype: torch.dtype
+) -> Tensor:
     """Scaled latents of `rows` pictures: a batch is repeated as a whole until it has that many.
 
     Latents go through as they are. The posterior is sampled, from the same generator that the noise will use.
@@ -35,29 +36,15 @@ def image_latents(vae: VAE, image_BCHW: Tensor, rows: int, generator: Generators
         return repeat_batch(image_BCHW, rows)
     if generator is not None and not isinstance(generator, torch.Generator):
         image_BCHW = repeat_batch(image_BCHW, rows)
-        return torch.cat([encode(vae, image_BCHW[b : b + 1], one) for b, one in enumerate(generator)])
+        return torch.cat([family.encode(vae, image_BCHW[b : b + 1], one) for b, one in enumerate(generator)])
     if count < rows:
         _warn_repeat(count, rows)
-    return repeat_batch(encode(vae, image_BCHW, generator), rows)
+    return repeat_batch(family.encode(vae, image_BCHW, generator), rows)
 
 
 def _warn_repeat(count: int, rows: int) -> None:
     if count > 1:
-        warnings.warn(f"image: {count} pictures are repeated to make {rows}", UserWarning, stacklevel=4)
-
-
-def encode(vae: VAE, image_BCHW: Tensor, generator: Generators) -> Tensor:
-    """Latents of pictures in -1..1, times the scaling factor (arXiv 2112.10752, section D.1)."""
-    if isinstance(vae, TinyAutoencoder):
-        return vae.config.scaling_factor * vae.encode(image_BCHW)
-    posterior = vae.encode(image_BCHW)
-    noise_BCHW = normal(posterior.mean.shape, generator, posterior.mean.device, posterior.mean.dtype)
-    return vae.config.scaling_factor * posterior.sample(noise_BCHW)
-
-
-def decode(vae: VAE, latents_BCHW: Tensor) -> Tensor:
-    """Pictures in about -1..1."""
-    return vae.decode(latents_BCHW / vae.config.scaling_factor)
+        warnings.warn(f"image: {count} pictures are repeated to make {rows}", UserWarning, stacklevel=5)
 
 
 def repeat_batch(x_BCHW: Tensor, rows: int) -> Tensor:

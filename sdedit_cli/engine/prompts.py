@@ -1,6 +1,6 @@
-"""The prompts of an edit as the text that each step reads: weights, long prompts, and prompts that change on the way.
+"""Prompts as text embeddings; those of an edit with weights, long prompts, and prompts that change on the way.
 
-B prompts (negative first, where there is one), R rows of the text encoder, T tokens, C channels.
+B prompts (of an edit: negative first, where there is one), R rows of the text encoder, T tokens, C channels.
 """
 
 from __future__ import annotations
@@ -12,36 +12,73 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..nn import CLIPTextModel
 from ..options import Edit
 from ..text import Tokenizer, WeightedChunks, apply_weights, encode_weighted, segments
 from ..text.weighting import Long
-from .conditioning import encode_ids, encode_texts
+from .components import Components
+from .families import Family
 
 
 @dataclass(frozen=True)
-class Spoken:
+class Encoded:
+    """Text embeddings (B, T, C), and for each text the part that did not fit ('' when all did)."""
+
+    embeds_BTC: Tensor
+    truncated: tuple[str, ...]
+
+
+def encode_texts(
+    family: Family,
+    components: Components,
+    texts: Sequence[str],
+    *,
+    clip_skip: int | None = None,
+    length: int | None = None,
+) -> Encoded:
+    """Embeddings of `texts` as they stand, padded or cut to `length` tokens (the tokenizer's own maximum by default).
+
+    `clip_skip` takes the hidden state that many layers before the last, then the final norm.
+    Raises UsageError when the encoder has fewer layers than that.
+    """
+    tokenizer = components.tokenizer
+    assert tokenizer is not None, "callers say in their own words that there is none"
+    encoded = [tokenizer.encode(text) for text in texts]
+    rows = [_resize(item.ids, length, tokenizer) for item in encoded]
+    return Encoded(family.encode_ids(components, rows, clip_skip), tuple(item.truncated for item in encoded))
+
+
+def _resize(ids: list[int], length: int | None, tokenizer: Tokenizer) -> list[int]:
+    if length is None or length == len(ids):
+        return ids
+    if length > len(ids):
+        return ids + [tokenizer.pad_id] * (length - len(ids))
+    return [*ids[: length - 1], tokenizer.eos_id]
+
+
+@dataclass(frozen=True)
+class TimedText:
     """The embeddings (B, T, C) that are in force until step `until`, counted from the first step run."""
 
     until: int
     embeds_BTC: Tensor
 
 
-class Speaker:
-    """A tokenizer and a text encoder; `truncated` collects what did not fit."""
+class PromptEncoder:
+    """The prompts of edits through one tokenizer and text encoder; `truncated` collects what did not fit."""
 
-    def __init__(self, tokenizer: Tokenizer, text_encoder: CLIPTextModel) -> None:
+    def __init__(self, family: Family, components: Components, tokenizer: Tokenizer) -> None:
+        self.family = family
+        self.components = components
         self.tokenizer = tokenizer
-        self.text_encoder = text_encoder
         self.truncated: list[str] = []
 
-    def speak(self, edit: Edit, guided: bool) -> list[Spoken]:
+    def encode(self, edit: Edit, guided: bool) -> list[TimedText]:
         """What the steps of `edit` read, in order; one entry unless a prompt is scheduled."""
         steps = edit.steps_run()
         texts = [edit.negative_prompt, edit.prompt] if guided else [edit.prompt]
         plans = [segments(text, steps) if edit.weighting else [(steps, text)] for text in texts]
         bounds = sorted({until for plan in plans for until, _ in plan})
-        return [Spoken(until, self._batch(edit, [_text_at(plan, until) for plan in plans])) for until in bounds]
+        return [TimedText(until, self._batch(edit, [_text_at(plan, until) for plan in plans])) for until in bounds]
 
     def _batch(self, edit: Edit, texts: Sequence[str]) -> Tensor:
         """One row a text, the positive prompt last: `clip_skip` is for it alone, as in the reference."""
@@ -55,7 +92,7 @@ class Speaker:
         return torch.cat(parts)
 
     def _plain(self, text: str, clip_skip: int | None) -> Tensor:
-        encoded = encode_texts(self.tokenizer, self.text_encoder, [text], clip_skip=clip_skip)
+        encoded = encode_texts(self.family, self.components, [text], clip_skip=clip_skip)
         self.truncated += filter(None, encoded.truncated)
         return encoded.embeds_BTC
 
@@ -68,7 +105,7 @@ class Speaker:
         """The chunks' embeddings in one row, filled up with empty ones to `rows` chunks."""
         empty = [self.tokenizer.row([])] * (rows - len(chunks.ids))
         ones = [[1.0] * self.tokenizer.model_max_length] * len(empty)
-        embeds_RTC = encode_ids(self.text_encoder, [*chunks.ids, *empty], clip_skip)
+        embeds_RTC = self.family.encode_ids(self.components, [*chunks.ids, *empty], clip_skip)
         weights_RT = torch.tensor([*chunks.weights, *ones], device=embeds_RTC.device)
         return apply_weights(embeds_RTC, weights_RT).flatten(0, 1).unsqueeze(0)
 

@@ -1,4 +1,4 @@
-"""The parts that a pipeline is made of: which kinds fit, and what is done to those that nearly do."""
+"""The components that a pipeline is made of: which kinds fit, and what is done to those that nearly do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 
-from ..errors import UsageError, WrongTypeError
+from ..errors import WrongTypeError
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..noise import Scheduler
 from ..runtime.dtype import DTYPES
@@ -21,16 +21,15 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def check_parts(parts: Mapping[str, object]) -> None:
-    """Raises WrongTypeError for a part of another library, UsageError for a checker without its feature extractor."""
+def check_components(components: Mapping[str, object]) -> None:
+    """Raises WrongTypeError for a component of another library."""
     for name, kinds in _KINDS.items():
-        if not isinstance(parts[name], kinds):
+        kind = type(components[name])
+        if not issubclass(kind, kinds):
             raise WrongTypeError(
-                f"`{name}` is a {type(parts[name]).__module__}.{type(parts[name]).__name__}; expected sdedit's own "
+                f"`{name}` is a {kind.__module__}.{kind.__name__}; expected sdedit's own "
                 f"{kinds[0].__name__}, such as the `{name}` of another pipeline (`pipe.{name}`)"
             )
-    if parts["safety_checker"] is not None and parts["feature_extractor"] is None:
-        raise UsageError("a safety_checker needs a feature_extractor; give both, or safety_checker=None")
 
 
 def as_scheduler(value: object) -> Scheduler:

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.conditioning import encode_texts, guidance_embedding, repeat_rows
-from ..engine.denoise import Loop, Segment, Track, schedule
+from ..engine.components import NAMES, VAE, Components
+from ..engine.denoise import Segment, Track
+from ..engine.engine import Engine
+from ..engine.families.sd import guidance_embedding
 from ..engine.image import ImageInput, postprocess, preprocess
-from ..engine.latents import VAE, decode, image_latents
-from ..engine.randomness import Generators, normal
-from ..engine.safety import clip_pixels
+from ..engine.prompts import encode_texts
+from ..engine.randomness import Generators
+from ..engine.sampling import grid_for
 from ..errors import UsageError
 from ..nn import CLIPTextModel, UNet2DCondition
 from ..noise import Scheduler
@@ -32,8 +34,8 @@ from .arguments import (
     check_retired,
     check_steps,
 )
-from .callbacks import Conversation
-from .components import as_scheduler, check_parts
+from .callbacks import shown_tensors, take_over
+from .components import as_scheduler, check_components
 from .output import StableDiffusionPipelineOutput
 from .switches import Switches
 
@@ -66,7 +68,9 @@ class StableDiffusionImg2ImgPipeline(Switches):
         self.feature_extractor = feature_extractor
         self.image_encoder = image_encoder
         self.requires_safety_checker = requires_safety_checker
-        check_parts(self.components)
+        self.native_size: int | None = None
+        """Pixels on a side that a small model was trained at, as its checkpoint says; saved with it."""
+        check_components(self.components)
         # Callbacks written for the reference set these two to change the guidance in mid-run, or to end it.
         self._guidance_scale = 7.5
         self._interrupt = False
@@ -76,9 +80,13 @@ class StableDiffusionImg2ImgPipeline(Switches):
 
     @property
     def components(self) -> dict[str, Any]:
-        """The parts by name, as the constructor and the loaders' overrides take them."""
-        names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler", "safety_checker", "feature_extractor")
-        return {name: getattr(self, name) for name in (*names, "image_encoder")}
+        """The components by name, as the constructor and the loaders' overrides take them."""
+        return {name: getattr(self, name) for name in NAMES if name != "requires_safety_checker"}
+
+    @property
+    def engine(self) -> Engine:
+        """What does the work, over the components as they are now: each can be replaced between two calls."""
+        return Engine(Components(**self.components), offload=self._offload)
 
     @property
     def scheduler(self) -> Scheduler:
@@ -114,14 +122,13 @@ class StableDiffusionImg2ImgPipeline(Switches):
     @property
     def do_classifier_free_guidance(self) -> bool:
         """Whether a step runs the negative prompt too: not at scale 1 or less, nor where the scale is embedded."""
-        return self._guidance_scale > 1 and self.unet.config.time_cond_proj_dim is None
+        return self.engine.guides(self._guidance_scale)
 
     def to(self, *args: Any, **kwargs: Any) -> StableDiffusionImg2ImgPipeline:
-        """Moves all parts to a device, a dtype, or both, as `torch.nn.Module.to`; returns the pipeline."""
+        """Moves all networks to a device, a dtype, or both, as `torch.nn.Module.to`; returns the pipeline."""
         self.end_offload()
-        for part in self.components.values():
-            if isinstance(part, torch.nn.Module):
-                part.to(*args, **kwargs)
+        for network in self.engine.components.networks():
+            network.to(*args, **kwargs)
         return self
 
     # --- loading and saving -------------------------------------------------------------------------------
@@ -136,9 +143,10 @@ class StableDiffusionImg2ImgPipeline(Switches):
         `use_safetensors`, `partial`, and those of `weights.resolve`.
         Raises ModelError for what is missing or does not fit, UsageError for an unknown option.
         """
-        from .loading import pretrained_parts
+        from .loading import pretrained_components
 
-        return cls(**pretrained_parts(source, torch_dtype, options))
+        components, native_size = pretrained_components(source, torch_dtype, options)
+        return cls._of(components, native_size)
 
     @classmethod
     def from_single_file(
@@ -151,15 +159,23 @@ class StableDiffusionImg2ImgPipeline(Switches):
         Raises ModelError for what is no Stable Diffusion 1.x or 2.x checkpoint, UnsafeFileError for a file that asks
         for code to be run, UsageError for an unknown option.
         """
-        from .loading import single_file_parts
+        from .loading import single_file_components
 
-        return cls(**single_file_parts(source, torch_dtype, options))
+        components, native_size = single_file_components(source, torch_dtype, options)
+        return cls._of(components, native_size)
+
+    @classmethod
+    def _of(cls, components: dict[str, Any], native_size: int | None) -> StableDiffusionImg2ImgPipeline:
+        pipeline = cls(**components)
+        pipeline.native_size = native_size
+        return pipeline
 
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
-        """Writes all parts in the diffusers layout. Options: `variant`, `max_shard_size`, `safe_serialization`."""
-        from .loading import save_parts
+        """Writes all components in the diffusers layout. Options: `variant`, `max_shard_size`, `safe_serialization`."""
+        from .loading import save
 
-        save_parts(self, folder, options)
+        facts = {"requires_safety_checker": self.requires_safety_checker, "native_size": self.native_size}
+        save(self.components, folder, options, **facts)
 
     # --- prompts ------------------------------------------------------------------------------------------
 
@@ -184,14 +200,14 @@ class StableDiffusionImg2ImgPipeline(Switches):
             prompt_embeds = self._encode(texts, clip_skip=clip_skip)
         count, length = prompt_embeds.shape[:2]
         dtype = (self.text_encoder or self.unet).dtype
-        positive = repeat_rows(prompt_embeds.to(device, dtype), num_images_per_prompt)
+        positive = prompt_embeds.to(device, dtype).repeat_interleave(num_images_per_prompt, dim=0)
         if not do_classifier_free_guidance:
             return positive, negative_prompt_embeds
         if negative_prompt_embeds is None:
             self._check_length(length)
             negative_prompt_embeds = self._encode(_paired(negative_prompt, count), length=length)
         check_pair(prompt_embeds, negative_prompt_embeds)
-        return positive, repeat_rows(negative_prompt_embeds.to(device, dtype), num_images_per_prompt)
+        return positive, negative_prompt_embeds.to(device, dtype).repeat_interleave(num_images_per_prompt, 0)
 
     def _check_length(self, length: int) -> None:
         limit = self.text_encoder.config.max_position_embeddings if self.text_encoder is not None else length
@@ -204,8 +220,9 @@ class StableDiffusionImg2ImgPipeline(Switches):
     def _encode(self, texts: list[str], *, clip_skip: int | None = None, length: int | None = None) -> Tensor:
         if self.text_encoder is None or self.tokenizer is None:
             raise UsageError("this pipeline has no text encoder; give `prompt_embeds` and `negative_prompt_embeds`")
-        self.bring(self.text_encoder)
-        encoded = encode_texts(self.tokenizer, self.text_encoder, texts, clip_skip=clip_skip, length=length)
+        engine = self.engine
+        engine.bring(self.text_encoder)
+        encoded = encode_texts(engine.family, engine.components, texts, clip_skip=clip_skip, length=length)
         for cut in filter(None, encoded.truncated):
             limit = self.tokenizer.model_max_length
             warnings.warn(f"the prompt is longer than {limit} tokens; this was cut: {cut!r}", stacklevel=3)
@@ -214,7 +231,7 @@ class StableDiffusionImg2ImgPipeline(Switches):
     def get_guidance_scale_embedding(
         self, w: Tensor, embedding_dim: int = 512, dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """Embeddings (len(w), embedding_dim) of guidance scales; see `conditioning.guidance_embedding`."""
+        """Embeddings (len(w), embedding_dim) of guidance scales; see `families.sd.guidance_embedding`."""
         return guidance_embedding(w, embedding_dim, dtype)
 
     # --- the edit -----------------------------------------------------------------------------------------
@@ -271,11 +288,11 @@ class StableDiffusionImg2ImgPipeline(Switches):
         if cross_attention_kwargs:
             raise UsageError("`cross_attention_kwargs` scale adapters, and none is loaded; leave them out")
 
-        device = self.device
+        engine = self.engine
         try:
             positive, negative = self.encode_prompt(
                 prompt,
-                device,
+                engine.device,
                 per_prompt,
                 guided,
                 negative_prompt,
@@ -283,68 +300,47 @@ class StableDiffusionImg2ImgPipeline(Switches):
                 negative_prompt_embeds,
                 clip_skip=clip_skip,
             )
-            embeds_BTC = torch.cat([negative, positive]) if guided and negative is not None else positive
-            pixels_BCHW = preprocess(
-                image, self.vae.config.scale, self.vae.config.latent_channels, self.vae.config.in_channels
-            )
-            grid, start = schedule(self.scheduler, num_inference_steps or 0, strength, timesteps, sigmas)
-            self.bring(self.vae)
-            x_BCHW = image_latents(self.vae, pixels_BCHW, len(positive), generator, positive.dtype)
-            noise_BCHW = normal(x_BCHW.shape, generator, device, positive.dtype)
-            self.bring(self.unet)
+            text_RTC = torch.cat([negative, positive]) if guided and negative is not None else positive
+            vae, dtype = self.vae.config, positive.dtype
+            pixels_BCHW = preprocess(image, vae.scale, vae.latent_channels, vae.in_channels)
+            grid, start = grid_for(self.scheduler, num_inference_steps or 0, strength, timesteps, sigmas)
             track = Track(
-                x_BCHW=self.scheduler.add_noise(grid, start, x_BCHW, noise_BCHW),
+                x_BCHW=engine.noised(pixels_BCHW, len(positive), self.scheduler, grid, start, generator, dtype),
                 scheduler=self.scheduler,
                 grid=grid,
                 start=start,
-                segments=(Segment(self.unet.context(embeds_BTC)),),
+                segments=(Segment(engine.condition(text_RTC, self._guidance_scale, self._freeu)),),
                 guidance_scale=self._guidance_scale,
                 guided=guided,
-                guidance_BG=self._guidance_rows(len(positive), device, positive.dtype),
                 generator=generator,
                 seed=_seed_of(generator),
                 eta=eta or 0.0,
-                freeu=self._freeu,
             )
-            x_BCHW = self._run(track, embeds_BTC, callback_on_step_end, names)
-            images, flags = self._finish(x_BCHW, output_type)
+            x_BCHW = self._run(engine, track, callback_on_step_end, names)
+            images, flags = _finish(engine, x_BCHW, output_type)
         finally:
-            self.release()
+            engine.release()
         return StableDiffusionPipelineOutput(images, flags) if return_dict else (images, flags)
 
-    def _guidance_rows(self, rows: int, device: torch.device, dtype: torch.dtype) -> Tensor | None:
-        dim = self.unet.config.time_cond_proj_dim
-        if dim is None:
-            return None
-        w_B = torch.tensor(self._guidance_scale - 1).repeat(rows)
-        return self.get_guidance_scale_embedding(w_B, embedding_dim=dim).to(device=device, dtype=dtype)
-
-    def _run(self, track: Track, embeds_BTC: Tensor, callback: Callback | None, names: tuple[str, ...]) -> Tensor:
-        self._num_timesteps = track.steps
-        loop = Loop(self.unet)
-        running = loop.join(track)
-        talk = Conversation(running, self.unet, embeds_BTC, names)
-        while not running.finished and not self._interrupt:
-            timestep = track.grid.timesteps[running.index]
-            loop.tick()
+    def _run(self, engine: Engine, track: Track, callback: Callback | None, names: tuple[str, ...]) -> Tensor:
+        self._num_timesteps, x_BCHW = track.steps, track.x_BCHW
+        for running in engine.steps(track):
             if callback is not None:
-                shown = talk.tensors()
+                shown = shown_tensors(running, names)
                 # The callback's dictionary is its own: it may well take things out of it.
-                returned = callback(self, running.done - 1, timestep, dict(shown)) or {}
-                talk.take(shown, returned, self.do_classifier_free_guidance, self._guidance_scale)
-        return running.x_BCHW
+                returned = callback(self, running.done - 1, track.grid.timesteps[running.index - 1], dict(shown)) or {}
+                take_over(engine, running, shown, returned, self.do_classifier_free_guidance, self._guidance_scale)
+            x_BCHW = running.x_BCHW
+            if self._interrupt:
+                break
+        return x_BCHW
 
-    def _finish(self, x_BCHW: Tensor, output_type: str) -> tuple[Any, list[bool] | None]:
-        if output_type == "latent":
-            return x_BCHW, None
-        self.bring(self.vae)
-        pixels_BCHW = decode(self.vae, x_BCHW)
-        if self.safety_checker is None:
-            return postprocess(pixels_BCHW, output_type), None
-        self.bring(self.safety_checker)
-        looks = clip_pixels(self.feature_extractor, postprocess(pixels_BCHW, "pil"))
-        pixels_BCHW, flags = self.safety_checker(pixels_BCHW, looks)
-        return postprocess(pixels_BCHW, output_type, flags), flags
+
+def _finish(engine: Engine, x_BCHW: Tensor, output_type: str) -> tuple[Any, list[bool] | None]:
+    if output_type == "latent":
+        return x_BCHW, None
+    pixels_BCHW, flags = engine.judge(engine.decode(x_BCHW)[0])
+    return postprocess(pixels_BCHW, output_type, flags), flags
 
 
 def _paired(negative: Texts, count: int) -> list[str]:

@@ -1,7 +1,7 @@
 """The switches of a pipeline: memory for time, kernels, FreeU. Each is undone by its opposite, bit for bit.
 
 None touches a weight's value: attention is an entry of the network's own table of operations, slicing and tiling are
-a value that the autoencoder reads, FreeU is a value that travels with a track, fused projections are another storage
+a value that the autoencoder reads, FreeU is a value of the conditioning, fused projections are another storage
 of the same numbers.
 """
 
@@ -13,19 +13,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..engine.latents import VAE
+from ..engine.components import VAE
+from ..engine.engine import Engine
 from ..nn import FreeU, UNet2DCondition
 from ..nn.fuse import fuse_qkv, unfuse_qkv
-from ..runtime.attention import Slicing, attention_for
+from ..runtime.attention import Slicing, attention_for, set_attention
 from ..runtime.device import pick
 from ..runtime.memory import Offload
 
 
 class Switches:
-    """What `StableDiffusionImg2ImgPipeline` has turned on; the pipeline brings the networks."""
+    """What `StableDiffusionImg2ImgPipeline` has turned on."""
 
     unet: UNet2DCondition
     vae: VAE
+
+    @property
+    def engine(self) -> Engine:
+        """What does the work, over the components as they are now."""
+        raise NotImplementedError
 
     def __init__(self) -> None:
         self._slicing: Slicing | None = None
@@ -37,7 +43,7 @@ class Switches:
     @property
     def device(self) -> torch.device:
         """Where edits are computed."""
-        return self._offload.device if self._offload else self.unet.device
+        return self.engine.device
 
     def enable_attention_slicing(self, slice_size: Slicing = "auto") -> None:
         """Attention a few heads at a time: 'auto' half of them, 'max' one (least memory), or a number.
@@ -66,9 +72,7 @@ class Switches:
         self._set_attention()
 
     def _set_attention(self) -> None:
-        kernel = {"xformers": self._xformers, "op": self._xformers_op}
-        self.unet.ops.attention = attention_for(self.unet, self._slicing, **kernel)
-        self.vae.ops.attention = attention_for(self.vae, **kernel)
+        set_attention(self.unet, self.vae, self._slicing, self._xformers, self._xformers_op)
 
     def enable_vae_slicing(self) -> None:
         """Pictures of a batch go through the autoencoder one by one."""
@@ -111,25 +115,9 @@ class Switches:
         name = str(device) if gpu_id is None or ":" in str(device) else f"{device}:{gpu_id}"
         place = pick(name)
         self.end_offload()
-        for model in self._networks():
-            model.to("cpu")
-        self._offload = Offload(place)
+        self._offload = self.engine.offloaded(place).offload
 
     def end_offload(self) -> None:
         """Networks stay where they are put again."""
-        if self._offload is not None:
-            self._offload.release()
+        self.engine.release()
         self._offload = None
-
-    def bring(self, model: nn.Module) -> None:
-        """Has `model` on the device that edits are computed on; nothing to do unless models are offloaded."""
-        if self._offload is not None:
-            self._offload.bring(model)
-
-    def release(self) -> None:
-        """Has no network on the device, where models are offloaded."""
-        if self._offload is not None:
-            self._offload.release()
-
-    def _networks(self) -> list[nn.Module]:
-        return [part for part in vars(self).values() if isinstance(part, nn.Module)]

@@ -1,6 +1,6 @@
-"""What the cross-attention layers read: the text, its keys and values, and image prompts, as one immutable value.
+"""What the cross-attention layers read: keys and values of the text, and of image prompts, as one immutable value.
 
-Shapes: B rows, T tokens, C width of the text, S keys, N heads, D width of a head.
+Shapes: B rows, S keys, N heads, D width of a head.
 """
 
 from __future__ import annotations
@@ -25,29 +25,32 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class Context:
-    """Built once for a prompt by `UNet2DCondition.context`; `kv` follows the order of the cross-attention layers."""
+    """Built once for a text by `UNet2DCondition.context`; `kv` follows the order of the cross-attention layers."""
 
-    text_BTC: Tensor
-    kv: tuple[KV, ...] = ()
+    kv: tuple[KV, ...]
     images: tuple[ImageSource, ...] = ()
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Equal for contexts that can share a batch: the number of keys of each source, and the images' scales."""
+        images = ((image.scales, _keys(image.kv)) for image in self.images)
+        return (_keys(self.kv), *images)
 
     def rows(self, index: Tensor | Sequence[int]) -> Context:
         """The context of some rows, in the order of `index`; a row may be taken several times."""
-        chosen = torch.as_tensor(index, device=self.text_BTC.device)
+        chosen = torch.as_tensor(index, device=self.kv[0][0].device)
 
         def take(kv: tuple[KV, ...]) -> tuple[KV, ...]:
             return tuple((k.index_select(0, chosen), v.index_select(0, chosen)) for k, v in kv)
 
-        images = tuple(ImageSource(take(image.kv), image.scales) for image in self.images)
-        return Context(self.text_BTC.index_select(0, chosen), take(self.kv), images)
+        return Context(take(self.kv), tuple(ImageSource(take(image.kv), image.scales) for image in self.images))
 
     @staticmethod
     def cat(parts: Sequence[Context]) -> Context:
-        """One context of all rows of `parts`. Raises ValueError when their image prompts differ in number or scales."""
+        """One context of all rows of `parts`. Raises ValueError when their texts or image prompts differ in `shape`."""
         first = parts[0]
-        scales = [image.scales for image in first.images]
-        if any([image.scales for image in part.images] != scales for part in parts):
-            raise ValueError("contexts of different image prompts or scales cannot share a batch")
+        if any(part.shape != first.shape for part in parts):
+            raise ValueError("contexts of different lengths, image prompts or scales cannot share a batch")
 
         def join(kvs: list[tuple[KV, ...]]) -> tuple[KV, ...]:
             return tuple(
@@ -58,4 +61,8 @@ class Context:
             ImageSource(join([part.images[i].kv for part in parts]), image.scales)
             for i, image in enumerate(first.images)
         )
-        return Context(torch.cat([part.text_BTC for part in parts]), join([part.kv for part in parts]), images)
+        return Context(join([part.kv for part in parts]), images)
+
+
+def _keys(kv: tuple[KV, ...]) -> int:
+    return kv[0][0].shape[2]

@@ -90,8 +90,8 @@ class UNet2DCondition(Model[UNetConfig]):
         return emb_BE + self.add_embedding(torch.cat([text, ids], dim=-1).to(dtype))
 
     def context(self, text_BTC: Tensor) -> Context:
-        """The text with its keys and values in every cross-attention layer, computed once for all steps."""
-        return Context(text_BTC, tuple(layer.keys(text_BTC) for layer in self.cross_attentions()))
+        """The keys and values of a text in every cross-attention layer, computed once for all steps."""
+        return Context(tuple(layer.keys(text_BTC) for layer in self.cross_attentions()))
 
     def forward(self, x_BCHW: Tensor, emb_BE: Tensor, context: Context, freeu: FreeU | None = None) -> Tensor:
         """[B, out_channels, H, W], from latents, `embed_time`'s result and `context`'s; any H and W.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .grid import Grid as Grid
     from .process import Process as Process
+    from .process import process_of as process_of
     from .samplers import CLASS_NAMES as CLASS_NAMES
     from .samplers import SAMPLERS as SAMPLERS
     from .scheduler import Scheduler as Scheduler
@@ -19,8 +20,9 @@ _HOMES = {
     "SAMPLERS": "samplers",
     "SOLVERS": "solvers",
     "Scheduler": "scheduler",
+    "process_of": "process",
 }
-__all__ = ["CLASS_NAMES", "SAMPLERS", "SOLVERS", "Grid", "Process", "Scheduler"]
+__all__ = ["CLASS_NAMES", "SAMPLERS", "SOLVERS", "Grid", "Process", "Scheduler", "process_of"]
 
 
 def __getattr__(name: str) -> Any:

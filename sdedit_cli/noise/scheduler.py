@@ -16,7 +16,7 @@ from ..configs.base import read_json
 from ..configs.scheduler import FIELDS, OPTIONS, SchedulerConfig
 from ..errors import ModelError, UsageError, did_you_mean
 from .grid import Grid, ask
-from .process import Process
+from .process import Process, process_of
 from .samplers import CLASS_NAMES, CLASS_OF, CURVE_OPTIONS, curve_options, find
 from .solvers import SOLVERS, Solver, State, Step
 
@@ -99,7 +99,7 @@ class Scheduler:
 
     @cached_property
     def process(self) -> Process:
-        return Process.of(self.config)
+        return process_of(self.config)
 
     @property
     def name(self) -> str:

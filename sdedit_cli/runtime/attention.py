@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..nn.attention import Heads
+from ..nn.base import Model
 from ..nn.ops import Attention, SlicedAttention, attention
 
 Slicing = int | Literal["auto", "max"]
@@ -32,6 +33,14 @@ def attention_for(
     if slicing is None:
         return attention
     return SlicedAttention(_rows(model, slicing))
+
+
+def set_attention(
+    unet: Model[Any], vae: Model[Any], slicing: Slicing | None = None, xformers: bool = False, op: Any = None
+) -> None:
+    """The attention of both networks, as `attention_for`; the one head of an autoencoder is not sliced."""
+    unet.ops.attention = attention_for(unet, slicing, xformers, op)
+    vae.ops.attention = attention_for(vae, None, xformers, op)
 
 
 def _rows(model: nn.Module, slicing: Slicing) -> int | None:

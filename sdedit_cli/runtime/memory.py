@@ -16,18 +16,18 @@ class Offload:
     """
 
     device: torch.device
-    _present: nn.Module | None = field(default=None, init=False)
+    present: nn.Module | None = field(default=None, init=False)
 
     def bring(self, model: nn.Module) -> None:
         """`model` on the device; the one brought before goes back to main memory first."""
-        if model is self._present:
+        if model is self.present:
             return
         self.release()
         model.to(self.device)
-        self._present = model
+        self.present = model
 
     def release(self) -> None:
         """The device is empty again."""
-        if self._present is not None:
-            self._present.to("cpu")
-            self._present = None
+        if self.present is not None:
+            self.present.to("cpu")
+            self.present = None

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
-from sdedit_cli.engine.editor import BUILT_IN
+from sdedit_cli.engine.loading import STARTER_FOLDER
 from training import strokes
 from training.evaluate import pixels_of, rank_correlation, rms
 from training.model import WEIGHTS
@@ -22,7 +22,7 @@ SIDE = 64
 
 @pytest.fixture(scope="module")
 def pipeline() -> StableDiffusionImg2ImgPipeline:
-    return StableDiffusionImg2ImgPipeline.from_pretrained(BUILT_IN, torch_dtype=torch.float32)
+    return StableDiffusionImg2ImgPipeline.from_pretrained(STARTER_FOLDER, torch_dtype=torch.float32)
 
 
 def edits(
@@ -40,8 +40,8 @@ def edits(
 
 
 def test_the_numbers_on_the_card_are_those_of_the_shipped_model_and_as_wanted() -> None:
-    numbers: dict[str, Any] = json.loads((BUILT_IN / "numbers.json").read_text(encoding="utf-8"))
-    unet = hashlib.sha256((BUILT_IN / "unet" / WEIGHTS["unet"]).read_bytes()).hexdigest()
+    numbers: dict[str, Any] = json.loads((STARTER_FOLDER / "numbers.json").read_text(encoding="utf-8"))
+    unet = hashlib.sha256((STARTER_FOLDER / "unet" / WEIGHTS["unet"]).read_bytes()).hexdigest()
     assert all(unet.startswith(part["unet"]) for part in numbers.values())
     vae, prompts, trade = (numbers[part] for part in ("autoencoder", "prompts", "trade-off"))
     assert vae["psnr"] >= 29

@@ -1,0 +1,126 @@
+"""The edit, once: texts to a conditioning, pictures to a track, a track to latents, latents to pixels and verdicts.
+
+The pipeline class of the library and the editor of the command line are faces of it: they check and translate what
+they are asked for.
+
+R rows of a track in the UNet's batch, B pictures, T tokens, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..nn import FreeU
+from ..noise import Grid, Scheduler
+from ..runtime.memory import Offload
+from .components import Components
+from .conditioning import Conditioning
+from .denoise import Loop, Running, Track
+from .families import Family
+from .families.sd import SD
+from .image import postprocess
+from .latents import image_latents
+from .randomness import Generators, normal
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Components at work. With `offload`, each network is on the device only while it runs."""
+
+    components: Components
+    family: Family = SD
+    offload: Offload | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where edits are computed."""
+        return self.offload.device if self.offload else self.components.unet.device
+
+    def offloaded(self, device: torch.device) -> Engine:
+        """This engine, its networks in main memory until each is brought to `device`."""
+        for network in self.components.networks():
+            network.to("cpu")
+        return replace(self, offload=Offload(device))
+
+    def bring(self, network: object) -> None:
+        """Has a network on the device that edits are computed on; nothing to do unless networks are offloaded."""
+        if self.offload is not None and isinstance(network, torch.nn.Module):
+            self.offload.bring(network)
+
+    def release(self) -> None:
+        """Has no network on the device, where they are offloaded."""
+        if self.offload is not None:
+            self.offload.release()
+
+    def guides(self, scale: float) -> bool:
+        """Whether a step runs the negative prompt too: not at scale 1 or less, nor where the scale is embedded."""
+        return scale > 1 and self.components.unet.config.time_cond_proj_dim is None
+
+    def condition(self, text_RTC: Tensor, guidance_scale: float, freeu: FreeU | None = None) -> Conditioning:
+        """What steps read of these embeddings (the negative ones first, where they are guided)."""
+        self.bring(self.components.unet)
+        return self.family.condition(self.components.unet, text_RTC, guidance_scale, freeu)
+
+    def reconditioned(self, old: Conditioning, text_RTC: Tensor) -> Conditioning:
+        """`old` with other embeddings."""
+        self.bring(self.components.unet)
+        return replace(old, text_RTC=text_RTC, context=self.components.unet.context(text_RTC))
+
+    def noised(
+        self,
+        image_BCHW: Tensor,
+        rows: int,
+        scheduler: Scheduler,
+        grid: Grid,
+        start: int,
+        generator: Generators,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """The latents of pictures in -1..1 (or latents), repeated to `rows`, as a track starts from them.
+
+        The posterior is drawn first, then the noise: the reference's order.
+        """
+        vae = self.components.vae
+        self.bring(vae)
+        x_BCHW = image_latents(self.family, vae, image_BCHW, rows, generator, dtype)
+        return scheduler.add_noise(grid, start, x_BCHW, normal(x_BCHW.shape, generator, self.device, dtype))
+
+    def steps(self, track: Track) -> Iterator[Running]:
+        """Runs a track alone; yields after each step, with the latents as they are then."""
+        loop = Loop(self.family, self.components.unet)
+        running = loop.join(track)
+        while not running.finished:
+            self.bring(self.components.unet)
+            loop.tick()
+            yield running
+
+    def decode(self, x_BCHW: Tensor) -> tuple[Tensor, bool]:
+        """Pictures in about -1..1, and whether all values are numbers.
+
+        Half precision that overflows is tried again in single.
+        """
+        vae = self.components.vae
+        self.bring(vae)
+        pixels_BCHW = self.family.decode(vae, x_BCHW)
+        finite = bool(torch.isfinite(pixels_BCHW).all())
+        if not finite and vae.dtype != torch.float32 and torch.isfinite(x_BCHW).all():
+            stored = vae.dtype
+            pixels_BCHW = self.family.decode(vae.to(torch.float32), x_BCHW.float())
+            finite = bool(torch.isfinite(pixels_BCHW).all())
+            vae.to(stored)
+        return pixels_BCHW, finite
+
+    def judge(self, pixels_BCHW: Tensor) -> tuple[Tensor, list[bool] | None]:
+        """The pictures as the safety checker leaves them (flagged ones all zero) and its flags; None without one."""
+        checker = self.components.safety_checker
+        if checker is None:
+            return pixels_BCHW, None
+        from .safety import clip_pixels
+
+        self.bring(checker)
+        looks = clip_pixels(self.components.feature_extractor, postprocess(pixels_BCHW, "pil"))
+        return checker(pixels_BCHW, looks)

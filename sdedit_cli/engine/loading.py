@@ -1,0 +1,87 @@
+"""From checkpoints to components. `weights` is imported by the functions that load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import ModelError
+from ..noise import Scheduler
+from ..options import Edit
+from .components import NAMES, VAE, Components
+from .safety import load_checker, load_feature_extractor
+
+if TYPE_CHECKING:
+    from ..weights import Checkpoint, Loaded
+
+STARTER_FOLDER = Path(__file__).parent.parent / "assets" / "starter"
+"""The built-in model."""
+
+
+def open_for_edit(edit: Edit, path: Path) -> Checkpoint:
+    """The checkpoint at `path` as an edit asks for it, no weights read yet. Raises ModelError for what is none."""
+    from ..weights import open_checkpoint
+
+    return open_checkpoint(
+        path,
+        config=None if path.is_dir() else edit.config,
+        prediction_type=edit.prediction_type,
+        skip=() if edit.vae is None else ("vae",),
+    )
+
+
+def components_of(
+    source: Checkpoint | Path, dtype: torch.dtype, given: Mapping[str, Any], **reading: Any
+) -> tuple[dict[str, Any], int | None]:
+    """The fields of Components from a checkpoint, `given` ones in place of what it holds; and its native size.
+
+    Raises ModelError for what is missing or does not fit.
+    """
+    from ..weights import load_networks
+
+    loaded = load_networks(source, dtype=dtype, skip=tuple(given), **reading)
+    return _fields(loaded, given, dtype), loaded.native_size
+
+
+def for_edit(edit: Edit, checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Components, int | None]:
+    """The components of a checkpoint as an edit asks for them. Raises ModelError for what cannot be loaded."""
+    given: dict[str, Any] = {}
+    if edit.safety == "off" or "safety_checker" not in checkpoint.extras:
+        # A feature extractor alone would cost the import of transformers and do nothing.
+        given |= {"safety_checker": None, "feature_extractor": None}
+    if edit.vae is not None:
+        given["vae"] = load_vae(Path(edit.vae), dtype)
+    found, native_size = components_of(checkpoint, dtype, given, partial=edit.partial)
+    return Components(**found | {"scheduler": found["scheduler"].modernised()}), native_size
+
+
+def load_vae(path: Path, dtype: torch.dtype) -> VAE:
+    """The autoencoder of a file, of its own folder, or of a whole model's. Raises ModelError when there is none."""
+    from ..weights import load_networks
+
+    vae = load_networks(path, dtype=dtype, skip=tuple(name for name in NAMES if name != "vae")).vae
+    if vae is None:
+        raise ModelError(f"{path}: holds no autoencoder; name a VAE file, its folder, or a model that has one")
+    return vae
+
+
+def _fields(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    found: dict[str, Any] = {name: getattr(loaded, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    if loaded.scheduler_config is not None:
+        try:
+            found["scheduler"] = Scheduler.from_config(loaded.scheduler_config)
+        except ModelError as error:
+            raise ModelError(f"{loaded.path}: {error}") from None
+    if loaded.safety_checker and "safety_checker" not in given:
+        found["safety_checker"] = load_checker(loaded.safety_checker, dtype)
+    if loaded.feature_extractor and "feature_extractor" not in given:
+        found["feature_extractor"] = load_feature_extractor(loaded.feature_extractor)
+    found |= {"requires_safety_checker": loaded.requires_safety_checker, **given}
+    for name in ("unet", "vae", "scheduler"):
+        if found.get(name) is None:
+            advice = "name one with --vae or `vae=`" if name == "vae" else "give a complete checkpoint"
+            raise ModelError(f"{loaded.path}: has no {name}, which every edit needs; {advice}")
+    return found
