@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 
+from ..engine.components import Components
 from ..errors import WrongTypeError
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..noise import Scheduler
@@ -21,15 +22,16 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def check_components(components: Mapping[str, object]) -> None:
-    """Raises WrongTypeError for a component of another library."""
+def check_components(components: Mapping[str, Any]) -> None:
+    """Raises WrongTypeError for a component of another library, UsageError as `Components` does."""
     for name, kinds in _KINDS.items():
-        kind = type(components[name])
-        if not issubclass(kind, kinds):
+        value: object = components[name]
+        if not isinstance(value, kinds):
             raise WrongTypeError(
-                f"`{name}` is a {kind.__module__}.{kind.__name__}; expected sdedit's own "
+                f"`{name}` is a {type(value).__module__}.{type(value).__name__}; expected sdedit's own "
                 f"{kinds[0].__name__}, such as the `{name}` of another pipeline (`pipe.{name}`)"
             )
+    Components(**components)
 
 
 def as_scheduler(value: object) -> Scheduler:
