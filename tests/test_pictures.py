@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdedit_cli.errors import PictureError
-from sdedit_cli.options import MAX_CHARACTERS, Edit, edit_from, fields
+from sdedit_cli.options import BUILT_IN_NAME, MAX_CHARACTERS, Edit, edit_from, fields
 from sdedit_cli.pictures.carriers import find, save_arguments, texts
 from sdedit_cli.pictures.parameters import pairs_of, parameters, parse_parameters
-from sdedit_cli.pictures.record import BUILT_IN_NAME, Ingredient, Record, block, parse_block
+from sdedit_cli.pictures.record import Ingredient, Record, block, parse_block
 
 FORMATS = ("png", "jpeg", "webp")
 EDIT = Edit(prompt="a cat, ünï 猫\nsecond line", negative_prompt="blur: heavy", seed=2**64 - 1, steps=20, clip_skip=1)

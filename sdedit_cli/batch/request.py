@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..options import Edit
-from ..pictures.record import Found
+
+if TYPE_CHECKING:
+    from ..pictures.record import Found
 
 
 @dataclass(frozen=True, slots=True)

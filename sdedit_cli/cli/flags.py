@@ -12,8 +12,7 @@ from click.shell_completion import CompletionItem
 
 from ..batch.request import Request
 from ..errors import ModelError
-from ..options import GROUPS, Edit, Field, Layer, checked, edit_from, environment, fields
-from ..pictures.record import BUILT_IN_NAME
+from ..options import BUILT_IN_NAME, GROUPS, Edit, Field, Layer, checked, edit_from, environment, fields
 from ..presets import load_preset, preset_paths, user_config
 from .models import find_model, model_names
 

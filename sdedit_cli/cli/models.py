@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..batch.request import Model
 from ..errors import ModelError, did_you_mean, shortened
-from ..pictures.record import BUILT_IN_NAME
+from ..options import BUILT_IN_NAME
 from ..presets import MODELS_VARIABLE
 
 _FILES = (".safetensors", ".ckpt")

@@ -6,12 +6,13 @@ pictures record, the JSON schema and the table in the docs all come from here: a
 """
 
 from .declared import declare, fit_values, kept, with_hashes
-from .edit import CURVES, GROUPS, MAX_STEPS, Edit, fields, schedule_for, smallest_strength
+from .edit import BUILT_IN_NAME, CURVES, GROUPS, MAX_STEPS, Edit, fields, schedule_for, smallest_strength
 from .layers import Layer, checked, edit_from, environment, field_named, layer_of
 from .option import ENV_PREFIX, MAX_CHARACTERS, MAX_ITEMS, MAX_SEED, Field, Option
 from .values import KINDS, ValueType, composite, split_numbers
 
 __all__ = [
+    "BUILT_IN_NAME",
     "CURVES",
     "ENV_PREFIX",
     "GROUPS",

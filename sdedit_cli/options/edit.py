@@ -15,6 +15,7 @@ from .option import MAX_SEED, Field, Option
 GROUPS = ("Edit", "Sampling", "Model", "Machine")
 CURVES = ("karras", "exponential", "beta", "lu_lambdas")
 MAX_STEPS = 1000
+BUILT_IN_NAME = "built-in"
 BEYOND = 1_000_000
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +26,6 @@ _FOREIGN = {
 }
 # What the web UIs call "as the sampler has it".
 _DEFAULT_CURVES = ("automatic", "normal", "uniform")
-_BLANKS = re.compile(r"\s*")
 
 
 def parameters(record: Record) -> str:
@@ -122,22 +120,18 @@ def pairs_of(line: str) -> Iterator[tuple[str, str]]:
         key = line[start:colon].lstrip(" -/").rstrip()
         position = colon + 1
         if key:
-            begin = _after_blanks(line, position)
-            end = _end_of_value(line, begin)
+            end = _end_of_value(line, position)
+            yield key, _unquoted(line[position:end].strip())
             position = end + 1
-            yield key, _unquoted(line[begin:end].strip())
-
-
-def _after_blanks(line: str, position: int) -> int:
-    found = _BLANKS.match(line, position)
-    return found.end() if found else position
 
 
 def _end_of_value(line: str, begin: int) -> int:
     """Where the comma behind a value is, or the end of the line. Commas within quotes belong to the value."""
-    length = len(line)
-    if line.startswith('"', begin):
-        quote = begin + 1
+    length, quote = len(line), begin
+    while line[quote : quote + 1].isspace():
+        quote += 1
+    if line.startswith('"', quote):
+        quote += 1
         while quote < length and line[quote] != '"':
             quote += 2 if line[quote] == "\\" else 1
         if quote < length and (quote + 1 == length or line[quote + 1] == ","):

@@ -14,7 +14,6 @@ from ..errors import PictureError, shown
 from ..options import KINDS, MAX_ITEMS, Layer, fields, layer_of
 
 SCHEMA = "sdedit.edit/1"
-BUILT_IN_NAME = "built-in"
 # Every block has these two; further ingredients are listed when there are some.
 _ALWAYS = ("model", "vae")
 

@@ -188,7 +188,7 @@ def test_a_model_is_named_by_path_or_name(folder: Path, monkeypatch: pytest.Monk
     for out, name in (("x.png", "models/mine"), ("y.png", "mine")):
         assert run(["run", "a.png", "-m", name, "-o", out, "-q", *QUICK]) == 0
     assert Path("x.png").read_bytes() == Path("y.png").read_bytes()
-    assert find("x.png").model == "mine"
+    assert find("x.png").model.name == "mine"
     assert run(["run", "a.png", "--like", "x.png", "-o", "z.png", "-q", "--device", "cpu"]) == 0
     assert Path("z.png").read_bytes() == Path("x.png").read_bytes()
 
