@@ -56,7 +56,11 @@ def stoppable() -> Generator[None, None, None]:
 
 @contextmanager
 def held() -> Generator[None, None, None]:
-    """Within it signals wait; the first that came raises Stop at its end."""
+    """Within it signals wait; the first that came raises Stop at its end. Other threads than the main one, which alone
+    gets signals, hold nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _state.depth += 1
     try:
         yield

@@ -99,10 +99,10 @@ def _publish(stage: Stage, target: Path, replace: bool) -> None:
         if stage.root.is_dir() and replace:
             target.mkdir(exist_ok=True)
             for path in sorted(filter(Path.is_file, stage.root.rglob("*")), key=_last_what_speaks_of_others):
-                place = target / path.relative_to(stage.root)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(path, place)
-                _sync_folder(place.parent)
+                final = target / path.relative_to(stage.root)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, final)
+                _sync_folder(final.parent)
         elif replace:
             os.replace(stage.root, target)
         else:

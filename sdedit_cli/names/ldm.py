@@ -1,4 +1,4 @@
-"""Where the components sit in an LDM file, what training leaves there, and the names of the EMA copy."""
+"""Where the components sit in an LDM file, and the names of the EMA copy."""
 
 from __future__ import annotations
 
@@ -10,23 +10,6 @@ SDXL_CLIP = "conditioner.embedders.0.transformer."
 SDXL_OPENCLIP = "conditioner.embedders.1.model."
 REFINER_OPENCLIP = "conditioner.embedders.0.model."
 EMA = "model_ema."
-
-# Buffers of the training code: all of them follow from the noise schedule.
-SCHEDULE_BUFFERS = (
-    "betas",
-    "alphas_cumprod",
-    "alphas_cumprod_prev",
-    "sqrt_alphas_cumprod",
-    "sqrt_one_minus_alphas_cumprod",
-    "log_one_minus_alphas_cumprod",
-    "sqrt_recip_alphas_cumprod",
-    "sqrt_recipm1_alphas_cumprod",
-    "posterior_variance",
-    "posterior_log_variance_clipped",
-    "posterior_mean_coef1",
-    "posterior_mean_coef2",
-)
-EMA_SCALARS = ("model_ema.decay", "model_ema.num_updates")
 
 
 def ema_name(name: str) -> str:

@@ -54,7 +54,7 @@ def test_convert_reports_on_stderr_and_leaves_stdout_alone(tmp_path: Path, capsy
         (["nothing.ckpt", "new"], 3, "no such file"),
         (["{model}", "new.ckpt"], 2, "never pickles"),
         (["{model}", "new", "--only", "text_encoder_2"], 2, "has no text_encoder_2"),
-        (["{model}", "new", "--max-shard-size", "huge"], 2, "is no size"),
+        (["{model}", "new", "--max-shard-size", "huge"], 2, "--max-shard-size is 'huge'"),
         (["{model}", "new", "--prediction-type", "v-pred"], 2, "prediction type 'v-pred'"),
     ],
 )

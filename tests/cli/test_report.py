@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from helpers.cli import events
 
+from sdedit_cli.batch.events import Events, ended
 from sdedit_cli.cli.render import Bars, Reporter, reporter
 from sdedit_cli.disk import hashes
 from sdedit_cli.disk.hashes import file_hash
+from sdedit_cli.errors import InternalError, OutputError, PictureError, SdeditError, Terminated, as_error
+from sdedit_cli.signals import Stop
 
 
 @pytest.mark.parametrize(
@@ -95,3 +101,33 @@ def test_a_damaged_cache_costs_time_alone(folder: Path, monkeypatch: pytest.Monk
 
 def test_a_missing_model_has_no_hash(folder: Path) -> None:
     assert hashes.FileHash(folder / "none").value() == ""
+
+
+@pytest.mark.parametrize(
+    ("problem", "kind", "code", "text"),
+    [
+        (KeyError("x"), InternalError, 1, "internal error: KeyError: 'x'"),
+        (MemoryError(), SdeditError, 1, "out of memory; a smaller picture, --dtype bf16 or fp16 needs less"),
+        (OSError(28, "No space left on device"), OutputError, 3, "stdout: cannot be written (No space left on device)"),
+        (PictureError("a.png: no such file"), PictureError, 3, "a.png: no such file"),
+        (Stop(15), Terminated, 143, "terminated"),
+    ],
+)
+def test_whatever_ends_a_run_is_told_once_to_programs_and_then_to_people(
+    problem: BaseException, kind: type[SdeditError], code: int, text: str
+) -> None:
+    stream = BytesIO()
+
+    def work() -> None:
+        with ended(Events(stream)):
+            raise problem
+
+    with pytest.raises(kind, match=re.escape(text)) as caught:
+        work()
+    assert caught.value.reported
+    [end] = events(stream.getvalue())
+    assert (end["event"], end["exit_code"], end["error"]) == ("end", code, text)
+
+
+def test_an_error_is_not_reported_before_it_is() -> None:
+    assert not as_error(ValueError()).reported

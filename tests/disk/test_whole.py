@@ -7,6 +7,7 @@ import resource
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,22 @@ def test_signals_wait_for_a_file_in_the_making() -> None:
         work()
     assert reached == ["the end of the file"]
     assert caught.value.as_error().exit_code == 143
+
+
+def test_a_file_written_by_another_thread_neither_holds_signals_nor_ends_the_thread(tmp_path: Path) -> None:
+    written: list[Path] = []
+
+    def work() -> None:
+        write_bytes(tmp_path / "a.json", b"{}")
+        written.append(tmp_path / "a.json")
+
+    def main() -> None:
+        with held():
+            os.kill(os.getpid(), 15)
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+
+    with stoppable(), pytest.raises(Stop):
+        main()
+    assert written == [tmp_path / "a.json"]

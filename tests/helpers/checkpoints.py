@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from helpers.names import SCHEDULE_BUFFERS
 from sdedit_cli.configs.clip import CLIPTextConfig
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.configs.vae import VAEConfig
@@ -162,7 +163,7 @@ def ldm_tensors(folder: Path, family: str, leftovers: bool = True) -> dict[str, 
             made = OPERATIONS[origin.operation].apply([state[s] for s in origin.sources], origin)
             tensors[name] = made.contiguous()
     if leftovers:
-        tensors |= {name: torch.rand(1000) for name in ldm.SCHEDULE_BUFFERS}
+        tensors |= {name: torch.rand(1000) for name in SCHEDULE_BUFFERS}
         tensors |= {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(5)}
         if is_open:
             tensors |= {

@@ -18,6 +18,22 @@ from sdedit_cli.configs.vae import VAEConfig
 KEYS = Path(__file__).parent.parent / "data" / "keys"
 STORED = ("sd15", "sd21", "sdxl")
 MODELS = (*STORED, "sdxl_refiner")
+# Buffers that the training code leaves in a file: all of them follow from the noise schedule.
+SCHEDULE_BUFFERS = (
+    "betas",
+    "alphas_cumprod",
+    "alphas_cumprod_prev",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance",
+    "posterior_log_variance_clipped",
+    "posterior_mean_coef1",
+    "posterior_mean_coef2",
+)
+EMA_SCALARS = ("model_ema.decay", "model_ema.num_updates")
 
 _VAE: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
@@ -162,7 +178,7 @@ def _ldm_shapes(model: str, parts: dict[str, Shapes]) -> Shapes:
         if prefix + "ln_final.weight" in shapes:
             shapes[prefix + "logit_scale"] = ()
     if model.startswith("sd1") or model == "sd21":
-        shapes |= dict.fromkeys(ldm.SCHEDULE_BUFFERS, (1000,)) | dict.fromkeys(ldm.EMA_SCALARS, ())
+        shapes |= dict.fromkeys(SCHEDULE_BUFFERS, (1000,)) | dict.fromkeys(EMA_SCALARS, ())
     return shapes
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.names import CONFIGS, MODELS, ldm_table, real_config, real_keys
+from helpers.names import CONFIGS, MODELS, SCHEDULE_BUFFERS, ldm_table, real_config, real_keys
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,7 +94,7 @@ def test_the_ema_copy_of_the_real_unets_has_a_name_for_each_tensor() -> None:
 def test_the_numbers_of_tensors_that_real_files_are_known_for() -> None:
     counts = {model: len(real_keys(model)["ldm"]) for model in ("sd15", "sd21", "sdxl")}
     assert counts == {"sd15": 1145, "sd21": 1242, "sdxl": 2515}
-    assert counts["sd15"] - len(ldm.SCHEDULE_BUFFERS) == 1133  # pruned files leave the schedule out
+    assert counts["sd15"] - len(SCHEDULE_BUFFERS) == 1133  # pruned files leave the schedule out
 
 
 def test_kohya_names_of_both_namings_lead_to_our_modules() -> None:

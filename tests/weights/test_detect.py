@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from helpers.checkpoints import ShapeSource
-from helpers.names import CONFIGS, MODELS, real_config, real_keys
+from helpers.names import CONFIGS, EMA_SCALARS, MODELS, SCHEDULE_BUFFERS, real_config, real_keys
 
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.errors import ModelError, UsageError
@@ -89,7 +89,7 @@ def test_leftovers_of_training_are_dropped_and_the_ema_copy_is_an_offer() -> Non
     keys = dict(real_keys("sd15")["ldm"])
     plain = found(keys)
     assert not plain.has_ema
-    assert set(plain.dropped) >= {*ldm.SCHEDULE_BUFFERS, *ldm.EMA_SCALARS}
+    assert set(plain.dropped) >= {*SCHEDULE_BUFFERS, *EMA_SCALARS}
     ema = {ldm.ema_name(name): shape for name, shape in keys.items() if name.startswith(ldm.UNET)}
     both = found({**keys, **ema}, ema=True)
     assert both.has_ema
