@@ -32,7 +32,8 @@ class Preflight:
         _check_files(self.request)
         edit, model = self.request.edit, self.request.model
         _check_machine(edit)
-        if model.hub is not None and edit.download:
+        # Of the built-in model there is nothing to find out but whether a choice suits it.
+        if (model.hub is not None and edit.download) or (model.built_in and not _has_choices(edit)):
             return
         checkpoint = self.checkpoint()
         if complete:
@@ -109,6 +110,11 @@ def _check_loadable(checkpoint: Checkpoint, edit: Edit) -> None:
     check_files(checkpoint)
     if not edit.partial:
         check_complete(checkpoint)
+
+
+def _has_choices(edit: Edit) -> bool:
+    chosen = (edit.sampler, edit.schedule, edit.timesteps, edit.sigmas, edit.clip_skip)
+    return any(value is not None for value in chosen)
 
 
 def _check_choices(checkpoint: Checkpoint, edit: Edit) -> None:

@@ -122,7 +122,7 @@ class Editor:
         generator = torch.Generator("cpu").manual_seed(edit.seed)
         dtype = engine.components.unet.dtype
         return Track(
-            x_BCHW=engine.noised(pixels_BCHW, 1, scheduler, grid, start, generator, dtype),
+            x_BCHW=engine.noised(pixels_BCHW, None, scheduler, grid, start, generator, dtype),
             scheduler=scheduler,
             grid=grid,
             start=start,

@@ -73,14 +73,14 @@ class Engine:
     def noised(
         self,
         image_BCHW: Tensor,
-        rows: int,
+        rows: int | None,
         scheduler: Scheduler,
         grid: Grid,
         start: int,
         generator: Generators,
         dtype: torch.dtype,
     ) -> Tensor:
-        """The latents of pictures in -1..1 (or latents), repeated to `rows`, as a track starts from them.
+        """The latents of pictures in -1..1 (or latents), repeated to `rows` if that is given, as a track starts from them.
 
         The posterior is drawn first, then the noise: the reference's order.
         """

@@ -18,13 +18,16 @@ from .randomness import Generators, check_count
 
 
 def image_latents(
-    family: Family, vae: VAE, image_BCHW: Tensor, rows: int, generator: Generators, dtype: torch.dtype
+    family: Family, vae: VAE, image_BCHW: Tensor, rows: int | None, generator: Generators, dtype: torch.dtype
 ) -> Tensor:
-    """Scaled latents of `rows` pictures: a batch is repeated as a whole until it has that many.
+    """Scaled latents of `rows` pictures: a batch is repeated as a whole until it has that many (None: it is not).
 
     Latents go through as they are. The posterior is sampled, from the same generator that the noise will use.
     Raises UsageError when `rows` is no multiple of the batch.
     """
+    if rows is None:
+        # Not even copied: a copy has another layout in memory, kernels follow it, and roundings with them.
+        return family.encode(vae, image_BCHW.to(device=vae.device, dtype=dtype), generator)
     if not isinstance(generator, torch.Generator):
         check_count(generator, rows)
     count = len(image_BCHW)
