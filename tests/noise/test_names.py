@@ -13,7 +13,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from helpers.noise import Case, difference, oracle, oracle_run, our_run
+from helpers.noise import Case, assert_equal_to_the_oracle, oracle, oracle_run, our_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -188,7 +188,7 @@ def test_another_sampler_over_a_checkpoint_equals_the_oracles_from_config(class_
     expected = {key: theirs.config[key] for key in inspect.signature(type(theirs).__init__).parameters if key != "self"}
     saved = ours.config.to_dict()
     assert {key: saved[key] for key in expected} == expected
-    assert difference(Case(class_name, expected, 7, 0.7)) is None
+    assert_equal_to_the_oracle(Case(class_name, expected, 7, 0.7))
 
 
 def test_renaming_keeps_the_training_and_drops_the_old_samplers_habits() -> None:

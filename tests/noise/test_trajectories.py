@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.noise import Case, difference, our_run
+from helpers.noise import Case, assert_equal_to_the_oracle, compare, differences, our_run
 
 from sdedit_cli.configs.scheduler import OPTIONS
+from sdedit_cli.errors import UsageError
 from sdedit_cli.noise import CLASS_NAMES, SOLVERS, Scheduler
 
 CURVES = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
@@ -90,11 +91,14 @@ def case_of(class_name: str, options: dict[str, Any], draw: random.Random, most:
         request["timesteps"] = sorted(draw.sample(range(1000), draw.randint(1, min(most, 12))), reverse=True)
     elif "sigmas" in solver.custom and draw.random() < 0.2:
         request["sigmas"] = [*sorted((draw.uniform(0.1, 14) for _ in range(draw.randint(1, 9))), reverse=True), 0.0]
+    steps = draw.randint(1, most)
+    strength = draw.choice([0.02, 0.3, 0.8, 1.0, draw.random()])
+    nodes = len(request.get("timesteps") or request.get("sigmas") or range(steps))
     return Case(
         class_name,
         options,
-        steps=draw.randint(1, most),
-        strength=draw.choice([0.02, 0.3, 0.8, 1.0, draw.random()]),
+        steps=steps,
+        strength=strength if int(nodes * strength) >= 1 else 1.0,  # a run of no steps compares nothing
         eta=draw.choice([0.0, 0.3, 1.0]),
         dtype=draw.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16]),
         **request,
@@ -125,18 +129,17 @@ def product_of(class_name: str) -> Iterator[dict[str, Any]]:
 def test_trajectories_equal_the_oracles_bit_for_bit(class_name: str) -> None:
     """A fixed sample of the product of options, steps, strengths, dtypes and custom grids."""
     draw = random.Random(class_name)
-    cases = [case_of(class_name, options_of(class_name, draw), draw, most=14) for _ in range(28)]
-    cases.append(case_of(class_name, options_of(class_name, draw), draw, most=50))
-    assert [found for case in cases if (found := difference(case))] == []
+    lengths = itertools.chain([50], itertools.repeat(14))
+    cases = (case_of(class_name, options_of(class_name, draw), draw, most) for most in lengths)
+    assert differences(map(compare, cases), enough=24) == []
 
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 def test_defaults_of_a_class_equal_the_oracles(class_name: str) -> None:
     """What a config file does not say is what the oracle assumes, at every strength."""
     for strength in (0.25, 0.5, 1.0):
-        assert (
-            difference(Case(class_name, {"noise_sampler_seed": 3} if "SDE" in class_name else {}, 20, strength)) is None
-        )
+        seed = {"noise_sampler_seed": 3} if "SDE" in class_name else {}
+        assert_equal_to_the_oracle(Case(class_name, seed, 20, strength))
 
 
 @pytest.mark.parametrize(
@@ -144,21 +147,21 @@ def test_defaults_of_a_class_equal_the_oracles(class_name: str) -> None:
     [("DDPMScheduler", "sigmoid"), ("DDPMScheduler", "laplace"), ("HeunDiscreteScheduler", "exp")],
 )
 def test_rare_beta_schedules_equal_the_oracles(class_name: str, schedule: str) -> None:
-    assert difference(Case(class_name, {"beta_schedule": schedule}, 8, 0.7)) is None
+    assert_equal_to_the_oracle(Case(class_name, {"beta_schedule": schedule}, 8, 0.7))
 
 
 @pytest.mark.parametrize("class_name", ["DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"])
 def test_learned_variance_of_the_dpm_solvers_is_dropped(class_name: str) -> None:
     options = {"variance_type": "learned_range"}
-    assert difference(Case(class_name, options, 8, 0.7, shape=(2, 3, 4, 4))) is None
+    assert_equal_to_the_oracle(Case(class_name, options, 8, 0.7, shape=(2, 3, 4, 4)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 def test_full_product_equals_the_oracles_bit_for_bit(class_name: str) -> None:
     draw = random.Random(class_name)
-    cases = (case_of(class_name, options, draw, most=25) for options in product_of(class_name))
-    assert [found for case in cases if (found := difference(case))] == []
+    cases = [case_of(class_name, options, draw, most=25) for options in product_of(class_name)]
+    assert differences(map(compare, cases), enough=len(cases) // 4, least=len(cases)) == []
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -166,7 +169,8 @@ def test_rows_stepped_apart_equal_rows_stepped_together(solver: str) -> None:
     """Tracks may share a batch or not: a row's bits never depend on its neighbours."""
     class_name = next(name for name, short in CLASS_NAMES.items() if short == solver)
     draw = random.Random(solver)
-    for _ in range(6):
+    compared = 0
+    for _ in range(30):
         options = {key: value for key, value in options_of(class_name, draw).items() if key != "noise_sampler_seed"}
         if "learned" in options.get("variance_type", ""):
             options["variance_type"] = "fixed_small"  # a view of the model's output: docs/numerics.md
@@ -175,15 +179,19 @@ def test_rows_stepped_apart_equal_rows_stepped_together(solver: str) -> None:
         case = Case(
             class_name, options, 9, 0.8, eta=0.5, dtype=draw.choice([torch.float32, torch.bfloat16]), shape=(3, 4, 6, 5)
         )
+        noises: list[torch.Tensor] = []
         try:
-            noises: list[torch.Tensor] = []
             together = our_run(case, noises=noises, seed=[5, 6, 7])
-        except ValueError:
-            continue
+        except UsageError:
+            continue  # options that do not go together
         for row in range(3):
             apart = our_run(case, slice(row, row + 1), noises or None, seed=[5 + row])
             for one, all_rows in zip(apart, together, strict=True):
                 assert torch.equal(one.nan_to_num(), all_rows[row : row + 1].nan_to_num()), case
+        compared += bool(torch.isfinite(together[-1]).all())
+        if compared == 6:
+            return
+    pytest.fail(f"{compared} of 30 runs compared, 6 wanted")
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
