@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.cli import BUILT_IN, QUICK, ROOT, environment, events, leftovers, one_line, photo, sdedit
-from PIL import Image
+from helpers.cli import BUILT_IN, QUICK, ROOT, bomb, environment, events, leftovers, one_line, photo, sdedit
 from safetensors.torch import load_file, save_file
 
 from sdedit_cli.cli.main import run
@@ -82,7 +81,7 @@ def test_bad_requests_end_in_one_line_and_the_right_code(
     (folder / "text.png").write_text("no picture")
     whole = photo(folder / "cut.png", (200, 200)).read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
-    Image.new("1", (20000, 20000)).save(folder / "bomb.png")
+    (folder / "bomb.png").write_bytes(bomb())
     before = sorted(path.name for path in folder.iterdir())
     assert run(["run", *words]) == code
     err = capfd.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.cli import photo
+from helpers.cli import bomb, photo
 from PIL import Image, ImageCms, ImageOps
 
 from sdedit_cli.errors import OutputError, PictureError, UsageError
@@ -164,7 +164,7 @@ def test_a_truncated_picture_is_refused(folder: Path, name: str, share: float) -
 
 
 def test_a_decompression_bomb_is_refused_before_it_unfolds(folder: Path) -> None:
-    Image.new("1", (20000, 20000)).save(folder / "a.png")
+    (folder / "a.png").write_bytes(bomb())
     with pytest.raises(PictureError, match="20000 x 20000 pixels \\(400 megapixels\\), over the limit of 100"):
         read_picture("a.png", LIMIT)
 

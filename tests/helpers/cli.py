@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,18 @@ def photo(path: Path, size: tuple[int, int] = (64, 48), mode: str = "RGB", **opt
     pixels = np.stack([x * 255 // max(1, width - 1), y * 255 // max(1, height - 1), (x + y) % 256], axis=-1)
     Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(path, **options)
     return path
+
+
+@functools.cache
+def bomb(side: int = 20000) -> bytes:
+    """A sound PNG of side x side black pixels: some kilobytes that unfold into 50 megabytes and more."""
+    row = bytes(1 + side // 8)  # one bit a pixel, after the filter's number
+    packer = zlib.compressobj(1)
+    data = b"".join(packer.compress(row * 100) for _ in range(side // 100)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    chunks = (b"IHDR" + header, b"IDAT" + data, b"IEND")
+    framed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
 def leftovers(folder: Path) -> list[str]:
