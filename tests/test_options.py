@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import pickle
+from typing import Any
 
 import pytest
-from hypothesis import given
+from helpers.ends import reached, reaches
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdedit_cli.errors import PictureError, PresetError, SdeditError, UsageError
@@ -235,12 +236,20 @@ def test_what_is_saved_gives_the_edit_back(edit: Edit) -> None:
     assert back == edit
 
 
+@reaches(layer=5, refused=20)
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws its first text in seconds
 @given(
-    st.dictionaries(st.sampled_from([f.name for f in fields()]), st.none() | st.text() | st.integers() | st.floats())
+    edits.map(Edit.saved),
+    st.dictionaries(st.sampled_from([f.name for f in fields()]), st.none() | st.text() | st.integers() | st.floats()),
 )
-def test_no_table_ends_in_anything_but_a_layer_or_a_preset_error(table: dict[str, object]) -> None:
-    with contextlib.suppress(PresetError):
-        assert layer_of(table, "x").source == "x"
+def test_no_table_ends_in_anything_but_a_layer_or_a_preset_error(saved: dict[str, Any], odd: dict[str, Any]) -> None:
+    try:
+        assert layer_of({**saved, **odd}, "x").source == "x"
+    except PresetError:
+        reached("refused")
+        return
+    reached("layer")
+
 
 
 NUMBERS = [field for field in fields() if field.kind.is_number]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.ends import reached, reaches
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,12 +85,20 @@ def test_stdin_comes_alone() -> None:
         expand(["-", "a.png"])
 
 
-@given(st.text("{}sted:!.0-/ n", min_size=1, max_size=20))
+_PIECES = st.sampled_from(["{stem}", "{seed:03}", "{n}", "{", "}", "!", ":", ".x", "/", "a"])
+_TEMPLATES = st.lists(_PIECES, max_size=4).map(lambda pieces: "".join(pieces) + ".png")
+
+
+@reaches(names=5, refused=20)
+@given(_TEMPLATES | st.text("{}sted:!.0-/ n", min_size=1, max_size=20))
 def test_no_template_ends_in_anything_but_names_or_a_usage_error(template: str) -> None:
     try:
         plan(["a.jpg"], [1], template, None)
     except UsageError as error:
         assert "-o" in str(error)  # noqa: PT017
+        reached("refused")
+        return
+    reached("names")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.ends import reached, reaches
 from helpers.nn import tiny_clip_config, tiny_taesd_config, tiny_unet_config, tiny_vae_config
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,14 +144,30 @@ JSON = st.recursive(
 )
 
 
+def near(value: Any) -> st.SearchStrategy[Any]:
+    """Values of the same type that may well be taken."""
+    match value:
+        case bool():
+            return st.booleans()
+        case int():
+            return st.sampled_from([value, 2 * value, 4 * value])
+        case tuple():
+            return st.sampled_from([list(value), list(value) * 2, list(reversed(value))])
+        case _:
+            return st.just(value)
+
+
 @pytest.mark.parametrize(("network", "config", "data"), NETWORKS)
+@reaches(built=5, refused=10)
 @given(draw=st.data())
 def test_any_value_of_any_key_is_built_or_refused(network: Any, config: Any, data: dict[str, Any], draw: Any) -> None:
     key = draw.draw(st.sampled_from(sorted(config.__dataclass_fields__)))
-    changed = {**data, key: draw.draw(JSON)}
+    changed = {**data, key: draw.draw(JSON | near(getattr(config.from_dict(data), key)))}
     try:
         read = config.from_dict(changed)
     except ModelError:
+        reached("refused")
         return
     with torch.device("meta"):
         network(read)
+    reached("built")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.ends import reached, reaches
 from helpers.noise import Outcome, differences, oracle, why_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,6 +85,7 @@ def test_grids_equal_the_oracles_at_every_number_of_steps(class_name: str) -> No
     assert differences(outcomes, enough=len(cases) * 3 // 4, least=len(cases)) == []
 
 
+@reaches(grid=8)
 @settings(max_examples=40, deadline=None)
 @given(
     solver=st.sampled_from(sorted(SOLVERS)),
@@ -99,6 +101,7 @@ def test_any_number_of_steps_gives_a_falling_grid_or_a_usage_error(
     try:
         grid = scheduler.grid(steps)
     except UsageError:
+        reached("refused")
         return
     assert steps >= 1
     assert len(grid.timesteps) >= steps
@@ -107,33 +110,41 @@ def test_any_number_of_steps_gives_a_falling_grid_or_a_usage_error(
     begin = grid.begin(strength)
     assert 0 <= begin <= len(grid.timesteps)
     assert begin % scheduler.order == 0 or begin == len(grid.timesteps)
+    reached("grid")
 
 
 _NUMBERS = st.one_of(st.integers(-5, 1005), st.floats(allow_nan=True, allow_infinity=True))
+_TAKEN = [(solver, kind) for solver in sorted(SOLVERS) for kind in sorted(SOLVERS[solver].custom)]
+_FALLING = st.lists(st.integers(0, 999), min_size=1, max_size=6, unique=True).map(lambda n: sorted(n, reverse=True))
 
 
+@reaches(grid=5, refused=5)
 @settings(max_examples=40, deadline=None)
 @given(
-    solver=st.sampled_from(sorted(SOLVERS)),
-    nodes=st.lists(_NUMBERS, max_size=6),
-    kind=st.sampled_from(["timesteps", "sigmas"]),
+    asked=st.sampled_from(_TAKEN)
+    | st.tuples(st.sampled_from(sorted(SOLVERS)), st.sampled_from(["timesteps", "sigmas"])),
+    nodes=st.lists(_NUMBERS, max_size=6) | _FALLING | _FALLING.map(lambda n: [float(x + 1) for x in n] + [0.0]),
 )
-def test_any_custom_nodes_give_a_grid_or_a_usage_error(solver: str, nodes: list[float], kind: str) -> None:
+def test_any_custom_nodes_give_a_grid_or_a_usage_error(asked: tuple[str, str], nodes: list[float]) -> None:
+    solver, kind = asked
     try:
         grid = Scheduler.named(solver).grid(**{kind: nodes})
     except UsageError:
+        reached("refused")
         return
     assert kind in SOLVERS[solver].custom
     assert len(grid.timesteps) >= 1
+    reached("grid")
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_custom_nodes_are_refused_by_name(solver: str) -> None:
+@pytest.mark.parametrize(
+    ("solver", "kind"),
+    [(solver, kind) for solver in SOLVERS for kind in ("timesteps", "sigmas") if kind not in SOLVERS[solver].custom],
+)
+def test_custom_nodes_are_refused_by_name(solver: str, kind: str) -> None:
     """A solver that takes no custom nodes says so, and says which do."""
-    for kind, values in (("timesteps", [800, 400]), ("sigmas", [5.0, 1.0, 0.0])):
-        if kind not in SOLVERS[solver].custom:
-            with pytest.raises(UsageError, match=f"'{solver}' takes no custom {kind}; these do: .*euler"):
-                Scheduler.named(solver).grid(**{kind: values})
+    with pytest.raises(UsageError, match=f"'{solver}' takes no custom {kind}; these do: .*euler"):
+        Scheduler.named(solver).grid(**{kind: [800, 400, 0]})
 
 
 def test_requests_that_contradict_themselves_are_refused() -> None:
