@@ -210,7 +210,6 @@ def test_every_solver_gives_the_oracles_picture(sd15: tuple[Any, Any], solver: s
     try:
         call = {"num_inference_steps": 7, "strength": strength}
         theirs, mine = both(sd15, image=picture(), prompt="a cat", **call)
-        if np.isfinite(theirs).all():
-            assert_same(theirs, mine)
+        assert_same(theirs, mine)
     finally:
         oracle.scheduler, ours.scheduler = before
