@@ -251,7 +251,6 @@ def test_no_table_ends_in_anything_but_a_layer_or_a_preset_error(saved: dict[str
     reached("layer")
 
 
-
 NUMBERS = [field for field in fields() if field.kind.is_number]
 # int() refuses thousands of digits, float() what is over its range, and formatting either of them.
 LARGE = ["9" * 400, "-" + "9" * 400, "9" * 5000, "1e400", "1" + "0" * 400 + ".5", "nan"]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.ends import reached, reaches
 from helpers.weights import unpickled, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -69,6 +70,7 @@ def opened(path: Path, content: bytes) -> None:
     except ModelError as error:
         refusals.append(str(error))
     assert all(len(words.encode()) < 500 + len(str(path)) for words in refusals)
+    reached("refused" if refusals else "read")
 
 
 def pickles(content: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
@@ -99,6 +101,7 @@ def operations(content: bytes) -> list[slice]:
 
 
 @pytest.mark.parametrize("kind", FILES)
+@reaches(refused=10)
 @settings(FUZZ, max_examples=60)
 @given(data=st.data())
 def test_awkward_values_in_any_place_are_read_or_refused(kind: str, tmp_path: Path, data: st.DataObject) -> None:
@@ -111,6 +114,7 @@ def test_awkward_values_in_any_place_are_read_or_refused(kind: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["zip 2", "legacy 2"])
+@reaches(read=4, refused=100)
 @FUZZ
 @given(data=st.data())
 def test_files_with_other_bytes_are_read_or_refused(kind: str, tmp_path: Path, data: st.DataObject) -> None:
@@ -124,8 +128,13 @@ def test_files_with_other_bytes_are_read_or_refused(kind: str, tmp_path: Path, d
 OPCODES = st.sampled_from([opcode.code.encode("latin1") for opcode in pickletools.opcodes])
 
 
+@reaches(value=4, refused=100)
 @FUZZ
 @given(st.lists(OPCODES | st.binary(max_size=3) | st.sampled_from([b"ctorch\nSize\n", b"cnumpy\ndtype\n", b"h\x00"])))
 def test_random_programs_end_in_a_value_or_a_refusal(parts: list[bytes]) -> None:
-    with suppress(ModelError):
+    try:
         unpickled(b"".join(parts) + b".")
+    except ModelError:
+        reached("refused")
+        return
+    reached("value")
