@@ -80,7 +80,7 @@ class Engine:
         generator: Generators,
         dtype: torch.dtype,
     ) -> Tensor:
-        """The latents of pictures in -1..1 (or latents), repeated to `rows` if that is given, as a track starts from them.
+        """The latents of pictures in -1..1 (or latents), repeated to `rows` where given, as a track starts from them.
 
         The posterior is drawn first, then the noise: the reference's order.
         """
