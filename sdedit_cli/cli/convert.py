@@ -58,7 +58,8 @@ def command(
     name ends in .safetensors, else a folder in diffusers layout. It must not exist, and appears when all of it was
     written, read back and found equal. Nothing in SRC is executed.
     """
-    from ..weights.write.convert import PRECISIONS, convert
+    from ..weights.formats.precisions import PRECISIONS
+    from ..weights.write.convert import convert
     from .models import check_readable, is_there
 
     check()

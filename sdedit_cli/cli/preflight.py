@@ -37,7 +37,9 @@ class Preflight:
             return
         checkpoint = self.checkpoint()
         if complete:
-            _check_loadable(checkpoint, edit)
+            from ..engine.loading import check_loadable
+
+            check_loadable(edit, checkpoint)
         _check_choices(checkpoint, edit)
 
     def checkpoint(self) -> Checkpoint:
@@ -102,16 +104,6 @@ def _check_machine(edit: Edit) -> None:
         attention_for(nn.Module(), xformers=True)
 
 
-def _check_loadable(checkpoint: Checkpoint, edit: Edit) -> None:
-    from ..weights.checkpoint.checkpoint import check_runnable
-    from ..weights.load.check import check_complete, check_files
-
-    check_runnable(checkpoint)
-    check_files(checkpoint)
-    if not edit.partial:
-        check_complete(checkpoint)
-
-
 def _has_choices(edit: Edit) -> bool:
     chosen = (edit.sampler, edit.schedule, edit.timesteps, edit.sigmas, edit.clip_skip)
     return any(value is not None for value in chosen)
@@ -119,11 +111,10 @@ def _has_choices(edit: Edit) -> bool:
 
 def _check_choices(checkpoint: Checkpoint, edit: Edit) -> None:
     """Raises UsageError for steps that the sampler does not have, and for more layers than there are to skip."""
-    if checkpoint.scheduler is not None:
-        from ..engine.sampling import chosen_scheduler, grid_of
-        from ..noise import Scheduler
+    from ..engine.loading import scheduler_of
+    from ..engine.sampling import chosen_scheduler, grid_of
 
-        grid_of(chosen_scheduler(Scheduler.from_config(checkpoint.scheduler), edit), edit)
+    grid_of(chosen_scheduler(scheduler_of(checkpoint.scheduler, checkpoint.path), edit), edit)
     text = checkpoint.components.get("text_encoder")
     layers = getattr(text.config, "num_hidden_layers", None) if text else None
     if edit.clip_skip is not None and layers is not None and edit.clip_skip > layers:

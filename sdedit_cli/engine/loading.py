@@ -46,6 +46,32 @@ def components_of(
     return _fields(loaded, given, dtype), loaded.native_size
 
 
+def check_loadable(edit: Edit, checkpoint: Checkpoint) -> None:
+    """Raises ModelError, no weights read, for a checkpoint that `for_edit` or the first prompt would refuse."""
+    from ..weights.checkpoint.checkpoint import check_runnable
+    from ..weights.load.check import check_complete, check_files
+
+    check_runnable(checkpoint)
+    check_files(checkpoint)
+    if not edit.partial:
+        check_complete(checkpoint)
+    brought = {"vae"} if edit.vae else set[str]()
+    for name in ("unet", "vae", "text_encoder"):
+        if name not in checkpoint.components.keys() | brought:
+            raise _lacks(checkpoint.path, name)
+    scheduler_of(checkpoint.scheduler, checkpoint.path)
+
+
+def scheduler_of(config: Mapping[str, Any] | None, path: Path) -> Scheduler:
+    """The scheduler of the checkpoint at `path`. Raises ModelError when it has none, or one that is not known."""
+    if config is None:
+        raise _lacks(path, "scheduler")
+    try:
+        return Scheduler.from_config(config)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
 def for_edit(edit: Edit, checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Components, int | None]:
     """The components of a checkpoint as an edit asks for them. Raises ModelError for what cannot be loaded."""
     given: dict[str, Any] = {}
@@ -70,18 +96,19 @@ def load_vae(path: Path, dtype: torch.dtype) -> VAE:
 
 def _fields(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     found: dict[str, Any] = {name: getattr(loaded, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
-    if loaded.scheduler_config is not None:
-        try:
-            found["scheduler"] = Scheduler.from_config(loaded.scheduler_config)
-        except ModelError as error:
-            raise ModelError(f"{loaded.path}: {error}") from None
+    if "scheduler" not in given:
+        found["scheduler"] = scheduler_of(loaded.scheduler_config, loaded.path)
     if loaded.safety_checker and "safety_checker" not in given:
         found["safety_checker"] = load_checker(loaded.safety_checker, dtype)
     if loaded.feature_extractor and "feature_extractor" not in given:
         found["feature_extractor"] = load_feature_extractor(loaded.feature_extractor)
     found |= {"requires_safety_checker": loaded.requires_safety_checker, **given}
-    for name in ("unet", "vae", "scheduler"):
+    for name in ("unet", "vae"):
         if found.get(name) is None:
-            advice = "name one with --vae or `vae=`" if name == "vae" else "give a complete checkpoint"
-            raise ModelError(f"{loaded.path}: has no {name}, which every edit needs; {advice}")
+            raise _lacks(loaded.path, name)
     return found
+
+
+def _lacks(path: Path, name: str) -> ModelError:
+    advice = "name one with --vae or `vae=`" if name == "vae" else "give a complete checkpoint"
+    return ModelError(f"{path}: has no {name}, which every edit needs; {advice}")

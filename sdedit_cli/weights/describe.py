@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ..errors import ModelError, UnsafeFileError
 from .checkpoint import Checkpoint, open_checkpoint
-from .checkpoint.checkpoint import EMA_PREFIXES, Component
+from .checkpoint.checkpoint import EMA_PREFIXES, Component, check_runnable
 from .checkpoint.layouts import KindName, looks_like
 from .formats.open import open_weights
+from .formats.precisions import dtype_word
 from .formats.source import WeightSource
 from .load.check import check_complete
-from .write.convert import dtype_word
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def describe(path: Path) -> Description:
 def _problem(checkpoint: Checkpoint) -> str:
     try:
         check_complete(checkpoint)
+        check_runnable(checkpoint)
     except ModelError as error:
         return str(error).removeprefix(f"{checkpoint.path}: ")
     return ""

@@ -92,7 +92,7 @@ def test_the_same_layout_keeps_everything_and_only_casts(model: tuple[str, Path,
 
 @pytest.mark.parametrize("word", ["fp16", "bf16", "fp32"])
 def test_every_dtype_is_one_rounding(word: str, sd1: tuple[Path, Path], tmp_path: Path) -> None:
-    from sdedit_cli.weights.write.convert import PRECISIONS
+    from sdedit_cli.weights.formats.precisions import PRECISIONS
 
     convert(sd1[1], tmp_path / "folder", dtype=PRECISIONS[word])
     for part in PARTS:

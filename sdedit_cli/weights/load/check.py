@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...configs.clip import CLIPTextConfig
-from ...configs.unet import UNetConfig
-from ...configs.vae import TinyVAEConfig, VAEConfig
 from ...errors import ModelError, listed
 from ...nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..checkpoint.checkpoint import Checkpoint, Component
-from ..checkpoint.components import Config
 from ..checkpoint.layouts import Slot
 from .fill import check_numbers, without_ones
 
-_NETWORKS: dict[type, Callable[[Any], nn.Module]] = {
-    UNetConfig: UNet2DCondition,
-    VAEConfig: AutoencoderKL,
-    TinyVAEConfig: TinyAutoencoder,
-    CLIPTextConfig: CLIPTextModel,
+_NETWORKS: Mapping[str, Callable[[Any], nn.Module]] = {
+    "unet": UNet2DCondition,
+    "vae": AutoencoderKL,
+    "tiny_vae": TinyAutoencoder,
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModel,
 }
 
 
-def empty_network(config: Config) -> nn.Module:
-    """The network of a config, without memory for its weights. Raises ModelError for one that cannot be built."""
+def empty_network(component: Component) -> nn.Module:
+    """The network of a component, without memory for its weights. Raises ModelError for one that cannot be built."""
     with torch.device("meta"):
-        return _NETWORKS[type(config)](config)
+        return _NETWORKS[component.kind.name](component.config)
 
 
 def check_config(checkpoint: Checkpoint, component: Component) -> None:
@@ -58,7 +55,8 @@ def check_complete(checkpoint: Checkpoint, only: Slot | None = None) -> None:
     """Raises ModelError, naming tensors, when a component lacks some, has some too many, or some of other shapes or
     kinds of numbers than its config's.
 
-    Compared is with the network itself, built without memory for its weights; no tensor is read.
+    Compared is with the network itself, built without memory for its weights; no tensor is read. A tokenizer that is
+    broken, or does not fit, is a ModelError too.
     """
     check_files(checkpoint, only)
     for component in checkpoint.only(only).values():
@@ -66,13 +64,16 @@ def check_complete(checkpoint: Checkpoint, only: Slot | None = None) -> None:
         _check_names(checkpoint, component)
         for name, place in _expected(component).items():
             _check_tensor(checkpoint, component, name, place)
+    if only is None:
+        for tokenizer in checkpoint.tokenizers.values():
+            tokenizer.read()
 
 
 def _expected(component: Component) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = empty_network(component.config).state_dict()
-    if component.kind.name == "text_encoder_2" and isinstance(component.config, CLIPTextConfig):
-        sides = component.config.projection_dim, component.config.hidden_size
-        state["text_projection.weight"] = torch.empty(*sides, device="meta")
+    state: dict[str, Tensor] = empty_network(component).state_dict()
+    if component.kind.name == "text_encoder_2":
+        config: Any = component.config
+        state["text_projection.weight"] = torch.empty(config.projection_dim, config.hidden_size, device="meta")
     return state
 
 

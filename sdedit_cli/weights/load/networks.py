@@ -93,6 +93,6 @@ def _network(
     partial: bool,
 ) -> tuple[nn.Module, Report]:
     check_config(checkpoint, component)
-    module = empty_network(component.config)
+    module = empty_network(component)
     report = fill(module, component.all_tensors(), dtype, device, partial, config=component.said_by)
     return module.eval(), report

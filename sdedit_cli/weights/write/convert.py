@@ -17,6 +17,7 @@ from ...disk.checks import refuse_existing
 from ...errors import ModelError, UsageError, shown
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.layouts import Slot
+from ..formats.precisions import dtype_word
 from ..load.check import check_complete
 from .diffusers import SHARD_SIZE, Layout, component_file, folder_files
 from .files import OutputFile, write_files
@@ -25,8 +26,6 @@ from .safetensors import Item, Progress
 
 Target = Literal["diffusers", "ldm"]
 SUFFIX = ".safetensors"
-PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-_WORDS = {dtype: word for word, dtype in PRECISIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -111,11 +110,6 @@ def convert(
         files=len(files),
         dropped=dropped,
     )
-
-
-def dtype_word(dtype: torch.dtype) -> str:
-    """A precision in the word that people use."""
-    return _WORDS.get(dtype, str(dtype).removeprefix("torch."))
 
 
 def _check_writable(items: Sequence[Item]) -> None:
