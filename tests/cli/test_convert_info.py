@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import shared
 from helpers.cli import environment, start
+from helpers.tiny.single_files import shared
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -37,14 +37,14 @@ def facts(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str,
 
 def test_convert_reports_on_stderr_and_leaves_stdout_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "half.safetensors"
-    assert run(["convert", str(shared("sd2")[1]), str(target), "--dtype", "fp16", "--no-ema"]) == 0
+    assert run(["convert", str(shared("sd21")[1]), str(target), "--dtype", "fp16", "--no-ema"]) == 0
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "Stable Diffusion 2.x" in printed.err
     assert "predicts v_prediction (assumed" in printed.err
     assert "2 x model_ema.*" in printed.err
     assert {t.dtype for t in load_file(target).values()} == {torch.float16}
-    assert run(["convert", str(shared("sd2")[1]), str(target)]) == 3
+    assert run(["convert", str(shared("sd21")[1]), str(target)]) == 3
     assert "exists and is not overwritten" in capsys.readouterr().err
 
 
@@ -67,7 +67,7 @@ def test_wrong_requests_are_one_or_two_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    model = shared("sd1")[1]
+    model = shared("sd15")[1]
     capsys.readouterr()  # the oracle's progress bars, when it has just built the model
     assert run(["convert", *(a.format(model=model) for a in arguments)]) == code
     said = capsys.readouterr().err
@@ -78,14 +78,14 @@ def test_wrong_requests_are_one_or_two_lines(
 
 
 def test_a_closed_stderr_costs_no_conversion(folder: Path) -> None:
-    words = [sys.executable, "-m", "sdedit_cli", "convert", str(shared("sd1")[1]), "new.safetensors"]
+    words = [sys.executable, "-m", "sdedit_cli", "convert", str(shared("sd15")[1]), "new.safetensors"]
     closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *words]
     assert subprocess.run(closed, cwd=folder, env=environment(), check=False).returncode == 0
     assert (folder / "new.safetensors").is_file()
 
 
 def test_what_is_dropped_is_printed_without_its_escapes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_file(load_file(shared("sd1")[1]) | {"\x1b[2Jx\n": torch.ones(1)}, folder / "model.safetensors")
+    save_file(load_file(shared("sd15")[1]) | {"\x1b[2Jx\n": torch.ones(1)}, folder / "model.safetensors")
     assert run(["convert", "model.safetensors", "new"]) == 0
     said = capsys.readouterr().err
     assert "\\x1b[2Jx\\n" in said
@@ -94,13 +94,13 @@ def test_what_is_dropped_is_printed_without_its_escapes(folder: Path, capsys: py
 
 @pytest.mark.parametrize("suffix", [".SAFETENSORS", ".Safetensors"])
 def test_the_case_of_a_suffix_means_nothing(suffix: str, folder: Path) -> None:
-    assert run(["convert", str(shared("sd1")[1]), f"new{suffix}"]) == 0
-    assert load_file(folder / f"new{suffix}").keys() == load_file(shared("sd1")[1]).keys()
-    assert run(["convert", str(shared("sd1")[1]), "new.CKPT"]) == 2
+    assert run(["convert", str(shared("sd15")[1]), f"new{suffix}"]) == 0
+    assert load_file(folder / f"new{suffix}").keys() == load_file(shared("sd15")[1]).keys()
+    assert run(["convert", str(shared("sd15")[1]), "new.CKPT"]) == 2
 
 
 def test_info_of_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
-    folder, path = shared("sd2")
+    folder, path = shared("sd21")
     single, whole = facts(capsys, str(path), str(folder))
     assert (single["family"], single["prediction_type"], single["format"]) == ("sd2", "v_prediction", "safetensors")
     assert [part["name"] for part in single["components"]] == ["unet", "vae", "text_encoder"]
@@ -133,7 +133,7 @@ def test_info_of_other_files_says_what_they_are(tmp_path: Path, capsys: pytest.C
 
 def test_info_goes_on_after_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.ckpt").write_text("hello, this is a text\n")
-    assert run(["info", str(tmp_path / "text.ckpt"), str(shared("sd1")[1])]) == 3
+    assert run(["info", str(tmp_path / "text.ckpt"), str(shared("sd15")[1])]) == 3
     printed = capsys.readouterr()
     assert "Stable Diffusion 1.x" in printed.out
     assert "is a text file" in printed.err
@@ -172,7 +172,7 @@ main(["convert", sys.argv[1], "dst.safetensors"])
 )
 def test_a_signal_lost_in_an_import_still_ends_a_conversion(folder: Path, number: signal.Signals, code: int) -> None:
     """An exception raised by the handler may be swallowed, as by libraries that guard their own imports."""
-    words = [sys.executable, "-c", _SWALLOWED, str(shared("sd1")[1]), str(int(number))]
+    words = [sys.executable, "-c", _SWALLOWED, str(shared("sd15")[1]), str(int(number))]
     done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, check=False)
     assert done.returncode == code, done.stderr
     assert not list(folder.iterdir())
@@ -181,7 +181,7 @@ def test_a_signal_lost_in_an_import_still_ends_a_conversion(folder: Path, number
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.3, 0.5, 0.6, 0.7, 0.85, 1.0])
 def test_a_signal_at_any_moment_leaves_all_or_nothing(folder: Path, delay: float) -> None:
-    model = str(shared("sd1")[1])
+    model = str(shared("sd15")[1])
     with start("convert", model, "dst.safetensors", cwd=folder, stderr=subprocess.DEVNULL) as process:
         time.sleep(delay)
         process.send_signal(signal.SIGTERM)
@@ -211,7 +211,7 @@ def test_failures_of_info_are_objects_of_its_own_schema(folder: Path, capsys: py
 
 @pytest.mark.parametrize("words", [["info", "{long}"], ["convert", "{long}", "x"], ["convert", "{model}", "{long}"]])
 def test_names_that_are_too_long_are_told(folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    model = str(shared("sd1")[1])
+    model = str(shared("sd15")[1])
     capsys.readouterr()
     assert run([word.format(long="x" * 300, model=model) for word in words]) == 3
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -220,7 +220,7 @@ def test_names_that_are_too_long_are_told(folder: Path, words: list[str], capsys
 
 def test_a_long_name_that_fits_is_written(folder: Path) -> None:
     name = "x" * 240 + ".safetensors"
-    assert run(["convert", str(shared("sd1")[1]), name]) == 0
+    assert run(["convert", str(shared("sd15")[1]), name]) == 0
     assert [path.name for path in folder.iterdir()] == [name]
 
 
@@ -231,7 +231,7 @@ def test_what_may_not_be_read_or_written_is_told(folder: Path, capsys: pytest.Ca
     (folder / "ro").mkdir(mode=0o500)
     assert run(["info", "a.png"]) == 3
     assert "cannot be read" in capsys.readouterr().err
-    assert run(["convert", str(shared("sd1")[1]), "ro/m.safetensors"]) == 3
+    assert run(["convert", str(shared("sd15")[1]), "ro/m.safetensors"]) == 3
     assert "the folder ro is not writable; choose another place" in capsys.readouterr().err
 
 
@@ -239,7 +239,7 @@ def test_a_disk_that_is_too_small_is_told_in_fitting_units(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda *_: SimpleNamespace(free=4000))
-    assert run(["convert", str(shared("sd1")[1]), "x"]) == 3
+    assert run(["convert", str(shared("sd15")[1]), "x"]) == 3
     assert "the disk has 4.0 kB left; free some space" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of each family, written by the oracle and read by both."""
+"""The reference's pipelines of the small tiny models, as folders that both read; and pictures to edit with them."""
 
 from __future__ import annotations
 
@@ -10,71 +10,31 @@ import numpy as np
 import torch
 from PIL import Image
 
-STARTER_TOKENIZER = Path(__file__).parents[2] / "sdedit_cli" / "assets" / "starter" / "tokenizer"
+from helpers.tiny.configs import clip_config, unet_config, vae_config
+from helpers.tiny.folders import scheduler
+from helpers.tiny.networks import oracle_from_config
 
-_UNET: dict[str, Any] = {
-    "sample_size": 16,
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": (32, 64),
-    "layers_per_block": 1,
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "cross_attention_dim": 32,
-    "norm_num_groups": 8,
-}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "sd15": {"unet": {"attention_head_dim": 4}, "act": "quick_gelu", "prediction": "epsilon"},
-    "sd21": {
-        "unet": {"attention_head_dim": (2, 4), "use_linear_projection": True, "upcast_attention": True},
-        "act": "gelu",
-        "prediction": "v_prediction",
-    },
-    "lcm": {"unet": {"attention_head_dim": 4, "time_cond_proj_dim": 32}, "act": "quick_gelu", "prediction": "epsilon"},
-}
-BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+STARTER_TOKENIZER = Path(__file__).parents[2] / "sdedit_cli" / "assets" / "starter" / "tokenizer"
+FAMILIES = ("sd15", "sd21", "lcm")
 
 
 def oracle_pipeline(family: str, *, checker: bool = False) -> Any:
     """The reference's pipeline over random weights; the seed is fixed."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from diffusers import StableDiffusionImg2ImgPipeline
+    from transformers import CLIPTokenizer
 
-    facts = FAMILIES[family]
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(**(_UNET | facts["unet"]))
-    vae = AutoencoderKL(
-        block_out_channels=(16, 32),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=8,
-        latent_channels=4,
-        sample_size=32,
-    )
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=1914,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            max_position_embeddings=32,
-            hidden_act=facts["act"],
-            bos_token_id=1912,
-            eos_token_id=1913,
-        )
-    )
-    # steps_offset=1 keeps the oracle from warning; what it does to old configs has a test of its own.
-    scheduler = DDIMScheduler(
-        **BETAS, prediction_type=facts["prediction"], clip_sample=False, set_alpha_to_one=False, steps_offset=1
-    )
+    unet = oracle_from_config(unet_config(family))
+    vae = oracle_from_config(vae_config())
+    starter = {"vocab_size": 1914, "bos_token_id": 1912, "eos_token_id": 1913, "max_position_embeddings": 32}
+    text = oracle_from_config(clip_config(family, **starter, projection_dim=512))
     extras = _checker() if checker else {"safety_checker": None, "feature_extractor": None}
     pipe = StableDiffusionImg2ImgPipeline(
         vae=vae.eval(),
         text_encoder=text.eval(),
         tokenizer=CLIPTokenizer.from_pretrained(STARTER_TOKENIZER),
         unet=unet.eval(),
-        scheduler=scheduler,
+        scheduler=scheduler("DDIMScheduler", family, clip_sample=False),
         requires_safety_checker=checker,
         **extras,
     )

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 import torch
-from helpers.nn import UNET_FAMILIES, tiny_clip, tiny_unet, tiny_vae
+from helpers.tiny.configs import FAMILIES
+from helpers.tiny.networks import tiny_clip, tiny_unet, tiny_vae
 
 from sdedit_cli.nn import Context, FreeU
 
@@ -34,7 +35,7 @@ def test_a_row_is_bit_equal_whatever_its_neighbours_and_its_place(family: str, f
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("family", UNET_FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_unet_is_one_graph_to_the_compiler(family: str) -> None:
     model = tiny_unet(family)
     context, emb = model.context(torch.randn(1, 7, 32)), torch.randn(1, model.config.time_dim)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.ends import reached, reaches
-from helpers.nn import tiny_clip_config, tiny_taesd_config, tiny_unet_config, tiny_vae_config
+from helpers.tiny.configs import clip_config, taesd_config, unet_config, vae_config
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,10 +88,10 @@ CLIP_REFUSALS: list[tuple[str, Any]] = [
     ("eos_token_id", 10**30),
 ]
 CASES = [
-    *((UNetConfig, tiny_unet_config(), *refusal) for refusal in UNET_REFUSALS),
-    *((VAEConfig, tiny_vae_config(), *refusal) for refusal in VAE_REFUSALS),
-    *((TinyVAEConfig, tiny_taesd_config(), *refusal) for refusal in TAESD_REFUSALS),
-    *((CLIPTextConfig, tiny_clip_config(), *refusal) for refusal in CLIP_REFUSALS),
+    *((UNetConfig, unet_config(), *refusal) for refusal in UNET_REFUSALS),
+    *((VAEConfig, vae_config(), *refusal) for refusal in VAE_REFUSALS),
+    *((TinyVAEConfig, taesd_config(), *refusal) for refusal in TAESD_REFUSALS),
+    *((CLIPTextConfig, clip_config(), *refusal) for refusal in CLIP_REFUSALS),
 ]
 
 
@@ -109,33 +109,33 @@ def test_values_that_cannot_be_built_name_file_key_and_value(
 
 
 def test_a_missing_sdxl_size_is_named() -> None:
-    data = tiny_unet_config("sdxl", projection_class_embeddings_input_dim=None)
+    data = unet_config("sdxl", projection_class_embeddings_input_dim=None)
     with pytest.raises(ModelError, match="projection_class_embeddings_input_dim"):
         UNetConfig.from_dict(data)
 
 
 def test_heads_come_from_the_misnamed_key_unless_the_right_one_is_given() -> None:
-    misnamed = UNetConfig.from_dict(tiny_unet_config(attention_head_dim=8))
-    named = UNetConfig.from_dict(tiny_unet_config(attention_head_dim=64, num_attention_heads=8))
+    misnamed = UNetConfig.from_dict(unet_config(attention_head_dim=8))
+    named = UNetConfig.from_dict(unet_config(attention_head_dim=64, num_attention_heads=8))
     assert [level.heads for level in misnamed.down_levels()] == [8, 8]
     assert misnamed.down_levels() == named.down_levels()
 
 
 def test_keys_of_other_versions_are_ignored() -> None:
-    data = tiny_unet_config(_diffusers_version="0.0.1", a_note="hello")
-    assert UNetConfig.from_dict(data) == UNetConfig.from_dict(tiny_unet_config())
+    data = unet_config(_diffusers_version="0.0.1", a_note="hello")
+    assert UNetConfig.from_dict(data) == UNetConfig.from_dict(unet_config())
 
 
 def test_the_text_half_of_a_whole_clip_config_is_read() -> None:
-    whole = {"model_type": "clip", "text_config": tiny_clip_config(), "projection_dim": 5}
-    assert CLIPTextConfig.from_dict(whole) == CLIPTextConfig.from_dict(tiny_clip_config())
+    whole = {"model_type": "clip", "text_config": clip_config(), "projection_dim": 5}
+    assert CLIPTextConfig.from_dict(whole) == CLIPTextConfig.from_dict(clip_config())
 
 
 NETWORKS = [
-    (UNet2DCondition, UNetConfig, tiny_unet_config()),
-    (AutoencoderKL, VAEConfig, tiny_vae_config()),
-    (TinyAutoencoder, TinyVAEConfig, tiny_taesd_config()),
-    (CLIPTextModel, CLIPTextConfig, tiny_clip_config()),
+    (UNet2DCondition, UNetConfig, unet_config()),
+    (AutoencoderKL, VAEConfig, vae_config()),
+    (TinyAutoencoder, TinyVAEConfig, taesd_config()),
+    (CLIPTextModel, CLIPTextConfig, clip_config()),
 ]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 70) | st.floats(-2, 2) | st.sampled_from(["silu", "", "DownBlock2D"]),

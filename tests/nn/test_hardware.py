@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.nn import tiny_unet, tiny_vae
+from helpers.tiny.networks import tiny_unet, tiny_vae
 
 from sdedit_cli.errors import UsageError
 from sdedit_cli.runtime import device as devices

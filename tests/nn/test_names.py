@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.nn import oracle_from_config, oracle_name, tiny_unet
+from helpers.tiny.networks import oracle_from_config, oracle_name, tiny_unet
 
 from sdedit_cli.configs.clip import CLIPTextConfig
 from sdedit_cli.configs.unet import UNetConfig

@@ -9,16 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.nn import (
-    POOLED_WIDTH,
-    TEXT_WIDTH,
-    UNET_FAMILIES,
-    oracle_of,
-    tiny_clip,
-    tiny_taesd,
-    tiny_unet,
-    tiny_vae,
-)
+from helpers.tiny.configs import FAMILIES, POOLED_WIDTH, TEXT_WIDTH
+from helpers.tiny.networks import oracle_of, tiny_clip, tiny_taesd, tiny_unet, tiny_vae
 
 from sdedit_cli.nn import FreeU, UNet2DCondition
 
@@ -66,7 +58,7 @@ def theirs_of(oracle: Any, inputs: dict[str, Any]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (5, 12), (1, 3)])
-@pytest.mark.parametrize("family", UNET_FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_unet_families_are_bit_equal_at_even_and_odd_sizes(family: str, size: tuple[int, int]) -> None:
     model = tiny_unet(family)
     inputs = unet_inputs(model.config, size)
@@ -131,7 +123,7 @@ def test_unet_options_are_bit_equal(name: str) -> None:
     assert torch.equal(ours_of(model, inputs), theirs_of(oracle_of(model), inputs))
 
 
-@pytest.mark.parametrize("family", UNET_FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
 def test_freeu_equals_the_oracle_s_and_leaves_no_trace(family: str, size: tuple[int, int]) -> None:
     model = tiny_unet(family, **(THREE_LEVELS if family == "sd15" else {}))
@@ -145,7 +137,7 @@ def test_freeu_equals_the_oracle_s_and_leaves_no_trace(family: str, size: tuple[
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("family", UNET_FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_unet_runs_in_half_precision_as_the_oracle_does(family: str, dtype: torch.dtype) -> None:
     model = tiny_unet(family).to(dtype)
     inputs = unet_inputs(model.config, (8, 8))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.nn import oracle_of, tiny_clip, tiny_taesd, tiny_unet, tiny_vae
+from helpers.tiny.networks import oracle_of, tiny_clip, tiny_taesd, tiny_unet, tiny_vae
 from torch import Tensor
 
 from sdedit_cli.errors import UsageError

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import TINY, ema_tensors, folder_tensors, ldm_tensors, save_folder, shared
+from helpers.tiny.configs import EDITED
+from helpers.tiny.folders import save_folder
+from helpers.tiny.single_files import ema_tensors, folder_tensors, ldm_tensors, shared
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -22,7 +24,7 @@ from sdedit_cli.weights.write.convert import convert
 PARTS = ("unet", "vae", "text_encoder")
 
 
-@pytest.fixture(params=list(TINY))
+@pytest.fixture(params=list(EDITED))
 def model(request: pytest.FixtureRequest) -> tuple[str, Path, Path]:
     """A family, its tiny model as the oracle's folder, and as a single file."""
     return request.param, *shared(request.param)
@@ -30,7 +32,7 @@ def model(request: pytest.FixtureRequest) -> tuple[str, Path, Path]:
 
 @pytest.fixture
 def sd1() -> tuple[Path, Path]:
-    return shared("sd1")
+    return shared("sd15")
 
 
 def oracle_picture(pipe: Any) -> Any:
@@ -102,7 +104,7 @@ def test_every_dtype_is_one_rounding(word: str, sd1: tuple[Path, Path], tmp_path
 
 
 def test_ema_is_taken_dropped_or_kept(sd1: tuple[Path, Path], tmp_path: Path) -> None:
-    plain = ldm_tensors(sd1[0], "sd1")
+    plain = ldm_tensors(sd1[0], "sd15")
     averaged = ema_tensors(plain)
     save_file(plain | averaged, tmp_path / "both.safetensors")
     kept = {name: load_of(tmp_path, ema) for name, ema in (("as is", None), ("taken", True), ("dropped", False))}
@@ -124,7 +126,7 @@ def test_ema_is_taken_dropped_or_kept(sd1: tuple[Path, Path], tmp_path: Path) ->
 def test_an_ema_copy_that_is_the_only_unet_is_taken(
     ema: bool | None, target: str, sd1: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    plain = ldm_tensors(sd1[0], "sd1")
+    plain = ldm_tensors(sd1[0], "sd15")
     averaged = ema_tensors(plain)
     kept = {name: tensor for name, tensor in plain.items() if not name.startswith(ldm.UNET)}
     save_file(kept | averaged, tmp_path / "model.safetensors")
@@ -199,7 +201,7 @@ def test_metadata_and_prediction_type_are_kept(sd1: tuple[Path, Path], tmp_path:
 
 def test_an_unusual_model_survives_a_single_file(tmp_path: Path) -> None:
     """Heads and groups that shapes cannot tell travel in the file's metadata."""
-    folder = save_folder(tmp_path / "folder", "sd1", attention_head_dim=2, norm_num_groups=16)
+    folder = save_folder(tmp_path / "folder", "sd15", attention_head_dim=2, norm_num_groups=16)
     convert(folder, tmp_path / "one.safetensors")
     convert(tmp_path / "one.safetensors", tmp_path / "back")
     back, original = load_networks(tmp_path / "back"), load_networks(folder)
@@ -257,7 +259,7 @@ def test_a_flipped_bit_on_the_disk_is_found(tmp_path: Path) -> None:
 
 
 def test_numbers_beyond_half_precision_are_refused(sd1: tuple[Path, Path], tmp_path: Path) -> None:
-    tensors = ldm_tensors(sd1[0], "sd1")
+    tensors = ldm_tensors(sd1[0], "sd15")
     tensors[ldm.UNET + "out.2.bias"][0] = 1e6
     save_file(tensors, tmp_path / "large.safetensors")
     with pytest.raises(ModelError, match=r"beyond the range of fp16.*bf16"):

@@ -11,19 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import TINY, folder_tensors, ldm_tensors, shared
-from helpers.weights import Call, msgpack, quantised
+from helpers.tiny.configs import EDITED
+from helpers.tiny.single_files import folder_tensors, ldm_tensors, shared, xl_single_file, xl_tensors
+from helpers.weights import FLAX_FILES, Call, flax_tree, msgpack, quantised
 from safetensors.torch import load_file, save_file
 
-from sdedit_cli.configs.clip import CLIPTextConfig
-from sdedit_cli.configs.unet import UNetConfig
-from sdedit_cli.configs.vae import VAEConfig
 from sdedit_cli.errors import ModelError, UnsafeFileError
 from sdedit_cli.names import ldm
-from sdedit_cli.names.table import flax
-from sdedit_cli.names.text import clip_table
-from sdedit_cli.names.unet import unet_table
-from sdedit_cli.names.vae import vae_table
 from sdedit_cli.weights.checkpoint.open import open_checkpoint
 from sdedit_cli.weights.describe import describe
 from sdedit_cli.weights.load.networks import load_networks
@@ -41,7 +35,7 @@ def assert_same_folder(found: Path, expected: Path) -> None:
 
 @pytest.mark.parametrize("wrapped", [True, False])
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", EDITED)
 def test_pickled_checkpoints(family: str, zipped: bool, wrapped: bool, tmp_path: Path) -> None:
     """A .ckpt with and without its wrapper, of new and old torch, converts to the model that it is."""
     tensors: dict[str, Any] = ldm_tensors(shared(family)[0], family)
@@ -56,7 +50,7 @@ def test_pickled_checkpoints(family: str, zipped: bool, wrapped: bool, tmp_path:
 
 
 def test_the_training_step_of_2_0_base_tells_what_it_predicts(tmp_path: Path) -> None:
-    tensors = ldm_tensors(shared("sd2")[0], "sd2")
+    tensors = ldm_tensors(shared("sd21")[0], "sd21")
     for step, kind in ((875_000, "epsilon"), (140_000, "v_prediction")):
         torch.save({"state_dict": tensors, "global_step": step}, tmp_path / f"{step}.ckpt")
         assert open_checkpoint(tmp_path / f"{step}.ckpt").prediction.kind == kind
@@ -72,45 +66,13 @@ def test_a_pickle_that_wants_to_run_something_is_refused(tmp_path: Path) -> None
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def as_flax(folder: Path, part: str) -> dict[str, Any]:
-    """A component's tensors as Flax keeps them: nested, kernels transposed, norms and tables under other names."""
-    data = json.loads((folder / part / "config.json").read_text())
-    tables: dict[str, Any] = {
-        "unet": lambda: unet_table(UNetConfig.from_dict(data)),
-        "vae": lambda: vae_table(VAEConfig.from_dict(data)),
-        "text_encoder": lambda: clip_table(CLIPTextConfig.from_dict(data)),
-    }
-    state = folder_tensors(folder, part)
-    tree: dict[str, Any] = {}
-    for pair in flax(tables[part]()):
-        for leaf in ("weight", "bias"):
-            tensor = state.get(f"{pair.ours[0]}.{leaf}")
-            if tensor is None:
-                continue
-            name = "bias"
-            if leaf == "weight":
-                name = "embedding" if "embedding" in pair.foreign.split(".")[-1] else "kernel"
-                name = "scale" if tensor.ndim == 1 else name
-            if name == "kernel":
-                tensor = tensor.permute(2, 3, 1, 0) if tensor.ndim == 4 else tensor.t()
-            node = tree
-            for step in pair.foreign.split("."):
-                node = node.setdefault(step, {})
-            node[name] = tensor.contiguous()
-    return tree
-
-
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", EDITED)
 def test_flax_folders(family: str, tmp_path: Path) -> None:
     folder = shared(family)[0]
-    for part, name in (
-        ("unet", "diffusion_flax_model"),
-        ("vae", "diffusion_flax_model"),
-        ("text_encoder", "flax_model"),
-    ):
+    for part, name in FLAX_FILES.items():
         (tmp_path / "flax" / part).mkdir(parents=True)
         shutil.copy(folder / part / "config.json", tmp_path / "flax" / part)
-        (tmp_path / "flax" / part / f"{name}.msgpack").write_bytes(msgpack(as_flax(folder, part)))
+        (tmp_path / "flax" / part / name).write_bytes(msgpack(flax_tree(folder_tensors(folder, part), part)))
     for name in ("tokenizer", "scheduler", "model_index.json"):
         copy = shutil.copytree if (folder / name).is_dir() else shutil.copy
         copy(folder / name, tmp_path / "flax" / name)
@@ -129,7 +91,7 @@ def test_flax_folders(family: str, tmp_path: Path) -> None:
 
 def test_folders_of_pickles_with_old_names(tmp_path: Path) -> None:
     """.bin files, the VAE's attention as convolutions under its first names, a text encoder without its prefix."""
-    folder = shared("sd1")[0]
+    folder = shared("sd15")[0]
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     for part, name in (
         ("unet", "diffusion_pytorch_model"),
@@ -151,7 +113,7 @@ def test_folders_of_pickles_with_old_names(tmp_path: Path) -> None:
     convert(tmp_path / "old", tmp_path / "new")
     assert_same_folder(tmp_path / "new", folder)
     convert(tmp_path / "old", tmp_path / "new.safetensors")
-    written, expected = load_file(tmp_path / "new.safetensors"), ldm_tensors(folder, "sd1", leftovers=False)
+    written, expected = load_file(tmp_path / "new.safetensors"), ldm_tensors(folder, "sd15", leftovers=False)
     assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
 
 
@@ -159,56 +121,8 @@ def is_attention(name: str) -> bool:
     return "mid_block.attentions.0.to_" in name and name.endswith(".weight")
 
 
-def xl_tensors(refiner: bool) -> dict[str, dict[str, torch.Tensor]]:
-    """A tiny XL model by its components, from the oracle's classes."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig as OracleConfig
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection
-
-    torch.manual_seed(1)
-    text: dict[str, Any] = {
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 1,
-        "hidden_size": 64,
-    }
-    parts: dict[str, Any] = {
-        "unet": UNet2DConditionModel(
-            block_out_channels=(32, 64),
-            layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2),
-            attention_head_dim=(1, 1),
-            cross_attention_dim=1280 if refiner else 128,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=64 + 6 * 256,
-        ),
-        "vae": AutoencoderKL(
-            block_out_channels=(32, 64),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-        ),
-        "text_encoder": CLIPTextModel(OracleConfig(**text)),
-        "text_encoder_2": CLIPTextModelWithProjection(OracleConfig(**text, hidden_act="gelu", projection_dim=64)),
-    }
-    if refiner:
-        del parts["text_encoder"]
-    states: dict[str, dict[str, torch.Tensor]] = {}
-    for part, module in parts.items():
-        state = {n: t.clone() for n, t in module.state_dict().items() if not n.endswith("position_ids")}
-        if part == "text_encoder" and not any(n.startswith("text_model.") for n in state):
-            state = {f"text_model.{n}": t for n, t in state.items()}
-        states[part] = state
-    return states
-
-
 @pytest.mark.parametrize("refiner", [False, True])
 def test_xl_models_convert_both_ways_and_are_not_run(refiner: bool, tmp_path: Path) -> None:
-    from helpers.checkpoints import xl_single_file
-
     states = xl_tensors(refiner)
     path = xl_single_file(tmp_path / "xl.safetensors", states, refiner)
     summary = convert(path, tmp_path / "folder")
@@ -229,7 +143,6 @@ def test_xl_models_convert_both_ways_and_are_not_run(refiner: bool, tmp_path: Pa
 
 def test_the_oracle_loads_a_converted_xl_folder(tmp_path: Path) -> None:
     from diffusers import StableDiffusionXLPipeline
-    from helpers.checkpoints import xl_single_file
 
     states = xl_tensors(refiner=False)
     convert(xl_single_file(tmp_path / "xl.safetensors", states, False), tmp_path / "folder")
@@ -255,9 +168,9 @@ def test_damaged_models_are_refused_by_their_tensors(
     part: Any, foreign: str, ours: str, damage: str, tmp_path: Path
 ) -> None:
     """A file or a folder that could not be loaded afterwards is not converted; its sound components are."""
-    folder, (replacement, words) = shared("sd1")[0], DAMAGES[damage]
+    folder, (replacement, words) = shared("sd15")[0], DAMAGES[damage]
     other = "vae" if part == "unet" else "unet"
-    save_file(damaged(ldm_tensors(folder, "sd1"), foreign, replacement), tmp_path / "file.safetensors")
+    save_file(damaged(ldm_tensors(folder, "sd15"), foreign, replacement), tmp_path / "file.safetensors")
     shutil.copytree(folder, tmp_path / "folder")
     name = "model" if part == "text_encoder" else "diffusion_pytorch_model"
     weights = tmp_path / "folder" / part / f"{name}.safetensors"
@@ -283,8 +196,6 @@ def damaged(tensors: dict[str, torch.Tensor], name: str, replacement: torch.Tens
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", [ldm.UNET + "label_emb.0.2.bias", ldm.SDXL_OPENCLIP + "text_projection"])
 def test_damaged_xl_models_are_refused(damage: str, name: str, tmp_path: Path) -> None:
-    from helpers.checkpoints import xl_single_file
-
     path = xl_single_file(tmp_path / "xl.safetensors", xl_tensors(refiner=False), False)
     save_file(damaged(load_file(path), name, DAMAGES[damage][0]), path)
     with pytest.raises(ModelError) as error:
@@ -294,7 +205,7 @@ def test_damaged_xl_models_are_refused(damage: str, name: str, tmp_path: Path) -
 
 def test_leftovers_that_cannot_be_read_are_dropped(tmp_path: Path) -> None:
     """Among the weights too: only what the model needs can refuse it."""
-    tensors = ldm_tensors(shared("sd1")[0], "sd1")
+    tensors = ldm_tensors(shared("sd15")[0], "sd15")
     left = {"table": torch.ones(1).expand(2**40), "scores": quantised(torch.ones(3))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -308,7 +219,7 @@ def test_leftovers_that_cannot_be_read_are_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.complex128, torch.float8_e4m3fnuz])
 def test_numbers_that_safetensors_cannot_hold(dtype: torch.dtype, tmp_path: Path) -> None:
     """A leftover of them is dropped, and said; a weight is refused by name."""
-    tensors = ldm_tensors(shared("sd1")[0], "sd1")
+    tensors = ldm_tensors(shared("sd15")[0], "sd15")
     torch.save({"state_dict": {**tensors, "leftover": torch.zeros(3).to(dtype)}}, tmp_path / "extra.ckpt")
     assert convert(tmp_path / "extra.ckpt", tmp_path / "new.safetensors").dropped == ("leftover",)
     assert load_file(tmp_path / "new.safetensors").keys() == tensors.keys()
@@ -323,7 +234,7 @@ def test_numbers_that_safetensors_cannot_hold(dtype: torch.dtype, tmp_path: Path
 
 def test_a_variant_of_a_folder(tmp_path: Path) -> None:
     """As published models have them: the UNet in two variants without a plain file, the rest plain."""
-    folder = shutil.copytree(shared("sd1")[0], tmp_path / "model")
+    folder = shutil.copytree(shared("sd15")[0], tmp_path / "model")
     state = folder_tensors(folder, "unet")
     for tag, factor in (("fp16", 1.0), ("non_ema", 2.0)):
         scaled = {name: tensor * factor for name, tensor in state.items()}
@@ -333,7 +244,7 @@ def test_a_variant_of_a_folder(tmp_path: Path) -> None:
         (folder, None, "variants fp16, non_ema"),
         (folder, "bf16", "no component has weights of the variant 'bf16'"),
         (folder / "vae", "fp16", "no component has weights of the variant 'fp16'"),
-        (shared("sd1")[1], "fp16", "has no variants"),
+        (shared("sd15")[1], "fp16", "has no variants"),
     ):
         with pytest.raises(ModelError, match=said):
             convert(source, tmp_path / "new", variant=variant)
@@ -345,7 +256,7 @@ def test_a_variant_of_a_folder(tmp_path: Path) -> None:
 
 def with_metadata(path: Path, metadata: dict[str, str], **renamed: str) -> Path:
     """The tiny model with this metadata, and with tensors under other names."""
-    data = shared("sd1")[1].read_bytes()
+    data = shared("sd15")[1].read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     header = {renamed.get(name, name): facts for name, facts in json.loads(data[8:start]).items()}
     text = json.dumps({**header, "__metadata__": metadata}).encode()
@@ -368,7 +279,7 @@ def test_halves_of_characters_cost_nothing_but_themselves(tmp_path: Path) -> Non
 
 
 def test_an_unfinished_folder_is_refused_with_what_is_missing(tmp_path: Path) -> None:
-    folder = shared("sd1")[0]
+    folder = shared("sd15")[0]
     shutil.copytree(folder, tmp_path / "broken")
     state = folder_tensors(folder, "vae")
     del state["decoder.conv_in.weight"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.checkpoints import ShapeSource
 from helpers.names import CONFIGS, EMA_SCALARS, MODELS, SCHEDULE_BUFFERS, real_config, real_keys
+from helpers.tiny.single_files import ShapeSource
 
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.errors import ModelError, UsageError

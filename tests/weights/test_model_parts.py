@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import save_single_file, shared
+from helpers.tiny.single_files import save_single_file, shared
 from safetensors.torch import load_file, save_file
 
 from sdedit_cli.errors import ModelError
@@ -42,16 +42,16 @@ def converted(folder: Path, tmp_path: Path, config: Path | None = None) -> list[
 
 def test_the_class_of_the_index_is_the_scheduler_wherever_the_model_goes(tmp_path: Path) -> None:
     """diffusers takes the class of model_index.json; that of the scheduler's own file may be an older choice."""
-    folder = copied("sd1", tmp_path)
+    folder = copied("sd15", tmp_path)
     edit_json(folder / "model_index.json", scheduler=["diffusers", "EulerDiscreteScheduler"])
-    single = save_single_file(tmp_path / "file.safetensors", folder, "sd1")
+    single = save_single_file(tmp_path / "file.safetensors", folder, "sd15")
     for model in (*converted(folder, tmp_path), load_networks(single, config=folder)):
         assert model.scheduler_config is not None
         assert model.scheduler_config["_class_name"] == "EulerDiscreteScheduler"
 
 
 def test_a_scheduler_without_a_class_is_refused_by_all(tmp_path: Path) -> None:
-    folder = copied("sd1", tmp_path)
+    folder = copied("sd15", tmp_path)
     (folder / "model_index.json").unlink()
     config = folder / "scheduler" / "scheduler_config.json"
     config.write_text(json.dumps({"beta_start": 0.1}))
@@ -72,11 +72,11 @@ def grown(folder: Path) -> None:
 
 
 TOKENIZERS: dict[str, tuple[str, Callable[[Path], None]]] = {
-    "added token": ("sd1", grown),
-    "1.x padded as 2.x": ("sd1", lambda folder: Tokenizer.packaged(pad="!").save(folder / "tokenizer")),
-    "2.x padded as 1.x": ("sd2", lambda folder: Tokenizer.packaged().save(folder / "tokenizer")),
-    "none, 1.x": ("sd1", lambda folder: shutil.rmtree(folder / "tokenizer")),
-    "none, 2.x": ("sd2", lambda folder: shutil.rmtree(folder / "tokenizer")),
+    "added token": ("sd15", grown),
+    "1.x padded as 2.x": ("sd15", lambda folder: Tokenizer.packaged(pad="!").save(folder / "tokenizer")),
+    "2.x padded as 1.x": ("sd21", lambda folder: Tokenizer.packaged().save(folder / "tokenizer")),
+    "none, 1.x": ("sd15", lambda folder: shutil.rmtree(folder / "tokenizer")),
+    "none, 2.x": ("sd21", lambda folder: shutil.rmtree(folder / "tokenizer")),
 }
 
 
@@ -93,9 +93,9 @@ def test_prompts_become_the_same_ids_wherever_the_model_goes(case: str, tmp_path
 
 
 def test_a_given_tokenizer_travels_and_the_familys_own_takes_no_room(tmp_path: Path) -> None:
-    plain, other = shared("sd1")[0], copied("sd1", tmp_path)
+    plain, other = shared("sd15")[0], copied("sd15", tmp_path)
     Tokenizer.packaged(pad="!").save(other / "tokenizer")
-    single = save_single_file(tmp_path / "file.safetensors", plain, "sd1")
+    single = save_single_file(tmp_path / "file.safetensors", plain, "sd15")
     convert(single, tmp_path / "new.safetensors", config=other)
     tokenizer = load_networks(tmp_path / "new.safetensors").tokenizer
     assert tokenizer is not None
@@ -105,7 +105,7 @@ def test_a_given_tokenizer_travels_and_the_familys_own_takes_no_room(tmp_path: P
 
 
 def test_a_2x_folder_without_a_tokenizer_pads_as_2x(tmp_path: Path) -> None:
-    folder = copied("sd2", tmp_path)
+    folder = copied("sd21", tmp_path)
     expected = load_networks(folder).tokenizer
     shutil.rmtree(folder / "tokenizer")
     found = load_networks(folder).tokenizer
@@ -156,7 +156,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.parametrize("case", DAMAGES)
 def test_a_folder_that_cannot_be_run_is_not_converted(case: str, tmp_path: Path) -> None:
     damage, said = DAMAGES[case]
-    folder = copied("sd1", tmp_path)
+    folder = copied("sd15", tmp_path)
     damage(folder)
     for target in ("new", "new.safetensors"):
         with pytest.raises(ModelError, match=said):
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_run_is_not_converted(case: str, tmp_path: Path)
 
 
 def test_info_says_what_a_folder_lacks_and_one_component_of_it_can_be_had(tmp_path: Path) -> None:
-    folder = copied("sd1", tmp_path)
+    folder = copied("sd15", tmp_path)
     shutil.rmtree(folder / "unet")
     assert "has no unet/config.json" in describe(folder).note
     assert convert(folder, tmp_path / "vae", only="vae").kind == "VAE only"
@@ -173,7 +173,7 @@ def test_info_says_what_a_folder_lacks_and_one_component_of_it_can_be_had(tmp_pa
 
 def test_a_config_folder_that_says_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    folder, single = shared("sd1")
+    folder, single = shared("sd15")
     uses: list[Callable[[], object]] = [
         lambda: load_networks(single, config=tmp_path / "empty"),
         lambda: convert(single, tmp_path / "new", config=folder / "unet"),
@@ -185,23 +185,23 @@ def test_a_config_folder_that_says_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_given_tokenizer_with_more_tokens_than_embeddings_is_refused(tmp_path: Path) -> None:
-    other = copied("sd1", tmp_path)
+    other = copied("sd15", tmp_path)
     Tokenizer.packaged().with_added_tokens(["<cat>"]).save(other / "tokenizer")
     with pytest.raises(ModelError, match="has 49409 tokens, but the text encoder knows 49408"):
-        load_networks(shared("sd1")[1], config=other)
+        load_networks(shared("sd15")[1], config=other)
 
 
 def test_a_folder_is_converted_with_the_configs_that_are_given(tmp_path: Path) -> None:
-    other = copied("sd1", tmp_path)
+    other = copied("sd15", tmp_path)
     edit_json(other / "unet" / "config.json", attention_head_dim=4)
-    convert(shared("sd1")[0], tmp_path / "new", config=other)
+    convert(shared("sd15")[0], tmp_path / "new", config=other)
     assert json.loads((tmp_path / "new" / "unet" / "config.json").read_text())["attention_head_dim"] == 4
 
 
 def test_many_names_of_one_storage_make_no_large_model(tmp_path: Path) -> None:
     """A file of 8 MB must not ask for 4 GB of disk: what repeats is left out, and what the model needs is there."""
     big = torch.randn(2_000_000)
-    state: dict[str, Any] = load_file(shared("sd1")[1])
+    state: dict[str, Any] = load_file(shared("sd15")[1])
     torch.save({"state_dict": {**state, **{f"left{i}": big[:] for i in range(500)}}}, tmp_path / "model.ckpt")
     summary = convert(tmp_path / "model.ckpt", tmp_path / "new.safetensors")
     assert summary.bytes < 3 * (tmp_path / "model.ckpt").stat().st_size + 128_000_000
@@ -209,13 +209,13 @@ def test_many_names_of_one_storage_make_no_large_model(tmp_path: Path) -> None:
 
 
 def test_the_size_that_a_small_model_was_trained_at_travels(tmp_path: Path) -> None:
-    folder = copied("sd1", tmp_path)
+    folder = copied("sd15", tmp_path)
     edit_json(folder / "model_index.json", _native_size=32)
     convert(folder, tmp_path / "new.safetensors")
     convert(tmp_path / "new.safetensors", tmp_path / "new")
     sizes = [
         open_checkpoint(path).native_size
-        for path in (folder, tmp_path / "new.safetensors", tmp_path / "new", shared("sd1")[0])
+        for path in (folder, tmp_path / "new.safetensors", tmp_path / "new", shared("sd15")[0])
     ]
     assert sizes == [32, 32, 32, None]
 

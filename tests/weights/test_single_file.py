@@ -10,15 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import (
-    TINY,
-    ema_tensors,
-    folder_tensors,
-    ldm_tensors,
-    save_folder,
-    save_single_file,
-    shared,
-)
+from helpers.tiny.configs import EDITED
+from helpers.tiny.folders import save_folder
+from helpers.tiny.single_files import ema_tensors, folder_tensors, ldm_tensors, save_single_file, shared
 from safetensors.torch import save_file
 
 from sdedit_cli.errors import ModelError
@@ -28,7 +22,7 @@ from sdedit_cli.weights.load.networks import Loaded, load_networks
 PARTS = ("unet", "vae", "text_encoder")
 
 
-@pytest.fixture(params=list(TINY))
+@pytest.fixture(params=list(EDITED))
 def model(request: pytest.FixtureRequest) -> tuple[str, Path, Path]:
     """A family, its tiny model as the oracle's folder, and as a single file."""
     return request.param, *shared(request.param)
@@ -36,7 +30,7 @@ def model(request: pytest.FixtureRequest) -> tuple[str, Path, Path]:
 
 @pytest.fixture
 def sd1() -> Path:
-    return shared("sd1")[0]
+    return shared("sd15")[0]
 
 
 def oracle_pipeline(path: Path, folder: Path) -> Any:
@@ -106,7 +100,7 @@ def test_parameters_are_the_mapped_file(sd1: Path, tmp_path: Path) -> None:
     from sdedit_cli.weights.formats.mapped_file import mapped_file_of
     from sdedit_cli.weights.formats.open import open_weights
 
-    path = save_single_file(tmp_path / "model.safetensors", sd1, "sd1")
+    path = save_single_file(tmp_path / "model.safetensors", sd1, "sd15")
     source = open_weights(path)
     for component in read_file(source).components.values():
         renamed = component.tensors
@@ -129,7 +123,7 @@ def test_a_path_without_its_extension(model: tuple[str, Path, Path], tmp_path: P
 
 
 def test_the_ema_copy_replaces_the_unet_only_where_asked(sd1: Path, tmp_path: Path) -> None:
-    tensors = ldm_tensors(sd1, "sd1")
+    tensors = ldm_tensors(sd1, "sd15")
     path = tmp_path / "model.safetensors"
     save_file(tensors | ema_tensors(tensors), path)
     plain, averaged = load_networks(path), load_networks(path, ema=True)
@@ -148,7 +142,7 @@ def test_prediction_type_reaches_the_scheduler(model: tuple[str, Path, Path]) ->
 
 def test_a_vae_alone(sd1: Path, tmp_path: Path) -> None:
     vae = folder_tensors(sd1, "vae")
-    inside = {name: t for name, t in ldm_tensors(sd1, "sd1").items() if name.startswith(ldm.VAE)}
+    inside = {name: t for name, t in ldm_tensors(sd1, "sd15").items() if name.startswith(ldm.VAE)}
     files = {"ours": vae, "ldm": inside, "bare": {n.removeprefix(ldm.VAE): t for n, t in inside.items()}}
     for name, tensors in files.items():
         save_file(tensors, tmp_path / f"{name}.safetensors")
@@ -161,8 +155,8 @@ def test_a_vae_alone(sd1: Path, tmp_path: Path) -> None:
 
 def test_unusual_models_need_and_use_a_config_folder(tmp_path: Path) -> None:
     """Heads that shapes cannot tell come from the folder, as in the oracle."""
-    folder = save_folder(tmp_path / "folder", "sd1", attention_head_dim=2)
-    path = save_single_file(tmp_path / "model.safetensors", folder, "sd1")
+    folder = save_folder(tmp_path / "folder", "sd15", attention_head_dim=2)
+    path = save_single_file(tmp_path / "model.safetensors", folder, "sd15")
     plain, told, oracle = load_networks(path), load_networks(path, config=folder), oracle_pipeline(path, folder)
     expected = outputs(oracle)[1]
     torch.testing.assert_close(outputs(told)[1], expected, atol=1e-5, rtol=0)
@@ -170,8 +164,8 @@ def test_unusual_models_need_and_use_a_config_folder(tmp_path: Path) -> None:
 
 
 def test_what_shapes_leave_open_is_asked_for(tmp_path: Path) -> None:
-    folder = save_folder(tmp_path / "folder", "sd1", block_out_channels=(24, 48), norm_num_groups=8)
-    path = save_single_file(tmp_path / "model.safetensors", folder, "sd1")
+    folder = save_folder(tmp_path / "folder", "sd15", block_out_channels=(24, 48), norm_num_groups=8)
+    path = save_single_file(tmp_path / "model.safetensors", folder, "sd15")
     with pytest.raises(ModelError, match=r"norm_num_groups(.|\n)*--config FOLDER"):
         load_networks(path)
     assert load_networks(path, config=folder).unet is not None
@@ -179,12 +173,12 @@ def test_what_shapes_leave_open_is_asked_for(tmp_path: Path) -> None:
 
 def test_unknown_and_missing_tensors_are_errors_unless_partial(sd1: Path, tmp_path: Path) -> None:
     path = save_single_file(
-        tmp_path / "more.safetensors", sd1, "sd1", **{ldm.UNET + "input_blocks.1.0.surprise": torch.ones(3)}
+        tmp_path / "more.safetensors", sd1, "sd15", **{ldm.UNET + "input_blocks.1.0.surprise": torch.ones(3)}
     )
     with pytest.raises(ModelError, match=r"surprise(.|\n)*--partial"):
         load_networks(path)
     assert load_networks(path, partial=True).report.unused == ("unet." + ldm.UNET + "input_blocks.1.0.surprise",)
-    tensors = ldm_tensors(sd1, "sd1")
+    tensors = ldm_tensors(sd1, "sd15")
     del tensors[ldm.UNET + "middle_block.1.norm.weight"]
     save_file(tensors, tmp_path / "fewer.safetensors")
     with pytest.raises(ModelError, match=r"mid_block\.attentions\.0\.norm\.weight"):
@@ -192,8 +186,8 @@ def test_unknown_and_missing_tensors_are_errors_unless_partial(sd1: Path, tmp_pa
 
 
 def test_models_that_cannot_be_run_say_what_they_are(tmp_path: Path) -> None:
-    folder = save_folder(tmp_path / "folder", "sd1", in_channels=9)
-    path = save_single_file(tmp_path / "model.safetensors", folder, "sd1")
+    folder = save_folder(tmp_path / "folder", "sd15", in_channels=9)
+    path = save_single_file(tmp_path / "model.safetensors", folder, "sd15")
     with pytest.raises(ModelError, match="is a model for inpainting"):
         load_networks(path)
 

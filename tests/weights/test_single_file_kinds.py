@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import ShapeSource, folder_tensors, ldm_tensors, save_folder, shared
 from helpers.ends import reached, reaches
 from helpers.names import real_keys
+from helpers.tiny.folders import save_folder
+from helpers.tiny.single_files import ShapeSource, folder_tensors, ldm_tensors, shared
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -30,8 +31,8 @@ def test_the_last_layer_of_openclip_is_left_out(tmp_path: Path) -> None:
     """Files of 2.x hold 24 layers of which the model uses 23: ours and the oracle's text encoders are equal."""
     from diffusers import StableDiffusionImg2ImgPipeline
 
-    folder = save_folder(tmp_path / "folder", "sd2", layers=23)
-    tensors = ldm_tensors(folder, "sd2")
+    folder = save_folder(tmp_path / "folder", "sd21", layers=23)
+    tensors = ldm_tensors(folder, "sd21")
     first = f"{ldm.OPENCLIP}transformer.resblocks.0."
     tensors |= {n.replace(".0.", ".23.", 1): t * 2 for n, t in tensors.items() if n.startswith(first)}
     save_file(tensors, tmp_path / "model.safetensors")
@@ -71,7 +72,7 @@ def test_tiny_vaes(tmp_path: Path) -> None:
 
 
 def test_distilled_unets_keep_their_guidance_embedding(tmp_path: Path) -> None:
-    folder = save_folder(tmp_path / "folder", "sd1", time_cond_proj_dim=16)
+    folder = save_folder(tmp_path / "folder", "sd15", time_cond_proj_dim=16)
     convert(folder, tmp_path / "one.safetensors")
     unet = load_networks(tmp_path / "one.safetensors").unet
     assert unet is not None
@@ -83,8 +84,8 @@ def test_distilled_unets_keep_their_guidance_embedding(tmp_path: Path) -> None:
 
 
 def test_a_vae_is_taken_even_from_models_that_cannot_be_run(tmp_path: Path) -> None:
-    folder = save_folder(tmp_path / "folder", "sd1", in_channels=9)
-    save_file(ldm_tensors(folder, "sd1"), tmp_path / "model.safetensors")
+    folder = save_folder(tmp_path / "folder", "sd15", in_channels=9)
+    save_file(ldm_tensors(folder, "sd15"), tmp_path / "model.safetensors")
     skip = ("unet", "text_encoder", "tokenizer", "scheduler")
     vae = load_networks(tmp_path / "model.safetensors", skip=skip).vae
     assert vae is not None
@@ -94,7 +95,7 @@ def test_a_vae_is_taken_even_from_models_that_cannot_be_run(tmp_path: Path) -> N
     ("channels", "task"), [(4, ""), (9, ", inpainting"), (8, ", instruct-pix2pix"), (5, ", depth to image")]
 )
 def test_folders_are_named_by_their_task_as_files_are(channels: int, task: str, tmp_path: Path) -> None:
-    folder = save_folder(tmp_path / "folder", "sd1", in_channels=channels)
+    folder = save_folder(tmp_path / "folder", "sd15", in_channels=channels)
     summary = convert(folder, tmp_path / "one.safetensors")
     kinds = [summary.kind, *(describe(path).kind for path in (folder, tmp_path / "one.safetensors"))]
     assert kinds == [f"Stable Diffusion 1.x{task}"] * 3
@@ -104,7 +105,7 @@ def test_folders_are_named_by_their_task_as_files_are(channels: int, task: str, 
 
 
 def test_a_unet_of_the_caller_leaves_the_rest() -> None:
-    loaded = load_networks(shared("sd1")[1], skip=("unet",))
+    loaded = load_networks(shared("sd15")[1], skip=("unet",))
     assert loaded.unet is None
     assert loaded.scheduler_config is not None
 
@@ -129,7 +130,7 @@ JSON = st.recursive(
 @given(note=st.sampled_from(NOTES), text=JSON.map(json.dumps) | st.text(max_size=20) | st.just("epsilon"))
 def test_notes_in_the_metadata_are_not_trusted(note: str, text: str, tmp_path: Path) -> None:
     """Whatever a file says about itself: it loads, or is refused by name."""
-    tensors = {n: t for n, t in ldm_tensors(shared("sd1")[0], "sd1").items() if not n.startswith(ldm.VAE)}
+    tensors = {n: t for n, t in ldm_tensors(shared("sd15")[0], "sd15").items() if not n.startswith(ldm.VAE)}
     path = tmp_path / "model.safetensors"
     save_file(tensors, path, metadata={note: text})
     said = refusal(path)
@@ -179,7 +180,7 @@ def refusal(path: Path) -> str:
 @given(st.data())
 def test_configs_are_inferred_back_from_shapes(data: Any) -> None:
     """Any Stable Diffusion UNet: the shapes of its tensors lead to the config that it was built from."""
-    from helpers.checkpoints import unet_shapes
+    from helpers.tiny.single_files import unet_shapes
 
     levels = data.draw(st.integers(2, 4))
     attends = data.draw(st.lists(st.booleans(), min_size=levels, max_size=levels).filter(any))
