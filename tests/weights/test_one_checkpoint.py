@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import save_single_file, shared
 from helpers.cli import BUILT_IN, photo
+from helpers.tiny.single_files import save_single_file, shared
 from safetensors.torch import load_file, save_file
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
@@ -146,7 +146,7 @@ def said_of(model: Path, folder: Path, picture: Path) -> Said:
 
 
 def made(folder: Path, *changes: Change) -> Path:
-    model = Path(shutil.copytree(shared("sd1")[0], folder / "model"))
+    model = Path(shutil.copytree(shared("sd15")[0], folder / "model"))
     for change in changes:
         change(model)
     return model
@@ -170,7 +170,7 @@ def test_all_readers_of_a_model_agree(names: tuple[str, ...], tmp_path: Path) ->
 
 def test_a_single_file_and_what_it_is_converted_to_are_one_model(tmp_path: Path) -> None:
     model = made(tmp_path, SOUND["other heads"], SOUND["native size"])
-    single = save_single_file(tmp_path / "ldm.safetensors", model, "sd1")
+    single = save_single_file(tmp_path / "ldm.safetensors", model, "sd15")
     said = said_of(single, tmp_path, photo(tmp_path / "a.png"))
     assert said.runs
     assert said.note == ""
@@ -183,7 +183,7 @@ def test_the_dry_run_takes_the_scheduler_that_the_edit_takes(tmp_path: Path) -> 
     command = ["run", str(photo(tmp_path / "a.png")), "-m", str(model), "--timesteps", "900,500,100", "-q"]
     assert run([*command, "-o", str(tmp_path / "x.png"), "--dry-run"]) == 0
     assert run([*command, "-o", str(tmp_path / "x.png"), "--dtype", "fp32"]) == 0
-    shutil.copy(shared("sd1")[0] / "model_index.json", model)
+    shutil.copy(shared("sd15")[0] / "model_index.json", model)
     edit_json(model / "model_index.json", scheduler=["diffusers", "DDIMScheduler"])
     assert run([*command, "-o", str(tmp_path / "y.png"), "--dry-run"]) == 2
 
@@ -210,4 +210,4 @@ def test_what_the_index_leaves_out_is_left_out_by_all(tmp_path: Path) -> None:
     assert not (tmp_path / "new/vae").exists()
     command = ["run", str(photo(tmp_path / "a.png")), "-m", str(model), "-o", str(tmp_path / "x.png"), "-q"]
     assert run([*command, "--dry-run"]) == 3
-    assert run([*command, "--vae", str(shared("sd1")[0] / "vae"), "--dry-run"]) == 0
+    assert run([*command, "--vae", str(shared("sd15")[0] / "vae"), "--dry-run"]) == 0

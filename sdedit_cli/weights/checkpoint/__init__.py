@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...text import Tokenizer as Tokenizer
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import Component as Component
 from .open import open_checkpoint as open_checkpoint

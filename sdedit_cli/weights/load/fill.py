@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ModelError, listed
-from ...names.older import is_harmless, module_name
 from ..formats.source import WeightSource
 from .materialize import Delta, materialize
 
@@ -100,15 +99,14 @@ def _assign(
     origin: dict[str, str] = {}
     unused: list[str] = []
     for name in source.names():
-        renamed = rename(name) if rename else name
-        if renamed is None:
+        target = rename(name) if rename else name
+        if target is None:
             continue
-        target = module_name(renamed, slots)
         if target in slots and target in origin:
             raise ModelError(f"{source.path}: '{name}' and '{origin[target]}' are both '{target}'")
         if target in slots:
             origin[target] = name
-        elif not is_harmless(renamed):
+        else:
             unused.append(name)
     return origin, tuple(unused)
 

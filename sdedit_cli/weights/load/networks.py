@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from ...nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
-from ...text import Tokenizer
-from ..checkpoint import Checkpoint, Component, open_checkpoint
+from ..checkpoint import Checkpoint, Component, Tokenizer, open_checkpoint
 from ..checkpoint.checkpoint import check_runnable
 from .check import check_config, check_files, empty_network
 from .fill import Report, fill
