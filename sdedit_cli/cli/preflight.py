@@ -67,6 +67,11 @@ def _check_files(request: Request) -> None:
     edit, model = request.edit, request.model
     if edit.vae is not None:
         _check_file(Path(edit.vae), f"--vae {edit.vae}")
+    for lora in edit.lora:
+        path, label = Path(lora.path), f"--lora {lora.path}"
+        if not is_there(path, label):
+            raise ModelError(f"{shortened(label)}: no such file or folder")
+        check_readable(path, label)
     if edit.config is None:
         return
     if model.hub is None:

@@ -38,11 +38,13 @@ class EditorWorker:
         self._request = request
         self._warn = warn
         self._warned = False
+        self.adapters: list[str] = []
         self._loaded: dict[str, Any] = {}
         with readable(request.model.name):
             checkpoint = opened()
             self._editor = Editor.open(request.edit, self._hear, checkpoint=checkpoint)
         self._hash = FileHash(checkpoint.path)
+        self._lora_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.lora]
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
         self.sampler, self.curve = sampler_label(request.edit, self._editor.scheduler_for(request.edit).name)
         self.dtype = _WORDS.get(str(self._loaded.get("dtype")), request.edit.dtype)
@@ -51,6 +53,7 @@ class EditorWorker:
             "device": self._loaded.get("device"),
             "dtype": self.dtype,
             "sampler": f"{self.sampler} {self.curve}".strip(),
+            **({"adapters": self.adapters} if self.adapters else {}),
             "seconds": round(time.monotonic() - started, 3),
         }
 
@@ -76,6 +79,10 @@ class EditorWorker:
     def _hear(self, event: str, facts: dict[str, Any]) -> None:
         if event == "load":
             self._loaded.update(facts)
+        elif event == "adapter":
+            self.adapters.append(facts["summary"])
+            if left := facts["passed_over"]:
+                self._warn(f"{facts['summary']}; {len(left)} keys fit nowhere and are passed over ({left[0]}, ...)")
         elif event == "truncated":
             self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'")
         elif event == "resized":
@@ -90,6 +97,8 @@ class EditorWorker:
         made_of = [Ingredient("model", self._request.model.name, self._hash.value())]
         if self._vae_hash and edit.vae:
             made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))
+        loras = ((Path(file.path).stem, digest.value(), file.scale) for file, digest in self._lora_hashes)
+        made_of += [Ingredient("lora", *facts) for facts in loras]
         self._compare(made_of)
         return Record(
             edit=replace(edit, dtype=self.dtype).saved(),

@@ -80,6 +80,11 @@ class Editor:
         components, native_size = for_edit(edit, checkpoint, dtype)
         for network in components.networks():
             network.to(device)
+        if edit.lora:
+            from .merging import merge_files
+
+            for adapter in merge_files(edit.lora, components, partial=edit.partial):
+                tell("adapter", {"summary": adapter.summary(), "passed_over": list(adapter.passed_over)})
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
         return cls(Engine(components), native_size=native_size, on_event=on_event)

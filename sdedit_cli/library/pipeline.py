@@ -25,6 +25,7 @@ from ..errors import UsageError
 from ..nn import CLIPTextModel, UNet2DCondition
 from ..noise import Scheduler
 from ..text import Tokenizer
+from .adapters import Adapters
 from .arguments import (
     check_callback_tensors,
     check_generator,
@@ -43,7 +44,7 @@ Texts = str | Sequence[str] | None
 Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 
 
-class StableDiffusionImg2ImgPipeline(Switches):
+class StableDiffusionImg2ImgPipeline(Adapters, Switches):
     """Edits pictures with one loaded checkpoint; arguments and defaults are those of the reference library."""
 
     def __init__(
@@ -175,7 +176,8 @@ class StableDiffusionImg2ImgPipeline(Switches):
         from .loading import save
 
         facts = {"requires_safety_checker": self.requires_safety_checker, "native_size": self.native_size}
-        save(self.components, folder, options, **facts)
+        with self.without_adapters():
+            save(self.components, folder, options, **facts)
 
     # --- prompts ------------------------------------------------------------------------------------------
 
@@ -194,6 +196,8 @@ class StableDiffusionImg2ImgPipeline(Switches):
     ) -> tuple[Tensor, Tensor | None]:
         """Embeddings (B, T, C) of the prompts and, when guided, of the negative prompts ('' where none is given)."""
         check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, do_classifier_free_guidance)
+        if lora_scale is not None:
+            self._rescale({"scale": lora_scale})
         device = torch.device(device) if device is not None else self.device
         if prompt_embeds is None:
             texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
@@ -285,8 +289,7 @@ class StableDiffusionImg2ImgPipeline(Switches):
             raise UsageError("give `image`: the picture to edit")
         if ip_adapter_image is not None or ip_adapter_image_embeds is not None:
             raise UsageError("an image prompt needs an IP-Adapter, and none is loaded")
-        if cross_attention_kwargs:
-            raise UsageError("`cross_attention_kwargs` scale adapters, and none is loaded; leave them out")
+        self._rescale(cross_attention_kwargs)
 
         engine = self.engine
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .declared import declare, declared, fit_values, kept, with_hashes
+from .lora import LORA_FILE, LoraFile
 from .option import MAX_SEED, Field, Option
 
 GROUPS = ("Edit", "Sampling", "Model", "Machine")
@@ -86,6 +87,13 @@ class Edit:
     )
     vae: str | None = declare(
         None, "Another autoencoder: a folder or file.", "Model", metavar="PATH", path=True, blank="the model's own"
+    )
+    lora: tuple[LoraFile, ...] = declare(
+        (),
+        "A LoRA or one of its relatives: a file or folder, its strength, and that for the text encoder.",
+        "Model",
+        kind=LORA_FILE,
+        path=True,
     )
     config: str | None = declare(
         None,

@@ -1,0 +1,176 @@
+"""How files of adapters name things: a key is the name of a module in some dialect, and a leaf.
+
+A module is looked up in one table that is made from the model's own names (`module_names`): each of them in every
+naming that trainers use, with dots as underscores. Nothing is ever turned back from underscores by rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from ..configs.clip import CLIPTextConfig
+from ..configs.unet import UNetConfig
+from ..names.table import kohya, modules
+from ..names.text import clip_table
+from ..names.unet import unet_table
+
+Module = tuple[str, str]
+"""A component's slot, and the name of one of its modules in our naming."""
+
+# What dialects put before the names of a component's modules, dots as underscores. '' stands for bare names.
+_UNET = (
+    "lora_unet_",
+    "lycoris_",
+    "lycoris_unet_",
+    "oft_unet_",
+    "unet_",
+    "unet_base_model_model_",
+    "base_model_model_",
+    "base_model_model_unet_",
+    "diffusion_model_",
+    "model_diffusion_model_",
+    "",
+)
+_TEXT = (
+    "lora_te_",
+    "lora_te1_",
+    "lycoris_",
+    "lycoris_te_",
+    "oft_te_",
+    "te_",
+    "text_encoder_",
+    "text_encoder_base_model_model_",
+    "base_model_model_",
+    "base_model_model_text_encoder_",
+    "text_encoders_clip_l_transformer_",
+    "text_encoders_clip_h_transformer_",
+    "cond_stage_model_transformer_",
+    "",
+)
+
+# A suffix of keys -> the leaf that it stands for. The longest that fits is taken.
+LEAVES: Mapping[str, str] = {
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora_mid.weight": "mid",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    "_lora.down.weight": "down",
+    "_lora.up.weight": "up",
+    ".lora_linear_layer.down.weight": "down",
+    ".lora_linear_layer.up.weight": "up",
+    ".lora_A.weight": "down",
+    ".lora_B.weight": "up",
+    ".lora_A": "down",
+    ".lora_B": "up",
+    ".lora_B.bias": "up_bias",
+    ".lora_up.bias": "up_bias",
+    ".down.weight": "down",
+    ".up.weight": "up",
+    ".lora_magnitude_vector.weight": "magnitude",
+    ".lora_magnitude_vector": "magnitude",
+    ".dora_scale": "dora_scale",
+    ".alpha": "alpha",
+    ".scale": "scale",
+    ".on_input": "ia3_on_input",
+    ".oft_R.weight": "oft_R",
+    ".oft_R.scaled_oft": "oft_R_scaled",
+    **{f".{name}.weight": name for name in ("a1", "a2", "b1", "b2")},
+    **{
+        f".{name}": name
+        for name in (
+            *("diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "oft_diag", "rescale"),
+            *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
+            *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
+            *("bias_indices", "bias_values", "bias_size"),
+        )
+    },
+}
+_IA3 = ".weight"  # beside `.on_input` alone, as everything ends so
+_BY_LENGTH = sorted(LEAVES, key=len, reverse=True)
+# PEFT puts the adapter's name between the leaf and its end: lora_A.default.weight
+_NAMED = re.compile(
+    r"\.(lora_[AB]|lora_magnitude_vector|oft_R)\.(?!weight$|bias$|scaled_oft$)[^.]+(?=\.(?:weight|bias|scaled_oft)$|$)"
+)
+# The names of the first attention processors.
+_PROCESSOR = re.compile(r"\.(attn[12])\.to_(q|k|v|out\.0)$")
+_TEXT_ATTENTION = re.compile(r"\.self_attn\.(q|k|v|out)_proj$")
+
+
+def module_names(unet: UNetConfig | None, text: CLIPTextConfig | None) -> dict[str, Module]:
+    """Every name, dots as underscores, by which a file may mean a module of these components."""
+    found: dict[str, Module] = {}
+    for slot, prefixes, names in (
+        ("unet", _UNET, dict(_unet_names(unet)) if unet else {}),
+        ("text_encoder", _TEXT, dict(_text_names(text)) if text else {}),
+    ):
+        for prefix in prefixes:
+            for name, module in names.items():
+                found.setdefault(prefix + name, (slot, module))
+    return found
+
+
+def _unet_names(config: UNetConfig) -> Iterator[tuple[str, str]]:
+    table = unet_table(config)
+    yield from kohya(table).items()
+    for name in modules(table):
+        if match := _PROCESSOR.search(name):
+            leaf = match[2].removesuffix(".0")
+            yield _flat(f"{name[: match.start()]}.{match[1]}.processor.to_{leaf}"), name
+
+
+def _text_names(config: CLIPTextConfig) -> Iterator[tuple[str, str]]:
+    for name in modules(clip_table(config)):
+        for spelled in (name, name.removeprefix("text_model.")):
+            yield _flat(spelled), name
+            if match := _TEXT_ATTENTION.search(spelled):
+                yield _flat(f"{spelled[: match.start()]}.self_attn.to_{match[1]}"), name
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def split_key(key: str, present: Collection[str]) -> tuple[str, str] | None:
+    """The module's name, dots as underscores, and the leaf; None for a key that ends in no leaf.
+
+    `present` are all keys of the file: what some of them mean, others tell.
+    """
+    key = _NAMED.sub(r".\1", key)
+    for suffix in _BY_LENGTH:
+        if key.endswith(suffix):
+            return _flat(key.removesuffix(suffix)), LEAVES[suffix]
+    if key.endswith(_IA3) and key.removesuffix(_IA3) + ".on_input" in present:
+        return _flat(key.removesuffix(_IA3)), "ia3_weight"
+    return None
+
+
+_FAMILIES: tuple[tuple[str, str], ...] = (
+    ("lora_te2_", "Stable Diffusion XL"),
+    ("text_encoder_2.", "Stable Diffusion XL"),
+    ("clip_g.", "Stable Diffusion XL"),
+    ("label_emb", "Stable Diffusion XL"),
+    ("input_blocks_7_1_transformer_blocks_9", "Stable Diffusion XL"),
+    ("double_blocks", "FLUX"),
+    ("single_blocks", "FLUX"),
+    ("single_transformer_blocks", "FLUX"),
+    ("joint_blocks", "Stable Diffusion 3"),
+    ("lora_prior_", "Stable Cascade"),
+    ("lora_transformer_", "a transformer model"),
+    ("transformer.", "a transformer model"),
+)
+_WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
+_CONTEXT = re.compile(r"attn2[._](?:processor[._])?to_[kv]")
+
+
+def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The family that the adapter with these keys is for, in words; '' where they do not tell."""
+    for mark, family in _FAMILIES:
+        if any(mark in key for key in shapes):
+            return family
+    for key, shape in shapes.items():
+        leaf = split_key(key, shapes)
+        if leaf and leaf[1] == "down" and len(shape) >= 2 and _CONTEXT.search(key):
+            return _WIDTHS.get(shape[1], "")
+    return ""

@@ -1,0 +1,194 @@
+"""Files of LoRA and its relatives, read as an Adapter: every module's leaves, nothing multiplied yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..configs.base import read_json
+from ..configs.clip import CLIPTextConfig
+from ..configs.unet import UNetConfig
+from ..errors import ModelError, listed, shown
+from ..weights.formats.open import open_weights
+from ..weights.formats.source import MemorySource, WeightSource
+from .deltas import Misfit, Scaling, kinds_of
+from .dialects import Module, family_of, module_names, split_key
+
+_IGNORED = ("_aux.",)  # the bookkeeping of slider tools
+_BUNDLED = "bundle_emb."
+_HEADER = "lora_adapter_metadata"
+_FOLDER_FILES = (
+    "pytorch_lora_weights.safetensors",
+    "adapter_model.safetensors",
+    "pytorch_lora_weights.bin",
+    "adapter_model.bin",
+)
+_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What an adapter has for one module: leaves by their canonical names, and a scaling that its config says."""
+
+    leaves: Mapping[str, Tensor]
+    scaling: Scaling = field(default_factory=Scaling)
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A file of an adapter. `keys` counts what was used of it, `passed_over` names what was not (with `partial`)."""
+
+    path: Path
+    patches: Mapping[Module, Patch]
+    keys: int
+    passed_over: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def summary(self) -> str:
+        """What was matched, for people."""
+        slots = sorted({slot for slot, _ in self.patches})
+        counts = [f"{sum(slot == s for slot, _ in self.patches)} modules of the {s.replace('_', ' ')}" for s in slots]
+        return f"{self.path.name}: {', '.join(self.kinds)}; {self.keys} keys, {' and '.join(counts)}"
+
+
+def find_adapter(path: Path, weight_name: str | None = None) -> Path:
+    """The weights file of an adapter: the file itself, or the one of a folder. Raises ModelError."""
+    if not path.is_dir():
+        return path
+    if weight_name is not None:
+        return path / weight_name
+    names = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
+    known = next((name for name in _FOLDER_FILES if name in names), None)
+    if known is None and len(names) != 1:
+        raise ModelError(
+            f"{path}: which of its weights files is the adapter? Found {listed(names) or 'none'}; name the file"
+        )
+    return path / (known or names[0])
+
+
+def read_adapter(
+    source: Path | str | Mapping[str, Tensor],
+    unet: UNetConfig | None,
+    text: CLIPTextConfig | None,
+    *,
+    weight_name: str | None = None,
+    partial: bool = False,
+) -> Adapter:
+    """The adapter in a file, a folder or a state dict, for networks of these configs.
+
+    Raises ModelError, naming keys and families, for keys that fit no module, for half a kind, for numbers that are not
+    finite, and for another family's file; with `partial` keys that fit nowhere are passed over and counted.
+    """
+    config: Mapping[str, Any] = {}
+    if isinstance(source, Mapping):
+        opened: WeightSource = MemorySource(source, path=Path("the state dict"))
+    else:
+        path = find_adapter(Path(source), weight_name)
+        opened = open_weights(path)
+        beside = path.parent / _CONFIG
+        config = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
+    return _read(opened, module_names(unet, text), _Header.of(opened, config), unet, partial)
+
+
+def _read(
+    source: WeightSource, names: Mapping[str, Module], header: _Header, unet: UNetConfig | None, partial: bool
+) -> Adapter:
+    keys = [key for key in source.names() if not key.startswith((*_IGNORED, _BUNDLED))]
+    present = set(keys)
+    leaves: dict[Module, dict[str, str]] = {}
+    unmatched: list[str] = []
+    for key in keys:
+        split = split_key(key, present)
+        module = names.get(split[0]) if split else None
+        if split is None or module is None:
+            unmatched.append(key)
+        elif split[1] in leaves.setdefault(module, {}):
+            raise ModelError(
+                f"{source.path}: '{shown(key)}' and '{shown(leaves[module][split[1]])}' are the same of {module[1]}"
+            )
+        else:
+            leaves[module][split[1]] = key
+    leaves = {module: own for module, own in leaves.items() if own.keys() - {"alpha", "scale"}}
+    family = family_of({key: source.shape(key) for key in keys})
+    if not leaves or (unmatched and not partial):
+        raise _misfit(source, keys, unmatched, family)
+    _check_width(source, unet, family)
+    kinds: dict[str, None] = {}
+    patches: dict[Module, Patch] = {}
+    for module, own in leaves.items():
+        try:
+            kinds.update(dict.fromkeys(kind.words for kind in kinds_of(own)))
+        except Misfit as problem:
+            raise ModelError(f"{source.path}: {'.'.join(module)}: {problem}") from None
+        patches[module] = Patch({leaf: _tensor(source, key) for leaf, key in own.items()}, header.scaling(module))
+    used = sum(map(len, leaves.values()))
+    return Adapter(source.path, patches, used, tuple(unmatched), tuple(kinds), dict(source.metadata))
+
+
+def _misfit(source: WeightSource, keys: list[str], unmatched: list[str], family: str) -> ModelError:
+    made_for = f"; it is made for {family}" if family else ""
+    if not keys:
+        return ModelError(f"{source.path}: holds no adapter; expected a LoRA or one of its relatives")
+    return ModelError(
+        f"{source.path}: {len(unmatched)} of {len(keys)} keys fit no module of this model ({listed(unmatched, 3)})"
+        f"{made_for}.\nGive an adapter of the model's family, or take what fits with --partial (partial=True)."
+    )
+
+
+def _check_width(source: WeightSource, unet: UNetConfig | None, family: str) -> None:
+    """Names of 1.x fit a 2.x model: shapes alone tell."""
+    width: Any = unet.cross_attention_dim if unet else None
+    ours = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}.get(width, "")
+    if family and ours and family != ours:
+        raise ModelError(f"{source.path}: is made for {family}, and this model is {ours}; nothing was changed")
+
+
+def _tensor(source: WeightSource, key: str) -> Tensor:
+    tensor = source.get(key)
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise ModelError(f"{source.path}: '{shown(key)}' has numbers that are not finite; download the file again")
+    return tensor
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Ranks and alphas that stand in the header of a file, or in a config beside it, by component."""
+
+    parts: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, source: WeightSource, config: Mapping[str, Any]) -> _Header:
+        if config:
+            return cls({"unet": config, "text_encoder": config})
+        try:
+            told: object = json.loads(source.metadata.get(_HEADER, "{}"))
+        except (ValueError, RecursionError):
+            told = {}
+        parts: dict[str, dict[str, Any]] = {}
+        for name, value in cast("dict[str, Any]", told if isinstance(told, dict) else {}).items():
+            slot, _, key = name.partition(".")
+            parts.setdefault(slot, {})[key] = value
+        return cls(parts)
+
+    def scaling(self, module: Module) -> Scaling:
+        """What is said of a module: the alpha of the first pattern that ends its name, or the general one."""
+        slot, name = module
+        told = self.parts.get(slot, {})
+        patterns: object = told.get("alpha_pattern")
+        found = next(
+            (
+                value
+                for pattern, value in cast("dict[str, Any]", patterns if isinstance(patterns, dict) else {}).items()
+                if name == pattern or name.endswith("." + pattern)
+            ),
+            told.get("lora_alpha"),
+        )
+        alpha = float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+        return Scaling(alpha, rank_stabilised=told.get("use_rslora") is True)

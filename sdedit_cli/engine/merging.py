@@ -1,0 +1,132 @@
+"""Adapters at work: weights are their base plus what the active adapters add, W + sum of s_k dW_k (arXiv 2106.09685).
+
+Each dW_k is made of the base in float32, and the sum is rounded once. The base is kept, and comes back bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters.deltas import Misfit, bias_delta, weight_delta
+from ..adapters.dialects import Module
+from ..adapters.lora import Adapter, Patch, read_adapter
+from ..adapters.set import AdapterSet, Strength
+from ..errors import ModelError
+from ..options.lora import LoraFile
+from .components import Components
+
+Parts = tuple[tuple[Adapter, float], ...]
+
+
+@dataclass
+class _Base:
+    """A parameter before any adapter: a copy in the precision that the network had when it was first touched."""
+
+    value: Tensor
+
+    def on(self, parameter: Tensor) -> Tensor:
+        """The base where the parameter is now, in the precision that it has now."""
+        return self.value.to(parameter.device, parameter.dtype)
+
+
+def merge_files(files: Sequence[LoraFile], components: Components, *, partial: bool) -> list[Adapter]:
+    """Merges adapters into the networks of an edit, and returns them. Raises ModelError for what does not fit."""
+    text = components.text_encoder
+    adapters = [
+        read_adapter(Path(file.path), components.unet.config, text.config if text else None, partial=partial)
+        for file in files
+    ]
+    weights = [{"unet": f.scale, "text_encoder": f.scale if f.te_scale is None else f.te_scale} for f in files]
+    names = [str(number) for number in range(len(files))]
+    wanted = AdapterSet(
+        dict(zip(names, adapters, strict=True)),
+        {name: Strength(weight) for name, weight in zip(names, weights, strict=True)},
+    )
+    networks = {"unet": components.unet, **({"text_encoder": text} if text else {})}
+    Merging(networks).apply(wanted.patched())
+    return adapters
+
+
+class Merging:
+    """The parameters of some networks, by slot, and what is added to each just now."""
+
+    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
+        self.networks = dict(networks)
+        self._bases: dict[tuple[str, str], _Base] = {}
+        self._now: dict[Module, Parts] = {}
+
+    @torch.no_grad()
+    def apply(self, wanted: Mapping[Module, Parts]) -> None:
+        """Makes the weights those of the base and `wanted`; only what changed since the last time is touched.
+
+        Raises ModelError for an adapter that does not fit a module; then all is as before.
+        """
+        before = dict(self._now)
+        changed = [module for module in {**before, **wanted} if before.get(module, ()) != wanted.get(module, ())]
+        try:
+            for module in changed:
+                self._make(module, wanted.get(module, ()))
+        except BaseException:
+            for module in changed:
+                self._make(module, before.get(module, ()))
+            raise
+
+    def _make(self, module: Module, parts: Parts) -> None:
+        slot, name = module
+        layer = self.networks[slot].get_submodule(name)
+        for leaf in ("weight", "bias"):
+            parameter: Tensor | None = getattr(layer, leaf, None)
+            if isinstance(parameter, Tensor):
+                self._fill(module, leaf, parameter, parts)
+        if parts:
+            self._now[module] = parts
+        else:
+            self._now.pop(module, None)
+
+    def _fill(self, module: Module, leaf: str, parameter: Tensor, parts: Parts) -> None:
+        key = (module[0], f"{module[1]}.{leaf}")
+        if key not in self._bases:
+            if not parts:
+                return
+            self._bases[key] = _Base(parameter.detach().clone())
+        base = self._bases[key]
+        wide = base.value.to(parameter.device, torch.float32)
+        total = wide.clone()
+        for adapter, strength in parts:
+            delta = _delta(adapter, module, leaf, wide)
+            if delta is not None:
+                total.add_(delta, alpha=strength)
+        # In place: captured graphs, fused projections and packed weights keep their addresses.
+        parameter.copy_(total.to(parameter.dtype) if parts else base.on(parameter))
+        if not parts:
+            del self._bases[key]
+
+
+def _delta(adapter: Adapter, module: Module, leaf: str, base: Tensor) -> Tensor | None:
+    patch = adapter.patches[module]
+    leaves = _wide(patch, base.device)
+    try:
+        made = (
+            weight_delta(leaves, base, patch.scaling) if leaf == "weight" else bias_delta(leaves, base, patch.scaling)
+        )
+    except (Misfit, RuntimeError) as problem:
+        first = str(problem).split("\n")[0]
+        raise ModelError(
+            f"{adapter.path}: does not fit {'.'.join(module)} ({first}); nothing was changed. Give an adapter of the "
+            "model's family"
+        ) from None
+    if made is not None and not bool(torch.isfinite(made).all()):
+        raise ModelError(f"{adapter.path}: what it adds to {'.'.join(module)} is not finite; nothing was changed")
+    return made
+
+
+def _wide(patch: Patch, device: torch.device) -> dict[str, Tensor]:
+    return {
+        leaf: tensor.to(device).float() if tensor.is_floating_point() else tensor.to(device)
+        for leaf, tensor in patch.leaves.items()
+    }
