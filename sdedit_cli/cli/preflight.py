@@ -67,8 +67,9 @@ def _check_files(request: Request) -> None:
     edit, model = request.edit, request.model
     if edit.vae is not None:
         _check_file(Path(edit.vae), f"--vae {edit.vae}")
-    for lora in edit.lora:
-        path, label = Path(lora.path), f"--lora {lora.path}"
+    named = [*(("--lora", file.path) for file in edit.lora), *(("--embedding", file.path) for file in edit.embedding)]
+    for option, name in named:
+        path, label = Path(name), f"{option} {name}"
         if not is_there(path, label):
             raise ModelError(f"{shortened(label)}: no such file or folder")
         check_readable(path, label)

@@ -45,6 +45,7 @@ class EditorWorker:
             self._editor = Editor.open(request.edit, self._hear, checkpoint=checkpoint)
         self._hash = FileHash(checkpoint.path)
         self._lora_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.lora]
+        self._word_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.embedding]
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
         self.sampler, self.curve = sampler_label(request.edit, self._editor.scheduler_for(request.edit).name)
         self.dtype = _WORDS.get(str(self._loaded.get("dtype")), request.edit.dtype)
@@ -81,7 +82,7 @@ class EditorWorker:
             self._loaded.update(facts)
         elif event == "adapter":
             self.adapters.append(facts["summary"])
-            if left := facts["passed_over"]:
+            if left := facts.get("passed_over"):
                 self._warn(f"{facts['summary']}; {len(left)} keys fit nowhere and are passed over ({left[0]}, ...)")
         elif event == "truncated":
             self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'")
@@ -99,6 +100,7 @@ class EditorWorker:
             made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))
         loras = ((Path(file.path).stem, digest.value(), file.scale) for file, digest in self._lora_hashes)
         made_of += [Ingredient("lora", *facts) for facts in loras]
+        made_of += [Ingredient("embedding", f.token or Path(f.path).stem, h.value()) for f, h in self._word_hashes]
         self._compare(made_of)
         return Record(
             edit=replace(edit, dtype=self.dtype).saved(),

@@ -85,6 +85,10 @@ class Editor:
 
             for adapter in merge_files(edit.lora, components, partial=edit.partial):
                 tell("adapter", {"summary": adapter.summary(), "passed_over": list(adapter.passed_over)})
+        if edit.embedding:
+            from .embeddings import with_words
+
+            components = with_words(components, edit.embedding, lambda words: tell("adapter", {"summary": words}))
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
         return cls(Engine(components), native_size=native_size, on_event=on_event)

@@ -17,7 +17,7 @@ from ..adapters.dialects import Module
 from ..adapters.lora import Adapter, Patch, read_adapter
 from ..adapters.set import AdapterSet, Strength
 from ..errors import ModelError
-from ..options.lora import LoraFile
+from ..options.adapters import LoraFile
 from .components import Components
 
 Parts = tuple[tuple[Adapter, float], ...]

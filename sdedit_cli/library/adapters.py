@@ -25,7 +25,7 @@ _SLOTS = ("unet", "text_encoder")
 _SAVED = "pytorch_lora_weights.safetensors"
 # Options of the reference's loader that ask for nothing here.
 _IDLE = ("low_cpu_mem_usage", "hotswap", "metadata")
-_RESOLVE = (
+HUB_OPTIONS = (
     *("cache_dir", "force_download", "proxies", "local_files_only", "revision", "subfolder", "token"),
     *("mirror", "resume_download", "use_safetensors"),
 )
@@ -72,15 +72,15 @@ class Adapters:
 
     def _read(self, source: object, weight_name: str | None, partial: bool, options: Mapping[str, Any]) -> Adapter:
         for name in options:
-            if name not in (*_RESOLVE, *_IDLE):
-                raise UsageError(f"no option `{name}`{did_you_mean(name, _RESOLVE)}")
+            if name not in (*HUB_OPTIONS, *_IDLE):
+                raise UsageError(f"no option `{name}`{did_you_mean(name, HUB_OPTIONS)}")
         text = self.text_encoder.config if self.text_encoder is not None else None
         if isinstance(source, Mapping):
             tensors = cast("Mapping[str, Tensor]", source)
             return read_adapter(tensors, self.unet.config, text, partial=partial)
         from ..weights.hub import resolve
 
-        where = {name: options[name] for name in _RESOLVE if name in options}
+        where = {name: options[name] for name in HUB_OPTIONS if name in options}
         path = resolve(cast("str | os.PathLike[str]", source), weight_name=weight_name, **where)
         return read_adapter(path, self.unet.config, text, partial=partial)
 

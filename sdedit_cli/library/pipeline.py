@@ -37,6 +37,7 @@ from .arguments import (
 )
 from .callbacks import shown_tensors, take_over
 from .components import as_scheduler, check_components
+from .embeddings import Embeddings
 from .output import StableDiffusionPipelineOutput
 from .switches import Switches
 
@@ -44,7 +45,7 @@ Texts = str | Sequence[str] | None
 Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 
 
-class StableDiffusionImg2ImgPipeline(Adapters, Switches):
+class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
     """Edits pictures with one loaded checkpoint; arguments and defaults are those of the reference library."""
 
     def __init__(

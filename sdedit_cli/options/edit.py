@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import UsageError
+from .adapters import EMBEDDING_FILE, LORA_FILE, EmbeddingFile, LoraFile
 from .declared import declare, declared, fit_values, kept, with_hashes
-from .lora import LORA_FILE, LoraFile
 from .option import MAX_SEED, Field, Option
 
 GROUPS = ("Edit", "Sampling", "Model", "Machine")
@@ -93,6 +93,13 @@ class Edit:
         "A LoRA or one of its relatives: a file or folder, its strength, and that for the text encoder.",
         "Model",
         kind=LORA_FILE,
+        path=True,
+    )
+    embedding: tuple[EmbeddingFile, ...] = declare(
+        (),
+        "A textual inversion: a file or folder, and the word for it where that is not the file's name.",
+        "Model",
+        kind=EMBEDDING_FILE,
         path=True,
     )
     config: str | None = declare(

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,7 @@ class Tokenizer:
         self.bos_id = _known_id(engine, settings.bos)
         self.eos_id = _known_id(engine, settings.eos)
         self.pad_id = _known_id(engine, settings.pad)
+        self._places = _places(engine, settings)
 
     @classmethod
     def from_folder(cls, path: str | Path, max_position_embeddings: int | None = None) -> Tokenizer:
@@ -97,7 +99,8 @@ class Tokenizer:
         """The tokens of a text with their places in it; without start and end, not truncated."""
         # A command line can bring bytes that are not text as lone surrogates, which have no UTF-8.
         encoding = self._engine.encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
-        return [Token(index, start, end) for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)]
+        found = zip(encoding.ids, encoding.offsets, strict=True)
+        return [Token(i, start, end) for index, (start, end) in found for i in self._places.get(index, (index,))]
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text, without start and end, not truncated."""
@@ -174,6 +177,17 @@ class Tokenizer:
                 (target / name).write_text(content, encoding="utf-8", newline="\n")
         except OSError as error:
             raise OutputError(f"{target}: the tokenizer cannot be written there ({error})") from None
+
+
+def _places(engine: Engine, settings: Settings) -> dict[int, tuple[int, ...]]:
+    """The ids of added words that take several places in a prompt: `word`, `word_1`, `word_2`, ... are one word's."""
+    added = {token.content for token in settings.added}
+    found: dict[int, tuple[int, ...]] = {}
+    for word in added:
+        further = list(takewhile(added.__contains__, (f"{word}_{n}" for n in count(1))))
+        if further:
+            found[_known_id(engine, word)] = tuple(_known_id(engine, token) for token in (word, *further))
+    return found
 
 
 def _known_id(engine: Engine, token: str) -> int:

@@ -1,0 +1,157 @@
+"""Textual inversion (arXiv 2208.01618): the vectors of new words, from every layout that files of them have."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ModelError, listed, shown
+from ..weights.formats.open import open_weights
+from ..weights.formats.source import MemorySource, WeightSource
+
+_FOLDER_FILES = ("learned_embeds.safetensors", "learned_embeds.bin")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt", ".png")
+# Names of the vectors where they say nothing of the word: trainers' own.
+_NAMELESS = ("emb_params", "emp_params", "string_to_param.*", "*")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXT = "sd-ti-embedding"
+_MOST_VECTORS = 512
+
+
+@dataclass(frozen=True)
+class TextualInversion:
+    """A word, and the vectors [N, C] that stand for it: it takes N places in a prompt."""
+
+    token: str
+    vectors_NC: Tensor
+    path: Path
+
+
+def read_embedding(
+    source: Path | str | Mapping[str, Any], width: int, *, token: str | None = None, by_stem: bool = False
+) -> TextualInversion:
+    """The embedding in a file, a folder or a state dict, for a text encoder of this width.
+
+    The word is `token`, else (`by_stem`, as web UIs have it) the name of the file, else what the file says. Raises
+    ModelError for what is no embedding, is one of another width or family, or holds several words.
+    """
+    path = Path("the state dict") if isinstance(source, Mapping) else _find(Path(source))
+    name, vectors = _vectors(_opened(source, path))
+    stem = path.stem if path.suffix.lower() in _SUFFIXES else path.name
+    word = token or (stem if by_stem or not name else name)
+    vectors_NC = vectors.detach().float().reshape(-1, vectors.shape[-1]) if vectors.ndim else vectors.reshape(1, 1)
+    if vectors_NC.shape[1] != width:
+        raise ModelError(
+            f"{path}: its vectors have {vectors_NC.shape[1]} numbers, and this model's text encoder takes {width}; "
+            "it is made for another family (768: Stable Diffusion 1.x, 1024: 2.x)"
+        )
+    if not 0 < len(vectors_NC) <= _MOST_VECTORS or not bool(torch.isfinite(vectors_NC).all()):
+        raise ModelError(f"{path}: holds no usable vectors ({len(vectors_NC)}, or numbers that are not finite)")
+    return TextualInversion(word, vectors_NC, path)
+
+
+def _find(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    names = sorted(e.name for e in path.iterdir() if e.suffix in _SUFFIXES and not e.name.endswith(".preview.png"))
+    known = next((name for name in _FOLDER_FILES if name in names), None)
+    if known is None and len(names) != 1:
+        raise ModelError(f"{path}: which of its files is the embedding? Found {listed(names) or 'none'}; name the file")
+    return path / (known or names[0])
+
+
+def _opened(source: Path | str | Mapping[str, Any], path: Path) -> WeightSource:
+    if isinstance(source, Mapping):
+        return _of_dict(source, path)
+    try:
+        with path.open("rb") as file:
+            is_png = file.read(8) == _PNG
+    except OSError as problem:
+        raise ModelError(f"{path}: cannot be read ({problem.strerror or problem})") from None
+    return _of_dict(_png(path), path) if is_png else open_weights(path)
+
+
+def _of_dict(held: Mapping[str, Any], path: Path) -> WeightSource:
+    tensors: dict[str, Tensor] = {}
+    for key, value in held.items():
+        inner = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {"": value}
+        tensors |= {f"{key}.{k}" if k else key: v for k, v in inner.items() if isinstance(v, Tensor)}
+    extras = {key: value for key, value in held.items() if isinstance(value, str)}
+    return MemorySource(tensors, path=path, extras=extras)
+
+
+def _vectors(source: WeightSource) -> tuple[str, Tensor]:
+    """The word that a file says ('' for none) and its vectors. Raises ModelError for several, or for none."""
+    names = [name for name in source.names() if not name.startswith("string_to_token")]
+    if {"clip_l", "clip_g"} & set(names):
+        raise ModelError(f"{source.path}: is an embedding for Stable Diffusion XL; give one for 1.x or 2.x")
+    if "emp_params_out" in names:
+        raise ModelError(f"{source.path}: has vectors that are added after the text encoder, which are not read")
+    if len(names) != 1:
+        found = listed(names, 3) or "nothing"
+        raise ModelError(f"{source.path}: holds {len(names)} entries where an embedding has one ({found})")
+    (name,) = names
+    vectors = source.get(name)
+    if vectors.ndim > 2 or not vectors.is_floating_point():
+        raise ModelError(f"{source.path}: '{shown(name)}' is no embedding: its shape is {list(vectors.shape)}")
+    inner = source.extras.get("name")
+    named = inner if isinstance(inner, str) else ""
+    return (named if name in _NAMELESS or name.startswith("string_to_param.") else name), vectors
+
+
+def _png(path: Path) -> dict[str, Any]:
+    """The embedding that web UIs keep in a picture: as a text, or in the low bits of two strips beside it."""
+    from PIL import Image
+
+    try:
+        image = Image.open(path)
+        with image:
+            image.load()
+            text: object = image.info.get(_PNG_TEXT)
+            content = base64.b64decode(text) if isinstance(text, str) else _of_pixels(np.asarray(image.convert("RGB")))
+        held: object = json.loads(content)
+    except (ValueError, OSError, RecursionError, SyntaxError, zlib.error) as problem:
+        raise ModelError(f"{path}: is a picture without an embedding that can be read ({problem})") from None
+    return {key: _value(value) for key, value in cast("dict[str, Any]", held).items()} if isinstance(held, dict) else {}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        inner = cast("dict[str, Any]", value)
+        if "TORCHTENSOR" in inner:
+            return torch.tensor(inner["TORCHTENSOR"], dtype=torch.float32)
+        return {key: _value(item) for key, item in inner.items()}
+    return value
+
+
+def _of_pixels(pixels_HWC: np.ndarray[Any, Any]) -> bytes:
+    """The strips hold the low and the high half of each byte, each xor'd with a generator's low bits."""
+    lit = pixels_HWC.reshape(*pixels_HWC.shape[:2], 3).max(axis=2) > 0
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    if not len(rows):
+        raise ValueError("it is black")
+    cut = pixels_HWC[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    dark = np.flatnonzero(~(cut.max(axis=2) > 0).any(axis=0))
+    if not len(dark):
+        raise ValueError("it has no strips of data")
+    low, high = (_clear(strip & 0x0F) for strip in (cut[:, : dark[0]], cut[:, dark[-1] + 1 :]))
+    count = min(len(low), len(high))
+    packed = (low[:count] | (high[:count] << 4)).astype(np.uint8).tobytes()
+    return zlib.decompressobj().decompress(packed, 1 << 26)
+
+
+def _clear(nibbles: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    state, mask = 1, np.empty(nibbles.size, dtype=np.uint8)
+    for i in range(nibbles.size):
+        mask[i] = (state % 255) & 0x0F
+        state = (state * 1664525 + 1013904223) % 2**32
+    return nibbles.reshape(-1) ^ mask

@@ -1,0 +1,87 @@
+"""Textual inversion of a pipeline: new words for the prompt, with the reference's methods and their meanings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from torch import Tensor
+
+from ..adapters.embedding import TextualInversion, read_embedding
+from ..engine.embeddings import add_words, check_words, forget_words
+from ..errors import UsageError, did_you_mean
+from ..nn import CLIPTextModel
+from ..text import Tokenizer
+from .adapters import HUB_OPTIONS
+
+Source = str | os.PathLike[str] | Mapping[str, Tensor]
+
+
+class Embeddings:
+    """What `StableDiffusionImg2ImgPipeline` has learned of words."""
+
+    tokenizer: Tokenizer | None
+    text_encoder: CLIPTextModel | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._words: list[TextualInversion] = []
+        self._wordless: Tokenizer | None = None
+
+    def load_textual_inversion(
+        self,
+        source: Source | Sequence[Source],
+        token: str | Sequence[str | None] | None = None,
+        tokenizer: Tokenizer | None = None,
+        text_encoder: CLIPTextModel | None = None,
+        *,
+        weight_name: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Loads embeddings: a file, a folder, a Hub id, a dict of tensors, or a list of these, each under a `token`.
+
+        A word of N vectors takes N places in the prompt. Options are those of `weights.resolve`. Raises ModelError for
+        what is none or has another width, UsageError for a word that is known already; nothing is changed then.
+        """
+        for name in options:
+            if name not in HUB_OPTIONS:
+                raise UsageError(f"no option `{name}`{did_you_mean(name, HUB_OPTIONS)}")
+        if (tokenizer or self.tokenizer, text_encoder or self.text_encoder) != (self.tokenizer, self.text_encoder):
+            raise UsageError("`tokenizer` and `text_encoder` are the pipeline's own; set them on it before loading")
+        known, encoder = check_words(self.tokenizer, self.text_encoder)
+        sources = list(source) if isinstance(source, (list, tuple)) else [cast("Source", source)]
+        tokens = list(token) if isinstance(token, (list, tuple)) else [token] * len(sources)
+        if len(tokens) != len(sources) or len(set(tokens) - {None}) < len([one for one in tokens if one]):
+            raise UsageError(f"token has {tokens!r} for {len(sources)} embeddings; give one for each, all different")
+        found = [
+            read_embedding(self._located(one, weight_name, options), encoder.config.hidden_size, token=word)
+            for one, word in zip(sources, cast("list[str | None]", tokens), strict=True)
+        ]
+        grown = add_words(known, encoder, found)
+        if self._wordless is None:
+            self._wordless = known
+        self.tokenizer, self._words = grown, [*self._words, *found]
+
+    def unload_textual_inversion(self, tokens: str | Sequence[str] | None = None) -> None:
+        """Forgets these words, or all; without them the encoder is as it was, bit for bit. UsageError for others."""
+        if self._wordless is None:
+            return
+        names = [tokens] if isinstance(tokens, str) else list(tokens or [word.token for word in self._words])
+        loaded = [word.token for word in self._words]
+        for name in names:
+            if name not in loaded:
+                raise UsageError(f"no embedding is called '{name}'{did_you_mean(name, loaded)}")
+        _, encoder = check_words(self.tokenizer, self.text_encoder)
+        left = [word for word in self._words if word.token not in names]
+        forget_words(self._wordless, encoder)
+        self.tokenizer = add_words(self._wordless, encoder, left) if left else self._wordless
+        self._words = left
+        self._wordless = self._wordless if left else None
+
+    def _located(self, source: Source, weight_name: str | None, options: Mapping[str, Any]) -> Any:
+        if isinstance(source, Mapping):
+            return source
+        from ..weights.hub import resolve
+
+        return resolve(source, weight_name=weight_name, **options)
