@@ -76,7 +76,7 @@ LEAVES: Mapping[str, str] = {
     ".on_input": "ia3_on_input",
     ".oft_R.weight": "oft_R",
     ".oft_R.scaled_oft": "oft_R_scaled",
-    **{f".{name}.weight": name for name in ("a1", "a2", "b1", "b2")},
+    **{f".{name}.weight": name for name in ("a1", "a2", "b1", "b2", "q_layer", "p_layer")},
     **{
         f".{name}": name
         for name in (
@@ -84,6 +84,8 @@ LEAVES: Mapping[str, str] = {
             *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
             *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
             *("bias_indices", "bias_values", "bias_size"),
+            # Known so that they are refused by their names.
+            *("lambda_layer", "set_weight", "reshape_weight", "oft_r", "oft_s"),
         )
     },
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..adapters.deltas import Misfit, bias_delta, weight_delta
+from ..adapters.deltas import Misfit, bias_delta, check, weight_delta
 from ..adapters.dialects import Module
 from ..adapters.lora import Adapter, Patch, read_adapter
 from ..adapters.set import AdapterSet, Strength
@@ -48,7 +48,10 @@ def merge_files(files: Sequence[LoraFile], components: Components, *, partial: b
         {name: Strength(weight) for name, weight in zip(names, weights, strict=True)},
     )
     networks = {"unet": components.unet, **({"text_encoder": text} if text else {})}
-    Merging(networks).apply(wanted.patched())
+    merging = Merging(networks)
+    for adapter in adapters:
+        merging.check(adapter)
+    merging.apply(wanted.patched())
     return adapters
 
 
@@ -59,6 +62,17 @@ class Merging:
         self.networks = dict(networks)
         self._bases: dict[tuple[str, str], _Base] = {}
         self._now: dict[Module, Parts] = {}
+
+    def check(self, adapter: Adapter) -> None:
+        """Raises ModelError for an adapter that does not fit these networks; nothing is computed."""
+        for module, patch in adapter.patches.items():
+            layer = self.networks[module[0]].get_submodule(module[1])
+            weight, bias = (getattr(layer, leaf, None) for leaf in ("weight", "bias"))
+            assert isinstance(weight, Tensor)
+            try:
+                check(patch.leaves, weight.shape, bias.shape if isinstance(bias, Tensor) else None)
+            except (Misfit, RuntimeError) as problem:
+                raise _misfit(adapter, module, problem) from None
 
     @torch.no_grad()
     def apply(self, wanted: Mapping[Module, Parts]) -> None:
@@ -115,14 +129,18 @@ def _delta(adapter: Adapter, module: Module, leaf: str, base: Tensor) -> Tensor 
             weight_delta(leaves, base, patch.scaling) if leaf == "weight" else bias_delta(leaves, base, patch.scaling)
         )
     except (Misfit, RuntimeError) as problem:
-        first = str(problem).split("\n")[0]
-        raise ModelError(
-            f"{adapter.path}: does not fit {'.'.join(module)} ({first}); nothing was changed. Give an adapter of the "
-            "model's family"
-        ) from None
+        raise _misfit(adapter, module, problem) from None
     if made is not None and not bool(torch.isfinite(made).all()):
         raise ModelError(f"{adapter.path}: what it adds to {'.'.join(module)} is not finite; nothing was changed")
     return made
+
+
+def _misfit(adapter: Adapter, module: Module, problem: Exception) -> ModelError:
+    first = str(problem).split("\n")[0]
+    return ModelError(
+        f"{adapter.path}: does not fit {'.'.join(module)} ({first}); nothing was changed.\n"
+        "Give an adapter of the model's family."
+    )
 
 
 def _wide(patch: Patch, device: torch.device) -> dict[str, Tensor]:

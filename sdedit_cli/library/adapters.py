@@ -63,6 +63,7 @@ class Adapters:
         if name in self._adapters.adapters:
             raise UsageError(f"an adapter is called '{name}' already; give another adapter_name, or delete it first")
         adapter = self._read(source, weight_name, partial, options)
+        self._merger().check(adapter)
         wanted = AdapterSet({**self._adapters.adapters, name: adapter}, {name: Strength()})
         self._take(wanted)
 
@@ -202,10 +203,7 @@ class Adapters:
     @contextmanager
     def without_adapters(self) -> Generator[None, None, None]:
         """Within it the weights are the base's."""
-        if self._merging is None:
-            yield
-            return
-        self._merging.apply({})
+        self._merger().apply({})
         try:
             yield
         finally:
@@ -229,16 +227,20 @@ class Adapters:
 
     def _merge(self, scale: float = 1.0) -> None:
         """Makes the weights what the adapters say, their strengths times `scale`."""
+        if self._fused is not None:
+            fused, fixed = self._fused
+            self._merger().apply(fused.patched(fixed))
+        else:
+            self._merger().apply(self._adapters.patched(scale) if self._enabled else {})
+
+    def _merger(self) -> Merging:
+        """What merges into the networks as they are now."""
         networks: dict[str, nn.Module] = {"unet": self.unet}
         if self.text_encoder is not None:
             networks["text_encoder"] = self.text_encoder
         if self._merging is None or self._merging.networks != networks:
             self._merging = Merging(networks)
-        if self._fused is not None:
-            fused, fixed = self._fused
-            self._merging.apply(fused.patched(fixed))
-        else:
-            self._merging.apply(self._adapters.patched(scale) if self._enabled else {})
+        return self._merging
 
     def _rescale(self, cross_attention_kwargs: Mapping[str, Any] | None) -> None:
         """Works with the strengths that one call asks for. Raises UsageError for what scales nothing."""

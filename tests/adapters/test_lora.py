@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.adapters import DIALECTS, RANK, WITHOUT_ALPHA, Factors, factors, kohya, merged
 from helpers.cli import QUICK, photo
+from helpers.loras import DIALECTS, RANK, WITHOUT_ALPHA, Factors, factors, kohya, merged
 from helpers.pipelines import picture, write_checkpoint
 from safetensors.torch import save_file
 from torch import Tensor
@@ -311,3 +311,41 @@ def test_the_command_line_takes_files_with_strengths(
     assert json.loads(full.text["sdedit"])["ingredients"][0]["scale"] == 1
     assert run([*command, "-o", str(tmp_path / "x.png"), "--lora", str(tmp_path / "gone.safetensors")]) == 3
     assert kohya("unet", "a.b") == "lora_unet_a_b"
+
+
+# leaves of the module `up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q`, as LyCORIS and others write them
+KINDS_IN_FILES: dict[str, dict[str, tuple[int, ...]]] = {
+    "LoHa": {"hada_w1_a": (32, 2), "hada_w1_b": (2, 32), "hada_w2_a": (32, 2), "hada_w2_b": (2, 32), "alpha": ()},
+    "LoKr": {"lokr_w1": (4, 4), "lokr_w2_a": (8, 2), "lokr_w2_b": (2, 8), "alpha": ()},
+    "DoRA": {"lora_down.weight": (2, 32), "lora_up.weight": (32, 2), "dora_scale": (32, 1), "alpha": ()},
+    "full": {"diff": (32, 32)},
+    "OFT": {"oft_blocks": (4, 8, 8), "alpha": ()},
+    "GLoRA": {"a1.weight": (32, 2), "a2.weight": (2, 32), "b1.weight": (32, 2), "b2.weight": (2, 32), "alpha": ()},
+    "IA3": {"weight": (32,), "on_input": ()},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_IN_FILES)
+def test_files_of_other_kinds_change_what_they_name_and_nothing_else(
+    kind: str, pipe: StableDiffusionImg2ImgPipeline
+) -> None:
+    """The change is that of `deltas`, which has tests of its own; strengths are linear; the base comes back."""
+    from sdedit_cli.adapters.deltas import weight_delta
+    from sdedit_cli.adapters.dialects import LEAVES
+
+    name = "up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    generator = torch.Generator().manual_seed(5)
+    leaves = {leaf: torch.randn(shape, generator=generator).abs() for leaf, shape in KINDS_IN_FILES[kind].items()}
+    leaves |= {"on_input": torch.tensor(True)} if kind == "IA3" else {}
+    base, before = weights(pipe), digest(pipe)
+    pipe.load_lora_weights({f"lycoris_{name.replace('.', '_')}.{leaf}": value for leaf, value in leaves.items()})
+    named = {("ia3_weight" if leaf == "weight" else LEAVES[f".{leaf}"]): value for leaf, value in leaves.items()}
+    weight = base[f"unet.{name}.weight"]
+    delta = weight_delta(named, weight)
+    assert delta is not None
+    assert delta.abs().max() > 1e-3
+    assert_same(weights(pipe), {**base, f"unet.{name}.weight": weight + delta})
+    pipe.set_adapters("default_0", -0.5)
+    assert_same(weights(pipe), {**base, f"unet.{name}.weight": weight - 0.5 * delta})
+    pipe.delete_adapters("default_0")
+    assert digest(pipe) == before

@@ -1,128 +1,81 @@
-"""Small random LoRAs of a tiny model in every dialect of names, and the weights that they lead to by the formula."""
+"""Leaves of every kind of adapter, of random numbers, for weights of 8 outputs and 12 inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sdedit_cli.names.table import modules, origins
-from sdedit_cli.names.text import clip_table
-from sdedit_cli.names.unet import unet_table
+R = 2
+LINEAR, CONV, POINTWISE = (8, 12), (8, 12, 3, 3), (8, 12, 1, 1)
+SHAPES = (LINEAR, CONV, POINTWISE)
+CORES = ("locon_mid", "loha_tucker", "lokr_core")  # forms for kernels alone
 
-Factors = dict[tuple[str, str], tuple[Tensor, Tensor, float]]
-"""By slot and module: down, up, alpha."""
-RANK = 4
-
-
-def factors(
-    pipe: Any, *, seed: int = 0, everything: bool = True, alpha: float = 2.0, differing: bool = False
-) -> Factors:
-    """Random factors for every linear layer and convolution of our pipeline, or for those of attention alone."""
-    generator = torch.Generator().manual_seed(seed)
-    found: Factors = {}
-    for slot in ("unet", "text_encoder"):
-        for name, module in getattr(pipe, slot).named_modules():
-            fits = isinstance(module, (nn.Linear, nn.Conv2d)) and (everything or ".to_" in name or "_proj" in name)
-            if not fits:
-                continue
-            out, *rest = module.weight.shape
-            down = torch.randn(RANK, *rest, generator=generator) * 0.3
-            up = torch.randn(out, RANK, *[1] * (len(rest) - 1), generator=generator) * 0.3
-            found[slot, name] = down, up, alpha + (len(found) % 3 if differing else 0)
-    return found
-
-
-def merged(weight: Tensor, down: Tensor, up: Tensor, alpha: float, strength: float = 1.0) -> Tensor:
-    """W + s alpha / r up down, in float32 with one rounding."""
-    delta = (up.flatten(1) @ down.flatten(1)).reshape(weight.shape) * (alpha / RANK)
-    return (weight.float() + strength * delta).to(weight.dtype)
-
-
-def _flat(name: str) -> str:
-    return name.replace(".", "_")
-
-
-def kohya(slot: str, name: str) -> str:
-    return f"lora_{'unet' if slot == 'unet' else 'te'}_{_flat(name)}"
-
-
-def original_names(pipe: Any) -> dict[str, str]:
-    """Our names of the UNet's modules -> those of the original files."""
-    table = unet_table(pipe.unet.config)
-    weights = {f"{name}.weight" for name in modules(table)}
-    found = origins(table, weights, to="foreign")
-    return {o.sources[0].removesuffix(".weight"): name.removesuffix(".weight") for name, o in found.items()}
-
-
-def _factors_as(down: str, up: str, alpha: str = ".alpha") -> Callable[[str, Tensor, Tensor, float], dict[str, Tensor]]:
-    def named(module: str, down_RI: Tensor, up_OR: Tensor, number: float) -> dict[str, Tensor]:
-        made = {module + down: down_RI, module + up: up_OR}
-        return made | ({module + alpha: torch.tensor(number)} if alpha else {})
-
-    return named
-
-
-_KOHYA = _factors_as(".lora_down.weight", ".lora_up.weight")
-_PEFT = _factors_as(".lora_A.weight", ".lora_B.weight", "")
-_MIDDLE = _factors_as(".lora.down.weight", ".lora.up.weight", "")
-
-Dialect = Callable[[Any, Factors], dict[str, Tensor]]
-
-
-def _with(name: Callable[[str, str], str], leaves: Callable[..., dict[str, Tensor]]) -> Dialect:
-    def write(_pipe: Any, of: Factors) -> dict[str, Tensor]:
-        made: dict[str, Tensor] = {}
-        for (slot, module), own in of.items():
-            made |= leaves(name(slot, module), *own)
-        return made
-
-    return write
-
-
-def _original(pipe: Any, of: Factors) -> dict[str, Tensor]:
-    names = original_names(pipe)
-    made: dict[str, Tensor] = {}
-    for (slot, module), own in of.items():
-        made |= _KOHYA(kohya(slot, names[module] if slot == "unet" else module), *own)
-    return made
-
-
-def _comfy(pipe: Any, of: Factors) -> dict[str, Tensor]:
-    names = original_names(pipe)
-    made: dict[str, Tensor] = {}
-    for (slot, module), own in of.items():
-        place = f"diffusion_model.{names[module]}" if slot == "unet" else f"text_encoders.clip_l.transformer.{module}"
-        made |= _KOHYA(place, *own)
-    return made
-
-
-def _bare(slot: str, module: str) -> str:
-    return module if slot == "unet" else module.removeprefix("text_model.")
-
-
-# name -> how a file of it is written; those without an alpha mean alpha = rank
-DIALECTS: Mapping[str, Dialect] = {
-    "kohya": _with(kohya, _KOHYA),
-    "kohya, te1": _with(lambda s, m: kohya(s, m).replace("lora_te_", "lora_te1_"), _KOHYA),
-    "kohya, original blocks": _original,
-    "kohya, text without text_model": _with(lambda s, m: kohya(s, _bare(s, m)), _KOHYA),
-    "lycoris": _with(lambda _, m: f"lycoris_{_flat(m)}", _KOHYA),
-    "diffusers, PEFT": _with(lambda s, m: f"{s}.{_bare(s, m)}", _PEFT),
-    "diffusers, PEFT, text_model": _with(lambda s, m: f"{s}.{m}", _PEFT),
-    "PEFT": _with(lambda s, m: f"base_model.model.{m}", _PEFT),
-    "PEFT, named": _with(
-        lambda s, m: f"{s}.base_model.model.{m}", _factors_as(".lora_A.mine.weight", ".lora_B.mine.weight", "")
-    ),
-    "diffusers, middle": _with(lambda s, m: f"{s}.{m}", _MIDDLE),
-    "ComfyUI": _comfy,
-    "OneTrainer": _with(lambda s, m: f"{s}.{m}" if s == "unet" else f"lora_te_{_flat(m)}", _KOHYA),
-    "slider": _with(lambda s, m: f"diffusion_model_{_flat(m)}" if s == "unet" else kohya(s, m), _KOHYA),
+# What a form of a kind is made of, by the dimensions of the weight: o and i of outputs and inputs, k of the kernel
+# (nothing for linear layers), f = i·k. LoKr cuts 8 × 12 into 2 × 3 and 4 × 4.
+FORMS: dict[str, dict[str, str]] = {
+    "lora": {"up": "o r", "down": "r i k"},
+    "lora_4d": {"up": "o r 1 1", "down": "r f 1 1"},
+    "locon_mid": {"up": "o r 1 1", "down": "r i 1 1", "mid": "r r k"},
+    "loha": {"hada_w1_a": "o r", "hada_w1_b": "r f", "hada_w2_a": "o r", "hada_w2_b": "r f"},
+    "loha_tucker": {
+        "hada_w1_a": "r o",
+        "hada_w1_b": "r i",
+        "hada_w2_a": "r o",
+        "hada_w2_b": "r i",
+        "hada_t1": "r r k",
+        "hada_t2": "r r k",
+    },
+    "lokr_whole": {"lokr_w1": "2 3", "lokr_w2": "4 4 k"},
+    "lokr_second": {"lokr_w1": "2 3", "lokr_w2_a": "4 r", "lokr_w2_b": "r 4k"},
+    "lokr_first": {"lokr_w1_a": "2 r", "lokr_w1_b": "r 3", "lokr_w2": "4 4 k"},
+    "lokr_both": {"lokr_w1_a": "2 1", "lokr_w1_b": "1 3", "lokr_w2_a": "4 r", "lokr_w2_b": "r 4k"},
+    "lokr_core": {"lokr_w1": "2 3", "lokr_w2_a": "r 4", "lokr_w2_b": "r 4", "lokr_t2": "r r k"},
+    "lokr_large_first": {"lokr_w1": "4 4", "lokr_w2": "2 3 k"},
+    "dora_outputs": {"up": "o r", "down": "r i k", "dora_scale": "o 1"},
+    "dora_inputs": {"up": "o r", "down": "r i k", "dora_scale": "1 i"},
+    "dora_peft": {"up": "o r", "down": "r i k", "magnitude": "o"},
+    "ia3_outputs": {"ia3_weight": "o", "ia3_on_input": ""},
+    "ia3_inputs": {"ia3_weight": "1 i 1 1", "ia3_on_input": ""},
+    "glora": {"a1": "i r", "a2": "r i", "b1": "o r", "b2": "r i k"},
+    "glora_first": {"a1": "r i", "a2": "i r", "b1": "r i k", "b2": "o r"},
+    "oft": {"oft_blocks": "2 4 4"},
+    "oft_rescaled": {"oft_blocks": "4 2 2", "rescale": "o 1"},
+    "boft": {"oft_blocks": "3 4 2 2"},
+    "oft_first": {"oft_diag": "2 4 4"},
+    "oft_v2": {"oft_R": "f/4 6"},
+    "oft_v2_shared": {"oft_R": "1 3"},
+    "oft_v2_scaled": {"oft_R": "f/4 6", "oft_R_scaled": ""},
+    "full": {"diff": "o i k"},
+    "sparse": {"bias_indices": "2 5", "bias_values": "5", "bias_size": "2"},
 }
-WITHOUT_ALPHA = frozenset(name for name in DIALECTS if "PEFT" in name or "middle" in name)
 
 
-def text_modules(pipe: Any) -> list[str]:
-    return modules(clip_table(pipe.text_encoder.config))
+def forms(shape: tuple[int, ...]) -> list[str]:
+    return [form for form in FORMS if form not in CORES or shape[2:].count(1) != len(shape[2:])]
+
+
+def shape_in_words(words: str, weight: tuple[int, ...]) -> list[int]:
+    out, inputs, *kernel = weight
+    area = torch.Size(kernel).numel()
+    sizes = {"o": out, "i": inputs, "r": R, "f": inputs * area, "4k": 4 * area, "f/4": inputs * area // 4}
+    return [
+        size
+        for word in words.split()
+        for size in (kernel if word == "k" else [sizes[word] if word in sizes else int(word)])
+    ]
+
+
+def example(form: str, weight: tuple[int, ...], draw: torch.Generator) -> dict[str, Tensor]:
+    """Leaves of that form that fit the weight."""
+    leaves = {name: torch.randn(shape_in_words(words, weight), generator=draw) for name, words in FORMS[form].items()}
+    if "ia3_on_input" in leaves:
+        leaves["ia3_on_input"] = torch.tensor(float(form == "ia3_inputs"))
+    if form == "sparse":
+        columns = torch.Size(weight[1:]).numel()
+        leaves["bias_indices"] = torch.tensor([[0, 0, 3, 7, 7], [0, 5, 11, 2, columns - 1]])
+        leaves["bias_size"] = torch.tensor([weight[0], columns])
+    return leaves
+
+
+def drawn(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

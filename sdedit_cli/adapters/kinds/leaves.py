@@ -1,0 +1,103 @@
+"""What all kinds share: the leaves of one module, how their strength is told, and how a product takes a weight's shape.
+
+`W` is the weight (out, in[, kh, kw]), flat is (out, in·kh·kw), `r` the rank. Files hold factors of linear layers as
+(..., 1, 1) and of 1×1 convolutions without: only the flat sizes are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+# One module's tensors by their canonical names.
+Leaves = Mapping[str, Tensor]
+
+
+class Misfit(ValueError):
+    """The leaves are no whole kind, or do not fit the weight. The text says what is missing, left over or too large."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a header or a config says of the strength of a module's factors.
+
+    `alpha` overrules the file's leaf; `rank_stabilised` divides it by √r in place of r.
+    """
+
+    alpha: float | None = None
+    rank_stabilised: bool = False
+
+
+def scale_of(leaves: Leaves, rank: int, scaling: Scaling) -> Tensor | float:
+    """What a product of factors of this rank is multiplied by: the leaf `scale`, else alpha / r, without alpha 1."""
+    if "scale" in leaves:
+        return single(leaves, "scale")
+    alpha = alpha_of(leaves, scaling)
+    return 1.0 if alpha is None else alpha / (rank**0.5 if scaling.rank_stabilised else rank)
+
+
+def alpha_of(leaves: Leaves, scaling: Scaling) -> Tensor | float | None:
+    if scaling.alpha is not None:
+        return scaling.alpha
+    return single(leaves, "alpha") if "alpha" in leaves else None
+
+
+def single(leaves: Leaves, name: str) -> Tensor:
+    """The leaf as a 0-d tensor: numbers come as such, or as (1,)."""
+    if leaves[name].numel() != 1:
+        raise Misfit(f"{name} has the shape {shape_of(leaves[name])}, one number is expected")
+    return leaves[name].reshape(())
+
+
+def matrix(leaves: Leaves, name: str) -> Tensor:
+    """The leaf as (rows, everything else)."""
+    leaf = leaves[name]
+    if leaf.dim() < 2:
+        raise Misfit(f"{name} has the shape {shape_of(leaf)}, a matrix is expected")
+    return leaf.flatten(1)
+
+
+def same_rank(**ranks: int) -> int:
+    """The one rank that all factors have."""
+    if len(set(ranks.values())) > 1:
+        told = ", ".join(f"{name} {rank}" for name, rank in ranks.items())
+        raise Misfit(f"the factors are of different ranks: {told}")
+    rank = next(iter(ranks.values()))
+    if rank < 1:
+        raise Misfit("the factors are empty: their rank is 0")
+    return rank
+
+
+def flat_of(weight: Tensor) -> tuple[int, int]:
+    """(out, in·kh·kw) of a weight that factors can be multiplied for."""
+    if weight.dim() < 2:
+        raise Misfit(f"the weight has the shape {shape_of(weight)}; factors fit linear and convolution layers alone")
+    return weight.shape[0], weight.shape[1:].numel()
+
+
+def shaped_as(weight: Tensor, delta: Tensor, what: str) -> Tensor:
+    """`delta` in the shape of `weight`: it is flat, or differs by axes of length 1 at the end."""
+    flat = (*weight.shape[:1], weight.shape[1:].numel())
+    if shape_of(delta) != flat and trimmed(delta.shape) != trimmed(weight.shape):
+        raise Misfit(f"{what} makes a change of the shape {shape_of(delta)}, the model's is {shape_of(weight)}")
+    return delta.reshape(weight.shape)
+
+
+def along(axis: int, vector: Tensor, weight: Tensor, what: str) -> Tensor:
+    """The numbers of `vector`, one for each index of that axis, so that they multiply the weight along it."""
+    if vector.numel() != weight.shape[axis]:
+        side = "outputs" if axis == 0 else "inputs"
+        raise Misfit(f"{what} has {vector.numel()} numbers, the weight {weight.shape[axis]} {side}")
+    return vector.reshape([-1 if at == axis else 1 for at in range(weight.dim())])
+
+
+def trimmed(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape without the axes of length 1 at its end; the first axis stays."""
+    end = max((at for at, size in enumerate(shape, 1) if size != 1), default=1)
+    return tuple(shape[:end])
+
+
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.shape)

@@ -1,0 +1,59 @@
+"""LoRA and what builds on it: LoCon with a middle factor, biases of PEFT, magnitudes of DoRA."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .leaves import Leaves, Misfit, Scaling, along, flat_of, matrix, same_rank, scale_of, shape_of, shaped_as, trimmed
+
+
+def lora(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
+    """(up·down)·alpha/r; with a middle factor (LoCon's Tucker form) Σ mid[m,n,k,l]·up[o,m]·down[n,i]·alpha/r."""
+    flat_of(weight)
+    up, down = matrix(leaves, "up"), matrix(leaves, "down")
+    if "mid" in leaves:
+        mid = leaves["mid"]
+        if mid.dim() < 3:
+            raise Misfit(f"mid has the shape {shape_of(mid)}, (rank, rank, kernel height, kernel width) is expected")
+        same_rank(up=up.shape[1], mid=mid.shape[0])
+        same_rank(mid=mid.shape[1], down=down.shape[0])
+        up = up * scale_of(leaves, down.shape[0], scaling)
+        return shaped_as(weight, torch.einsum("mn...,om,ni->oi...", mid, up, down), "LoCon")
+    rank = same_rank(up=up.shape[1], down=down.shape[0])
+    # The scale goes into the small factor: one pass less over the large product.
+    return shaped_as(weight, (up * scale_of(leaves, rank, scaling)) @ down, "LoRA")
+
+
+def lora_bias(leaves: Leaves, bias: Tensor, scaling: Scaling) -> Tensor:
+    """The bias of the upper factor times the factors' scale (PEFT's `lora_bias`)."""
+    return shaped_as(bias, leaves["up_bias"] * scale_of(leaves, leaves["down"].shape[0], scaling), "the bias of up")
+
+
+def dora(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
+    """m·V/‖V‖ − V, where `weight` is V: the base with the factors' change. The norm is V's, over all axes but m's."""
+    axis, m = magnitudes(leaves, weight)
+    others = [at for at in range(weight.dim()) if at != axis]
+    norm = weight.square().sum(others, keepdim=True).sqrt()
+    # Rows of zeros have no direction: they stay zero.
+    return weight * (m / norm.clamp_min(torch.finfo(norm.dtype).tiny)) - weight
+
+
+def magnitudes(leaves: Leaves, weight: Tensor) -> tuple[int, Tensor]:
+    """The axis that the magnitudes are for, and themselves so that they multiply the weight.
+
+    PEFT's are for the outputs, whatever their shape; of `dora_scale` only the place of the axes of length 1 tells:
+    (out, 1[, 1, 1]) or, as older LyCORIS and OneTrainer save them, (1, in[, 1, 1]).
+    """
+    flat_of(weight)
+    if "magnitude" in leaves:
+        return 0, along(0, leaves["magnitude"], weight, "the magnitude vector")
+    shape = trimmed(leaves["dora_scale"].shape)
+    if shape == (weight.shape[0],):
+        return 0, along(0, leaves["dora_scale"], weight, "dora_scale")
+    if shape == trimmed((1, weight.shape[1])):
+        return 1, along(1, leaves["dora_scale"], weight, "dora_scale")
+    raise Misfit(
+        f"dora_scale has the shape {shape_of(leaves['dora_scale'])}; ({weight.shape[0]}, 1) or (1, {weight.shape[1]}) "
+        "is expected"
+    )
