@@ -16,10 +16,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ...errors import ModelError, shown
+from ...errors import ModelError
 from .mapped_file import MappedFile
-from .shapes import is_possible
-from .source import WeightSource
+from .shapes import is_possible, sides
+from .source import EntrySource
 
 DEPTH_LIMIT = 64
 NAME_LIMIT = 1024
@@ -65,7 +65,7 @@ class Array:
     pieces: tuple[Binary, ...]
 
 
-class FlaxSource(WeightSource):
+class FlaxSource(EntrySource[Array]):
     """A WeightSource on a mapped msgpack file: Flax's own names joined by dots, and Flax's own array layouts."""
 
     format = "flax"
@@ -83,32 +83,17 @@ class FlaxSource(WeightSource):
         inner = tree.get("params")  # what Flax calls all variables that are trained
         if isinstance(inner, dict) and len(tree) == 1:
             tree = cast("dict[str, object]", inner)
-        self._arrays = dict(_flatten(tree, "", reader))
-        if not self._arrays:
+        self._entries = dict(_flatten(tree, "", reader))
+        if not self._entries:
             raise reader.broken("holds no arrays")
 
-    def names(self) -> list[str]:
-        return list(self._arrays)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._array(name).shape
-
-    def dtype(self, name: str) -> torch.dtype:
-        return self._array(name).dtype
-
     def get(self, name: str) -> Tensor:
-        array = self._array(name)
+        array = self._entry(name)
         if len(array.pieces) == 1:
             return self._file.view(array.pieces[0].start, array.dtype, array.shape)
         width = array.dtype.itemsize
         flat = [self._file.view(piece.start, array.dtype, (piece.size // width,)) for piece in array.pieces]
         return torch.cat(flat).view(array.shape)
-
-    def _array(self, name: str) -> Array:
-        try:
-            return self._arrays[name]
-        except KeyError:
-            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
 
 
 class _Reader:
@@ -202,21 +187,18 @@ class _Reader:
         return self._array(*parts)
 
     def _array(self, shape: object, dtype: object, data: object) -> Array:
-        sides = _integers(shape)
+        size = _shape(shape)
         kind = _DTYPES.get(dtype.decode() if isinstance(dtype, bytes) else str(dtype))
-        if sides is None or kind is None or not isinstance(data, Binary):
+        if size is None or kind is None or not isinstance(data, Binary):
             raise self.broken(f"an array before byte {self.position} of shape {shape!s:.40} and dtype {dtype!s:.20}")
-        if prod(sides) * kind.itemsize != data.size:
-            raise self.broken(f"an array of shape {list(sides)[:8]} and dtype {dtype} in {data.size} bytes")
-        return Array(sides, kind, (data,))
+        if prod(size) * kind.itemsize != data.size:
+            raise self.broken(f"an array of shape {list(size)[:8]} and dtype {dtype} in {data.size} bytes")
+        return Array(size, kind, (data,))
 
 
-def _integers(value: object) -> tuple[int, ...] | None:
-    if not isinstance(value, list):
-        return None
-    items = cast("list[object]", value)
-    numbers = tuple(item for item in items if type(item) is int and item >= 0)
-    return numbers if len(numbers) == len(items) and is_possible(numbers) else None
+def _shape(value: object) -> tuple[int, ...] | None:
+    found = sides(value)
+    return found if found is not None and is_possible(found) else None
 
 
 def _flatten(tree: dict[str, object], prefix: str, reader: _Reader) -> list[tuple[str, Array]]:
@@ -237,13 +219,12 @@ def _flatten(tree: dict[str, object], prefix: str, reader: _Reader) -> list[tupl
 
 def _joined(branch: dict[str, object], reader: _Reader) -> Array:
     """A split array: its shape and pieces are dictionaries by number."""
-    shape = _by_number(branch.get("shape"))
+    shape = _shape(_by_number(branch.get("shape")))
     chunks = [chunk for chunk in _by_number(branch.get("chunks")) if isinstance(chunk, Array)]
-    sides = _integers(shape)
     dtypes = {chunk.dtype for chunk in chunks}
-    if sides is None or len(dtypes) != 1 or sum(prod(chunk.shape) for chunk in chunks) != prod(sides):
+    if shape is None or len(dtypes) != 1 or sum(prod(chunk.shape) for chunk in chunks) != prod(shape):
         raise reader.broken("the pieces of a split array do not fit its shape")
-    return Array(sides, dtypes.pop(), tuple(piece for chunk in chunks for piece in chunk.pieces))
+    return Array(shape, dtypes.pop(), tuple(piece for chunk in chunks for piece in chunk.pieces))
 
 
 def _by_number(value: object) -> list[object]:

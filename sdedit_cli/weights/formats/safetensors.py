@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ...errors import ModelError, shown
 from .mapped_file import MappedFile
-from .shapes import is_possible
-from .source import WeightSource
+from .shapes import is_possible, sides
+from .source import EntrySource
 
 HEADER_LIMIT = 100_000_000  # the format's own limit
 
@@ -45,7 +45,7 @@ DTYPES: dict[str, torch.dtype] = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class Extent:
     """Where a tensor is: `start` counts from the beginning of the file."""
 
     dtype: torch.dtype
@@ -54,7 +54,7 @@ class Entry:
     end: int
 
 
-class SafetensorsFile(WeightSource):
+class SafetensorsFile(EntrySource[Extent]):
     """A WeightSource on a mapped .safetensors file. Raises ModelError on a header that does not fit the file."""
 
     format = "safetensors"
@@ -64,24 +64,9 @@ class SafetensorsFile(WeightSource):
         self._file = MappedFile(path)
         self._entries, self.metadata = read_header(self._file)
 
-    def names(self) -> list[str]:
-        return list(self._entries)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._entry(name).shape
-
-    def dtype(self, name: str) -> torch.dtype:
-        return self._entry(name).dtype
-
     def get(self, name: str) -> Tensor:
         entry = self._entry(name)
         return self._file.view(entry.start, entry.dtype, entry.shape)
-
-    def _entry(self, name: str) -> Entry:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
 
 
 def is_text(text: str) -> bool:
@@ -89,7 +74,7 @@ def is_text(text: str) -> bool:
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def read_header(file: MappedFile) -> tuple[dict[str, Entry], Mapping[str, str]]:
+def read_header(file: MappedFile) -> tuple[dict[str, Extent], Mapping[str, str]]:
     """The entries in the order of their bytes, and the metadata. Raises ModelError naming the file and the problem."""
     length = int.from_bytes(file.data(0, 8), "little")
     if file.size < 8 or length > file.size - 8:
@@ -121,15 +106,15 @@ def _parse(file: MappedFile, raw: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", header)
 
 
-def _entry(file: MappedFile, name: str, facts: object, base: int) -> Entry:
+def _entry(file: MappedFile, name: str, facts: object, base: int) -> Extent:
     if not isinstance(facts, dict):
         raise _broken(file, f"'{shown(name)}' has no dtype, shape and offsets")
     fields = cast("dict[str, object]", facts)
     dtype = DTYPES.get(str(fields.get("dtype")))
     if dtype is None:
         raise _broken(file, f"'{shown(name)}' has the unknown dtype '{shown(fields.get('dtype'))}'")
-    shape = _integers(fields.get("shape"))
-    offsets = _integers(fields.get("data_offsets"))
+    shape = sides(fields.get("shape"))
+    offsets = sides(fields.get("data_offsets"))
     if shape is None or not is_possible(shape):
         raise _broken(file, f"'{shown(name)}' has the shape {shown(fields.get('shape'))}")
     if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -140,19 +125,10 @@ def _entry(file: MappedFile, name: str, facts: object, base: int) -> Entry:
     if end - start != prod(shape) * dtype.itemsize:
         said = f"of shape {list(shape)} and dtype {fields['dtype']}"
         raise _broken(file, f"'{shown(name)}' {said} is {end - start} bytes long")
-    return Entry(dtype, shape, base + start, base + end)
+    return Extent(dtype, shape, base + start, base + end)
 
 
-def _integers(value: object) -> tuple[int, ...] | None:
-    """The items of a JSON array of non-negative integers, or None when it is anything else."""
-    if not isinstance(value, list):
-        return None
-    items = cast("list[object]", value)
-    numbers = tuple(item for item in items if type(item) is int and item >= 0)
-    return numbers if len(numbers) == len(items) else None
-
-
-def _check_cover(file: MappedFile, ordered: list[tuple[str, Entry]], position: int) -> None:
+def _check_cover(file: MappedFile, ordered: list[tuple[str, Extent]], position: int) -> None:
     """Tensors lie end to end from the header to the last byte; anything else hides something or is damaged."""
     for name, entry in ordered:
         if entry.start != position:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from math import prod
+from typing import cast
 
 DIMENSION_LIMIT = 32
 SIZE_LIMIT = 2**63
+
+
+def sides(value: object) -> tuple[int, ...] | None:
+    """The items of a list of non-negative integers, or None when it is anything else."""
+    if not isinstance(value, list):
+        return None
+    items = cast("list[object]", value)
+    numbers = tuple(item for item in items if type(item) is int and item >= 0)
+    return numbers if len(numbers) == len(items) else None
 
 
 def is_possible(shape: tuple[int, ...]) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -51,7 +52,40 @@ class WeightSource(ABC):
         return shown(name)
 
 
-class MemorySource(WeightSource):
+class Entry(Protocol):
+    """What a source knows of a tensor before it is read."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class EntrySource(WeightSource, Generic[E]):
+    """A source with an entry for each tensor, by name; what is left to say is how one is read."""
+
+    _entries: Mapping[str, E]
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._entry(name).shape)
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._entry(name).dtype
+
+    def _entry(self, name: str) -> E:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
+
+
+class MemorySource(EntrySource[Tensor]):
     """Tensors that are in memory already."""
 
     def __init__(
@@ -62,22 +96,10 @@ class MemorySource(WeightSource):
         metadata: Mapping[str, str] | None = None,
         extras: Mapping[str, object] | None = None,
     ) -> None:
-        self._tensors = dict(tensors)
+        self._entries = dict(tensors)
         self.path = path
         self.metadata = dict(metadata or {})
         self.extras = dict(extras or {})
 
-    def names(self) -> list[str]:
-        return list(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.get(name).shape)
-
-    def dtype(self, name: str) -> torch.dtype:
-        return self.get(name).dtype
-
     def get(self, name: str) -> Tensor:
-        try:
-            return self._tensors[name]
-        except KeyError:
-            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'") from None
+        return self._entry(name)

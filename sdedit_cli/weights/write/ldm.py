@@ -14,7 +14,7 @@ from ..checkpoint import Checkpoint, notes
 from ..checkpoint.checkpoint import EMA_PREFIXES
 from ..checkpoint.from_file import read_file
 from ..checkpoint.layouts import Slot
-from ..formats.source import WeightSource
+from ..formats.source import EntrySource, WeightSource
 from .safetensors import Item, item
 
 _MODELSPEC = {"epsilon": "epsilon", "v_prediction": "v"}
@@ -59,21 +59,12 @@ def _stays(checkpoint: Checkpoint, source: WeightSource, name: str, ema: bool | 
     return name.startswith(prefixes)
 
 
-class _Planned(WeightSource):
+class _Planned(EntrySource[Item]):
     """The file to be written as a source without values: what a reader will make of it."""
 
     def __init__(self, path: Path, items: Sequence[Item]) -> None:
         self.path = path
-        self._items = {entry.name: entry for entry in items}
-
-    def names(self) -> list[str]:
-        return list(self._items)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._items[name].shape
-
-    def dtype(self, name: str) -> torch.dtype:
-        return self._items[name].dtype
+        self._entries = {entry.name: entry for entry in items}
 
     def get(self, name: str) -> Tensor:
         raise AssertionError(f"'{name}' is not written yet")

@@ -8,45 +8,25 @@ import torch
 from torch import Tensor
 
 from ..shapes import is_possible
-from .values import ArrayRef, BadPickle, short
-
-_NUMPY_DTYPES: dict[str, torch.dtype] = {
-    "f2": torch.float16,
-    "f4": torch.float32,
-    "f8": torch.float64,
-    "i1": torch.int8,
-    "i2": torch.int16,
-    "i4": torch.int32,
-    "i8": torch.int64,
-    "u1": torch.uint8,
-    "u2": torch.uint16,
-    "u4": torch.uint32,
-    "u8": torch.uint64,
-    "b1": torch.bool,
-}
-
-
-def numpy_dtype(array: ArrayRef) -> torch.dtype:
-    """The dtype of an array that is sound."""
-    return _NUMPY_DTYPES[array.dtype.lstrip("<>|=")]
+from .values import NUMPY_DTYPES, ArrayRef, BadPickle, short
 
 
 def is_sound(array: ArrayRef) -> bool:
     """Whether this is an array of numbers, not of objects or text. Raises BadPickle when bytes and shape differ."""
-    if array.dtype.lstrip("<>|=") not in _NUMPY_DTYPES:
+    if array.number not in NUMPY_DTYPES:
         return False
-    if not is_possible(array.shape) or prod(array.shape) * numpy_dtype(array).itemsize != len(array.data):
+    if not is_possible(array.shape) or prod(array.shape) * array.dtype.itemsize != len(array.data):
         raise BadPickle(f"a numpy array of shape {short(array.shape)} in {len(array.data)} bytes")
     return True
 
 
 def from_array(array: ArrayRef) -> Tensor:
     """The tensor of an array that is sound, in this machine's byte order."""
-    dtype = numpy_dtype(array)
+    dtype = array.dtype
     if not array.data:
         return torch.empty(array.shape, dtype=dtype)
     flat = torch.frombuffer(bytearray(array.data), dtype=dtype)
-    if array.dtype.startswith(">"):
+    if array.code.startswith(">"):
         flat = swapped(flat)
     if not array.fortran:
         return flat.view(array.shape)

@@ -177,7 +177,7 @@ def _fill_array(array: ArrayRef, state: object) -> None:
     fields = as_sequence(state) or ()
     if len(fields) != 5 or not isinstance(fields[2], NumpyDtype) or not isinstance(fields[4], bytes):
         return  # an array of objects: of no use here, and left empty
-    array.shape, array.dtype = integers(fields[1]), fields[2].text
+    array.shape, array.code = integers(fields[1]), fields[2].text
     array.fortran, array.data = bool(fields[3]), fields[4]
 
 

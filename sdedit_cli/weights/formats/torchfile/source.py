@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ....errors import ModelError, UnsafeFileError, shown
 from ..mapped_file import MappedFile
-from ..source import WeightSource
+from ..source import EntrySource
 from .archive import Member, read_members
-from .arrays import from_array, numpy_dtype, swapped
+from .arrays import from_array, swapped
 from .globals import STORAGES
 from .legacy import Extent, read_legacy
 from .machine import PickleMachine
@@ -28,7 +28,7 @@ _REPEATED_LIMIT = 64_000_000
 _KEY_LIMIT = 256
 
 
-class PickleSource(WeightSource):
+class PickleSource(EntrySource[TensorRef | ArrayRef]):
     """The tensors of a pickled checkpoint, read when asked for; nothing that the file names is ever imported or called.
 
     `extras` is what lies beside the tensors (`global_step` and the like, as plain values, or the name of their class);
@@ -44,36 +44,21 @@ class PickleSource(WeightSource):
         self._extents: Mapping[str, Extent | Member] = {}
         self._little_endian = True
         try:
-            self._tensors, self.extras = contents(self._read())
-            self.unreadable = _problems(self._tensors, self._storages, self._file.size)
+            self._entries, self.extras = contents(self._read())
+            self.unreadable = _problems(self._entries, self._storages, self._file.size)
         except BadPickle as error:
             raise ModelError(f"{path}: not a usable pickle: {error}") from None
         except UnsafeFileError as error:
             raise UnsafeFileError(f"{path}: {error}") from None
-        if not self._tensors:
+        if not self._entries:
             found = ", ".join(shown(name, 40) for name in list(self.extras)[:6])
             raise ModelError(f"{path}: holds no tensors (found: {found or 'nothing'})")
-
-    def names(self) -> list[str]:
-        return list(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._entry(name).shape
-
-    def dtype(self, name: str) -> torch.dtype:
-        entry = self._entry(name)
-        return entry.dtype if isinstance(entry, TensorRef) else numpy_dtype(entry)
 
     def get(self, name: str) -> Tensor:
         entry = self._entry(name)
         if name in self.unreadable:
             raise ModelError(f"{self.path}: the tensor '{shown(name)}' {self.unreadable[name]}")
         return self._stored(entry) if isinstance(entry, TensorRef) else from_array(entry)
-
-    def _entry(self, name: str) -> TensorRef | ArrayRef:
-        if name not in self._tensors:
-            raise ModelError(f"{self.path}: holds no tensor '{shown(name)}'")
-        return self._tensors[name]
 
     def _read(self) -> object:
         if self._file.data(0, 4) == b"PK\x03\x04":

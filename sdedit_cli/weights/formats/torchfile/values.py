@@ -13,6 +13,20 @@ from ....errors import ModelError, shown
 from ..shapes import is_possible
 
 SIDES_LIMIT = 64  # numpy's and torch's own limit
+NUMPY_DTYPES: dict[str, torch.dtype] = {
+    "f2": torch.float16,
+    "f4": torch.float32,
+    "f8": torch.float64,
+    "i1": torch.int8,
+    "i2": torch.int16,
+    "i4": torch.int32,
+    "i8": torch.int64,
+    "u1": torch.uint8,
+    "u2": torch.uint16,
+    "u4": torch.uint32,
+    "u8": torch.uint64,
+    "b1": torch.bool,
+}
 
 
 @dataclass(frozen=True)
@@ -74,13 +88,23 @@ class TensorRef:
 
 @dataclass(eq=False)
 class ArrayRef:
-    """A numpy array or scalar in the pickle itself: dtype text such as '<f4', shape, memory order, bytes."""
+    """A numpy array or scalar in the pickle itself: numpy's code of its dtype ('<f4'), shape, memory order, bytes."""
 
-    dtype: str = "|u1"
+    code: str = "|u1"
     shape: tuple[int, ...] = ()
     fortran: bool = False
     data: bytes = b""
     scalar: bool = False  # a number such as np.float32(1), which is no array without sides
+
+    @property
+    def number(self) -> str:
+        """Kind and width of its numbers, without the byte order."""
+        return self.code.lstrip("<>|=")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of an array of numbers, which `is_sound` tells."""
+        return NUMPY_DTYPES[self.number]
 
 
 @dataclass(eq=False)
