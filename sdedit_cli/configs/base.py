@@ -9,12 +9,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ..errors import ModelError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 
@@ -31,6 +35,28 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ModelError(f"{path}: holds a JSON {type(data).__name__}, expected an object")
     return cast("dict[str, Any]", data)
+
+
+class NetworkConfig(ABC):
+    """The base of the frozen dataclasses of networks' config.json files; missing keys have the fields' defaults."""
+
+    class_name: ClassVar[str] = ""
+    """The `_class_name` that a folder's config.json gives."""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: str = "config.json") -> Self:
+        """The config in the JSON object `data`. Raises ModelError that names `source`, the key and its value."""
+        config = from_mapping(cls, data, source)
+        config.check(source)
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a diffusers-layout folder keeps in the component's config.json."""
+        return {"_class_name": self.class_name, **dataclasses.asdict(cast(Any, self))}
+
+    @abstractmethod
+    def check(self, source: str = "config") -> None:
+        """Raises ModelError, naming `source`, when this program cannot build the network described."""
 
 
 def from_mapping(cls: type[T], data: Mapping[str, Any], source: str) -> T:

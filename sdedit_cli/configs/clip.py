@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from .base import from_mapping
+from .base import NetworkConfig
 from .check import LARGEST, one_of, refuse, sizes
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
 
 @dataclass(frozen=True)
-class CLIPTextConfig:
+class CLIPTextConfig(NetworkConfig):
     """The keys of a CLIP text encoder's config.json, with the defaults that a missing key has."""
 
     vocab_size: int = 49408
@@ -35,20 +35,15 @@ class CLIPTextConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], source: str = "config.json") -> CLIPTextConfig:
-        """The config in the JSON object `data`. Raises ModelError that names `source`, the key and its value."""
         nested: object = data.get("text_config")  # the config of a whole CLIP keeps its text half there
         if isinstance(nested, dict):
             data = cast("dict[str, Any]", nested)
-        config = from_mapping(cls, data, source)
-        config.check(source)
-        return config
+        return super().from_dict(data, source)
 
     def to_dict(self) -> dict[str, Any]:
-        """What a diffusers-layout folder keeps in text_encoder/config.json."""
         return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **dataclasses.asdict(self)}
 
     def check(self, source: str = "config") -> None:
-        """Raises ModelError, naming `source`, when this program cannot build the network described."""
         one_of(source, "hidden_act", self.hidden_act, ACTIVATIONS)
         sizes(source, "vocab_size", self.vocab_size, largest=1 << 24)
         for key in ("hidden_size", "intermediate_size", "num_attention_heads", "max_position_embeddings"):

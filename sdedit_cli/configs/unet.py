@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 from ..errors import ModelError
-from .base import from_mapping
+from .base import NetworkConfig
 from .check import one_of, per_level, refuse, sizes
 
 ACTIVATIONS = ("silu", "swish", "mish", "gelu", "relu")
@@ -21,19 +19,12 @@ SUPPORTED_VALUES: dict[str, tuple[Any, ...]] = {
     "act_fn": ACTIVATIONS,
     "resnet_time_scale_shift": ("default", "scale_shift"),
     "addition_embed_type": (None, "text_time"),
-    "class_embed_type": (None,),
-    "num_class_embeds": (None,),
-    "class_embeddings_concat": (False,),
-    "dual_cross_attention": (False,),
-    "encoder_hid_dim": (None,),
-    "encoder_hid_dim_type": (None,),
-    "resnet_skip_time_act": (False,),
+    **dict.fromkeys(("class_embed_type", "num_class_embeds", "encoder_hid_dim", "encoder_hid_dim_type"), (None,)),
+    **dict.fromkeys(("time_embedding_act_fn", "timestep_post_act", "cross_attention_norm"), (None,)),
+    **dict.fromkeys(("class_embeddings_concat", "dual_cross_attention", "resnet_skip_time_act"), (False,)),
     "resnet_out_scale_factor": (1.0,),
     "time_embedding_type": ("positional",),
-    "time_embedding_act_fn": (None,),
-    "timestep_post_act": (None,),
     "attention_type": ("default",),
-    "cross_attention_norm": (None,),
     "mid_block_only_cross_attention": (None, False),
 }
 """Keys of which only some values can be built; any other value is refused by name."""
@@ -59,13 +50,14 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(NetworkConfig):
     """The keys of a UNet2DConditionModel's config.json, with the defaults that a missing key has.
 
     `attention_head_dim` holds the *number* of heads unless `num_attention_heads` is given: the file format
     kept the name of a historical mix-up.
     """
 
+    class_name: ClassVar[str] = "UNet2DConditionModel"
     sample_size: int | tuple[int, int] | None = None
     in_channels: int = 4
     out_channels: int = 4
@@ -115,17 +107,6 @@ class UNetConfig:
     cross_attention_norm: str | None = None
     addition_embed_type_num_heads: int = 64
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], source: str = "config.json") -> UNetConfig:
-        """The config in the JSON object `data`. Raises ModelError that names `source`, the key and its value."""
-        config = from_mapping(cls, data, source)
-        config.check(source)
-        return config
-
-    def to_dict(self) -> dict[str, Any]:
-        """What a diffusers-layout folder keeps in unet/config.json."""
-        return {"_class_name": "UNet2DConditionModel", **dataclasses.asdict(self)}
-
     @property
     def time_dim(self) -> int:
         return self.time_embedding_dim or self.block_out_channels[0] * 4
@@ -166,7 +147,6 @@ class UNetConfig:
         return last._replace(kind=kind, layers=1, only_cross_attention=False)
 
     def check(self, source: str = "config") -> None:
-        """Raises ModelError, naming `source`, when this program cannot build the network described."""
         for key, known in SUPPORTED_VALUES.items():
             one_of(source, key, getattr(self, key), known)
         for key, known in (("down_block_types", DOWN_BLOCKS), ("up_block_types", UP_BLOCKS)):

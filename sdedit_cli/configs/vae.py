@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-from .base import from_mapping
+from .base import NetworkConfig
 from .check import one_of, refuse, sizes
 from .unet import ACTIVATIONS
 
 
 @dataclass(frozen=True)
-class VAEConfig:
+class VAEConfig(NetworkConfig):
     """The keys of an AutoencoderKL's config.json, with the defaults that a missing key has."""
 
+    class_name: ClassVar[str] = "AutoencoderKL"
     in_channels: int = 3
     out_channels: int = 3
     down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",)
@@ -35,24 +34,12 @@ class VAEConfig:
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], source: str = "config.json") -> VAEConfig:
-        """The config in the JSON object `data`. Raises ModelError that names `source`, the key and its value."""
-        config = from_mapping(cls, data, source)
-        config.check(source)
-        return config
-
-    def to_dict(self) -> dict[str, Any]:
-        """What a diffusers-layout folder keeps in vae/config.json."""
-        return {"_class_name": "AutoencoderKL", **dataclasses.asdict(self)}
-
     @property
     def scale(self) -> int:
         """Pixels along the side of one latent."""
         return 2 ** (len(self.block_out_channels) - 1)
 
     def check(self, source: str = "config") -> None:
-        """Raises ModelError, naming `source`, when this program cannot build the network described."""
         one_of(source, "act_fn", self.act_fn, ACTIVATIONS)
         for key, known in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
             kinds: tuple[str, ...] = getattr(self, key)
@@ -81,9 +68,10 @@ class VAEConfig:
 
 
 @dataclass(frozen=True)
-class TinyVAEConfig:
+class TinyVAEConfig(NetworkConfig):
     """The keys of an AutoencoderTiny's config.json (TAESD), with the defaults that a missing key has."""
 
+    class_name: ClassVar[str] = "AutoencoderTiny"
     in_channels: int = 3
     out_channels: int = 3
     encoder_block_out_channels: tuple[int, ...] = (64, 64, 64, 64)
@@ -100,24 +88,12 @@ class TinyVAEConfig:
     scaling_factor: float = 1.0
     shift_factor: float = 0.0
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], source: str = "config.json") -> TinyVAEConfig:
-        """The config in the JSON object `data`. Raises ModelError that names `source`, the key and its value."""
-        config = from_mapping(cls, data, source)
-        config.check(source)
-        return config
-
-    def to_dict(self) -> dict[str, Any]:
-        """What a diffusers-layout folder keeps in vae/config.json."""
-        return {"_class_name": "AutoencoderTiny", **dataclasses.asdict(self)}
-
     @property
     def scale(self) -> int:
         """Pixels along the side of one latent."""
         return 2 ** (len(self.encoder_block_out_channels) - 1)
 
     def check(self, source: str = "config") -> None:
-        """Raises ModelError, naming `source`, when this program cannot build the network described."""
         one_of(source, "act_fn", self.act_fn, ACTIVATIONS)
         one_of(source, "upsample_fn", self.upsample_fn, ("nearest", "nearest-exact", "bilinear", "bicubic"))
         for key in ("in_channels", "out_channels", "latent_channels", "upsampling_scaling_factor"):
