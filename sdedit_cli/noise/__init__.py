@@ -22,7 +22,6 @@ _HOMES = {
     "Scheduler": "scheduler",
     "process_of": "process",
 }
-__all__ = ["CLASS_NAMES", "SAMPLERS", "SOLVERS", "Grid", "Process", "Scheduler", "process_of"]
 
 
 def __getattr__(name: str) -> Any:

@@ -86,17 +86,11 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in lowered if letter not in " -_")
 
 
-def _entries() -> dict[str, tuple[str, Mapping[str, Any]]]:
-    classes: dict[str, tuple[str, Mapping[str, Any]]] = {
-        _plain(name): (solver, {}) for name, solver in CLASS_NAMES.items()
-    }
-    solvers: dict[str, tuple[str, Mapping[str, Any]]] = {
-        _plain(solver): (solver, {}) for solver in CLASS_NAMES.values()
-    }
-    return {**classes, **solvers, **{_plain(name): entry for name, entry in SAMPLERS.items()}}
-
-
-_ENTRIES = _entries()
+_ENTRIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    **{_plain(name): (solver, {}) for name, solver in CLASS_NAMES.items()},
+    **{_plain(solver): (solver, {}) for solver in CLASS_NAMES.values()},
+    **{_plain(name): entry for name, entry in SAMPLERS.items()},
+}
 
 
 def find(name: str) -> tuple[str, dict[str, Any]]:
@@ -104,12 +98,9 @@ def find(name: str) -> tuple[str, dict[str, Any]]:
     entry = _ENTRIES.get(_plain(name))
     if entry is None:
         known = tuple(dict.fromkeys((*SAMPLERS, *CLASS_NAMES, *CLASS_NAMES.values())))
-        raise UsageError(f"unknown sampler '{name}'{did_you_mean(name, known) or _some()}")
+        some = f"; known are {', '.join(_BASE)}"
+        raise UsageError(f"unknown sampler '{name}'{did_you_mean(name, known) or some}")
     return entry[0], dict(entry[1])
-
-
-def _some() -> str:
-    return "; known are " + ", ".join(_BASE)
 
 
 def curve_options(curve: str | None) -> dict[str, bool]:

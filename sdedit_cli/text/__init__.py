@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from .grammar import parse
-from .prompt_schedule import prompt_at, segments
-from .tokenizer import Encoded, Token, Tokenizer
-from .weighting import WeightedChunks, apply_weights, encode_weighted
-
-__all__ = [
-    "Encoded",
-    "Token",
-    "Tokenizer",
-    "WeightedChunks",
-    "apply_weights",
-    "encode_weighted",
-    "parse",
-    "prompt_at",
-    "segments",
-]
+from .grammar import parse as parse
+from .prompt_schedule import prompt_at as prompt_at
+from .prompt_schedule import segments as segments
+from .tokenizer import Encoded as Encoded
+from .tokenizer import Token as Token
+from .tokenizer import Tokenizer as Tokenizer
+from .weighting import WeightedChunks as WeightedChunks
+from .weighting import apply_weights as apply_weights
+from .weighting import encode_weighted as encode_weighted

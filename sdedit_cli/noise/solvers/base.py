@@ -48,7 +48,6 @@ class Step:
 
 State = Any
 """What a solver carries from step to step: an immutable value that only the solver looks into."""
-Predictions = Literal["epsilon", "v_prediction", "sample", "original_sample", "flow_prediction"]
 
 
 def never(_process: Process, _grid: Grid, _i: int, _eta: float) -> bool:

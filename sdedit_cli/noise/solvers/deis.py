@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..grid import Asked, Grid, closed, flow_levels, vp_levels
+from ..grid import Asked, Grid, flow_levels, vp_levels
 from ..process import Process, denoised, limited
 from .base import Solver, State, Step
-from .dpmpp import curved, node
+from .dpmpp import curved, flows, node, vp_grid
 
 
 def _grid(process: Process, asked: Asked) -> Grid:
-    flow = process.config.use_flow_sigmas and not curved(process)
+    flow = flows(process)
     levels = flow_levels(process.config, asked.steps) if flow else vp_levels(process, asked)
     last = float(levels.sigmas[-1]) if flow or curved(process) else float(process.sigmas[0])
-    return Grid(torch.from_numpy(levels.timesteps).to(torch.int64), closed(levels.sigmas, last), asked.steps)
+    return vp_grid(levels, last, asked.steps)
 
 
 def _log(value: Tensor) -> Tensor:

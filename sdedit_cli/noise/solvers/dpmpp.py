@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ..grid import Asked, Grid, closed, final_sigma, flow_levels, vp_levels
+from ..grid import Asked, Grid, Levels, closed, final_sigma, flow_levels, vp_levels
 from ..process import Process, denoised, limited, noise_of
 from .base import Solver, State, Step
 
@@ -40,22 +40,32 @@ def first_usable(process: Process) -> int:
     return process.config.num_train_timesteps - int(clipped)
 
 
-def _multistep_grid(process: Process, asked: Asked) -> Grid:
-    process = process.clamped
-    config = process.config
-    if config.use_flow_sigmas and not curved(process):
-        levels = flow_levels(config, asked.steps)
+def _grid(process: Process, asked: Asked, *, rounds: bool = True, orders: tuple[int, ...] = ()) -> Grid:
+    if flows(process):
+        levels = flow_levels(process.config, asked.steps)
     else:
-        rounds = config.beta_schedule != "squaredcos_cap_v2"
         levels = vp_levels(process, asked, last=first_usable(process), rounds=rounds)
-    sigmas = closed(levels.sigmas, final_sigma(process))
-    return Grid(torch.from_numpy(levels.timesteps).to(torch.int64), sigmas, asked.steps)
+    return vp_grid(levels, final_sigma(process), asked.steps, orders)
+
+
+def vp_grid(levels: Levels, last: float, steps: int, orders: tuple[int, ...] = ()) -> Grid:
+    """The grid over these levels and the `last` sigma."""
+    return Grid(torch.from_numpy(levels.timesteps).to(torch.int64), closed(levels.sigmas, last), steps, orders=orders)
+
+
+def _multistep_grid(process: Process, asked: Asked) -> Grid:
+    return _grid(process.clamped, asked, rounds=process.config.beta_schedule != "squaredcos_cap_v2")
+
+
+def flows(process: Process) -> bool:
+    """Whether the levels are flow matching's own: a curve goes before."""
+    return process.config.use_flow_sigmas and not curved(process)
 
 
 def curved(process: Process) -> bool:
+    """Whether the levels follow a curve."""
     config = process.config
-    curves = config.use_karras_sigmas, config.use_exponential_sigmas, config.use_beta_sigmas, config.use_lu_lambdas
-    return any(curves)
+    return config.use_karras_sigmas or config.use_exponential_sigmas or config.use_beta_sigmas or config.use_lu_lambdas
 
 
 def converted(step: Step, x: Tensor, output: Tensor) -> Tensor:
@@ -181,13 +191,7 @@ def _singlestep_grid(process: Process, asked: Asked) -> Grid:
         raise UsageError("thresholding needs algorithm_type 'dpmsolver++' in the singlestep solver")
     if config.algorithm_type == "sde-dpmsolver":
         raise UsageError("the singlestep solver has no 'sde-dpmsolver'; use 'sde-dpmsolver++'")
-    if config.use_flow_sigmas and not curved(process):
-        levels = flow_levels(config, asked.steps)
-    else:
-        levels = vp_levels(process, asked, last=first_usable(process))
-    sigmas = closed(levels.sigmas, final_sigma(process))
-    timesteps = torch.from_numpy(levels.timesteps).to(torch.int64)
-    return Grid(timesteps, sigmas, asked.steps, orders=_orders(process, asked.steps))
+    return _grid(process, asked, orders=_orders(process, asked.steps))
 
 
 @dataclass(frozen=True, eq=False)

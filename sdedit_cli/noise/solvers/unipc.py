@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ..grid import Array, Asked, Grid, Levels, closed, final_sigma, shifted, vp_levels
+from ..grid import Array, Asked, Grid, Levels, final_sigma, shifted, vp_levels
 from ..process import Process, denoised, limited, noise_of
 from .base import Solver, State, Step
-from .dpmpp import curved, node
+from .dpmpp import curved, flows, node, vp_grid
 
 
 def _grid(process: Process, asked: Asked) -> Grid:
@@ -21,7 +21,7 @@ def _grid(process: Process, asked: Asked) -> Grid:
     config = process.config
     if config.solver_p is not None or config.use_dynamic_shifting:
         raise UsageError("UniPC with another predictor (solver_p) or use_dynamic_shifting is not supported")
-    if config.use_flow_sigmas and not curved(process):
+    if flows(process):
         levels = _flow(process, asked.steps)
     else:
         levels = vp_levels(process, asked)
@@ -31,7 +31,7 @@ def _grid(process: Process, asked: Asked) -> Grid:
     last = final_sigma(process)
     if config.final_sigmas_type == "sigma_min" and (config.use_flow_sigmas or curved(process)):
         last = float(levels.sigmas[-1])
-    return Grid(torch.from_numpy(levels.timesteps).to(torch.int64), closed(levels.sigmas, last), asked.steps)
+    return vp_grid(levels, last, asked.steps)
 
 
 def _flow(process: Process, steps: int) -> Levels:
