@@ -2,14 +2,14 @@
 
 A table lists *modules*. How the parameters of a pair of modules correspond is its rule, a key of `LEAVES`: which
 leaf is which, and what has to be done to the tensor each way. The operations are names here, as this package knows
-no tensors; `weights.rules` holds what they do.
+no tensors; `weights.checkpoint.renamed` holds what they do.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Side = Literal["ours", "foreign"]
@@ -91,9 +91,9 @@ def origins(table: Iterable[Pair], present: Collection[str], to: Side = "ours") 
     return found
 
 
-def prefixed(table: Iterable[Pair], foreign: str = "", ours: str = "") -> Table:
-    """The table with a prefix before each name of a side: where a component sits in a file of several."""
-    return tuple(Pair(foreign + p.foreign, tuple(ours + name for name in p.ours), p.rule) for p in table)
+def prefixed(table: Iterable[Pair], prefix: str) -> Table:
+    """The table with a prefix before each foreign name: where a component sits in a file of several."""
+    return tuple(replace(pair, foreign=prefix + pair.foreign) for pair in table)
 
 
 def same_names(modules: Iterable[str]) -> Table:

@@ -116,7 +116,7 @@ def _leaves(prompt: Prompt, weight: float) -> Iterable[Piece | Break]:
             case Emphasis(body, factor):
                 yield from _leaves(body, weight * factor)
             case Schedule() | Alternation():
-                raise AssertionError("resolve the schedule first: schedule.at_step")
+                raise AssertionError("resolve the schedule first: prompt_schedule.at_step")
 
 
 @dataclass(frozen=True)
@@ -126,16 +126,10 @@ class _Token:
 
     @classmethod
     def of(cls, match: re.Match[str]) -> _Token:
-        text = match.group()
-        match match.lastgroup:
-            case "escape":
-                return cls("text", text[1:])
-            case "stop":
-                return cls("stop", text)
-            case "mark":
-                return cls(text, text)
-            case _:
-                return cls("text", text)
+        text, kind = match.group(), match.lastgroup
+        if kind == "escape":
+            return cls("text", text[1:])
+        return cls(text if kind == "mark" else kind or "text", text)
 
 
 def _partners(tokens: Sequence[_Token]) -> dict[int, int]:

@@ -24,10 +24,10 @@ _HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Repository:
     """A repository of the Hub, and the file in it where one is meant."""
 
-    repo: str
+    name: str
     revision: str | None
     file: str | None
 
@@ -72,11 +72,11 @@ def resolve(
     path = Path(source).expanduser()
     if path.exists():
         return _within(path, subfolder, weight_name)
-    place = _place(str(source), revision)
-    if place is None:
+    repository = _repository(str(source), revision)
+    if repository is None:
         raise ModelError(f"{source}: no such file or folder, and no Hub id (owner/name) or Hub file URL either")
     hub = _Hub(
-        place,
+        repository,
         str(source),
         cache_dir,
         force_download,
@@ -85,8 +85,8 @@ def resolve(
         os.getenv("HF_ENDPOINT"),
     )
     with _through(proxies), _silent(hub.offline):
-        if place.file or weight_name:
-            return hub.file("/".join(part for part in (subfolder, place.file or weight_name) if part))
+        if repository.file or weight_name:
+            return hub.file("/".join(part for part in (subfolder, repository.file or weight_name) if part))
         return hub.folder(subfolder, variant, use_safetensors)
 
 
@@ -97,7 +97,7 @@ def _within(path: Path, subfolder: str | None, weight_name: str | None) -> Path:
     return inner
 
 
-def _place(source: str, revision: str | None) -> _Place | None:
+def _repository(source: str, revision: str | None) -> _Repository | None:
     if "://" in source:
         parts = urlsplit(source)
         own = urlsplit(os.getenv("HF_ENDPOINT", "")).netloc
@@ -107,9 +107,9 @@ def _place(source: str, revision: str | None) -> _Place | None:
                 f"{source}: not the URL of a file on the Hub (https://huggingface.co/OWNER/NAME/blob/main/FILE); "
                 "download it and give its path"
             )
-        return _Place(match["repo"], revision or match["revision"], match["file"])
+        return _Repository(match["repo"], revision or match["revision"], match["file"])
     if _ID.fullmatch(source) and Path(source).suffix.lower() not in (".safetensors", ".ckpt", ".pt", ".bin"):
-        return _Place(source, revision, None)
+        return _Repository(source, revision, None)
     return None
 
 
@@ -121,7 +121,7 @@ def _is_offline() -> bool:
 class _Hub:
     """One repository, with the options that every request to it has."""
 
-    place: _Place
+    repository: _Repository
     source: str
     cache_dir: str | os.PathLike[str] | None
     force_download: bool
@@ -130,27 +130,29 @@ class _Hub:
     endpoint: str | None
 
     def file(self, name: str) -> Path:
-        return Path(self._asked(lambda: _library().hf_hub_download(self.place.repo, name, **self._options()), name))
+        return Path(
+            self._asked(lambda: _library().hf_hub_download(self.repository.name, name, **self._options()), name)
+        )
 
     def folder(self, subfolder: str | None, variant: str | None, use_safetensors: bool | None) -> Path:
         prefix = f"{subfolder}/" if subfolder else ""
         if self.offline:
             return self._cached_folder(prefix)
         api = _library().HfApi(endpoint=self.endpoint, token=self.token)
-        info: Any = self._asked(lambda: api.model_info(self.place.repo, revision=self.place.revision), None)
+        info: Any = self._asked(lambda: api.model_info(self.repository.name, revision=self.repository.revision), None)
         names = [str(sibling.rfilename) for sibling in cast("list[Any]", info.siblings or [])]
         wanted = wanted_files([name for name in names if name.startswith(prefix)], variant, use_safetensors)
         if not wanted:
             raise ModelError(f"{self.source}: holds no model{f' in {subfolder}' if subfolder else ''}; check its page")
         patterns = [escape(name) for name in wanted]
         snapshot = self._asked(
-            lambda: _library().snapshot_download(self.place.repo, allow_patterns=patterns, **self._options()), None
+            lambda: _library().snapshot_download(self.repository.name, allow_patterns=patterns, **self._options()), None
         )
         return Path(snapshot) / prefix
 
     def _options(self) -> dict[str, Any]:
         return {
-            "revision": self.place.revision,
+            "revision": self.repository.revision,
             "cache_dir": self.cache_dir,
             "force_download": self.force_download and not self.offline,
             "token": self.token,
@@ -171,7 +173,7 @@ class _Hub:
         from huggingface_hub import errors
 
         what = f"{self.source}{f' ({name})' if name else ''}"
-        revision = self.place.revision or "main"
+        revision = self.repository.revision or "main"
         try:
             return request()
         except errors.GatedRepoError:

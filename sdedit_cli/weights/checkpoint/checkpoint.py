@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...configs.clip import CLIPTextConfig
 from ...configs.unet import UNetConfig
 from ...configs.vae import TinyVAEConfig, VAEConfig
 from ...errors import ModelError, UsageError
@@ -44,6 +45,11 @@ class Component:
     own_names: bool = True
     openclip: bool = False
     said_by: str = "config.json"
+
+    @property
+    def text(self) -> CLIPTextConfig | None:
+        """Its config where it is a text encoder."""
+        return self.config if isinstance(self.config, CLIPTextConfig) else None
 
     @property
     def table(self) -> Table:
@@ -136,9 +142,9 @@ class Checkpoint:
             words.append(" and ".join(component.kind.words for component in chosen.values()) + " only")
         return ", ".join(words)
 
-    def tokenizer(self, slot: Slot = "text_encoder") -> Tokenizer | None:
-        """The tokenizer of a text encoder. Raises ModelError when it does not fit the encoder, or is broken."""
-        files = self.tokenizers.get(slot)
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer of the first text encoder. Raises ModelError when it does not fit the encoder, or is broken."""
+        files = self.tokenizers.get("text_encoder")
         return files.read() if files else None
 
 

@@ -27,94 +27,39 @@ class Kind:
     """What is known of a kind of component.
 
     `slot` is its folder; `classes` are the names that its config.json may give, the first of them is written, with
-    `library` as the one that has it; `stem` begins the name of its weights file; `tokenizer` is the folder of the one
-    that belongs to it. `table` makes LDM's names (or OpenCLIP's) for its modules from a config.
+    `library` as the one that has it; `table` makes LDM's names (or OpenCLIP's) for its modules from a config; `stem`
+    begins the name of its weights file; `tokenizer` is the folder of the one that belongs to it.
     """
 
     name: KindName
     slot: Slot
     words: str
-    library: str
     classes: tuple[str, ...]
-    stem: str
     config: type[Config]
     infer: Callable[[Shapes, Place, Family], Config]
     table: Callable[[Any, bool], Table]
+    library: str = "diffusers"
+    stem: str = "diffusion_pytorch_model"
     tokenizer: str = ""
 
-    def read(self, data: Mapping[str, Any], source: str) -> Config:
-        """The config in a JSON object; `source` names it in the ModelError that a misfit raises."""
-        return self.config.from_dict(data, source)
+
+def _text(slot: Slot, words: str, classes: tuple[str, ...], tokenizer: str, *, projection: bool) -> Kind:
+    def table(config: CLIPTextConfig, openclip: bool) -> Table:
+        return (openclip_table if openclip else clip_table)(config, projection)
+
+    return Kind(slot, slot, words, classes, CLIPTextConfig, infer.infer_text, table, "transformers", "model", tokenizer)
 
 
-def _text_table(projection: bool) -> Callable[[CLIPTextConfig, bool], Table]:
-    return lambda config, openclip: (openclip_table if openclip else clip_table)(config, projection)
-
-
-_DIFFUSERS, _TRANSFORMERS = "diffusers", "transformers"
-
-KINDS: dict[KindName, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "unet",
-            "unet",
-            "UNet",
-            _DIFFUSERS,
-            ("UNet2DConditionModel",),
-            "diffusion_pytorch_model",
-            UNetConfig,
-            infer.infer_unet,
-            lambda config, _: unet_table(config),
-        ),
-        Kind(
-            "vae",
-            "vae",
-            "VAE",
-            _DIFFUSERS,
-            ("AutoencoderKL",),
-            "diffusion_pytorch_model",
-            VAEConfig,
-            infer.infer_vae,
-            lambda config, _: vae_table(config),
-        ),
-        Kind(
-            "tiny_vae",
-            "vae",
-            "tiny VAE",
-            _DIFFUSERS,
-            ("AutoencoderTiny",),
-            "diffusion_pytorch_model",
-            TinyVAEConfig,
-            infer.infer_tiny_vae,
-            lambda _config, _openclip: (),
-        ),
-        Kind(
-            "text_encoder",
-            "text_encoder",
-            "text encoder",
-            _TRANSFORMERS,
-            ("CLIPTextModel", "CLIPTextModelWithProjection"),
-            "model",
-            CLIPTextConfig,
-            infer.infer_text,
-            _text_table(projection=False),
-            tokenizer="tokenizer",
-        ),
-        Kind(
-            "text_encoder_2",
-            "text_encoder_2",
-            "second text encoder",
-            _TRANSFORMERS,
-            ("CLIPTextModelWithProjection",),
-            "model",
-            CLIPTextConfig,
-            infer.infer_text,
-            _text_table(projection=True),
-            tokenizer="tokenizer_2",
-        ),
-    )
-}
+_UNET, _VAE, _TINY_VAE = ("UNet2DConditionModel",), ("AutoencoderKL",), ("AutoencoderTiny",)
+_CLIP, _CLIP_PROJECTED = "CLIPTextModel", "CLIPTextModelWithProjection"
+_ROWS = (
+    Kind("unet", "unet", "UNet", _UNET, UNetConfig, infer.infer_unet, lambda config, _: unet_table(config)),
+    Kind("vae", "vae", "VAE", _VAE, VAEConfig, infer.infer_vae, lambda config, _: vae_table(config)),
+    Kind("tiny_vae", "vae", "tiny VAE", _TINY_VAE, TinyVAEConfig, infer.infer_tiny_vae, lambda _c, _o: ()),
+    _text("text_encoder", "text encoder", (_CLIP, _CLIP_PROJECTED), "tokenizer", projection=False),
+    _text("text_encoder_2", "second text encoder", (_CLIP_PROJECTED,), "tokenizer_2", projection=True),
+)
+KINDS: dict[KindName, Kind] = {kind.name: kind for kind in _ROWS}
 SLOTS: tuple[Slot, ...] = tuple(dict.fromkeys(kind.slot for kind in KINDS.values()))
 # Parts of a model folder that have no weights of ours, and what model_index.json says of them.
 EXTRAS: Mapping[str, tuple[str, str]] = {
@@ -122,7 +67,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "feature_extractor": ("transformers", "CLIPImageProcessor"),
     "image_encoder": ("transformers", "CLIPVisionModelWithProjection"),
 }
-_MODEL_TYPES = {"clip_text_model": "CLIPTextModel"}  # all that some configs of transformers say
+_MODEL_TYPES = {"clip_text_model": _CLIP}  # all that some configs of transformers say
 
 
 def kind_of(data: Mapping[str, Any], path: Path, slot: Slot | None = None, listed: str = "") -> Kind:
@@ -137,14 +82,15 @@ def kind_of(data: Mapping[str, Any], path: Path, slot: Slot | None = None, liste
         return kinds[0]
     # A second text encoder's class also names first ones that keep their projection: alone it is the second.
     by_class = {name: kind for kind in kinds for name in kind.classes}
-    found = next((by_class[name] for name in map(_plain, named) if name in by_class), None)
+    found = next((by_class[name] for name in map(plain_class, named) if name in by_class), None)
     if found is None:
         said = next((shown(name) for name in named if name), "no class")
         raise ModelError(f"{path}: names {said}, expected one of {', '.join(by_class)}")
     return found
 
 
-def _plain(name: str) -> str:
+def plain_class(name: str) -> str:
+    """The name of a class without what tells that its weights are Flax's."""
     return name.removeprefix("Flax")
 
 

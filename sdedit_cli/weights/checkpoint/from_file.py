@@ -5,11 +5,10 @@ Everything is told from names and shapes of tensors, never from the file's name.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ...configs.base import read_json
-from ...configs.clip import CLIPTextConfig
 from ...errors import ModelError, listed
 from ...names import ldm
 from ...names.older import current_names, is_harmless
@@ -19,7 +18,7 @@ from . import infer, notes
 from .checkpoint import Checkpoint, Component
 from .components import KINDS, Config, Kind
 from .families import OPENCLIP, Family, family_of
-from .index import SCHEDULER
+from .index import has_scheduler
 from .layouts import Place, Shapes, Slot, find_places, looks_like, restored
 from .prediction import Evidence, find_prediction
 from .renamed import Renamed
@@ -70,7 +69,8 @@ def read_file(
     except ModelError as error:
         raise ModelError(f"{source.path}: {error}") from None
     evidence = Evidence(source.path, source.metadata, stored, source.extras)
-    prediction, scheduler = find_prediction(family, evidence, asked=prediction_type, config=config)
+    configured = config if config and has_scheduler(config) else None
+    prediction, scheduler = find_prediction(family, evidence, asked=prediction_type, configured=configured)
     kept = {name for part in components.values() for name in (*part.tensors.source_names(), *part.unknown)}
     return Checkpoint(
         path=source.path,
@@ -78,7 +78,7 @@ def read_file(
         family=family,
         components={slot: component for slot, component in components.items() if slot not in skip},
         prediction=prediction,
-        scheduler=scheduler if "unet" in components or _has_scheduler(config) else None,
+        scheduler=scheduler if "unet" in components or configured else None,
         tokenizers=_tokenizers(source, components, family, config),
         metadata=writable(source.metadata),
         native_size=notes.native_size(source.metadata),
@@ -136,11 +136,7 @@ def _in_file(origin: Origin, prefix: str, copied: bool) -> Origin:
 
 def _given_config(folder: Path | None, kind: Kind) -> Config | None:
     path = folder / kind.slot / "config.json" if folder else None
-    return kind.read(read_json(path), str(path)) if path and path.is_file() else None
-
-
-def _has_scheduler(config: Path | None) -> bool:
-    return config is not None and (config / SCHEDULER).is_file()
+    return kind.config.from_dict(read_json(path), str(path)) if path and path.is_file() else None
 
 
 def _tokenizers(
@@ -148,13 +144,12 @@ def _tokenizers(
 ) -> dict[Slot, TokenizerFiles]:
     found: dict[Slot, TokenizerFiles] = {}
     for slot, component in components.items():
-        text = component.config
-        if not isinstance(text, CLIPTextConfig):
+        if component.text is None:
             continue
         given = config / component.kind.tokenizer if config else None
         folder = given if given and given.is_dir() else None
         carried = source.metadata.get(notes.TOKENIZER) if slot == "text_encoder" and folder is None else None
-        found[slot] = TokenizerFiles(source.path, family.padding[slot], text, folder, carried)
+        found[slot] = TokenizerFiles(source.path, family.padding[slot], component.text, folder, carried)
     return found
 
 
@@ -164,16 +159,3 @@ def writable(metadata: Mapping[str, str]) -> dict[str, str]:
         key.encode(errors="replace").decode(): value.encode(errors="replace").decode()
         for key, value in metadata.items()
     }
-
-
-# What a folder that is given as --config may have: of some of it, the rest comes from shapes and the family.
-_CONFIGS: Sequence[str] = (*(f"{slot}/config.json" for slot in ("unet", "vae", "text_encoder")), str(SCHEDULER))
-
-
-def check_config_folder(folder: Path) -> None:
-    """Raises ModelError for a folder that says nothing of a model."""
-    known = (*_CONFIGS, "tokenizer")
-    if not folder.is_dir():
-        raise ModelError(f"the config folder {folder} is not there; expected a folder in diffusers layout")
-    if not any((folder / name).exists() for name in known):
-        raise ModelError(f"the config folder {folder} has none of {', '.join(known)}; expected a model's folder")

@@ -18,7 +18,7 @@ from .checkpoint import Checkpoint, Component
 from .components import EXTRAS, KINDS, SLOTS, Config, Kind, kind_of
 from .families import OPENCLIP, Family, Traits, family_of
 from .from_file import writable
-from .index import FILE, SCHEDULER, Index, read_index
+from .index import FILE, SCHEDULER, Index, has_scheduler, read_index
 from .layouts import Slot
 from .prediction import Evidence, find_prediction
 from .renamed import Renamed
@@ -74,18 +74,17 @@ def read_folder(
         slot: _component(part, variant, use_safetensors) for slot, part in found.items()
     }
     metadata = writable({k: v for part in components.values() for k, v in part.tensors.metadata.items()})
-    given = config if config and (config / SCHEDULER).is_file() else folder
-    has_scheduler = (given / SCHEDULER).is_file() and "scheduler" not in skip
-    prediction, scheduler = find_prediction(
-        family, Evidence(metadata=metadata), asked=prediction_type, config=given if has_scheduler else None
-    )
+    places = [place for place in (config, folder) if place and "scheduler" not in skip]
+    configured = next(filter(has_scheduler, places), None)
+    evidence = Evidence(metadata=metadata)
+    prediction, scheduler = find_prediction(family, evidence, asked=prediction_type, configured=configured)
     return Checkpoint(
         path=folder,
         format="diffusers folder",
         family=family,
         components=components,
         prediction=prediction,
-        scheduler=scheduler if has_scheduler or "unet" in components else None,
+        scheduler=scheduler if configured or "unet" in components else None,
         tokenizers={} if alone else _tokenizers(folder, config, index, components, family),
         metadata=metadata,
         native_size=index.native_size,
@@ -115,7 +114,7 @@ def _of_model(
         if (folder / slot / "config.json").is_file()
     }
     missing = [f"{slot}/config.json" for slot in meant if slot not in found]
-    if "scheduler" in index.classes and "scheduler" not in skip and not (folder / SCHEDULER).is_file():
+    if "scheduler" in index.classes and "scheduler" not in skip and not has_scheduler(folder):
         missing.append(SCHEDULER.as_posix())
     if not found and not missing and not skip:
         raise ModelError(f"{folder}: has none of {', '.join(SLOTS)}; expected a Stable Diffusion model")
@@ -131,7 +130,7 @@ def _read(folder: Path, given: Path | None, slot: Slot | None, listed: str) -> _
         kind = kind_of(data, path, kind.slot)
     else:
         data, path = read_json(own), own
-    return _Found(folder, kind, kind.read(data, str(path)), path)
+    return _Found(folder, kind, kind.config.from_dict(data, str(path)), path)
 
 
 def _has_variant(folder: Path, variant: str) -> bool:
@@ -174,11 +173,10 @@ def _tokenizers(
     found: dict[Slot, TokenizerFiles] = {}
     for kind in (kind for kind in KINDS.values() if kind.tokenizer):
         component = components.get(kind.slot)
-        text = component.config if component else None
         places = [place / kind.tokenizer for place in (given, folder) if place is not None]
         own = next((place for place in places if place.is_dir()), None)
         if own or component or (kind.slot == "text_encoder" and "text_encoder" in index.classes):
-            padding = family.padding[kind.slot] if kind.slot in family.padding else family.padding["text_encoder"]
-            clip = text if isinstance(text, CLIPTextConfig) else None
-            found[kind.slot] = TokenizerFiles(folder / kind.tokenizer, padding, clip, own)
+            padding = family.padding.get(kind.slot, family.padding["text_encoder"])
+            text = component.text if component else None
+            found[kind.slot] = TokenizerFiles(folder / kind.tokenizer, padding, text, own)
     return found

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ...configs.clip import CLIPTextConfig
 from ...names.table import Origin
 from ..formats.source import IN_MEMORY, MemorySource
 from .checkpoint import Checkpoint, Component
@@ -28,7 +27,6 @@ def of_components(
     scheduler: Mapping[str, Any] | None = None,
     tokenizer: Mapping[str, str] | None = None,
     native_size: int | None = None,
-    requires_safety_checker: bool = False,
     path: Path = IN_MEMORY,
 ) -> Checkpoint:
     """The checkpoint of networks: each its config and its tensors by our names.
@@ -43,9 +41,9 @@ def of_components(
         renamed = Renamed(source, {name: Origin((name,)) for name in tensors})
         components[slot] = Component(kind, config, renamed, openclip=is_openclip(config))
     family = family_of(traits({slot: component.config for slot, component in components.items()}))
-    text = components["text_encoder"].config if "text_encoder" in components else None
-    clip = text if isinstance(text, CLIPTextConfig) else None
-    files = TokenizerFiles(path, "", clip, carried=json.dumps(dict(tokenizer))) if tokenizer else None
+    encoder = components.get("text_encoder")
+    text = encoder.text if encoder else None
+    files = TokenizerFiles(path, "", text, carried=json.dumps(dict(tokenizer))) if tokenizer else None
     return Checkpoint(
         path=path,
         format="memory",
@@ -55,5 +53,4 @@ def of_components(
         scheduler=scheduler,
         tokenizers={"text_encoder": files} if files else {},
         native_size=native_size,
-        requires_safety_checker=requires_safety_checker,
     )

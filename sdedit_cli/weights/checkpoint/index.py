@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from ...configs.base import read_json
 from ...errors import ModelError
-from .components import SLOTS
+from .components import SLOTS, plain_class
 from .notes import checked_size
 
 FILE = "model_index.json"
@@ -48,6 +48,11 @@ def read_index(folder: Path) -> Index:
     )
 
 
+def has_scheduler(folder: Path) -> bool:
+    """Whether a model folder has the scheduler's file."""
+    return (folder / SCHEDULER).is_file()
+
+
 def read_scheduler(folder: Path) -> dict[str, Any]:
     """The scheduler's config. `_class_name` in its file may be an older choice than that of the index.
 
@@ -57,14 +62,10 @@ def read_scheduler(folder: Path) -> dict[str, Any]:
     index = folder / FILE
     listed = _class(read_json(index).get("scheduler")) if index.is_file() else ""
     if listed:
-        config["_class_name"] = _plain(listed)
+        config["_class_name"] = plain_class(listed)
     if not isinstance(config.get("_class_name"), str):
         raise ModelError(f"{folder / SCHEDULER}: has no '_class_name', expected the name of a scheduler")
     return config
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix("Flax")
 
 
 def _is_null(value: object) -> bool:

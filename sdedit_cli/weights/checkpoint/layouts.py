@@ -94,35 +94,30 @@ def restored(names: Collection[str]) -> dict[str, str]:
     return {name: copy for name, copy in copies.items() if ldm.ema_name(name) == copy}
 
 
-# a part of a name, what a file that has it is, what to do with it
-_OTHERS: tuple[tuple[str, str, str], ...] = (
-    ("lora_unet_", "a LoRA", "give it to --lora and a checkpoint to -m"),
-    ("lora_te_", "a LoRA", "give it to --lora and a checkpoint to -m"),
-    ("lora_A.weight", "a LoRA", "give it to --lora and a checkpoint to -m"),
-    ("lora.down.weight", "a LoRA", "give it to --lora and a checkpoint to -m"),
-    ("lora_down.weight", "a LoRA", "give it to --lora and a checkpoint to -m"),
-    ("hada_w1_a", "a LyCORIS adapter", "give it to --lora and a checkpoint to -m"),
-    ("lokr_w1", "a LyCORIS adapter", "give it to --lora and a checkpoint to -m"),
-    ("string_to_param", "a textual inversion embedding", "give it to --embedding and a checkpoint to -m"),
-    ("emb_params", "a textual inversion embedding", "give it to --embedding and a checkpoint to -m"),
-    ("ip_adapter.", "an IP-Adapter", "give it to --ip-adapter and a checkpoint to -m"),
-    ("image_proj.", "an IP-Adapter", "give it to --ip-adapter and a checkpoint to -m"),
-    ("control_model.", "a ControlNet", "give a Stable Diffusion 1.x or 2.x checkpoint"),
-    ("controlnet_cond_embedding.", "a ControlNet", "give a Stable Diffusion 1.x or 2.x checkpoint"),
-    ("double_blocks.", "a FLUX model", "give a Stable Diffusion 1.x or 2.x checkpoint"),
-    ("joint_blocks.", "a Stable Diffusion 3 model", "give a Stable Diffusion 1.x or 2.x checkpoint"),
-    ("clip_txt_mapper.", "a Stable Cascade model", "give a Stable Diffusion 1.x or 2.x checkpoint"),
-    ("motion_modules.", "an AnimateDiff module", "give a Stable Diffusion 1.x or 2.x checkpoint"),
-    ("vision_model.", "an image encoder", "give a Stable Diffusion 1.x or 2.x checkpoint"),
-    (".kernel", "Flax weights", "name their folder, with its config.json, and not the file"),
-    (ldm.EMA + "diffusion_model", "an EMA copy without its model", "give the checkpoint that it was taken from"),
+_LORA = ("lora_unet_", "lora_te_", "lora_A.weight", "lora.down.weight", "lora_down.weight")
+_ELSEWHERE = "give it to {} and a checkpoint to -m"
+_NOT_OURS = "give a Stable Diffusion 1.x or 2.x checkpoint"
+# parts of names, what a file that has one of them is, what to do with it
+_OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (_LORA, "a LoRA", _ELSEWHERE.format("--lora")),
+    (("hada_w1_a", "lokr_w1"), "a LyCORIS adapter", _ELSEWHERE.format("--lora")),
+    (("string_to_param", "emb_params"), "a textual inversion embedding", _ELSEWHERE.format("--embedding")),
+    (("ip_adapter.", "image_proj."), "an IP-Adapter", _ELSEWHERE.format("--ip-adapter")),
+    (("control_model.", "controlnet_cond_embedding."), "a ControlNet", _NOT_OURS),
+    (("double_blocks.",), "a FLUX model", _NOT_OURS),
+    (("joint_blocks.",), "a Stable Diffusion 3 model", _NOT_OURS),
+    (("clip_txt_mapper.",), "a Stable Cascade model", _NOT_OURS),
+    (("motion_modules.",), "an AnimateDiff module", _NOT_OURS),
+    (("vision_model.",), "an image encoder", _NOT_OURS),
+    ((".kernel",), "Flax weights", "name their folder, with its config.json, and not the file"),
+    ((ldm.EMA + "diffusion_model",), "an EMA copy without its model", "give the checkpoint that it was taken from"),
 )
 
 
 def looks_like(names: Sequence[str]) -> str:
     """What a file that holds no component of Stable Diffusion seems to be, and what to try, for an error."""
-    for mark, kind, advice in _OTHERS:
-        if any(mark in name for name in names):
+    for marks, kind, advice in _OTHERS:
+        if any(mark in name for mark in marks for name in names):
             return f"looks like {kind}, not like a Stable Diffusion checkpoint; {advice}"
     if {"1.conv.0.weight", "1.weight"} & set(names):
         return "looks like one half of a TAESD in its first layout; give the AutoencoderTiny file in diffusers layout"

@@ -26,7 +26,8 @@ def configs(metadata: Mapping[str, str]) -> dict[str, Config]:
     told = _object(metadata[CONFIGS])
     if told is None or not all(name in KINDS and isinstance(config, dict) for name, config in told.items()):
         raise ModelError(f"its metadata '{CONFIGS}' holds no configs; convert the model again")
-    return {name: KINDS[name].read(cast("dict[str, Any]", told[name]), CONFIGS) for name in KINDS if name in told}
+    kinds = [kind for kind in KINDS.values() if kind.name in told]
+    return {kind.name: kind.config.from_dict(cast("dict[str, Any]", told[kind.name]), CONFIGS) for kind in kinds}
 
 
 def scheduler(metadata: Mapping[str, str], path: Path | None) -> dict[str, Any] | None:

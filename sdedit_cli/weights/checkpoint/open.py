@@ -8,8 +8,9 @@ from pathlib import Path
 from ...errors import ModelError
 from ..formats.open import open_weights
 from .checkpoint import Checkpoint
-from .from_file import check_config_folder, read_file
+from .from_file import read_file
 from .from_folder import read_folder
+from .index import SCHEDULER
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin", ".pth")
 
@@ -31,7 +32,7 @@ def open_checkpoint(
     """
     path, given = Path(path), Path(config) if config is not None else None
     if given is not None:
-        check_config_folder(given)
+        _check_config_folder(given)
     if not path.is_dir():
         if variant:
             raise ModelError(f"{path}: a single file has no variants; leave --variant out")
@@ -47,6 +48,18 @@ def open_checkpoint(
         use_safetensors=use_safetensors,
         skip=skip,
     )
+
+
+# What a folder that is given as --config may have: of some of it, the rest comes from shapes and the family.
+_CONFIGS = ("unet/config.json", "vae/config.json", "text_encoder/config.json", SCHEDULER.as_posix(), "tokenizer")
+
+
+def _check_config_folder(folder: Path) -> None:
+    """Raises ModelError for a folder that says nothing of a model."""
+    if not folder.is_dir():
+        raise ModelError(f"the config folder {folder} is not there; expected a folder in diffusers layout")
+    if not any((folder / name).exists() for name in _CONFIGS):
+        raise ModelError(f"the config folder {folder} has none of {', '.join(_CONFIGS)}; expected a model's folder")
 
 
 def find_single_file(path: Path | str) -> Path:

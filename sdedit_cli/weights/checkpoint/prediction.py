@@ -51,17 +51,17 @@ class Evidence:
 
 
 def find_prediction(
-    family: Family, evidence: Evidence, *, asked: str | None = None, config: Path | None = None
+    family: Family, evidence: Evidence, *, asked: str | None = None, configured: Path | None = None
 ) -> tuple[Prediction, dict[str, Any]]:
     """What the UNet predicts, and the scheduler config that goes with it.
 
-    `asked` is the caller's word, `config` a model folder whose scheduler counts. Raises UsageError for a prediction
+    `asked` is the caller's word, `configured` a model folder whose scheduler counts. Raises UsageError for a prediction
     type that there is none, ModelError for a broken config.
     """
-    scheduler = notes.scheduler(evidence.metadata, evidence.path) or family.scheduler()
-    configured = config / SCHEDULER if config and (config / SCHEDULER).is_file() else None
-    if config and configured:
-        scheduler = read_scheduler(config)
+    if configured:
+        scheduler = read_scheduler(configured)
+    else:
+        scheduler = notes.scheduler(evidence.metadata, evidence.path) or family.scheduler()
     kind, said_by = (
         _asked(asked)
         or _configured(configured, scheduler)
@@ -91,9 +91,10 @@ def _asked(prediction_type: str | None) -> tuple[str, str] | None:
     return kind, "as asked"
 
 
-def _configured(path: Path | None, scheduler: Mapping[str, Any]) -> tuple[str, str] | None:
-    if path is None:
+def _configured(folder: Path | None, scheduler: Mapping[str, Any]) -> tuple[str, str] | None:
+    if folder is None:
         return None
+    path = folder / SCHEDULER
     kind = scheduler.get("prediction_type", _DEFAULT)
     if kind not in PREDICTION_TYPES:
         raise ModelError(f"{path}: 'prediction_type' is {kind!r}, expected one of {', '.join(PREDICTION_TYPES)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -61,9 +61,10 @@ def check_complete(checkpoint: Checkpoint, only: Slot | None = None) -> None:
     check_files(checkpoint, only)
     for component in checkpoint.only(only).values():
         check_config(checkpoint, component)
-        _check_names(checkpoint, component)
-        for name, place in _expected(component).items():
-            _check_tensor(checkpoint, component, name, place)
+        expected = _expected(component)
+        _check_names(checkpoint, component, expected)
+        for name, tensor in expected.items():
+            _check_tensor(checkpoint, component, name, tensor)
     if only is None:
         for tokenizer in checkpoint.tokenizers.values():
             tokenizer.read()
@@ -77,14 +78,14 @@ def _expected(component: Component) -> dict[str, Tensor]:
     return state
 
 
-def _check_names(checkpoint: Checkpoint, component: Component) -> None:
+def _check_names(checkpoint: Checkpoint, component: Component, expected: Collection[str]) -> None:
     words = component.kind.words
     if component.unknown:
         raise ModelError(
             f"{checkpoint.path}: its {words} has {len(component.unknown)} tensors that are not known "
             f"({listed(component.unknown)}); check that its config belongs to it"
         )
-    missing = [name for name in _expected(component) if name not in component.tensors.origins]
+    missing = [name for name in expected if name not in component.tensors.origins]
     if missing:
         raise ModelError(
             f"{checkpoint.path}: its {words} is incomplete, {len(missing)} tensors are missing "
@@ -94,12 +95,12 @@ def _check_names(checkpoint: Checkpoint, component: Component) -> None:
         raise ModelError(f"{checkpoint.path}: the tensor '{component.tensors.name_in_file(name)}' {problem}")
 
 
-def _check_tensor(checkpoint: Checkpoint, component: Component, name: str, place: Tensor) -> None:
-    check_numbers(component.tensors, name, place)
+def _check_tensor(checkpoint: Checkpoint, component: Component, name: str, expected: Tensor) -> None:
+    check_numbers(component.tensors, name, expected)
     found = component.tensors.shape(name)
-    if without_ones(found) != without_ones(place.shape):
+    if without_ones(found) != without_ones(expected.shape):
         raise ModelError(
             f"{checkpoint.path}: '{component.tensors.name_in_file(name)}' has the shape {list(found)} where its "
-            f"{component.kind.words} needs {list(place.shape)}; download the model again, or give --config FOLDER if "
-            "its configs are others"
+            f"{component.kind.words} needs {list(expected.shape)}; download the model again, or give --config FOLDER "
+            "if its configs are others"
         )

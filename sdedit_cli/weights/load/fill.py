@@ -36,7 +36,9 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Slot:
+class _Holder:
+    """Where a module holds a tensor."""
+
     owner: nn.Module
     leaf: str
     tensor: Tensor
@@ -62,12 +64,12 @@ def fill(
 
     Raises ModelError when a shape differs, or unless `partial` when names are missing or left over.
     """
-    slots = dict(_slots(module))
-    origin, unused = _assign(slots, source, rename)
-    missing = tuple(name for name in slots if name not in origin)
+    holders = dict(_holders(module))
+    origin, unused = _assign(holders, source, rename)
+    missing = tuple(name for name in holders if name not in origin)
     if not partial:
         _complain(source, module, unused, missing)
-    shaped = {name: _fit(source, origin[name], slot.tensor, config) for name, slot in slots.items() if name in origin}
+    shaped = {name: _fit(source, origin[name], holders[name].tensor, config) for name in holders if name in origin}
 
     def made(name: str) -> Tensor:
         return materialize(shaped[name], dtype, (deltas or {}).get(name, ()), device=device)
@@ -76,24 +78,24 @@ def fill(
         t.is_floating_point() and dtype not in (None, t.dtype) for t in shaped.values()
     )
     for name, tensor in _each(made, shaped, torch.get_num_threads() if casts else 1):
-        _set(slots[name], tensor)
+        _set(holders[name], tensor)
     for name in missing:
-        _set(slots[name], _zeros_if_meta(slots[name].tensor, dtype, device))
+        _set(holders[name], _zeros_if_meta(holders[name].tensor, dtype, device))
     return Report(tuple(origin.values()), unused, missing)
 
 
-def _slots(module: nn.Module) -> Iterator[tuple[str, _Slot]]:
+def _holders(module: nn.Module) -> Iterator[tuple[str, _Holder]]:
     """Every parameter and buffer that a state dict of `module` holds."""
     saved = set(module.state_dict(keep_vars=True))
     for prefix, owner in cast("Iterator[tuple[str, nn.Module]]", module.named_modules()):
         dotted = f"{prefix}." if prefix else ""
         for leaf, tensor in (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False)):
             if dotted + leaf in saved:
-                yield dotted + leaf, _Slot(owner, leaf, tensor)
+                yield dotted + leaf, _Holder(owner, leaf, tensor)
 
 
 def _assign(
-    slots: Mapping[str, _Slot], source: WeightSource, rename: Callable[[str], str | None] | None
+    holders: Mapping[str, _Holder], source: WeightSource, rename: Callable[[str], str | None] | None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """The module's names with the source's names for them, in the order of the source, and the names left over."""
     origin: dict[str, str] = {}
@@ -102,9 +104,9 @@ def _assign(
         target = rename(name) if rename else name
         if target is None:
             continue
-        if target in slots and target in origin:
+        if target in holders and target in origin:
             raise ModelError(f"{source.path}: '{name}' and '{origin[target]}' are both '{target}'")
-        if target in slots:
+        if target in holders:
             origin[target] = name
         else:
             unused.append(name)
@@ -125,9 +127,9 @@ def _complain(source: WeightSource, module: nn.Module, unused: Sequence[str], mi
         )
 
 
-def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:
-    tensor, shape = source.get(name), place.shape
-    check_numbers(source, name, place)
+def _fit(source: WeightSource, name: str, expected: Tensor, config: str) -> Tensor:
+    tensor, shape = source.get(name), expected.shape
+    check_numbers(source, name, expected)
     if tensor.shape == shape:
         return tensor
     if without_ones(tensor.shape) == without_ones(shape):
@@ -138,10 +140,10 @@ def _fit(source: WeightSource, name: str, place: Tensor, config: str) -> Tensor:
     )
 
 
-def check_numbers(source: WeightSource, name: str, place: Tensor) -> None:
+def check_numbers(source: WeightSource, name: str, expected: Tensor) -> None:
     """Raises ModelError when a tensor has whole numbers where the module has floats. Reads no tensor."""
     kind = source.dtype(name)
-    if place.is_floating_point() and not kind.is_floating_point:
+    if expected.is_floating_point() and not kind.is_floating_point:
         raise ModelError(
             f"{source.path}: '{source.name_in_file(name)}' holds {str(kind).removeprefix('torch.')} numbers, "
             "expected floats; quantised weights are not read, so use the original ones"
@@ -173,6 +175,6 @@ def _zeros_if_meta(tensor: Tensor, dtype: torch.dtype | None, device: torch.devi
     return tensor.detach().to(device=device, dtype=target)
 
 
-def _set(slot: _Slot, tensor: Tensor) -> None:
-    is_parameter = isinstance(slot.tensor, nn.Parameter)
-    setattr(slot.owner, slot.leaf, nn.Parameter(tensor, requires_grad=False) if is_parameter else tensor)
+def _set(holder: _Holder, tensor: Tensor) -> None:
+    is_parameter = isinstance(holder.tensor, nn.Parameter)
+    setattr(holder.owner, holder.leaf, nn.Parameter(tensor, requires_grad=False) if is_parameter else tensor)

@@ -46,8 +46,8 @@ def folder_files(checkpoint: Checkpoint, layout: Layout, only: Slot | None = Non
     for slot, component in chosen.items():
         files += _component_files(checkpoint, component, f"{slot}/", layout)
     for slot, tokenizer in checkpoint.tokenizers.items():
-        place = KINDS[slot].tokenizer
-        files += [OutputFile(f"{place}/{name}", text=content) for name, content in tokenizer.contents().items()]
+        folder = KINDS[slot].tokenizer
+        files += [OutputFile(f"{folder}/{name}", text=content) for name, content in tokenizer.contents().items()]
     if checkpoint.scheduler is not None:
         files.append(OutputFile(index.SCHEDULER.as_posix(), text=json_text(checkpoint.scheduler)))
     return files
@@ -67,26 +67,26 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     return {key: value for key, value in checkpoint.metadata.items() if key not in notes.OF_FILES}
 
 
-def _component_files(checkpoint: Checkpoint, component: Component, place: str, layout: Layout) -> Iterator[OutputFile]:
+def _component_files(checkpoint: Checkpoint, component: Component, folder: str, layout: Layout) -> Iterator[OutputFile]:
     kind = component.kind
     config = component.config.to_dict()
     items = _items(component, layout.dtype)
     if kind.library == "transformers":
         config["architectures"] = [kind.classes[0]]
         config["dtype"] = str(items[0].dtype).removeprefix("torch.")
-    yield OutputFile(f"{place}config.json", text=json_text(config))
+    yield OutputFile(f"{folder}config.json", text=json_text(config))
     metadata = _metadata(checkpoint) if kind.slot == "unet" or len(checkpoint.components) == 1 else {}
     shards = in_shards(items, layout.max_shard_size)
     plain, shard_index, *_ = file_names(kind.stem, "safetensors", layout.variant)
     if len(shards) == 1:
-        yield OutputFile(place + plain, items, metadata)
+        yield OutputFile(folder + plain, items, metadata)
         return
     names = shard_names(kind.stem, layout.variant, len(shards))
     for name, shard in zip(names, shards, strict=True):
-        yield OutputFile(place + name, tuple(shard), metadata)
+        yield OutputFile(folder + name, tuple(shard), metadata)
     weight_map = {entry.name: name for name, shard in zip(names, shards, strict=True) for entry in shard}
     content = {"metadata": {"total_size": sum(entry.nbytes for entry in items)}, "weight_map": weight_map}
-    yield OutputFile(place + shard_index, text=json_text(content))
+    yield OutputFile(folder + shard_index, text=json_text(content))
 
 
 def _index(checkpoint: Checkpoint, layout: Layout) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Writing safetensors tensor by tensor, and reading them back to compare: memory holds a slice, never a model.
 
-The header comes first in the format (see `safetensors_file`), so names, dtypes and shapes are all known before the
+The header comes first in the format (see `formats.safetensors`), so names, dtypes and shapes are all known before the
 first tensor is read.
 """
 

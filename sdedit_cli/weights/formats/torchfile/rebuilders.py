@@ -89,11 +89,15 @@ def build(target: object, state: object) -> None:
         raise BadPickle(f"state for {short(target)}")
 
 
-def _tensor(_: Budget, args: tuple[object, ...]) -> object:
+def _tensor(_: Budget, args: tuple[object, ...], problem: str = "") -> object:
     storage, offset, size, stride = _first(args, 4)
     if not isinstance(storage, Storage):
         return Placeholder(Global("torch", "Tensor"), args)
-    return tensor_ref(storage, offset, size, stride, storage.dtype)
+    return tensor_ref(storage, offset, size, stride, storage.dtype, problem)
+
+
+def _quantised(budget: Budget, args: tuple[object, ...]) -> object:
+    return _tensor(budget, args, "is quantised: save it after dequantize()")
 
 
 def _tensor_v3(_: Budget, args: tuple[object, ...]) -> object:
@@ -101,13 +105,6 @@ def _tensor_v3(_: Budget, args: tuple[object, ...]) -> object:
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
         return Placeholder(Global("torch", "Tensor"), args)
     return tensor_ref(storage, offset, size, stride, dtype)
-
-
-def _quantised(_: Budget, args: tuple[object, ...]) -> object:
-    storage, offset, size, stride = _first(args, 4)
-    if not isinstance(storage, Storage):
-        return Placeholder(Global("torch", "Tensor"), args)
-    return tensor_ref(storage, offset, size, stride, storage.dtype, "is quantised: save it after dequantize()")
 
 
 def _first_argument(_: Budget, args: tuple[object, ...]) -> object:

@@ -31,8 +31,7 @@ _KEY_LIMIT = 256
 class PickleSource(EntrySource[TensorRef | ArrayRef]):
     """The tensors of a pickled checkpoint, read when asked for; nothing that the file names is ever imported or called.
 
-    `extras` is what lies beside the tensors (`global_step` and the like, as plain values, or the name of their class);
-    `unreadable` says of tensors that `get` refuses why it does: a leftover that nobody asks for harms nothing.
+    `extras` are plain values, or the name of their class.
     """
 
     format = "pickle (read without executing it)"
