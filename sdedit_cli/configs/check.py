@@ -40,6 +40,12 @@ def flat(values: int | Iterable[Any]) -> list[int]:
     return [values] if isinstance(values, int) else [number for value in values for number in flat(value)]
 
 
+def divides(source: str, groups: int, channels: int) -> None:
+    """Raises ModelError when the groups of a norm do not divide its channels."""
+    if channels % groups:
+        refuse(source, "norm_num_groups", groups, f"a divisor of the {channels} in 'block_out_channels'")
+
+
 def per_level(source: str, key: str, value: Any, levels: int) -> tuple[Any, ...]:
     """`value` for each level of the network: repeated when it is one value. Raises ModelError on another length."""
     if not isinstance(value, tuple):

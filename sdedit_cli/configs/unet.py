@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 from ..errors import ModelError
 from .base import NetworkConfig
-from .check import one_of, per_level, refuse, sizes
+from .check import divides, one_of, per_level, refuse, sizes
 
 ACTIVATIONS = ("silu", "swish", "mish", "gelu", "relu")
 DOWN_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D")
@@ -180,13 +180,7 @@ class UNetConfig(NetworkConfig):
             refuse(source, "freq_shift", self.freq_shift, "another number than half of the first 'block_out_channels'")
         heads_key = "attention_head_dim" if self.num_attention_heads is None else "num_attention_heads"
         for level in (*self.down_levels(source), *self.up_levels(source)):
-            if level.channels % self.norm_num_groups:
-                refuse(
-                    source,
-                    "norm_num_groups",
-                    self.norm_num_groups,
-                    f"a divisor of the {level.channels} in 'block_out_channels'",
-                )
+            divides(source, self.norm_num_groups, level.channels)
             if level.attends and level.channels % level.heads:
                 refuse(source, heads_key, level.heads, f"a number of heads that divides {level.channels} channels")
         last = self.down_levels(source)[-1]

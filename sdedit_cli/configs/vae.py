@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .base import NetworkConfig
-from .check import one_of, refuse, sizes
+from .check import divides, one_of, refuse, sizes
 from .unet import ACTIVATIONS
 
 
@@ -52,13 +52,7 @@ class VAEConfig(NetworkConfig):
         sizes(source, "layers_per_block", self.layers_per_block, largest=256)
         sizes(source, "sample_size", self.sample_size)
         for channels in self.block_out_channels:
-            if channels % self.norm_num_groups:
-                refuse(
-                    source,
-                    "norm_num_groups",
-                    self.norm_num_groups,
-                    f"a divisor of the {channels} in 'block_out_channels'",
-                )
+            divides(source, self.norm_num_groups, channels)
         if self.scaling_factor == 0:
             refuse(source, "scaling_factor", 0, "another number than 0")
         for key in ("latents_mean", "latents_std"):

@@ -32,19 +32,12 @@ def _unwrapped(name: str) -> str:
     return name
 
 
-def _current_leaf(name: str) -> str:
-    return _OLD_LEAF.sub(lambda match: f".{_OLD_ATTENTION[match[1]]}.{match[2]}", name)
-
-
-def _with_text_model(name: str) -> str:
-    return f"text_model.{name}"
-
-
-def _without_text_model(name: str) -> str:
-    return name.removeprefix("text_model.")
-
-
-_RULES: tuple[Callable[[str], str], ...] = (_unwrapped, _current_leaf, _with_text_model, _without_text_model)
+_RULES: tuple[Callable[[str], str], ...] = (
+    _unwrapped,
+    lambda name: _OLD_LEAF.sub(lambda match: f".{_OLD_ATTENTION[match[1]]}.{match[2]}", name),
+    lambda name: f"text_model.{name}",
+    lambda name: name.removeprefix("text_model."),
+)
 
 
 def module_name(name: str, known: Container[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .clip import CLIPTextModel as CLIPTextModel
-from .clip import CLIPTextOutput as CLIPTextOutput
 from .context import Context as Context
 from .context import ImageSource as ImageSource
 from .freeu import FreeU as FreeU
@@ -11,4 +10,3 @@ from .ops import Ops as Ops
 from .tiny_vae import TinyAutoencoder as TinyAutoencoder
 from .unet import UNet2DCondition as UNet2DCondition
 from .vae import AutoencoderKL as AutoencoderKL
-from .vae import Gaussian as Gaussian

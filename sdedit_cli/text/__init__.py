@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from .grammar import parse as parse
-from .prompt_schedule import prompt_at as prompt_at
 from .prompt_schedule import segments as segments
-from .tokenizer import Encoded as Encoded
-from .tokenizer import Token as Token
 from .tokenizer import Tokenizer as Tokenizer
 from .weighting import WeightedChunks as WeightedChunks
 from .weighting import apply_weights as apply_weights

@@ -77,7 +77,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_CLOSING = {"(": ")", "[": "]"}
+_OPENING = {")": "(", "]": "["}
 _NUMBER = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*", re.ASCII)
 _SIGNED = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*", re.ASCII)
 
@@ -88,9 +88,9 @@ def parse(text: str) -> Prompt:
     return _Parser(tokens, _partners(tokens)).prompt(0, len(tokens))
 
 
-def write(prompt: Prompt) -> str:
-    """A text that parses to this tree, for every tree that `parse` gives."""
-    return _write(prompt, inside=False)
+def write(prompt: Prompt, *, inside: bool = False) -> str:
+    """A text that parses to this tree, for every tree that `parse` gives; `inside` of brackets more is escaped."""
+    return "".join(_write_node(node, inside) for node in prompt)
 
 
 def pieces(prompt: Prompt) -> list[Piece | Break]:
@@ -137,15 +137,14 @@ def _partners(tokens: Sequence[_Token]) -> dict[int, int]:
     partners: dict[int, int] = {}
     waiting: list[int] = []
     open_count = {"(": 0, "[": 0}
-    opening = {closing: mark for mark, closing in _CLOSING.items()}
     for index, token in enumerate(tokens):
         if token.kind in open_count:
             waiting.append(index)
             open_count[token.kind] += 1
-        elif open_count.get(opening.get(token.kind, ""), 0):
-            while tokens[waiting[-1]].kind != opening[token.kind]:
+        elif open_count.get(_OPENING.get(token.kind, ""), 0):
+            while tokens[waiting[-1]].kind != _OPENING[token.kind]:
                 open_count[tokens[waiting.pop()].kind] -= 1
-            open_count[opening[token.kind]] -= 1
+            open_count[_OPENING[token.kind]] -= 1
             partners[waiting.pop()] = index
     return _shallow(partners)
 
@@ -229,10 +228,6 @@ _SPECIAL = re.compile(r"[()\[\]\\]")
 _SPECIAL_INSIDE = re.compile(r"[()\[\]:|\\]")
 
 
-def _write(prompt: Prompt, inside: bool) -> str:
-    return "".join(_write_node(node, inside) for node in prompt)
-
-
 def _write_node(node: Node, inside: bool) -> str:
     match node:
         case Text(content):
@@ -240,11 +235,11 @@ def _write_node(node: Node, inside: bool) -> str:
         case Break():
             return " BREAK "
         case Emphasis(body, weight):
-            return _write_emphasis(_write(body, inside=True), weight)
+            return _write_emphasis(write(body, inside=True), weight)
         case Schedule(before, after, when):
-            return f"[{_write(before, inside=True)}:{_write(after, inside=True)}:{_decimal(when)}]"
+            return f"[{write(before, inside=True)}:{write(after, inside=True)}:{_decimal(when)}]"
         case Alternation(options):
-            return f"[{'|'.join(_write(option, inside=True) for option in options)}]"
+            return f"[{'|'.join(write(option, inside=True) for option in options)}]"
 
 
 def _write_emphasis(body: str, weight: float) -> str:

@@ -5,13 +5,6 @@ from __future__ import annotations
 from .grammar import Alternation, Emphasis, Node, Prompt, Schedule, parse, write
 
 
-def prompt_at(text: str, step: int, steps: int) -> str:
-    """The prompt of step `step` (counted from 0) of `steps`; weights stay in it. A text without schedule comes back as
-    it is."""
-    prompt = parse(text)
-    return write(at_step(prompt, step, steps)) if is_scheduled(prompt) else text
-
-
 def segments(text: str, steps: int) -> list[tuple[int, str]]:
     """(until, prompt) pairs: the prompt counts for the steps before `until` that no earlier pair has; the last `until`
     is `steps`."""
@@ -36,7 +29,7 @@ def is_scheduled(prompt: Prompt) -> bool:
 
 
 def at_step(prompt: Prompt, step: int, steps: int) -> Prompt:
-    """The prompt of one step, without schedules."""
+    """The prompt of step `step` (counted from 0) of `steps`, without schedules."""
     return tuple(now for node in prompt for now in _node_at(node, step, steps))
 
 

@@ -13,11 +13,8 @@ if TYPE_CHECKING:
     from .checkpoint.open import open_checkpoint as open_checkpoint
     from .formats.open import open_weights as open_weights
     from .formats.source import MemorySource as MemorySource
-    from .formats.source import WeightSource as WeightSource
     from .hub import resolve as resolve
-    from .load.fill import Report as Report
     from .load.fill import fill as fill
-    from .load.materialize import Delta as Delta
     from .load.materialize import materialize as materialize
     from .load.networks import Loaded as Loaded
     from .load.networks import load_networks as load_networks
@@ -27,11 +24,8 @@ _HOMES = {
     "open_checkpoint": "checkpoint.open",
     "open_weights": "formats.open",
     "MemorySource": "formats.source",
-    "WeightSource": "formats.source",
     "resolve": "hub",
-    "Report": "load.fill",
     "fill": "load.fill",
-    "Delta": "load.materialize",
     "materialize": "load.materialize",
     "Loaded": "load.networks",
     "load_networks": "load.networks",

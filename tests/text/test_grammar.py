@@ -23,7 +23,7 @@ from sdedit_cli.text.grammar import (
     pieces,
     write,
 )
-from sdedit_cli.text.prompt_schedule import at_step, is_scheduled, prompt_at, segments
+from sdedit_cli.text.prompt_schedule import at_step, is_scheduled, segments
 
 WORDS = [
     "(",
@@ -91,8 +91,8 @@ def test_any_text_resolves_at_every_step(text: str, steps: int) -> None:
     assert runs[-1][0] == steps
     for step in range(steps):
         now = next(prompt for until, prompt in runs if step < until)
-        assert now == prompt_at(text, step, steps)
         resolved = at_step(parse(text), step, steps)
+        assert now == (write(resolved) if is_scheduled(parse(text)) else text)
         assert not is_scheduled(resolved)
         assert all(isinstance(leaf, Break) or math.isfinite(leaf.weight) for leaf in pieces(resolved))
 
@@ -177,7 +177,6 @@ def test_tree_of_every_kind_of_node() -> None:
 
 @pytest.mark.parametrize("text", ["a cat", "(cat:1.2) 16:9 | :)", "", "a [b:c] \\(d\\) [e:f:g:1]"])
 def test_a_text_without_schedule_comes_back_untouched(text: str) -> None:
-    assert prompt_at(text, 3, 10) == text
     assert segments(text, 10) == [(10, text)]
 
 

@@ -16,12 +16,12 @@ from safetensors.torch import save_file
 from sdedit_cli.errors import ModelError
 from sdedit_cli.weights import open_weights
 from sdedit_cli.weights.formats.mapped_file import adopt, mapped_file_of, release
-from sdedit_cli.weights.formats.safetensors import DTYPES, SafetensorsFile
+from sdedit_cli.weights.formats.safetensors import TAGS, SafetensorsFile
 
 
-@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("name", TAGS)
 def test_every_dtype_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
-    dtype = DTYPES[name]
+    dtype = TAGS[name]
     raw = torch.arange(1, 1 + 6 * dtype.itemsize, dtype=torch.uint8)
     tensor = (raw % 2 == 1) if dtype == torch.bool else raw.view(dtype)
     save_file({"t": tensor.reshape(2, 3), "none": tensor[:0], "one": tensor[:1].reshape(()).clone()}, tmp_path / "f")

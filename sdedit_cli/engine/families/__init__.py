@@ -25,6 +25,7 @@ class Family(Protocol):
 
         Raises UsageError when the encoder has fewer layers than that.
         """
+        ...
 
     def condition(
         self, unet: UNet2DCondition, text_RTC: Tensor, guidance_scale: float, freeu: FreeU | None
@@ -32,6 +33,7 @@ class Family(Protocol):
 
     def embed_time(self, unet: UNet2DCondition, t_S: Tensor, conditioning: Conditioning) -> Tensor:
         """The time embeddings (S, R, E) of all steps, with what else is embedded beside the time."""
+        ...
 
     def predict(
         self, unet: UNet2DCondition, x_NCHW: Tensor, emb_NE: Tensor, context: Context, freeu: FreeU | None
@@ -39,6 +41,8 @@ class Family(Protocol):
 
     def encode(self, vae: VAE, image_BCHW: Tensor, generator: Generators) -> Tensor:
         """Scaled latents of pictures in -1..1."""
+        ...
 
     def decode(self, vae: VAE, latents_BCHW: Tensor) -> Tensor:
         """Pictures in about -1..1 of scaled latents."""
+        ...

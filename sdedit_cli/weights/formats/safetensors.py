@@ -24,7 +24,7 @@ from .source import EntrySource
 
 HEADER_LIMIT = 100_000_000  # the format's own limit
 
-DTYPES: dict[str, torch.dtype] = {
+TAGS: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
     "I8": torch.int8,
@@ -45,7 +45,7 @@ DTYPES: dict[str, torch.dtype] = {
 
 
 @dataclass(frozen=True)
-class Extent:
+class HeaderEntry:
     """Where a tensor is: `start` counts from the beginning of the file."""
 
     dtype: torch.dtype
@@ -54,7 +54,7 @@ class Extent:
     end: int
 
 
-class SafetensorsFile(EntrySource[Extent]):
+class SafetensorsFile(EntrySource[HeaderEntry]):
     """A WeightSource on a mapped .safetensors file. Raises ModelError on a header that does not fit the file."""
 
     format = "safetensors"
@@ -74,7 +74,7 @@ def is_text(text: str) -> bool:
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def read_header(file: MappedFile) -> tuple[dict[str, Extent], Mapping[str, str]]:
+def read_header(file: MappedFile) -> tuple[dict[str, HeaderEntry], Mapping[str, str]]:
     """The entries in the order of their bytes, and the metadata. Raises ModelError naming the file and the problem."""
     length = int.from_bytes(file.data(0, 8), "little")
     if file.size < 8 or length > file.size - 8:
@@ -106,11 +106,11 @@ def _parse(file: MappedFile, raw: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", header)
 
 
-def _entry(file: MappedFile, name: str, facts: object, base: int) -> Extent:
+def _entry(file: MappedFile, name: str, facts: object, base: int) -> HeaderEntry:
     if not isinstance(facts, dict):
         raise _broken(file, f"'{shown(name)}' has no dtype, shape and offsets")
     fields = cast("dict[str, object]", facts)
-    dtype = DTYPES.get(str(fields.get("dtype")))
+    dtype = TAGS.get(str(fields.get("dtype")))
     if dtype is None:
         raise _broken(file, f"'{shown(name)}' has the unknown dtype '{shown(fields.get('dtype'))}'")
     shape = sides(fields.get("shape"))
@@ -125,10 +125,10 @@ def _entry(file: MappedFile, name: str, facts: object, base: int) -> Extent:
     if end - start != prod(shape) * dtype.itemsize:
         said = f"of shape {list(shape)} and dtype {fields['dtype']}"
         raise _broken(file, f"'{shown(name)}' {said} is {end - start} bytes long")
-    return Extent(dtype, shape, base + start, base + end)
+    return HeaderEntry(dtype, shape, base + start, base + end)
 
 
-def _check_cover(file: MappedFile, ordered: list[tuple[str, Extent]], position: int) -> None:
+def _check_cover(file: MappedFile, ordered: list[tuple[str, HeaderEntry]], position: int) -> None:
     """Tensors lie end to end from the header to the last byte; anything else hides something or is damaged."""
     for name, entry in ordered:
         if entry.start != position:

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from ...errors import ModelError, OutputError
 from ..formats.open import open_weights
-from ..formats.safetensors import DTYPES, is_text
+from ..formats.safetensors import TAGS, is_text
 from ..formats.source import WeightSource
 
 Progress = Callable[[int], None]  # told how many bytes were just written or compared
 SLICE = 1 << 22  # elements that are cast at once
-_TAGS = {dtype: tag for tag, dtype in DTYPES.items()}
+_TAG_OF = {dtype: tag for tag, dtype in TAGS.items()}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Item:
     @property
     def is_writable(self) -> bool:
         """Whether the format has this dtype, and text may hold the name: JSON allows halves of characters in one."""
-        return self.dtype in _TAGS and is_text(self.name)
+        return self.dtype in _TAG_OF and is_text(self.name)
 
     def slices(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The values, flat, piece by piece: as the source has them, and in the new dtype."""
@@ -90,7 +90,7 @@ def _header(items: Sequence[Item], metadata: Mapping[str, str]) -> bytes:
     start = 0
     for entry in items:
         end = start + entry.nbytes
-        header[entry.name] = {"dtype": _TAGS[entry.dtype], "shape": list(entry.shape), "data_offsets": [start, end]}
+        header[entry.name] = {"dtype": _TAG_OF[entry.dtype], "shape": list(entry.shape), "data_offsets": [start, end]}
         start = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
