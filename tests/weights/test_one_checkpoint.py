@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import torch
 from helpers.cli import BUILT_IN, photo
-from helpers.tiny.single_files import save_single_file, shared
+from helpers.tiny.single_files import ema_tensors, ldm_tensors, save_single_file, shared
 from safetensors.torch import load_file, save_file
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.cli.main import run
 from sdedit_cli.errors import SdeditError
+from sdedit_cli.names import ldm
 from sdedit_cli.text import Tokenizer
 from sdedit_cli.weights import load_networks, open_checkpoint
 from sdedit_cli.weights.describe import describe
@@ -66,6 +67,26 @@ def tiny_vae(folder: Path) -> None:
     AutoencoderTiny(**sides, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)).save_pretrained(folder / "vae")
 
 
+def sharded(folder: Path) -> None:
+    state = load_file(folder / UNET)
+    names = list(state)
+    parts = {"diffusion_pytorch_model-00001-of-00002.safetensors": names[::2]}
+    parts["diffusion_pytorch_model-00002-of-00002.safetensors"] = names[1::2]
+    for file, held in parts.items():
+        save_file({name: state[name] for name in held}, folder / "unet" / file)
+    weight_map = {name: file for file, held in parts.items() for name in held}
+    (folder / f"{UNET}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / UNET).unlink()
+
+
+def projected_text(folder: Path) -> None:
+    """A first text encoder with a projection, which an edit has no use for."""
+    path = folder / "text_encoder/model.safetensors"
+    save_file(load_file(path) | {"text_projection.weight": torch.ones(8, 64)}, path)
+    edit_json(folder / "text_encoder/config.json", architectures=["CLIPTextModelWithProjection"])
+    edit_json(folder / "model_index.json", text_encoder=["transformers", "CLIPTextModelWithProjection"])
+
+
 # what is odd about a folder that can be used all the same, or cannot
 SOUND: dict[str, Change] = {
     "index names another scheduler": in_index(scheduler=["diffusers", "EulerDiscreteScheduler"]),
@@ -78,6 +99,11 @@ SOUND: dict[str, Change] = {
     "other heads": lambda folder: edit_json(folder / "unet/config.json", attention_head_dim=4),
     "gelu": lambda folder: edit_json(folder / "text_encoder/config.json", hidden_act="gelu"),
     "no index": lambda folder: (folder / "model_index.json").unlink(),
+    "sharded": sharded,
+    "one variant only": lambda folder: (folder / UNET).rename(folder / UNET.replace(".safe", ".fp16.safe")),
+    "projected text": projected_text,
+    "classes of Flax": lambda folder: edit_json(folder / "unet/config.json", _class_name="FlaxUNet2DConditionModel"),
+    "another pipeline": in_index(_class_name="StableDiffusionPipeline", controlnet=["diffusers", "ControlNetModel"]),
     "pickled": lambda folder: (
         torch.save(load_file(folder / UNET), folder / UNET.replace(".safetensors", ".bin")),
         (folder / UNET).unlink(),
@@ -175,6 +201,56 @@ def test_a_single_file_and_what_it_is_converted_to_are_one_model(tmp_path: Path)
     assert said.runs
     assert said.note == ""
     assert facts_of(tmp_path / "new") == facts_of(tmp_path / "new.safetensors") == said.facts
+
+
+def with_ema(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return tensors | ema_tensors(tensors)
+
+
+def ema_alone(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in with_ema(tensors).items() if not name.startswith(ldm.UNET)}
+
+
+def wrapped(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"module.{name}": tensor for name, tensor in tensors.items()}
+
+
+def beginning(*prefixes: str) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
+
+
+FILES = {
+    "an EMA copy beside": (with_ema, True),
+    "an EMA copy alone": (ema_alone, True),
+    "wrapped": (wrapped, True),
+    "marked as predicting v": (lambda tensors: tensors | {"v_pred": torch.ones(1), "ztsnr": torch.ones(1)}, True),
+    "VAE only": (beginning(ldm.VAE), False),
+    "text encoder only": (beginning(ldm.CLIP), False),
+    "no text encoder": (beginning(ldm.UNET, ldm.VAE), False),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_odd_files_are_one_model_with_what_they_become(name: str, tmp_path: Path) -> None:
+    """Parts of a model load and convert as such, and an edit refuses them before it loads them."""
+    change, whole = FILES[name]
+    tensors: dict[str, torch.Tensor] = change(ldm_tensors(shared("sd15")[0], "sd15"))
+    save_file(tensors, tmp_path / "odd.safetensors")
+    said = said_of(tmp_path / "odd.safetensors", tmp_path, photo(tmp_path / "a.png"))
+    assert said.converts
+    assert said.note == ""
+    assert said.runs == whole
+    assert facts_of(tmp_path / "new") == facts_of(tmp_path / "new.safetensors") == said.facts is not None
+
+
+def test_a_scheduler_that_is_not_known_is_told_of_and_copied(tmp_path: Path) -> None:
+    name = "FlowMatchEulerDiscreteScheduler"
+    model = made(tmp_path, in_index(scheduler=["diffusers", name]), in_scheduler(_class_name=name))
+    said = said_of(model, tmp_path, photo(tmp_path / "a.png"))
+    assert said.converts
+    assert not said.runs
+    assert name in said.note
+    assert facts_of(tmp_path / "new") == facts_of(tmp_path / "new.safetensors") == said.facts is not None
 
 
 def test_the_dry_run_takes_the_scheduler_that_the_edit_takes(tmp_path: Path) -> None:

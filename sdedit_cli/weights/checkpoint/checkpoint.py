@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...configs.clip import CLIPTextConfig
+from ...configs.scheduler import SchedulerConfig
 from ...configs.unet import UNetConfig
 from ...configs.vae import TinyVAEConfig, VAEConfig
 from ...errors import ModelError, UsageError
@@ -146,6 +147,12 @@ class Checkpoint:
         """The tokenizer of the first text encoder. Raises ModelError when it does not fit the encoder, or is broken."""
         files = self.tokenizers.get("text_encoder")
         return files.read() if files else None
+
+
+def check_scheduler(checkpoint: Checkpoint) -> None:
+    """Raises ModelError for a scheduler that is not known. Such a model converts, and runs when given another."""
+    if checkpoint.scheduler is not None:
+        SchedulerConfig.from_dict(checkpoint.scheduler, "scheduler config")
 
 
 def check_runnable(checkpoint: Checkpoint) -> None:
