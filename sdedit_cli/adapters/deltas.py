@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .kinds.full import sparse, whole
+from .kinds.full import check_whole, sparse, whole
 from .kinds.leaves import Leaves, Misfit, Scaling
-from .kinds.lora import dora, lora, lora_bias
+from .kinds.lora import check_lora, check_lora_bias, dora, lora, lora_bias, magnitudes
 from .kinds.lycoris import glora, ia3, loha, lokr
 from .kinds.orthogonal import oft, oft_first, oft_v2
 
@@ -21,6 +21,7 @@ __all__ = ["KINDS", "REFUSED", "Kind", "Leaves", "Misfit", "Scaling", "bias_delt
 
 UNSAID = Scaling()
 Change = Callable[[Leaves, Tensor, Scaling], Tensor]
+Check = Callable[[Leaves, Tensor], object]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Kind:
     """A row. `needs` must all be there, or all of one of `or_else`; `may` can be beside them. `words` are for people.
 
     `weight` and `bias` make the change of a module's parameters. A kind `on` others comes with one of them, and is
-    given the weight with their change in it.
+    given the weight with their change in it. `fits` raises what the function would raise, and computes nothing.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Kind:
     bias: Change | None = None
     or_else: tuple[frozenset[str], ...] = ()
     on: frozenset[str] = frozenset()
+    fits: Check | None = None
 
     @property
     def forms(self) -> tuple[frozenset[str], ...]:
@@ -66,20 +68,22 @@ LOKR = [
 
 # Kinds after those that they are `on`.
 ROWS = (
-    Kind("lora", "LoRA", names("down up"), SCALES | {"mid"}, lora),
+    Kind("lora", "LoRA", names("down up"), SCALES | {"mid"}, lora, fits=check_lora),
     Kind("loha", "LoHa", LOHA, SCALES, loha, or_else=(LOHA | names("hada_t1 hada_t2"),)),
     Kind("lokr", "LoKr", LOKR[0], SCALES, lokr, or_else=tuple(LOKR[1:])),
-    Kind("dora", "DoRA", names("dora_scale"), weight=dora, or_else=(names("magnitude"),), on=FACTORED),
-    Kind("lora_bias", "bias of LoRA", names("up_bias"), bias=lora_bias, on=names("lora")),
+    Kind("dora", "DoRA", names("dora_scale"), weight=dora, or_else=(names("magnitude"),), on=FACTORED, fits=magnitudes),
+    Kind("lora_bias", "bias of LoRA", names("up_bias"), bias=lora_bias, on=names("lora"), fits=check_lora_bias),
     Kind("ia3", "(IA)³", names("ia3_weight ia3_on_input"), names("alpha"), ia3),
     Kind("glora", "GLoRA", names("a1 a2 b1 b2"), SCALES, glora),
     Kind("oft", "OFT or BOFT", names("oft_blocks"), names("alpha rescale"), oft),
     Kind("oft_first", "OFT, first form", names("oft_diag"), names("alpha rescale"), oft_first),
     Kind("oft_v2", "OFTv2", names("oft_R"), names("alpha oft_R_scaled"), oft_v2),
-    Kind("full", "full change", names("diff"), names("alpha"), whole("diff")),
-    Kind("bias", "bias", names("diff_b"), names("alpha"), bias=whole("diff_b")),
-    Kind("norm", "norm", names("w_norm"), names("alpha"), whole("w_norm")),
-    Kind("norm_bias", "bias of a norm", names("b_norm"), names("alpha"), bias=whole("b_norm")),
+    Kind("full", "full change", names("diff"), names("alpha"), whole("diff"), fits=check_whole("diff")),
+    Kind("bias", "bias", names("diff_b"), names("alpha"), bias=whole("diff_b"), fits=check_whole("diff_b")),
+    Kind("norm", "norm", names("w_norm"), names("alpha"), whole("w_norm"), fits=check_whole("w_norm")),
+    Kind(
+        "norm_bias", "bias of a norm", names("b_norm"), names("alpha"), bias=whole("b_norm"), fits=check_whole("b_norm")
+    ),
     Kind("sparse", "sparse rest", names("bias_indices bias_values bias_size"), names("alpha"), sparse),
 )
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in ROWS}
@@ -109,7 +113,7 @@ def kinds_of(leaves: Collection[str]) -> tuple[Kind, ...]:
         raise Misfit(f"{name} is refused: {REFUSED[name]}")
     found = tuple(kind for kind in ROWS if kind.own & given)
     for kind in found:
-        check_whole(kind, given)
+        check_complete(kind, given)
         if kind.on and not any(other.name in kind.on for other in found):
             bases = " or ".join(KINDS[name].words for name in sorted(kind.on))
             raise Misfit(
@@ -126,7 +130,7 @@ def listed(leaves: Collection[str]) -> str:
     return ", ".join(sorted(leaves))
 
 
-def check_whole(kind: Kind, given: frozenset[str]) -> None:
+def check_complete(kind: Kind, given: frozenset[str]) -> None:
     """Raises Misfit unless the leaves are exactly one form of the kind; says what the nearest form lacks or has not."""
     mine = kind.own & given
     nearest = min(kind.forms, key=lambda form: (len(form ^ mine), len(mine - form)))
@@ -175,9 +179,15 @@ READ = names("ia3_on_input bias_indices bias_values bias_size")
 
 def check(leaves: Leaves, weight: torch.Size, bias: torch.Size | None = None) -> None:
     """Raises Misfit where `weight_delta` or `bias_delta` would for parameters of these shapes, and computes nothing."""
-    shapes = {name: leaf if name in READ else leaf.to("meta") for name, leaf in leaves.items()}
-    weight_delta(shapes, torch.empty(weight, device="meta"))
-    if bias is not None:
-        bias_delta(shapes, torch.empty(bias, device="meta"))
-    elif any(kind.bias for kind in kinds_of(leaves)):
-        raise Misfit("it changes the bias of a layer that has none")
+    for kind in kinds_of(leaves):
+        shape = weight if kind.weight else bias
+        if shape is None:
+            raise Misfit("it changes the bias of a layer that has none")
+        parameter, change = torch.empty(shape, device="meta"), kind.weight or kind.bias
+        if kind.fits:
+            kind.fits(leaves, parameter)
+        elif change:
+            # The rarer kinds run on shapes alone: the first time takes a second, which no LoRA should pay.
+            change(
+                {name: leaf if name in READ else leaf.to("meta") for name, leaf in leaves.items()}, parameter, UNSAID
+            )

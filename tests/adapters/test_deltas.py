@@ -247,11 +247,14 @@ def test_a_change_is_the_callers_own(form: str, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(("form", "shape"), CASES)
-def test_shapes_are_checked_without_computing_anything(form: str, shape: tuple[int, ...]) -> None:
-    leaves = {**example(form, shape, drawn()), "alpha": torch.tensor(1.0)}
-    check(leaves, torch.Size(shape), torch.Size([8]))
+def test_a_weight_of_another_size_is_refused(form: str, shape: tuple[int, ...]) -> None:
+    leaves = {**example(form, shape, drawn()), "alpha": torch.tensor(0.5)}
+    check(leaves, torch.Size(shape))
     for side, other in (("inputs", (8, 15, *shape[2:])), ("outputs", (10, *shape[1:]))):
         if side in BLIND.get(form, ()):
+            delta = weight_delta(leaves, torch.zeros(other))
+            assert delta is not None
+            assert delta.shape == other
             check(leaves, torch.Size(other))
             continue
         with pytest.raises(Misfit):
@@ -337,10 +340,11 @@ def test_magnitudes_of_a_square_weight_belong_to_the_side_that_is_not_one() -> N
 
 
 def test_a_row_of_zeros_stays_zero_under_a_magnitude() -> None:
-    weight = torch.zeros(2, 3)
-    delta = weight_delta({"up": torch.zeros(2, 1), "down": torch.ones(1, 3), "dora_scale": torch.ones(2, 1)}, weight)
+    weight = torch.tensor([[0.0, 0.0, 0.0], [0.0, 3.0, 4.0]])
+    leaves = {"up": torch.zeros(2, 1), "down": torch.ones(1, 3), "dora_scale": torch.full((2, 1), 100.0)}
+    delta = weight_delta(leaves, weight)
     assert delta is not None
-    assert torch.equal(delta, weight)
+    assert torch.equal(weight + delta, weight * 20)
 
 
 def test_kinds_of_one_module_add_up_and_biases_come_apart() -> None:
@@ -364,5 +368,7 @@ def test_norms_and_biases_alone() -> None:
     assert weight_delta({"diff_b": torch.ones(8)}, torch.zeros(LINEAR)) is None
     with pytest.raises(Misfit, match=r"diff_b makes a change of the shape \(8,\), the model's is \(9,\)"):
         bias_delta({"diff_b": torch.ones(8)}, torch.zeros(9))
+    with pytest.raises(Misfit, match=r"diff_b makes a change of the shape \(8,\)"):
+        check({"diff_b": torch.ones(8)}, torch.Size(LINEAR), torch.Size([9]))
     with pytest.raises(Misfit, match="changes the bias of a layer that has none"):
         check({"diff_b": torch.ones(8)}, torch.Size(LINEAR), None)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdedit_cli.adapters.deltas import KINDS, REFUSED, Misfit, kinds_of, weight_delta
+from sdedit_cli.adapters.deltas import KINDS, REFUSED, Misfit, check, kinds_of, weight_delta
 
 
 def told(*leaves: str) -> list[str]:
@@ -166,6 +166,8 @@ def zeros(**shapes: tuple[int, ...]) -> dict[str, Tensor]:
 def test_factors_of_another_size_are_refused(leaves: dict[str, Tensor], weight: tuple[int, ...], words: str) -> None:
     with pytest.raises(Misfit, match=words):
         weight_delta(leaves, torch.zeros(weight))
+    with pytest.raises(Misfit, match=words):
+        check(leaves, torch.Size(weight))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +184,14 @@ def test_a_sparse_rest_of_another_weight_is_refused(leaf: str, value: list[int],
     leaves = {**example("sparse", LINEAR, drawn()), leaf: torch.tensor(value)}
     with pytest.raises(Misfit, match=words):
         weight_delta(leaves, torch.zeros(LINEAR))
+
+
+def test_entries_of_a_sparse_rest_that_are_there_twice_add_up() -> None:
+    leaves = {**example("sparse", LINEAR, drawn()), "bias_indices": torch.tensor([[7] * 5, [3] * 5], dtype=torch.int16)}
+    delta = weight_delta(leaves, torch.zeros(LINEAR))
+    assert delta is not None
+    assert torch.count_nonzero(delta) == 1
+    torch.testing.assert_close(delta[7, 3], leaves["bias_values"].sum())
 
 
 def test_a_sparse_rest_may_be_empty() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .leaves import Leaves, Misfit, Scaling, flat_of, shape_of, shaped_as
+from .leaves import Leaves, Misfit, Scaling, check_shape, flat_of, shape_of, shaped_as
 
 
 def whole(name: str) -> Callable[[Leaves, Tensor, Scaling], Tensor]:
@@ -18,6 +18,10 @@ def whole(name: str) -> Callable[[Leaves, Tensor, Scaling], Tensor]:
         return shaped_as(parameter, leaves[name], name).clone()
 
     return change
+
+
+def check_whole(name: str) -> Callable[[Leaves, Tensor], None]:
+    return lambda leaves, parameter: check_shape(parameter, shape_of(leaves[name]), name)
 
 
 def inside(indices: Tensor, size: Sequence[int]) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+import torch
 from torch import Tensor
 
 # One module's tensors by their canonical names.
@@ -78,11 +80,16 @@ def flat_of(weight: Tensor) -> tuple[int, int]:
 
 
 def shaped_as(weight: Tensor, delta: Tensor, what: str) -> Tensor:
-    """`delta` in the shape of `weight`: it is flat, or differs by axes of length 1 at the end."""
-    flat = (*weight.shape[:1], weight.shape[1:].numel())
-    if shape_of(delta) != flat and trimmed(delta.shape) != trimmed(weight.shape):
-        raise Misfit(f"{what} makes a change of the shape {shape_of(delta)}, the model's is {shape_of(weight)}")
+    """`delta` in the shape of `weight`."""
+    check_shape(weight, shape_of(delta), what)
     return delta.reshape(weight.shape)
+
+
+def check_shape(weight: Tensor, shape: tuple[int, ...], what: str) -> None:
+    """Raises Misfit unless the shape is the weight's, flat or with other axes of length 1 at the end."""
+    flat = (*weight.shape[:1], weight.shape[1:].numel())
+    if shape != flat and trimmed(shape) != trimmed(weight.shape):
+        raise Misfit(f"{what} makes a change of the shape {shape}, the model's is {shape_of(weight)}")
 
 
 def along(axis: int, vector: Tensor, weight: Tensor, what: str) -> Tensor:
@@ -91,6 +98,11 @@ def along(axis: int, vector: Tensor, weight: Tensor, what: str) -> Tensor:
         side = "outputs" if axis == 0 else "inputs"
         raise Misfit(f"{what} has {vector.numel()} numbers, the weight {weight.shape[axis]} {side}")
     return vector.reshape([-1 if at == axis else 1 for at in range(weight.dim())])
+
+
+def norm_over(tensor: Tensor, axes: Sequence[int]) -> Tensor:
+    """The Euclidean norm over these axes, which stay with length 1."""
+    return cast("Tensor", torch.linalg.vector_norm(tensor, dim=tuple(axes), keepdim=True))
 
 
 def trimmed(shape: Sequence[int]) -> tuple[int, ...]:

@@ -5,38 +5,67 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .leaves import Leaves, Misfit, Scaling, along, flat_of, matrix, same_rank, scale_of, shape_of, shaped_as, trimmed
+from .leaves import (
+    Leaves,
+    Misfit,
+    Scaling,
+    along,
+    check_shape,
+    flat_of,
+    matrix,
+    norm_over,
+    same_rank,
+    scale_of,
+    shape_of,
+    trimmed,
+)
 
 
 def lora(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
     """(up·down)·alpha/r; with a middle factor (LoCon's Tucker form) Σ mid[m,n,k,l]·up[o,m]·down[n,i]·alpha/r."""
+    check_lora(leaves, weight)
+    up, down = matrix(leaves, "up"), matrix(leaves, "down")
+    # The scale goes into the small factor: one pass less over the large product.
+    up = up * scale_of(leaves, down.shape[0], scaling)
+    delta = torch.einsum("mn...,om,ni->oi...", leaves["mid"], up, down) if "mid" in leaves else up @ down
+    return delta.reshape(weight.shape)
+
+
+def check_lora(leaves: Leaves, weight: Tensor) -> None:
+    """Raises Misfit for factors of several ranks, and for those whose product is not of the weight's shape."""
     flat_of(weight)
     up, down = matrix(leaves, "up"), matrix(leaves, "down")
-    if "mid" in leaves:
-        mid = leaves["mid"]
-        if mid.dim() < 3:
-            raise Misfit(f"mid has the shape {shape_of(mid)}, (rank, rank, kernel height, kernel width) is expected")
-        same_rank(up=up.shape[1], mid=mid.shape[0])
-        same_rank(mid=mid.shape[1], down=down.shape[0])
-        up = up * scale_of(leaves, down.shape[0], scaling)
-        return shaped_as(weight, torch.einsum("mn...,om,ni->oi...", mid, up, down), "LoCon")
-    rank = same_rank(up=up.shape[1], down=down.shape[0])
-    # The scale goes into the small factor: one pass less over the large product.
-    return shaped_as(weight, (up * scale_of(leaves, rank, scaling)) @ down, "LoRA")
+    same_rank(down=down.shape[0])
+    scale_of(leaves, down.shape[0], Scaling())
+    if "mid" not in leaves:
+        same_rank(up=up.shape[1], down=down.shape[0])
+        check_shape(weight, (up.shape[0], down.shape[1]), "LoRA")
+        return
+    mid = leaves["mid"]
+    if mid.dim() < 3:
+        raise Misfit(f"mid has the shape {shape_of(mid)}, (rank, rank, kernel height, kernel width) is expected")
+    same_rank(up=up.shape[1], mid=mid.shape[0])
+    same_rank(mid=mid.shape[1], down=down.shape[0])
+    check_shape(weight, (up.shape[0], down.shape[1], *mid.shape[2:]), "LoCon")
 
 
 def lora_bias(leaves: Leaves, bias: Tensor, scaling: Scaling) -> Tensor:
     """The bias of the upper factor times the factors' scale (PEFT's `lora_bias`)."""
-    return shaped_as(bias, leaves["up_bias"] * scale_of(leaves, leaves["down"].shape[0], scaling), "the bias of up")
+    check_lora_bias(leaves, bias)
+    return leaves["up_bias"].reshape(bias.shape) * scale_of(leaves, leaves["down"].shape[0], scaling)
+
+
+def check_lora_bias(leaves: Leaves, bias: Tensor) -> None:
+    check_shape(bias, shape_of(leaves["up_bias"]), "the bias of up")
 
 
 def dora(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
     """m·V/‖V‖ − V, where `weight` is V: the base with the factors' change. The norm is V's, over all axes but m's."""
     axis, m = magnitudes(leaves, weight)
     others = [at for at in range(weight.dim()) if at != axis]
-    norm = weight.square().sum(others, keepdim=True).sqrt()
+    norm = norm_over(weight, others)
     # Rows of zeros have no direction: they stay zero.
-    return weight * (m / norm.clamp_min(torch.finfo(norm.dtype).tiny)) - weight
+    return weight * (torch.where(norm > torch.finfo(norm.dtype).tiny, m / norm, 1.0) - 1)
 
 
 def magnitudes(leaves: Leaves, weight: Tensor) -> tuple[int, Tensor]:

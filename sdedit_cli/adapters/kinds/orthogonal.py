@@ -10,7 +10,7 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from .leaves import Leaves, Misfit, Scaling, along, alpha_of, flat_of, shape_of
+from .leaves import Leaves, Misfit, Scaling, along, alpha_of, flat_of, norm_over, shape_of
 
 
 def oft(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
@@ -67,7 +67,7 @@ def limited(skew: Tensor, alpha: Tensor | float | None, rows: int) -> Tensor:
     if alpha is None:
         return skew
     limit = torch.as_tensor(alpha, dtype=skew.dtype, device=skew.device) * rows
-    norm = skew.square().sum().sqrt()
+    norm = norm_over(skew, range(skew.dim()))
     # Without a branch on a tensor's value: a GPU is not waited for.
     return torch.where((limit > 0) & (norm > limit), skew * (limit / norm), skew)
 
