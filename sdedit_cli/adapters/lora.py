@@ -94,6 +94,8 @@ def read_adapter(
         opened = open_weights(path)
         beside = path.parent / _CONFIG
         config = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
+        if config.get("use_cayley_neumann") is False:
+            raise ModelError(f"{beside}: asks for exact rotations (use_cayley_neumann false), which are not read yet")
     return _read(opened, module_names(unet, text), _Header.of(opened, config), unet, partial)
 
 
