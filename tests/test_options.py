@@ -42,7 +42,7 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
     option = field.option
     assert option.group in GROUPS
     assert option.help.endswith(".")
-    assert field.kind.name in ("str", "int", "float", "bool", "LoraFile", "EmbeddingFile")
+    assert field.kind.name in ("str", "int", "float", "bool", "colour", "LoraFile", "EmbeddingFile")
     if field.kind.is_number:
         assert option.low is not None
     if field.default is not None:

@@ -20,7 +20,8 @@ from PIL import Image
 
 from sdedit_cli.errors import PictureError
 from sdedit_cli.options import BUILT_IN_NAME, MAX_CHARACTERS, Edit, edit_from, fields
-from sdedit_cli.pictures.carriers import find, save_arguments, texts
+from sdedit_cli.pictures.carriers import carried, find, texts
+from sdedit_cli.pictures.codec import open_picture
 from sdedit_cli.pictures.parameters import pairs_of, parameters, parse_parameters
 from sdedit_cli.pictures.record import Ingredient, Record, block, parse_block
 
@@ -44,8 +45,12 @@ def record_of(edit: Edit) -> Record:
 
 def written(record: Record, format: str) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 48)).save(buffer, format, **save_arguments(record, format))
+    Image.new("RGB", (64, 48)).save(buffer, format, **carried(record, format).arguments)
     return buffer.getvalue()
+
+
+def held_by(data: bytes) -> dict[str, str]:
+    return texts(open_picture(data, "x", 100))
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -62,8 +67,7 @@ def test_a_picture_gives_its_edit_back(format: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_web_uis_find_their_text(format: str) -> None:
-    with Image.open(io.BytesIO(written(record_of(EDIT), format))) as image:
-        text = texts(image)["parameters"]
+    text = held_by(written(record_of(EDIT), format))["parameters"]
     assert text == (
         "a cat, ünï 猫\nsecond line\nNegative prompt: blur: heavy\n"
         "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.5, Seed: 18446744073709551615, Size: 64x48, "
@@ -80,25 +84,38 @@ def test_equal_edits_give_equal_bytes(format: str) -> None:
 @given(anything, anything)
 def test_any_prompt_survives_in_png(prompt: str, negative: str) -> None:
     edit = Edit(prompt=prompt, negative_prompt=negative, seed=1)
-    with Image.open(io.BytesIO(written(record_of(edit), "png"))) as image:
-        held = texts(image)
+    held = held_by(written(record_of(edit), "png"))
     assert edit_from([parse_block(held["sdedit"], "x").layer]) == edit
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
 def test_a_model_whose_name_is_no_text_costs_no_picture(format: str) -> None:
     name = os.fsdecode(b"caf\xe9")
-    arguments = save_arguments(replace(record_of(EDIT), ingredients=(Ingredient("model", name),)), format)
+    arguments = carried(replace(record_of(EDIT), ingredients=(Ingredient("model", name),)), format).arguments
     Image.new("RGB", (4, 4)).save(io.BytesIO(), format, **arguments)
 
 
-@pytest.mark.parametrize("format", ["jpeg", "webp"])
-def test_a_prompt_too_long_for_exif_costs_a_text_and_never_the_picture(format: str) -> None:
-    edit = Edit(prompt="word " * 9000, seed=1)
-    with Image.open(io.BytesIO(written(record_of(edit), format))) as image:
-        held = texts(image)
-    assert edit_from([parse_block(held["sdedit"], "x").layer]) == edit
-    assert "parameters" not in held
+@pytest.mark.parametrize(
+    ("format", "length", "held", "lost"),
+    [
+        ("jpeg", 9000, {"sdedit"}, "web UIs cannot read them"),
+        ("jpeg", 14_000, set[str](), "--like and web UIs cannot read them"),
+        ("jpeg", 3000, {"sdedit", "parameters"}, ""),
+        ("webp", 19_000, {"sdedit", "parameters"}, ""),
+        ("png", 19_000, {"sdedit", "parameters"}, ""),
+    ],
+)
+def test_a_prompt_too_long_for_exif_costs_a_text_and_never_the_picture(
+    format: str, length: int, held: set[str], lost: str
+) -> None:
+    edit = Edit(prompt="word " * length, seed=1)
+    texts = held_by(written(record_of(edit), format))
+    assert set(texts) == held
+    if "sdedit" in held:
+        assert edit_from([parse_block(texts["sdedit"], "x").layer]) == edit
+    notes = carried(record_of(edit), format).notes
+    assert bool(notes) == bool(lost)
+    assert not lost or lost in notes[0]
 
 
 def test_a_user_comment_in_the_other_byte_order_is_read() -> None:
@@ -107,8 +124,7 @@ def test_a_user_comment_in_the_other_byte_order_is_read() -> None:
     exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode("utf-16-le")
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "jpeg", exif=exif.tobytes())
-    with Image.open(buffer) as image:
-        assert texts(image)["parameters"] == text
+    assert held_by(buffer.getvalue())["parameters"] == text
 
 
 FOREIGN = """\
@@ -225,7 +241,7 @@ def test_pictures_without_settings_and_other_files_are_refused(tmp_path: Path) -
     text.write_text("hello")
     for path, words in (
         (plain, "holds no settings"),
-        (text, "cannot be read"),
+        (text, "is a text file"),
         (tmp_path / "none.png", "no such file"),
     ):
         with pytest.raises(PictureError, match=words):

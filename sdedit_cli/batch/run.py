@@ -14,7 +14,9 @@ from .. import signals
 from ..disk.checks import check_folder
 from ..disk.whole import write_bytes
 from ..errors import AllFailed, BlockedBySafety, NotFiniteError, OutputError, PictureError, SdeditError, SomeFailed
-from ..pictures.codec import Picture, encode, open_picture, read_bytes, read_picture
+from ..options import rgb_of
+from ..pictures.codec import Picture, open_picture, read_bytes, read_picture
+from ..pictures.encode import encode
 from .events import Events, write_all
 from .request import Request
 from .targets import Job, Target, settle
@@ -98,7 +100,7 @@ class Run:
         self._announced = True
         edit, like = self.edit, self.request.like
         if like and like.ignored:
-            self._warn(f"{like.layer.source}: not taken over is {'; '.join(like.ignored)}")
+            self._warn(f"{like.layer.source}: ignored is {'; '.join(like.ignored)}")
         if self.request.model.built_in:
             self.to.note("no model named (-m): using the small built-in one")
         self.to.note(f"seed {edit.seed}, {edit.steps_run()} of {edit.steps_total()} steps (strength {edit.strength:g})")
@@ -174,7 +176,8 @@ class Run:
     def _edit(self, job: Job, number: int) -> None:
         """Makes and saves the pictures of a job."""
         self.to.picture(job.shown, number, len(self.jobs))
-        picture = read_picture(job.source, self.options.max_megapixels)
+        background = self.edit.background and rgb_of(self.edit.background)
+        picture = read_picture(job.source, self.options.max_megapixels, background or None)
         for note in picture.notes:
             self._warn(f"{job.shown}: {note}", job.source)
         self._announce()

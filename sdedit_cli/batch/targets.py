@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..disk.checks import check_name, is_special
 from ..errors import OutputError, UsageError, did_you_mean
-from ..pictures.codec import FORMATS, SUFFIXES
+from ..pictures.encode import FORMATS, SUFFIXES
 
 STDIO = "-"
 PLACEHOLDERS = ("stem", "name", "parent", "ext", "format", "seed", "index", "n")

@@ -12,9 +12,10 @@ from click.shell_completion import CompletionItem
 
 from ..batch.request import Request
 from ..errors import ModelError
-from ..options import BUILT_IN_NAME, GROUPS, Edit, Field, Layer, checked, edit_from, environment, fields
+from ..options import BUILT_IN_NAME, GROUPS, Field, Layer, checked, edit_from, environment, fields
 from ..presets import load_preset, preset_paths, user_config
 from .models import find_model, model_names
+from .replay import check_sampler
 
 if TYPE_CHECKING:
     from ..pictures.record import Found
@@ -178,7 +179,8 @@ def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) 
         if found.model.name and "model" not in {**variables.values, **line.values}:
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
     edit = edit_from([config.layer, *chosen, *replay, variables, line])
-    check_sampler(edit)
+    given_here = {**variables.values, **line.values}
+    check_sampler(edit.sampler, like if found and "sampler" in found.layer.values.keys() - given_here.keys() else None)
     if found and found.exact and found.vae.name and not edit.vae:
         raise ModelError(f"{like}: was made with the autoencoder '{found.vae.name}'; say where it is with --vae")
     return Request(edit, find_model(edit.model, config.model_folders), found)
@@ -190,12 +192,3 @@ def model_of(found: Found, like: str, folders: Sequence[Path]) -> str:
     if name == BUILT_IN_NAME or name in model_names(folders):
         return name
     raise ModelError(f"{like}: was made with the model '{name}', which is not in the model folders; give one with -m")
-
-
-def check_sampler(edit: Edit) -> None:
-    """Raises UsageError for a sampler that does not exist, before anything heavy is imported."""
-    if edit.sampler is None:
-        return
-    from ..noise.samplers import find
-
-    find(edit.sampler)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,15 @@ import click
 from ..batch.events import ReaderGone
 from ..disk.sizes import size_text
 from ..errors import InputError, ModelError, PictureError, printable, shortened, shown
+from ..options import field_named
 from ..signals import check
 from .render import plain
 
 SCHEMA = "sdedit.info/1"
-_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM")
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+# More of a value than a few screens is for --json.
+_LONGEST = 2000
+_NARROWEST = 30
 
 
 @click.command("info", short_help="Say what a file or this machine is.")
@@ -81,8 +88,9 @@ def file_facts(path: Path, *, hashes: bool = True) -> dict[str, Any]:
     check_readable(path, str(path))
     try:
         facts = {"file": str(path), "bytes": _size(path)}
-        facts |= _picture(path) if _is_picture(path) else _weights(path)
-        return facts | (_hashes(path) if hashes and path.is_file() else {})
+        is_picture = _is_picture(path)
+        facts |= _picture(path) if is_picture else _weights(path)
+        return facts | (_hashes(path, model=not is_picture) if hashes and path.is_file() else {})
     except OSError as problem:
         reason = problem.strerror or problem
         raise ModelError(f"{shortened(path)}: cannot be read ({reason}); check its permissions") from None
@@ -92,22 +100,26 @@ def _is_picture(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(4).startswith(_PICTURES)
+        start = file.read(12)
+    return start.startswith(_PICTURES) or (start[:4] == b"RIFF" and start[8:] == b"WEBP") or start[4:8] == b"ftyp"
 
 
 def _picture(path: Path) -> dict[str, Any]:
-    from ..pictures.carriers import find
+    from ..pictures.carriers import settings
+    from ..pictures.codec import open_picture, read_bytes
 
     found: dict[str, Any] = {"type": "picture", "kind": "picture"}
     try:
-        settings = find(path)
+        opened = open_picture(read_bytes(str(path)), str(path), math.inf)
+        found |= opened.facts
+        said = settings(opened, str(path))
     except PictureError as error:
         return {**found, "note": str(error).removeprefix(f"{path}: ")}
     return {
         **found,
-        "model": settings.model.name,
-        "model_sha256": settings.model.sha256,
-        "settings": dict(settings.layer.values),
+        "model": said.model.name,
+        "model_sha256": said.model.sha256,
+        "settings": {field_named(name, "").key: value for name, value in said.layer.values.items()},
     }
 
 
@@ -126,11 +138,11 @@ def _size(path: Path) -> int:
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
 
 
-def _hashes(path: Path) -> dict[str, str]:
+def _hashes(path: Path, *, model: bool) -> dict[str, str]:
     from ..disk.hashes import remembered_hash
 
     sha256 = remembered_hash(path)
-    return {"sha256": sha256, "autov2": sha256[:10], "autov1": autov1(path)}
+    return {"sha256": sha256, **({"autov2": sha256[:10], "autov1": autov1(path)} if model else {})}
 
 
 def autov1(path: Path) -> str:
@@ -170,9 +182,9 @@ def _plain(key: str, label: str = "") -> Callable[[dict[str, Any]], list[Row]]:
     return lambda facts: [(label or key, str(facts[key]))]
 
 
-def _pairs(key: str) -> Callable[[dict[str, Any]], list[Row]]:
+def _pairs(key: str, longest: int = 100) -> Callable[[dict[str, Any]], list[Row]]:
     return lambda facts: [
-        (shown(name, 40), shown(str(value), 100)) for name, value in facts[key].items() if name != "format"
+        (shown(name, 40), shown(str(value), longest)) for name, value in facts[key].items() if name != "format"
     ]
 
 
@@ -184,9 +196,11 @@ _SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
     ("components", _components),
     ("has_ema", lambda _: [("EMA", "has an averaged copy of the UNet (--ema takes it)")]),
     ("extra_tensors", lambda facts: [("other", f"{facts['extra_tensors']} tensors that are not needed")]),
+    ("width", lambda facts: [("pixels", f"{facts['width']} x {facts['height']}, {facts['mode']}")]),
+    ("profile", lambda facts: [("profile", shown(facts["profile"]))]),
     ("note", _plain("note")),
     ("model", lambda facts: [("model", shown(facts["model"]))]),
-    ("settings", _pairs("settings")),
+    ("settings", _pairs("settings", _LONGEST)),
     ("metadata", _pairs("metadata")),
     ("sha256", _plain("sha256", "SHA-256")),
     ("autov1", _plain("autov1", "AutoV1")),
@@ -196,9 +210,15 @@ _SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
 
 def _show(title: str, rows: Sequence[Row]) -> None:
     width = max(len(label) for label, _ in rows)
+    room = max(_NARROWEST, shutil.get_terminal_size().columns - width - 4)
     click.echo(title)
     for label, value in rows:
-        first, *more = map(printable, value.split("\n"))
+        first, *more = [part for line in value.split("\n") for part in _wrapped(printable(line), room)]
         click.echo(f"  {label:<{width}}  {first}")
         for line in more:
             click.echo(f"  {'':<{width}}  {line}")
+
+
+def _wrapped(line: str, room: int) -> list[str]:
+    """The line in pieces that end between words."""
+    return textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False) or [""]

@@ -124,6 +124,7 @@ def command(
             from ..pictures.codec import pixel_limit
             from .flags import resolve
             from .preflight import Preflight
+            from .replay import beyond
 
             if (save_every is None) != (steps_dir is None):
                 raise UsageError("--save-every and --steps-dir go together; give both")
@@ -133,7 +134,10 @@ def command(
             request = resolve(given, presets, like)
             if request.edit.seed is None:
                 request = replace(request, edit=replace(request.edit, seed=secrets.randbelow(_NEW_SEEDS)))
-            jobs = plan(expand(inputs), request.edit.seeds(), output, format)
+            found = expand(inputs)
+            if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
+                request = beyond(request, found)
+            jobs = plan(found, request.edit.seeds(), output, format)
             preflight = Preflight(request)
             check = partial(preflight.check, complete=dry_run)
             Run(request, jobs, options, check, preflight.load, to, events, stdout).execute()

@@ -13,8 +13,9 @@ from ..batch.worker import EditedPicture, OnStep
 from ..disk.hashes import FileHash
 from ..errors import BlockedBySafety, NotFiniteError
 from ..options import Edit
-from ..pictures.carriers import save_arguments
-from ..pictures.codec import Picture, encode
+from ..pictures.carriers import carried
+from ..pictures.codec import Picture
+from ..pictures.encode import encode
 from ..pictures.record import Ingredient, Record, ingredient
 from .models import readable
 
@@ -74,7 +75,10 @@ class EditorWorker:
                 "try another seed or prompt, or --safety flag"
             )
         record = self._record(edit, picture)
-        data = encode(result.image, picture.alpha, picture.icc, format, save_arguments(record, format))
+        written = carried(record, format)
+        for note in written.notes:
+            self._warn(f"{name}: {note}")
+        data = encode(result.image, picture.alpha, picture.icc, format, written.arguments, picture.ground)
         return EditedPicture(data, result.image.width, result.image.height, result.nsfw)
 
     def _hear(self, event: str, facts: dict[str, Any]) -> None:

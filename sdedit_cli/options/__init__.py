@@ -5,6 +5,7 @@ file. The options of the command line, the keys of presets and of the user confi
 pictures record, the JSON schema and the table in the docs all come from here: a new option is one new field.
 """
 
+from .colours import rgb_of
 from .declared import declare, fit_values, kept, with_hashes
 from .edit import BUILT_IN_NAME, CURVES, GROUPS, MAX_STEPS, Edit, fields, schedule_for, smallest_strength
 from .layers import Layer, checked, edit_from, environment, field_named, layer_of
@@ -36,6 +37,7 @@ __all__ = [
     "fit_values",
     "kept",
     "layer_of",
+    "rgb_of",
     "schedule_for",
     "smallest_strength",
     "split_numbers",

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .adapters import EMBEDDING_FILE, LORA_FILE, EmbeddingFile, LoraFile
+from .colours import COLOUR
 from .declared import declare, declared, fit_values, kept, with_hashes
 from .option import MAX_SEED, Field, Option
 
@@ -47,6 +48,13 @@ class Edit:
     )
     count: int = declare(
         1, "Pictures per input, from seeds that follow each other.", "Edit", low=1, high=10_000, pixels=False
+    )
+    background: str | None = declare(
+        None,
+        "What the model sees where the picture is transparent: a colour such as black or '#20242c'.",
+        "Edit",
+        kind=COLOUR,
+        blank="the picture's own edge colours",
     )
     steps: int = declare(50, "Steps of the whole schedule.", "Sampling", low=1, high=MAX_STEPS)
     exact_steps: bool = declare(False, "Run just --steps steps at any strength, on a longer schedule.", "Sampling")

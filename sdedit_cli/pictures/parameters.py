@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import PictureError, UsageError, shown
@@ -14,6 +15,13 @@ from .record import Found, Ingredient, Record, ingredient
 _LISTS = {"lora": "Lora hashes", "embedding": "TI hashes"}
 _HASH_LENGTH = 10
 _NEGATIVE = "Negative prompt:"
+# How many pairs make a text one of settings.
+_FEWEST = 3
+_STEPS = re.compile(r"(?<![\w\"])Steps:\s*[0-9]")
+_FIRST_KEY = re.compile(r"[\w /-]{1,60}:")
+_COLON_OR_BREAK = re.compile(r"[:\n]")
+_COMMA_OR_BREAK = re.compile(r"[,\n]")
+_BLANKS = (" ", "\t")
 _FOREIGN = {
     "Steps": "steps",
     "Sampler": "sampler",
@@ -60,18 +68,21 @@ def _listed(kind: str, record: Record) -> str:
     return ", ".join(f"{one.name}: {one.sha256[:_HASH_LENGTH]}" for one in record.ingredients if one.kind == kind)
 
 
+def is_settings(text: str) -> bool:
+    """Whether a text has the line of pairs that a web UI writes."""
+    return _parsed(text) is not None
+
+
 def parse_parameters(text: str, source: str) -> Found | None:
     """What a web UI's text says, as far as it can be used; None when it is not such a text.
 
     Raises PictureError for a prompt over the bounds.
     """
-    *lines, last = text.replace("\r\n", "\n").strip().split("\n")
-    pairs = dict(pairs_of(last))
-    if len(pairs) < 3 or "Steps" not in pairs:
+    parsed = _parsed(text)
+    if parsed is None:
         return None
-    split = next((i for i, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))
-    values: dict[str, Any] = {"prompt": "\n".join(lines[:split])}
-    values["negative_prompt"] = "\n".join(lines[split:]).removeprefix(_NEGATIVE).strip()
+    prompt, negative, pairs = parsed
+    values: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
     unused: list[str] = []
     known = {field.name: field for field in fields()}
     for key, name in _FOREIGN.items():
@@ -82,6 +93,40 @@ def parse_parameters(text: str, source: str) -> Found | None:
     unused += [key for key in ("VAE", *_LISTS.values()) if pairs.get(key)]
     layer = layer_of({name: value for name, value in values.items() if value not in (None, "")}, source, PictureError)
     return Found(layer, tuple(_ingredients(pairs)), ignored=tuple(f"{key}: {shown(pairs[key])}" for key in unused))
+
+
+def _parsed(text: str) -> tuple[str, str, dict[str, str]] | None:
+    """Prompt, negative prompt and pairs of a web UI's text.
+
+    The pairs are on the first line that begins with one and has 'Steps' among at least three. What follows it
+    (templates, notes of extensions) is not looked at. A text without such a line may have all on one, or a pair a line.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    begin = 0
+    while begin < len(text):
+        pairs, end = _line_of_pairs(text, begin)
+        if len(pairs) >= _FEWEST and "Steps" in pairs and _begins_with_a_pair(text, begin):
+            prompt, _, negative = f"\n{text[:begin]}".removesuffix("\n").partition(f"\n{_NEGATIVE}")
+            return prompt.removeprefix("\n"), negative.strip(), pairs
+        begin = end + 1
+    if (steps := _STEPS.search(text)) is None:
+        return None
+    pairs = _first_of(pairs_of(text[steps.start() :]))
+    prompt, _, negative = text[: steps.start()].partition(_NEGATIVE)
+    return (prompt.strip(), negative.strip(), pairs) if len(pairs) >= _FEWEST else None
+
+
+def _begins_with_a_pair(text: str, begin: int) -> bool:
+    first = _FIRST_KEY.match(text, begin)
+    return first is not None and not first[0].endswith(_NEGATIVE)
+
+
+def _first_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Of the values of a key the first: what repeats it further on is of templates and extensions."""
+    found: dict[str, str] = {}
+    for key, value in pairs:
+        found.setdefault(key, value)
+    return found
 
 
 def _value(field: Field, text: str) -> Any:
@@ -107,37 +152,54 @@ def _ingredients(pairs: dict[str, str]) -> Iterator[Ingredient]:
                 yield Ingredient(kind, name.strip(), sha256.strip())
 
 
-def pairs_of(line: str) -> Iterator[tuple[str, str]]:
-    """The pairs of `Key: value, Key: "quoted, value"`, in one pass: no character is looked at more than a few times.
+def pairs_of(text: str) -> Iterator[tuple[str, str]]:
+    """The pairs of `Key: value, Key: "quoted, value"` on all lines of a text."""
+    begin = 0
+    while begin < len(text):
+        pairs, end = _scanned(text, begin)
+        yield from pairs
+        begin = end + 1
 
-    A key is what stands before a colon, as far back as there are letters, digits, blanks, '_', '-' and '/'.
+
+def _line_of_pairs(text: str, begin: int) -> tuple[dict[str, str], int]:
+    pairs, end = _scanned(text, begin)
+    return _first_of(pairs), end
+
+
+def _scanned(text: str, begin: int) -> tuple[list[tuple[str, str]], int]:
+    """The pairs of the line that begins there, and where it ends; line breaks within quotes belong to it.
+
+    One pass: no character is looked at more than a few times. A key is what stands before a colon, as far back as
+    there are letters, digits, blanks, '_', '-' and '/'.
     """
-    position = 0
-    while (colon := line.find(":", position)) >= 0:
-        start = colon
-        while start > position and (line[start - 1].isalnum() or line[start - 1] in "_ -/"):
+    pairs: list[tuple[str, str]] = []
+    position = begin
+    while (mark := _COLON_OR_BREAK.search(text, position)) and mark[0] == ":":
+        start = colon = mark.start()
+        while start > position and (text[start - 1].isalnum() or text[start - 1] in "_ -/"):
             start -= 1
-        key = line[start:colon].lstrip(" -/").rstrip()
+        key = text[start:colon].lstrip(" -/").rstrip()
         position = colon + 1
         if key:
-            end = _end_of_value(line, position)
-            yield key, _unquoted(line[position:end].strip())
-            position = end + 1
+            end = _end_of_value(text, position)
+            pairs.append((key, _unquoted(text[position:end].strip())))
+            position = end + text.startswith(",", end)
+    return pairs, mark.start() if mark else len(text)
 
 
-def _end_of_value(line: str, begin: int) -> int:
-    """Where the comma behind a value is, or the end of the line. Commas within quotes belong to the value."""
-    length, quote = len(line), begin
-    while line[quote : quote + 1].isspace():
+def _end_of_value(text: str, begin: int) -> int:
+    """Where the comma or the line break behind a value is, or the end. Those within quotes belong to the value."""
+    length, quote = len(text), begin
+    while text[quote : quote + 1] in _BLANKS:
         quote += 1
-    if line.startswith('"', quote):
+    if text.startswith('"', quote):
         quote += 1
-        while quote < length and line[quote] != '"':
-            quote += 2 if line[quote] == "\\" else 1
-        if quote < length and (quote + 1 == length or line[quote + 1] == ","):
+        while quote < length and text[quote] != '"':
+            quote += 2 if text[quote] == "\\" else 1
+        if quote < length and (quote + 1 == length or text[quote + 1] in ",\n"):
             return quote + 1
-    comma = line.find(",", begin)
-    return length if comma < 0 else comma
+    stop = _COMMA_OR_BREAK.search(text, begin)
+    return stop.start() if stop else length
 
 
 def _quoted(text: str) -> str:
@@ -148,6 +210,6 @@ def _unquoted(text: str) -> str:
     if not text.startswith('"'):
         return text
     try:
-        return str(json.loads(text))
+        return str(json.loads(text, strict=False))  # line breaks within quotes are none of JSON's
     except ValueError:
         return text.strip('"')

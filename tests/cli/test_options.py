@@ -13,7 +13,7 @@ from sdedit_cli.cli.flags import resolve
 from sdedit_cli.cli.main import command, run
 from sdedit_cli.errors import ModelError
 from sdedit_cli.options import GROUPS, Edit, fields
-from sdedit_cli.pictures.carriers import save_arguments
+from sdedit_cli.pictures.carriers import carried
 from sdedit_cli.pictures.record import Ingredient, Record
 from tools.docs import pages
 
@@ -57,7 +57,7 @@ def none_given(**given: object) -> dict[str, object]:
 
 def made_with(path: Path, edit: Edit, model: str = "built-in") -> Path:
     record = Record(edit.saved(), 64, 48, (Ingredient("model", model, "ab" * 32),))
-    return photo(path, **save_arguments(record, "png"))
+    return photo(path, **carried(record, "png").arguments)
 
 
 def test_layers_win_in_the_order_of_the_design(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_a_picture_names_models_that_we_have_and_no_paths(folder: Path, monkeypa
 def test_a_picture_is_not_a_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo(folder / "a.png")
     foreign = {**Edit(seed=1, strength=0.5).saved(), "download": True, "safety": "off", "count": 9, "vae": "/etc/x"}
-    like = photo(folder / "l.png", **save_arguments(Record(foreign, 64, 48), "png"))
+    like = photo(folder / "l.png", **carried(Record(foreign, 64, 48), "png").arguments)
     request = resolve(none_given(), [], str(like))
     assert request.edit == Edit(seed=1, strength=0.5)
     assert request.like is not None

@@ -1,0 +1,59 @@
+"""What `--like` means beyond the settings that it brings: whose fault they are, and which picture is there already."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..batch.request import Request
+from ..errors import PictureError, UsageError
+from ..options import MAX_SEED, edit_from
+from ..pictures.record import Found
+
+
+def check_sampler(sampler: str | None, like: str | None) -> None:
+    """Raises UsageError for a sampler that does not exist, PictureError when it is the picture `like` that names it.
+
+    Before anything heavy is imported.
+    """
+    if sampler is None:
+        return
+    from ..noise.samplers import find
+
+    try:
+        find(sampler)
+    except UsageError as problem:
+        if like is None:
+            raise
+        raise PictureError(f"{like}: was made with an {problem}; give another with --sampler") from None
+
+
+def beyond(request: Request, inputs: Sequence[str]) -> Request:
+    """The request with seeds that begin behind the picture of `--like`, when its first picture would be that one again.
+
+    So it is when several are asked for of the same input with the same settings. Another input, model or setting makes
+    another picture, and it keeps its seed.
+    """
+    edit, found = request.edit, request.like
+    if found is None or edit.count == 1 or edit.seed is None or not _made_so(request, found) or len(inputs) != 1:
+        return request
+    if inputs[0] == "-" or _hash(inputs[0]) != found.input_hash:
+        return request
+    return replace(request, edit=replace(edit, seed=(edit.seed + 1) % (MAX_SEED + 1)))
+
+
+def _made_so(request: Request, found: Found) -> bool:
+    # Of further ingredients, a request may name others under the same name.
+    plain = all(one.kind == "model" or not one.name for one in found.ingredients) and not request.edit.vae
+    same_model = request.model.name == found.model.name
+    return found.exact and plain and same_model and edit_from([found.layer]).saved() == request.edit.saved()
+
+
+def _hash(path: str) -> str:
+    from ..pictures.codec import read_bytes
+
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except PictureError:
+        return ""  # the run says what is wrong with it

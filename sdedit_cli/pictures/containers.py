@@ -1,0 +1,205 @@
+"""Files of pictures taken apart without a decoder: the parts that pixels need, and what stands beside them.
+
+Decoders give up a sound picture for a broken text, profile or date. Taken apart first, nothing beside the pixels can
+cost them: what cannot be read is left out and named.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+PNG = b"\x89PNG\r\n\x1a\n"
+TIFF = (b"II*\0", b"MM\0*")
+# What a chunk may unfold into: more than any text or profile of use, and little beside a picture.
+MAX_UNFOLDED = 32 << 20
+EXIF_TEXTS = ("Raw profile type exif", "Raw profile type APP1")
+
+_EXIF_START = b"Exif\0\0"
+_APPS, _COMMENT, _SCAN, _JFIF, _ADOBE, _EXIF = range(0xE0, 0xF0), 0xFE, 0xDA, 0xE0, 0xEE, 0xE1
+# Markers of JPEG that stand alone, without a length behind them.
+_BARE_MARKERS = {0x01, 0xD8, *range(0xD0, 0xD8)}
+_WEBP_PIXELS = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF")
+# The flags in VP8X for a profile, EXIF and XMP.
+_WEBP_BESIDE = 0b101100
+_TIFF_PIXELS = frozenset(
+    (
+        *(256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 338, 339),
+        *(347, 513, 514, 529, 530, 531, 532),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A file taken apart: `pixels` is a file of the same picture with nothing else in it.
+
+    `texts` by their keys, the blocks of EXIF and of the colour profile (b'' for none), the number of frames, the
+    transparent colour of a PNG, and what was left out, in words for people.
+    """
+
+    pixels: bytes
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
+    exif: bytes = b""
+    icc: bytes = b""
+    frames: int = 1
+    colour_key: bytes = b""
+    left_out: tuple[str, ...] = ()
+
+
+def taken_apart(data: bytes) -> Parts | None:
+    """The parts of a PNG, JPEG, WebP or TIFF; None for other files, and for what is too broken to have any."""
+    if data.startswith(PNG):
+        return _png(data)
+    readers: dict[bool, Callable[[bytes], Parts]] = {
+        data.startswith(b"\xff\xd8\xff"): _jpeg,
+        data.startswith(b"RIFF") and data[8:12] == b"WEBP": _webp,
+        data.startswith(TIFF): _tiff,
+    }
+    try:
+        return readers[True](data) if True in readers else None
+    except (struct.error, IndexError):
+        return None
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
+    """Kind, content and whole bytes of each chunk, and whether its checksum is right."""
+    at = len(PNG)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        whole = data[at : at + 12 + length]
+        body = whole[8 : 8 + length]
+        yield whole[4:8], body, whole, whole[8 + length :] == struct.pack(">I", zlib.crc32(whole[4 : 8 + length]))
+        at += 12 + length
+
+
+class _Beside:
+    """What is found beside the pixels of a PNG, chunk by chunk."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.exif = self.icc = b""
+        self.frames = 1
+        self.left_out: list[str] = []
+
+    def add(self, kind: bytes, body: bytes) -> None:
+        """Takes a chunk in. Raises ValueError, IndexError, zlib.error or struct.error when it is none of its kind."""
+        if kind == b"iCCP":
+            self.icc = _unfolded(body.split(b"\0", 1)[1][1:])
+        elif kind == b"eXIf":
+            self.exif = self.exif or body
+        elif kind == b"acTL":
+            (self.frames,) = struct.unpack_from(">I", body)
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            name, rest = body.split(b"\0", 1)
+            self._add_text(name.decode("latin-1"), kind, rest)
+
+    def _add_text(self, key: str, kind: bytes, rest: bytes) -> None:
+        if key in self.texts:
+            return
+        if kind == b"iTXt":
+            packed, _, rest = rest[:1] == b"\1", rest[1:2], rest[2:]
+            rest = rest.split(b"\0", 2)[2]
+        else:
+            packed = kind == b"zTXt"
+            rest = rest[1:] if packed else rest
+        text = _text(_unfolded(rest) if packed else rest)
+        if key in EXIF_TEXTS:
+            # A line with the kind, one with the length, then hex.
+            self.exif = self.exif or bytes.fromhex("".join(text.split("\n")[3:]))
+        else:
+            self.texts[key] = text
+
+
+def _png(data: bytes) -> Parts:
+    beside = _Beside()
+    kept = [PNG]
+    key = b""
+    for kind, body, whole, sound in _png_chunks(data):
+        # The case of the first letter tells what pixels need.
+        if kind[:1].isupper():
+            kept.append(whole)
+            continue
+        name = f"a chunk of the kind {kind.decode('ascii', 'replace')}"
+        if not sound:
+            beside.left_out.append(f"{name} with a wrong checksum")
+        elif kind == b"tRNS":
+            key = body
+            kept.append(whole)
+        else:
+            try:
+                beside.add(kind, body)
+            except (ValueError, IndexError, zlib.error, struct.error):
+                beside.left_out.append(f"{name} that cannot be read")
+    return Parts(
+        b"".join(kept), beside.texts, beside.exif, beside.icc, beside.frames, key, tuple(dict.fromkeys(beside.left_out))
+    )
+
+
+def _unfolded(packed: bytes) -> bytes:
+    """Raises ValueError when it unfolds into more than a chunk may."""
+    unfolding = zlib.decompressobj()
+    plain = unfolding.decompress(packed, MAX_UNFOLDED)
+    if unfolding.unconsumed_tail:
+        raise ValueError("unfolds into too much")
+    return plain
+
+
+def _text(raw: bytes) -> str:
+    """UTF-8 where it is that (iTXt, and what careless writers put into the others), else Latin-1."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _jpeg(data: bytes) -> Parts:
+    kept, exif, at = [data[:2]], b"", 2
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == _SCAN:
+            break
+        if marker == 0xFF or marker in _BARE_MARKERS:  # fill bytes, and markers without content
+            at += 1 if marker == 0xFF else 2
+            continue
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        body = data[at + 4 : end]
+        if marker == _EXIF and body.startswith(_EXIF_START):
+            exif = exif or body[len(_EXIF_START) :]
+        if (marker not in _APPS and marker != _COMMENT) or marker in (_JFIF, _ADOBE):
+            kept.append(data[at:end])
+        at = end
+    return Parts(b"".join([*kept, data[at:]]), exif=exif)
+
+
+def _webp(data: bytes) -> Parts:
+    kept: list[bytes] = []
+    exif, at = b"", 12
+    while at + 8 <= len(data):
+        kind, length = data[at : at + 4], struct.unpack_from("<I", data, at + 4)[0]
+        end = at + 8 + length + length % 2
+        body = data[at + 8 : at + 8 + length]
+        if kind == b"EXIF":
+            exif = body.removeprefix(_EXIF_START)
+        elif kind == b"VP8X":
+            kept.append(data[at : at + 8] + bytes([body[0] & ~_WEBP_BESIDE]) + data[at + 9 : end])
+        elif kind in _WEBP_PIXELS:
+            kept.append(data[at:end])
+        at = end
+    content = b"WEBP" + b"".join(kept)
+    return Parts(b"RIFF" + struct.pack("<I", len(content)) + content, exif=exif)
+
+
+def _tiff(data: bytes) -> Parts:
+    """The first page, with a directory behind it that names its pixels alone."""
+    order = "<" if data.startswith(b"II") else ">"
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, at)
+    entries = [data[at + 2 + 12 * n : at + 14 + 12 * n] for n in range(count)]
+    kept = [entry for entry in entries if struct.unpack_from(f"{order}H", entry)[0] in _TIFF_PIXELS]
+    padding = b"\0" * (len(data) % 2)
+    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
+    start = data[:4] + struct.pack(f"{order}I", len(data) + len(padding))
+    return Parts(start + data[8:] + padding + directory)

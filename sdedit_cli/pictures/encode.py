@@ -1,0 +1,73 @@
+"""Pictures on their way out: the bytes of a PNG, JPEG or WebP, read back before anybody gets them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutputError
+from .transparency import WHITE, Colour
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".webp": "webp"}
+
+# Chosen to keep what was edited: chroma at full resolution, and the best quality short of waste.
+_ENCODINGS: dict[str, dict[str, Any]] = {
+    "png": {},
+    "jpeg": {"quality": 95, "subsampling": 0},
+    "webp": {"quality": 95, "method": 4, "exact": True},
+}
+_SIDE_LIMITS = {"jpeg": 65_500, "webp": 16_383}
+
+
+def encode(
+    rgb: Image.Image,
+    alpha: Image.Image | None,
+    icc: bytes | None,
+    format: str,
+    extra: Mapping[str, Any] | None = None,
+    ground: Colour = WHITE,
+) -> bytes:
+    """The bytes of a PNG, JPEG or WebP file; JPEG, which has no alpha, shows the picture on `ground`.
+
+    Raises OutputError for what the format does not hold, or when the bytes cannot be read back.
+    """
+    from PIL import Image
+
+    limit = _SIDE_LIMITS.get(format)
+    if limit is not None and max(rgb.size) > limit:
+        size = f"{rgb.width} x {rgb.height}"
+        raise OutputError(f"a {format} holds at most {limit} pixels a side, this picture is {size}; use --format png")
+    whole = rgb
+    if alpha is not None and format == "jpeg":
+        whole = Image.composite(rgb, Image.new("RGB", rgb.size, ground), alpha)
+    elif alpha is not None:
+        whole = rgb.copy()
+        whole.putalpha(alpha)
+    buffer = io.BytesIO()
+    profile = {"icc_profile": icc} if icc else {}
+    whole.save(buffer, format, **_ENCODINGS[format], **profile, **(extra or {}))
+    data = buffer.getvalue()
+    _read_back(data, whole, format)
+    return data
+
+
+def _read_back(data: bytes, whole: Image.Image, format: str) -> None:
+    """Raises OutputError unless the bytes are a picture again; PNG, which loses nothing, must give the very pixels."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            again = Image.open(io.BytesIO(data))
+            again.load()
+        same = again.size == whole.size and (format != "png" or again.tobytes() == whole.tobytes())
+    except Exception as problem:  # readers raise whatever they stumble over
+        raise OutputError(f"the {format} cannot be read back ({problem}); nothing was written, try another") from None
+    if not same:
+        raise OutputError(f"the {format} reads back as another picture; nothing was written, try another --format")

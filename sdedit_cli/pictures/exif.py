@@ -1,0 +1,86 @@
+"""EXIF as it is found in pictures: read as far as it goes, however broken it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FOLDER = 0x8769
+USER_COMMENT = 0x9286
+MAKER_NOTE = 0x927C
+SOFTWARE = 0x0131
+UTF16 = b"UNICODE\0"
+
+_DESCRIPTION = 0x010E
+_ORIENTATION = 0x0112
+_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+_CODES = (b"UNICODE", b"ASCII\0\0", b"JIS\0\0\0\0", b"\0\0\0\0\0\0\0")
+
+
+def orientation(image: Image.Image) -> int | None:
+    """How the picture is turned (1 to 8), by its EXIF or XMP; None when that is broken."""
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken block raises whatever its reader stumbles over
+        return None
+    return found if found in range(1, 9) else 1
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture upright."""
+    from PIL import Image
+
+    return image if orientation == 1 else image.transpose(Image.Transpose[_TURNS[orientation - 2]])
+
+
+def held(image: Image.Image, tag: int) -> Iterator[Any]:
+    """What stands under a tag: in the folder where EXIF has it, then in the main one, where some writers put it."""
+    try:
+        exif = image.getexif()
+    except Exception:
+        return
+    for read in (lambda: exif.get_ifd(FOLDER).get(tag), lambda: exif.get(tag)):
+        try:
+            value = read()
+        except Exception:  # each is lost for itself
+            continue
+        if value:
+            yield value
+
+
+def comments(image: Image.Image) -> Iterator[str]:
+    """The texts for people, in the order in which one looks for settings."""
+    for tag in (USER_COMMENT, _DESCRIPTION):
+        for value in held(image, tag):
+            if isinstance(value, (bytes, str)):
+                yield value if isinstance(value, str) else comment_text(value)
+
+
+def comment_text(comment: bytes) -> str:
+    """A UserComment. Its code is often wrong or missing, and the standard leaves the byte order of UTF-16 open."""
+    code, body = comment[:8], comment[8:]
+    if not any(code[:7].upper() == known for known in _CODES):
+        code, body = b"", comment
+    if code[:7].upper() == UTF16[:7] and b"\0" not in body:
+        code = b""  # one byte a character: it is no UTF-16 whatever the code says
+    orders = ("utf-16-be", "utf-16-le") if b"\0" in body or code else ()
+    # The wrong order turns Latin text into rare ideographs, the wrong width into blanks between letters.
+    guesses = [_decoded(body, order) for order in ("utf-8", *orders)]
+    return max(guesses, key=_plausible).lstrip("\ufeff").strip("\0")
+
+
+def _decoded(body: bytes, encoding: str) -> str:
+    try:
+        return body.decode(encoding)
+    except UnicodeDecodeError:
+        return body.decode("latin-1" if encoding == "utf-8" else encoding, "replace")
+
+
+def _plausible(text: str) -> tuple[bool, float]:
+    """Settings first, then the share of characters of which a text of Latin or East Asian words is made."""
+    inside = text.strip("\0")
+    good = sum(char.isascii() and char != "\0" for char in inside)
+    return "Steps:" in text, good / max(1, len(inside))

@@ -1,0 +1,71 @@
+"""Colour profiles: kept where they fit what is written, used up where they do not, left out where they fit nothing."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Above it, readers of PNG refuse the whole file.
+MAX_CARRIED = 1_000_000
+_MAX_LABEL = 80
+
+# Mode -> what a profile for it says it is for. The engine is given nothing else: it reads bytes by the profile alone.
+_SPACES = {"L": b"GRAY", "RGB": b"RGB ", "CMYK": b"CMYK", "LAB": b"Lab "}
+
+
+def settled(image: Image.Image, icc: bytes, notes: list[str]) -> tuple[Image.Image, bytes | None]:
+    """The picture (without alpha, 8 bits a channel) in RGB, and the profile that goes with it.
+
+    An RGB profile is kept, also for a gray picture, which has the same levels in RGB. Others, and those too large to be
+    carried, are used to bring the picture to sRGB.
+    """
+    if image.mode not in _SPACES:
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    if not icc:
+        return image.convert("RGB"), None
+    space = icc[16:20] if icc[36:40] == b"acsp" else b""
+    if space == b"RGB " and image.mode in ("L", "RGB"):
+        if len(icc) <= MAX_CARRIED:
+            return image.convert("RGB"), icc
+        image = image.convert("RGB")
+    if space != _SPACES[image.mode]:
+        return _without(image, notes), None
+    converted = _in_srgb(image, icc)
+    if converted is None:
+        return _without(image, notes), None
+    if space == b"RGB ":
+        notes.append(f"its colour profile of {len(icc) / 1e6:.1f} MB is too large to be kept: brought to sRGB by it")
+    return converted, None
+
+
+def _without(image: Image.Image, notes: list[str]) -> Image.Image:
+    notes.append("its colour profile does not fit its colours and is left out")
+    return image.convert("RGB")
+
+
+def _in_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
+    from PIL import ImageCms
+
+    try:
+        cms: Any = ImageCms
+        return cms.profileToProfile(
+            image, cms.ImageCmsProfile(io.BytesIO(icc)), cms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+
+
+def label(icc: bytes) -> str:
+    """What a profile calls itself; '' for none, 'unreadable' for one that is none."""
+    from PIL import ImageCms
+
+    if not icc:
+        return ""
+    try:
+        cms: Any = ImageCms
+        return str(cms.getProfileDescription(cms.ImageCmsProfile(io.BytesIO(icc)))).strip()[:_MAX_LABEL] or "unnamed"
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return "unreadable"

@@ -1,0 +1,67 @@
+"""What a file is that no decoder takes for a picture, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .containers import TIFF
+
+_EPS = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+_FOREIGN_FILES = (
+    (b"%pdf", "a PDF document"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML or SVG file"),
+    (b"pk\x03\x04", "a zip archive"),
+    (b"\xff\x0a", "a JPEG XL picture, which Pillow does not read"),
+    (b"\0\0\0\x0cjxl ", "a JPEG XL picture, which Pillow does not read"),
+)
+# Brands of the container that HEIF and AVIF share.
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "an AVIF picture, which this Pillow does not read"),
+    **dict.fromkeys(
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+        "a HEIC (HEIF) picture, which Pillow does not read",
+    ),
+}
+
+
+def program(data: bytes) -> bool:
+    """Whether a file is a program that draws a picture (EPS): Pillow would have Ghostscript run it."""
+    return data.startswith(_EPS)
+
+
+def unreadable(data: bytes, name: str, why: str) -> str:
+    """The message on a file that is no picture, damaged, or of a kind that is not read (`why`: what a decoder said)."""
+    if not data:
+        return f"{name}: is empty (0 bytes); expected a picture"
+    if kind := _kind(data):
+        return f"{name}: is {kind}; expected a picture such as PNG, JPEG, WebP or TIFF"
+    return f"{name}: cannot be read as a picture ({why}); it may be damaged"
+
+
+def _kind(data: bytes) -> str:
+    if program(data):
+        return "a PostScript (EPS) drawing, which is a program"
+    if data[4:8] == b"ftyp" and data[8:12] in _BRANDS:
+        return _BRANDS[data[8:12]]
+    start = data[:512].lstrip().lower()
+    kind = next((kind for mark, kind in _FOREIGN_FILES if start.startswith(mark)), "")
+    return kind or ("a text file" if _is_text(data[:4096]) else "")
+
+
+def _is_text(sample: bytes) -> bool:
+    try:
+        return sample.decode("utf-8", "ignore").isprintable() or all(
+            char.isprintable() or char in "\r\n\t" for char in sample.decode("utf-8")
+        )
+    except UnicodeDecodeError:
+        return False
+
+
+def is_tiff(data: bytes) -> bool:
+    return data.startswith((*TIFF, b"II+\0", b"MM\0+"))
+
+
+def folder_hint(source: str) -> str:
+    """What to say of a folder that was named as a picture."""
+    return f"{source}: is a folder; name the pictures in it: '{Path(source) / '*.png'}'"

@@ -1,0 +1,114 @@
+"""TIFFs that Pillow does not read: deep or floating-point colours, deep gray with alpha, half precision.
+
+tifffile reads them; it is an extra of the package.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PictureError
+from .layers import Layers
+from .samples import FLOAT, Samples, eight_bits
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Numbers = np.ndarray[Any, Any]
+
+EXTRA = "pip install 'sdedit-cli[tiff]'"
+_SAMPLE_KINDS = {1: "unsigned", 2: "signed", 3: "float"}
+_MODES = {0: "L", 1: "L", 2: "RGB", 5: "CMYK"}  # by TIFF's photometric interpretation
+_CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4}
+_ICC, _ORIENTATION = 34675, 274
+_ASSOCIATED = 1
+
+
+class DeepTiff:
+    """The first page of a TIFF, opened by tifffile and not yet decoded. Raises PictureError when that cannot be."""
+
+    format = "TIFF"
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self._name = name
+        try:
+            import tifffile  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise PictureError(f"{name}: is {_described(data)}, which Pillow does not read; {EXTRA} does") from None
+        try:
+            self._page: Any = tifffile.TiffFile(io.BytesIO(data)).pages[0]
+            self.size: tuple[int, int] = (self._page.imagewidth, self._page.imagelength)
+        except Exception as problem:  # a damaged file raises whatever its reader stumbles over
+            raise PictureError(f"{name}: is a damaged TIFF ({problem})") from None
+        mode = _MODES.get(int(self._page.photometric))
+        if mode is None or self._page.samplesperpixel < _CHANNELS[mode] or self._page.imagedepth != 1:
+            raise PictureError(f"{name}: is {self._described()}; expected gray, RGB or CMYK")
+        self.mode = mode
+
+    @property
+    def icc(self) -> bytes:
+        return self._tag(_ICC, b"")
+
+    def _described(self) -> str:
+        page = self._page
+        return _words(page.samplesperpixel, page.bitspersample, page.sampleformat, str(page.compression.name).lower())
+
+    def _tag(self, number: int, default: Any) -> Any:
+        tag = self._page.tags.get(number)
+        return tag.value if tag is not None and isinstance(tag.value, type(default)) else default
+
+    def decode(self, notes: list[str]) -> Layers:
+        """Its layers. Raises PictureError."""
+        from PIL import Image
+
+        page = self._page
+        try:
+            values: Any = page.asarray()
+        except Exception as problem:
+            raise PictureError(f"{self._name}: is {self._described()} that cannot be read ({problem})") from None
+        if values.ndim == 2:
+            values = values[..., None]
+        elif int(page.planarconfig) == 2:
+            values = values.transpose(1, 2, 0)
+        count = _CHANNELS[self.mode]
+        how = Samples(page.bitspersample, int(page.sampleformat), int(page.photometric) == 0)
+        colours, extra = values[..., :count], [int(one) for one in page.extrasamples]
+        alpha = None
+        if values.shape[-1] > count and (not extra or extra[0] in (1, 2)):
+            shows = values[..., count]
+            if extra and extra[0] == _ASSOCIATED:
+                colours = _unassociated(colours, shows, how)
+            alpha = Image.fromarray(eight_bits(shows, Samples(how.bits, how.kind), []))
+        levels = eight_bits(colours, how, notes)
+        image = Image.frombytes(self.mode, self.size, levels.tobytes())
+        return Layers(image, alpha, bool(extra), self.icc, self._tag(_ORIENTATION, 1))
+
+
+def _unassociated(colours: Numbers, shows: Numbers, how: Samples) -> Numbers:
+    """Colours that were multiplied by their alpha, divided by it again; black where nothing shows."""
+    import numpy as np
+
+    full = 1.0 if how.kind == FLOAT else 2.0**how.bits - 1
+    share = shows.astype(np.float64)[..., None] / full
+    plain: Numbers = colours.astype(np.float64) / np.where(share > 0, share, np.inf)
+    return plain if how.kind == FLOAT else np.clip(plain, 0, full)
+
+
+def _words(count: int, bits: int, kind: int, packing: str = "") -> str:
+    samples = f"{count} {_SAMPLE_KINDS.get(int(kind), 'other')} number{'s' if count > 1 else ''}"
+    return f"a TIFF of {samples} of {bits} bits a pixel{f' ({packing})' if packing not in ('', 'none') else ''}"
+
+
+def _described(data: bytes) -> str:
+    """The kind of a TIFF by its tags, as far as Pillow reads those."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    try:
+        file = io.BytesIO(data)
+        tags: Any = ImageFileDirectory_v2(data[: 16 if data[2:3] == b"+" or data[3:4] == b"+" else 8])
+        file.seek(tags.next)
+        tags.load(file)
+        return _words(tags.get(277, 1), tags.get(258, (1,))[0], tags.get(339, (1,))[0])
+    except Exception:  # whatever is left of it
+        return "a TIFF of an unusual kind"
