@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +17,7 @@ from sdedit_cli.errors import PictureError
 from sdedit_cli.options import BUILT_IN_NAME, MAX_CHARACTERS, Edit, edit_from, fields
 from sdedit_cli.pictures.carriers import carried, find, texts
 from sdedit_cli.pictures.codec import open_picture
-from sdedit_cli.pictures.parameters import pairs_of, parameters, parse_parameters
+from sdedit_cli.pictures.parameters import parameters, parse_parameters
 from sdedit_cli.pictures.record import Ingredient, Record, block, parse_block
 
 FORMATS = ("png", "jpeg", "webp")
@@ -125,70 +120,6 @@ def test_a_user_comment_in_the_other_byte_order_is_read() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "jpeg", exif=exif.tobytes())
     assert held_by(buffer.getvalue())["parameters"] == text
-
-
-FOREIGN = """\
-masterpiece, a (cat:1.2), <lora:x:0.8>
-on two lines
-Negative prompt: lowres, bad anatomy
-also on two
-Steps: 28, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5, Seed: 2741, \
-Size: 512x768, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, \
-Denoising strength: 0.55, Clip skip: 2, Lora hashes: "x: 0a1b, y: 2c3d", Version: v1.10.1"""
-
-
-def test_a_web_uis_text_is_read() -> None:
-    found = parse_parameters(FOREIGN, "p.png")
-    assert found is not None
-    assert found.layer.values == {
-        "prompt": "masterpiece, a (cat:1.2), <lora:x:0.8>\non two lines",
-        "negative_prompt": "lowres, bad anatomy\nalso on two",
-        "steps": 28,
-        "sampler": "DPM++ 2M",
-        "schedule": "karras",
-        "cfg_scale": 6.5,
-        "seed": 2741,
-        "strength": 0.55,
-        "clip_skip": 1,
-    }
-    assert found.ingredients == (
-        Ingredient("model", "v1-5-pruned-emaonly", "6ce0161689"),
-        Ingredient("vae"),
-        Ingredient("lora", "x", "0a1b"),
-        Ingredient("lora", "y", "2c3d"),
-    )
-    assert not found.exact
-    assert found.ignored == ("Lora hashes: x: 0a1b, y: 2c3d",)
-
-
-@pytest.mark.parametrize(
-    ("line", "values", "ignored"),
-    [
-        (
-            "Steps: 20, Sampler: Euler, Schedule type: Automatic, Seed: 1",
-            {"steps": 20, "sampler": "Euler", "seed": 1},
-            (),
-        ),
-        ("Steps: 20, Sampler: Euler, Seed: -1", {"steps": 20, "sampler": "Euler"}, ("Seed: -1",)),
-        (
-            "Steps: 20, Schedule type: SGM Uniform, Seed: 1, Clip skip: 1",
-            {"steps": 20, "seed": 1},
-            ("Schedule type: SGM Uniform",),
-        ),
-    ],
-)
-def test_what_a_web_ui_means_by_default_is_left_to_the_default(
-    line: str, values: dict[str, object], ignored: tuple[str, ...]
-) -> None:
-    found = parse_parameters(line, "x")
-    assert found is not None
-    assert found.layer.values == values
-    assert found.ignored == ignored
-
-
-@pytest.mark.parametrize("text", ["", "a caption of a cat", "Camera: X, Lens: Y, ISO: 100, Steps", "Steps: 3"])
-def test_other_texts_are_not_taken_for_settings(text: str) -> None:
-    assert parse_parameters(text, "x") is None
 
 
 @given(st.text(max_size=200) | st.text('Steps: ,"\\\n5Seed', max_size=80))
@@ -351,51 +282,3 @@ def test_a_web_uis_text_sets_only_what_a_picture_may() -> None:
     found = parse_parameters(f"a\nSteps: 3, Sampler: Euler, Eta: 1, {loud}, Download: True", "x")
     assert found is not None
     assert set(found.layer.values) <= {field.name for field in fields() if field.option.in_picture}
-
-
-@pytest.mark.parametrize(
-    ("line", "pairs"),
-    [
-        ('Steps: 1, A: "x, y", B/C-d: z', {"A": "x, y", "B/C-d": "z"}),
-        ('Steps: 1, A: "x\\"y: 1, z", B: "open, C: 3', {"A": 'x"y: 1, z', "B": "open", "C": "3"}),
-        ('Steps: 1, A: "x" y, B: :, -- C: 1', {"A": 'x" y', "B": ":", "C": "1"}),
-        ("Steps: 1,::, !?A b: 2:3, : 4, B: 5", {"A b": "2:3", "B": "5"}),
-        ("Steps:1,Größe:2,B:,", {"Größe": "2", "B": ""}),
-    ],
-)
-def test_pairs_are_found_among_other_text(line: str, pairs: dict[str, str]) -> None:
-    assert dict(pairs_of(line)) == {"Steps": "1", **pairs}
-
-
-def steps_of(function: Callable[[], object]) -> int:
-    """How many lines of Python of the package `function` runs through."""
-    counted = 0
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        nonlocal counted
-        counted += event == "line"
-        return trace if "sdedit_cli" in frame.f_code.co_filename else None
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        function()
-    finally:
-        sys.settrace(before)
-    return counted
-
-
-@pytest.mark.parametrize(
-    "piece",
-    [
-        *("x", "a/-", "a ", " ", "-", ":", "a:", "a:,", "a: b, ", '"', 'a:"', 'a:"b,', 'a:"\\",', 'a: "b" c, ', "\\"),
-        *("\n", "Negative prompt:\n", "Lora hashes: a:b, ", 'Lora hashes: "a:b,a:b", '),
-    ],
-)
-@pytest.mark.parametrize("tail", ["", ", Steps: 1, Seed: 2, Size: 3"])
-def test_the_work_on_a_text_grows_with_its_length_and_no_faster(piece: str, tail: str) -> None:
-    counts = [steps_of(lambda n=n: parse_parameters(piece * n + tail, "x")) for n in (200, 400, 800)]
-    assert counts[2] - counts[1] <= 2 * (counts[1] - counts[0]) + 20
-    # Work within one call of the interpreter is not counted: a quadratic one would take minutes here.
-    with contextlib.suppress(PictureError):
-        parse_parameters(piece * (200_000 // len(piece)) + tail, "x")

@@ -26,7 +26,7 @@ def check_sampler(sampler: str | None, like: str | None) -> None:
     except UsageError as problem:
         if like is None:
             raise
-        raise PictureError(f"{like}: was made with an {problem}; give another with --sampler") from None
+        raise PictureError(f"{like}: names an {problem}; --sampler overrides it") from None
 
 
 def beyond(request: Request, inputs: Sequence[str]) -> Request:

@@ -158,7 +158,16 @@ def _pillow(data: bytes) -> Image.Image:
     Image.MAX_IMAGE_PIXELS = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Image.open(io.BytesIO(data))
+        image: Any = Image.open(io.BytesIO(data))
+    # libtiff gives numbers in the order of the machine, and Pillow turns those of big-endian files once more.
+    image.tile = [
+        getattr(tile, "_make", tuple)((codec, box, at, (args[0].replace(";32B", ";32N"), *args[1:])))
+        if codec == "libtiff"
+        else tile
+        for tile in getattr(image, "tile", [])
+        for codec, box, at, args in [tile]
+    ]
+    return image
 
 
 def _why(problem: Exception) -> str:

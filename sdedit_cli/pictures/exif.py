@@ -22,7 +22,11 @@ _CODES = (b"UNICODE", b"ASCII\0\0", b"JIS\0\0\0\0", b"\0\0\0\0\0\0\0")
 
 def orientation(image: Image.Image) -> int | None:
     """How the picture is turned (1 to 8), by its EXIF or XMP; None when that is broken."""
+    from PIL import Image
+
     try:
+        # Once it has failed, the picture's own reader gives an empty block.
+        Image.Exif().load(image.info.get("exif") or b"")
         found = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # a broken block raises whatever its reader stumbles over
         return None
@@ -64,23 +68,26 @@ def comment_text(comment: bytes) -> str:
     code, body = comment[:8], comment[8:]
     if not any(code[:7].upper() == known for known in _CODES):
         code, body = b"", comment
-    if code[:7].upper() == UTF16[:7] and b"\0" not in body:
-        code = b""  # one byte a character: it is no UTF-16 whatever the code says
-    orders = ("utf-16-be", "utf-16-le") if b"\0" in body or code else ()
-    # The wrong order turns Latin text into rare ideographs, the wrong width into blanks between letters.
-    guesses = [_decoded(body, order) for order in ("utf-8", *orders)]
-    return max(guesses, key=_plausible).lstrip("\ufeff").strip("\0")
+    wide = b"\0" in body.strip(b"\0") or (code[:7].upper() == UTF16[:7] and not _is_utf8(body))
+    if not wide:
+        return _decoded(body, "utf-8" if _is_utf8(body) else "latin-1")
+    # The wrong order turns Latin text into rare ideographs.
+    orders = ("utf-16-le",) if body.startswith(b"\xff\xfe") else ("utf-16-be", "utf-16-le")
+    return max((_decoded(body, order) for order in orders), key=_plausible)
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _decoded(body: bytes, encoding: str) -> str:
-    try:
-        return body.decode(encoding)
-    except UnicodeDecodeError:
-        return body.decode("latin-1" if encoding == "utf-8" else encoding, "replace")
+    return body.decode(encoding, "replace").lstrip("\ufeff").strip("\0")
 
 
-def _plausible(text: str) -> tuple[bool, float]:
-    """Settings first, then the share of characters of which a text of Latin or East Asian words is made."""
-    inside = text.strip("\0")
-    good = sum(char.isascii() and char != "\0" for char in inside)
-    return "Steps:" in text, good / max(1, len(inside))
+def _plausible(text: str) -> tuple[bool, int]:
+    """Settings first, then the more characters of ASCII."""
+    return "Steps:" in text, sum(map(str.isascii, text))

@@ -113,7 +113,7 @@ def _parsed(text: str) -> tuple[str, str, dict[str, str]] | None:
         return None
     pairs = _first_of(pairs_of(text[steps.start() :]))
     prompt, _, negative = text[: steps.start()].partition(_NEGATIVE)
-    return (prompt.strip(), negative.strip(), pairs) if len(pairs) >= _FEWEST else None
+    return (prompt.strip(" ,\n"), negative.strip(" ,\n"), pairs) if len(pairs) >= _FEWEST else None
 
 
 def _begins_with_a_pair(text: str, begin: int) -> bool:

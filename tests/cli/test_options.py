@@ -105,7 +105,7 @@ def test_a_picture_is_not_a_command(folder: Path, capsys: pytest.CaptureFixture[
     assert request.like.ignored == ("count: 9", "download: True", "safety: off", "vae: /etc/x")
     assert run(["run", "--dry-run", "a.png", "--like", str(like)]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "not taken over is count: 9; download: True; safety: off; vae: /etc/x" in said
+    assert "ignored is count: 9; download: True; safety: off; vae: /etc/x" in said
 
 
 @pytest.mark.parametrize("flag", [field.flag for field in fields() if field.kind.is_number])

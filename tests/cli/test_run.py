@@ -235,7 +235,7 @@ def test_a_web_uis_picture_is_replayed_as_far_as_possible(folder: Path, capfd: p
     photo(folder / "theirs.png", pnginfo=info)
     photo(folder / "a.png")
     assert run(["run", "a.png", "--like", "theirs.png", "--device", "cpu", "--dtype", "fp32"]) == 0
-    assert "theirs.png: not taken over is Schedule type: SGM Uniform" in capfd.readouterr().err
+    assert "theirs.png: ignored is Schedule type: SGM Uniform" in capfd.readouterr().err
     edit = edit_from([find("a.edited.png").layer])
     assert (edit.prompt, edit.steps, edit.sampler, edit.cfg_scale, edit.seed, edit.strength) == (
         "a face",
