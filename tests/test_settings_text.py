@@ -191,6 +191,7 @@ def steps_of(function: Callable[[], object]) -> int:
     "piece",
     [
         *("x", "a/-", "a ", " ", "-", ":", "a:", "a:,", "a: b, ", '"', 'a:"', 'a:"b,', 'a:"\\",', 'a: "b" c, ', "\\"),
+        *("Steps: 1\n", "Steps: 1, A: 2, ", 'A: "\n', "\r", "a: b\n", "Steps: "),
         *("\n", "Negative prompt:\n", "Lora hashes: a:b, ", 'Lora hashes: "a:b,a:b", '),
     ],
 )

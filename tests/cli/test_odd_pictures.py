@@ -294,3 +294,52 @@ def test_formats_that_are_not_read_are_named(folder: Path, data: bytes, words: s
     (folder / "a.png").write_bytes(data)
     with pytest.raises(PictureError, match=f"a.png: is .*{words}"):
         read(folder / "a.png")
+
+
+def sprite(folder: Path) -> Path:
+    """A dark disc with a soft edge on nothing, and black under it as drawing programs leave it."""
+    y, x = np.mgrid[0:64, 0:64]
+    alpha = np.clip(20.5 - np.hypot(x - 32, y - 32), 0, 1) * 255
+    pixels = np.where(alpha[..., None] > 0, np.array([90, 40, 30, 0]), 0)
+    pixels[..., 3] = alpha
+    Image.fromarray(pixels.astype(np.uint8)).save(folder / "sprite.png")
+    return folder / "sprite.png"
+
+
+def test_the_model_sees_a_sprites_own_colours_and_no_ground(folder: Path) -> None:
+    got = read(sprite(folder))
+    assert np.abs(np.asarray(got.rgb).astype(int) - [90, 40, 30]).max() <= 3
+    # On any ground the picture looks as it did: there is no fringe.
+    for ground in ((0, 0, 0), (255, 255, 255)):
+        there = Image.new("RGB", (64, 64), ground)
+        assert got.alpha is not None
+        mine = Image.composite(got.rgb, there, got.alpha)
+        with Image.open(folder / "sprite.png") as original:
+            theirs = Image.composite(original.convert("RGB"), there, original.getchannel("A"))
+        assert np.abs(np.asarray(mine).astype(int) - np.asarray(theirs)).max() <= 2
+
+
+def test_spread_colours_are_those_nearby(folder: Path) -> None:
+    image = Image.new("RGBA", (64, 40), (0, 255, 0, 0))
+    image.paste((200, 0, 0, 255), (0, 0, 4, 40))
+    image.paste((0, 0, 200, 255), (60, 0, 64, 40))
+    image.save(folder / "a.png")
+    rgb = np.asarray(read(folder / "a.png").rgb).astype(int)
+    assert rgb[..., 1].max() <= 1  # the hidden green is nowhere
+    assert rgb[20, 8, 0] > 150 > 50 > rgb[20, 8, 2]
+    assert rgb[20, 55, 2] > 150 > 50 > rgb[20, 55, 0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (3, 3)])
+def test_a_picture_that_shows_nothing_is_white_to_the_model(folder: Path, size: tuple[int, int]) -> None:
+    Image.new("RGBA", size, (9, 9, 9, 0)).save(folder / "a.png")
+    assert (np.asarray(read(folder / "a.png").rgb) == 255).all()
+
+
+def test_a_background_is_what_transparent_pixels_show(folder: Path) -> None:
+    got = read_picture(str(sprite(folder)), LIMIT, (0, 200, 0))
+    with Image.open(folder / "sprite.png") as image:
+        expected = Image.composite(image.convert("RGB"), Image.new("RGB", (64, 64), (0, 200, 0)), image.getchannel("A"))
+    assert np.array_equal(np.asarray(got.rgb), np.asarray(expected))
+    with Image.open(io.BytesIO(encode(got.rgb, got.alpha, None, "jpeg", ground=got.ground))) as out:
+        assert np.abs(np.asarray(out)[0, 0].astype(int) - [0, 200, 0]).max() <= 3

@@ -1,0 +1,109 @@
+"""`--like` beyond its settings, `--background`, and what `info` says of pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.cli import QUICK, events, one_line, photo, sdedit
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from sdedit_cli.errors import UsageError
+from sdedit_cli.options import Edit, edit_from, environment
+
+
+def seeds(folder: Path, *arguments: str, more: dict[str, str] | None = None) -> list[int]:
+    """The seeds that a run of these arguments would take."""
+    done = sdedit("run", *arguments, "--dry-run", "--json", "-o", "out/", cwd=folder, more=more)
+    assert done.returncode == 0, done.stderr
+    return [event["seed"] for event in events(done.stdout) if event["event"] == "plan"]
+
+
+def test_more_pictures_like_one_do_not_begin_with_itself(folder: Path) -> None:
+    photo(folder / "in.png")
+    photo(folder / "other.png", (48, 64))
+    assert sdedit("run", "in.png", "-o", "x.png", "-p", "a pond", *QUICK, cwd=folder).returncode == 0
+    again = ("--like", "x.png")
+    assert seeds(folder, "in.png", *again, "--count", "3") == [2, 3, 4]
+    # What would be another picture, or is asked for, stays with the seed.
+    assert seeds(folder, "in.png", *again) == [1]
+    assert seeds(folder, "in.png", *again, "--count", "2", "--seed", "1") == [1, 2]
+    assert seeds(folder, "in.png", *again, "--count", "2", more={"SDEDIT_SEED": "1"}) == [1, 2]
+    assert seeds(folder, "in.png", *again, "--count", "2", "--cfg-scale", "3") == [1, 2]
+    assert seeds(folder, "other.png", *again, "--count", "2") == [1, 2]
+
+
+def foreign(path: Path, line: str) -> None:
+    info = PngInfo()
+    info.add_text("parameters", f"a pond\n{line}")
+    Image.new("RGB", (64, 48)).save(path, pnginfo=info)
+
+
+def test_a_sampler_that_is_not_here_is_the_pictures_and_can_be_overridden(folder: Path) -> None:
+    foreign(folder / "a.png", "Steps: 2, Sampler: Restart, Seed: 4, Denoising strength: 0.5")
+    done = sdedit("run", "a.png", "--like", "a.png", "--dry-run", cwd=folder)
+    assert done.returncode == 3
+    assert "a.png: names an unknown sampler 'Restart'" in done.stderr.decode()
+    assert "--sampler overrides it" in done.stderr.decode()
+    assert seeds(folder, "a.png", "--like", "a.png", "--sampler", "euler") == [4]
+    wrong = sdedit("run", "a.png", "--like", "a.png", "--sampler", "Restart", "--dry-run", cwd=folder)
+    assert wrong.returncode == 2
+    assert "a.png" not in one_line(wrong.stderr)
+
+
+def info(folder: Path, *arguments: str, more: dict[str, str] | None = None) -> str:
+    done = sdedit("info", *arguments, cwd=folder, more=more)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
+def test_info_tells_a_pictures_pixels(folder: Path, name: str) -> None:
+    photo(folder / name, (40, 24))
+    facts: dict[str, Any] = json.loads(info(folder, name, "--json"))
+    assert (facts["width"], facts["height"], facts["mode"], facts["profile"]) == (40, 24, "RGB", "")
+    assert "sha256" in facts
+    assert not {"autov1", "autov2"} & set(facts)
+
+
+def test_info_calls_settings_as_the_options_are_and_wraps_between_words(folder: Path) -> None:
+    words = " ".join(f"word{n}" for n in range(60))
+    foreign(folder / "a.png", "Steps: 2, Sampler: Euler, CFG scale: 4, Seed: 4")
+    foreign(folder / "b.png", f"{words}\nSteps: 2, Sampler: Euler, CFG scale: 4, Seed: 4")
+    assert json.loads(info(folder, "a.png", "--json"))["settings"]["cfg-scale"] == 4
+    shown = info(folder, "b.png", more={"COLUMNS": "60"})
+    assert "cfg-scale" in shown
+    assert all(len(line) <= 60 for line in shown.splitlines() if "word" in line)
+    assert set(words.split()[1:]) <= set(shown.split())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_info_never_fails_for_a_character(folder: Path, encoding: str) -> None:
+    foreign(folder / "灯 🍎.png", "Steps: 2, Sampler: Euler, Seed: 4")
+    assert "灯" in info(folder, "灯 🍎.png", more={"PYTHONIOENCODING": "utf-8"})
+    done = sdedit("info", "灯 🍎.png", cwd=folder, more={"PYTHONIOENCODING": encoding})
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "colour"),
+    [
+        ("black", "#000000"),
+        ("#fa0", "#ffaa00"),
+        ("#20242c", "#20242c"),
+        ("rgb(1, 2, 3)", "#010203"),
+        ("Red", "#ff0000"),
+    ],
+)
+def test_a_background_is_read_as_css_writes_it(text: str, colour: str) -> None:
+    assert Edit(background=text).background == colour
+    assert edit_from([environment({"SDEDIT_BACKGROUND": text})]).background == colour
+
+
+@pytest.mark.parametrize("text", ["", "reddish", "#12", "rgb(1)", 7, "x" * 9000])
+def test_what_is_no_colour_is_refused(text: Any) -> None:
+    with pytest.raises(UsageError, match=r"background is .*expected a colour such as"):
+        Edit(background=text)
