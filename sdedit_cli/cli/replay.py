@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..batch.request import Request
 from ..errors import PictureError, UsageError
-from ..options import MAX_SEED, edit_from
+from ..options import MAX_SEED, edit_from, fields
 from ..pictures.record import Found
 
 
@@ -45,7 +45,9 @@ def beyond(request: Request, inputs: Sequence[str]) -> Request:
 
 def _made_so(request: Request, found: Found) -> bool:
     # Of further ingredients, a request may name others under the same name.
-    plain = all(one.kind == "model" or not one.name for one in found.ingredients) and not request.edit.vae
+    files = [field.name for field in fields() if field.option.path and field.name != "model"]
+    plain = not any(getattr(request.edit, name) for name in files)
+    plain &= all(one.kind == "model" or not one.name for one in found.ingredients)
     same_model = request.model.name == found.model.name
     return found.exact and plain and same_model and edit_from([found.layer]).saved() == request.edit.saved()
 
