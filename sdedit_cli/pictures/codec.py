@@ -144,7 +144,6 @@ def _bare(data: bytes, parts: Parts | None) -> Opened | None:
         return None
     try:
         image = _pillow(parts.pixels)
-        image.load()
     except Exception:
         return None
     image.info["exif"] = parts.exif or None
@@ -206,8 +205,9 @@ def _loaded(opened: Opened) -> Opened:
         return opened
     except Exception:
         bare = _bare(opened.data, opened.parts)
-        if bare is None:
+        if bare is None or isinstance(bare.image, DeepTiff) or bare.size != opened.size:
             raise
+        bare.image.load()
         return bare
 
 

@@ -6,6 +6,8 @@ tifffile reads them; it is an extra of the package.
 from __future__ import annotations
 
 import io
+import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PictureError
@@ -33,26 +35,31 @@ class DeepTiff:
     def __init__(self, data: bytes, name: str) -> None:
         self._name = name
         try:
+            # Its remarks on broken tags are none for people who asked for a picture.
+            logging.getLogger("tifffile").setLevel(logging.CRITICAL)
             import tifffile  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise PictureError(f"{name}: is {_described(data)}, which Pillow does not read; {EXTRA} does") from None
         try:
             self._page: Any = tifffile.TiffFile(io.BytesIO(data)).pages[0]
-            self.size: tuple[int, int] = (self._page.imagewidth, self._page.imagelength)
+            self.size = (int(self._page.imagewidth), int(self._page.imagelength))
+            mode = _MODES.get(int(self._page.photometric), "")
+            fits = self._page.samplesperpixel >= _CHANNELS.get(mode, math.inf) and self._page.imagedepth == 1
+            self._described = self._words()
         except Exception as problem:  # a damaged file raises whatever its reader stumbles over
             raise PictureError(f"{name}: is a damaged TIFF ({problem})") from None
-        mode = _MODES.get(int(self._page.photometric))
-        if mode is None or self._page.samplesperpixel < _CHANNELS[mode] or self._page.imagedepth != 1:
-            raise PictureError(f"{name}: is {self._described()}; expected gray, RGB or CMYK")
+        if not fits or min(self.size) < 1:
+            raise PictureError(f"{name}: is {self._described}; expected gray, RGB or CMYK")
         self.mode = mode
 
     @property
     def icc(self) -> bytes:
         return self._tag(_ICC, b"")
 
-    def _described(self) -> str:
+    def _words(self) -> str:
         page = self._page
-        return _words(page.samplesperpixel, page.bitspersample, page.sampleformat, str(page.compression.name).lower())
+        packing = str(getattr(page.compression, "name", page.compression)).lower()
+        return _words(page.samplesperpixel, page.bitspersample, page.sampleformat, packing)
 
     def _tag(self, number: int, default: Any) -> Any:
         tag = self._page.tags.get(number)
@@ -66,7 +73,7 @@ class DeepTiff:
         try:
             values: Any = page.asarray()
         except Exception as problem:
-            raise PictureError(f"{self._name}: is {self._described()} that cannot be read ({problem})") from None
+            raise PictureError(f"{self._name}: is {self._described} that cannot be read ({problem})") from None
         if values.ndim == 2:
             values = values[..., None]
         elif int(page.planarconfig) == 2:
