@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PictureError
 from .parameters import parameters, parse_parameters
 from .record import Found, Record, block, parse_block
+from .source import byte_limit, check_source
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,11 +81,14 @@ def find(path: str | Path) -> Found:
     from PIL import Image
 
     try:
+        check_source(path, byte_limit(os.environ))
         image = Image.open(path)
         with image:
             held = texts(image)
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
+    except PictureError:
+        raise
     except Exception as problem:  # damaged files raise whatever the decoder stumbles over
         raise PictureError(f"{path}: cannot be read as a picture ({problem})") from None
     if BLOCK_KEY in held:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import io
-import os
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError, PictureError, UsageError, shortened
+from ..errors import OutputError, PictureError, UsageError
+from .source import read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,25 +57,6 @@ def pixel_limit(variables: Mapping[str, str]) -> float:
     if not limit > 0:
         raise UsageError(f"{MEGAPIXELS_VARIABLE} is '{text}'; expected a number above 0")
     return limit
-
-
-def read_bytes(source: str) -> bytes:
-    """The bytes of a file, or of stdin for '-'. Raises PictureError."""
-    try:
-        if source == "-":
-            if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  (so it is when started with it closed)
-                raise PictureError("stdin is closed; '-' reads a picture from it")
-            return sys.stdin.buffer.read()
-        with open(source, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        why = "matches no file" if glob.has_magic(source) else "no such file"
-        raise PictureError(f"{source}: {why}") from None
-    except OSError as problem:
-        # Opening a folder fails with another error on each system.
-        if os.path.isdir(source):
-            raise PictureError(f"{source}: is a folder; name the pictures in it: '{Path(source) / '*.png'}'") from None
-        raise PictureError(f"{shortened(source)}: cannot be read ({problem.strerror})") from None
 
 
 def open_picture(data: bytes, name: str, limit: float) -> Image.Image:
