@@ -146,5 +146,6 @@ def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
     from difflib import get_close_matches
 
     lowered = {name.lower(): name for name in known}
-    near = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
+    # The work grows with the length of the word, and no long one is near.
+    near = get_close_matches(word[:100].lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean '{lowered[near[0]]}'?" if near else ""

@@ -7,7 +7,10 @@ A preset is a table of options by their names on the command line (`cfg-scale = 
 from __future__ import annotations
 
 import os
+import re
+import stat
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +20,8 @@ from typing import Any, cast
 from .errors import PresetError, did_you_mean
 from .options import Layer, fields, layer_of
 
+MAX_BYTES = 1_000_000
+_DEEP_NAME = re.compile(r"""(?:(?:[A-Za-z0-9_-]+|""|'')[ \t]*\.[ \t]*){64}""")
 CONFIG_VARIABLE = "SDEDIT_CONFIG"
 MODELS_VARIABLE = "SDEDIT_MODELS"
 
@@ -35,7 +40,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     # By name: the type checker runs for 3.10, where the one is missing, in environments where the other is.
     toml: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        return toml.loads(path.read_text(encoding="utf-8"))
+        return toml.loads(_checked(_toml_text(path), path))
     except FileNotFoundError:
         raise PresetError(f"{path}: no such file") from None
     except UnicodeDecodeError:
@@ -46,23 +51,57 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise PresetError(f"{path}: is not TOML: {problem}") from None
 
 
+def _toml_text(path: Path) -> str:
+    status = path.stat()
+    # Users name /dev/null for "no config"; another device might never end.
+    if not stat.S_ISREG(status.st_mode) and str(path) != os.devnull:
+        raise PresetError(f"{path}: is no file; expected TOML")
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise PresetError(f"{path}: has more than {MAX_BYTES:,} bytes; expected options, one a line")
+    return data.decode("utf-8")
+
+
+def _checked(text: str, path: Path) -> str:
+    # The readers of TOML take time by the square of the parts of a name, and no option has a dot in it.
+    deep = _DEEP_NAME.search(text)
+    if deep:
+        raise PresetError(f"{path}: is not TOML that is meant: '{deep[0][:40]}...' has too many dots for a name")
+    return text
+
+
 def config_path(variables: Mapping[str, str]) -> Path:
-    """Where the user's config.toml is looked for: $SDEDIT_CONFIG, or the platform's folder for configs."""
+    """Where the user's config.toml is looked for: $SDEDIT_CONFIG, or the platform's folder for configs.
+
+    A relative path is that of somebody who has no home folder, and stands for no file.
+    """
     if named := variables.get(CONFIG_VARIABLE):
-        return Path(named).expanduser()
+        return expanded(named)
     from platformdirs import user_config_path
 
-    return user_config_path("sdedit", appauthor=False) / "config.toml"
+    try:
+        return user_config_path("sdedit", appauthor=False) / "config.toml"
+    except RuntimeError:  # older releases leave the '~' where it is
+        return Path("~") / "config.toml"
+
+
+def expanded(path: str) -> Path:
+    """The path with '~' at its start as somebody's home folder; as it is where nobody is known by that name."""
+    return Path(os.path.expanduser(path))
 
 
 def user_config(variables: Mapping[str, str]) -> UserConfig:
     """The user config, with the model folders of $SDEDIT_MODELS first. A missing file is an empty config."""
     path = config_path(variables)
-    if CONFIG_VARIABLE not in variables and not path.is_file():
-        table: dict[str, Any] = {}
+    table: dict[str, Any] = {}
+    if CONFIG_VARIABLE not in variables and not path.is_absolute():
+        warnings.warn("no home folder is known: there is no user config and no cache; set HOME", stacklevel=2)
+    elif CONFIG_VARIABLE not in variables and not path.is_file():
+        pass
     else:
         table = read_toml(path)
-    listed = tuple(Path(p).expanduser() for p in variables.get(MODELS_VARIABLE, "").split(os.pathsep) if p)
+    listed = tuple(expanded(p) for p in variables.get(MODELS_VARIABLE, "").split(os.pathsep) if p)
     models = _folders(table.pop("models", {}), "models", path)
     presets = _folders(table.pop("presets", {}), "presets", path)
     return UserConfig(layer_of(table, str(path)), listed + models, (*presets, path.parent / "presets"))
@@ -77,7 +116,7 @@ def _folders(table: object, name: str, path: Path) -> tuple[Path, ...]:
     if not isinstance(listed, list) or not all(isinstance(item, str) for item in cast("list[object]", listed)):
         raise PresetError(f"{path}: [{name}] folders is {listed!r}; expected a list of paths")
     # A relative folder counts from the file that names it, wherever the command is run.
-    return tuple(path.parent / Path(item).expanduser() for item in cast("list[str]", listed))
+    return tuple(path.parent / expanded(item) for item in cast("list[str]", listed))
 
 
 def shipped_folder() -> Path:
@@ -103,7 +142,7 @@ def load_preset(name: str, folders: tuple[Path, ...] = ()) -> Layer:
     if name not in known and not looks_like_path:
         hint = did_you_mean(name, list(known)) or f"; there are {', '.join(sorted(known)) or 'none'}"
         raise PresetError(f"no preset is called '{name}'{hint} (a preset's file is named by its path, ending in .toml)")
-    path = Path(name).expanduser() if looks_like_path else known[name]
+    path = expanded(name) if looks_like_path else known[name]
     table = read_toml(path)
     description(table, path)
     return layer_of(table, f"preset {path if looks_like_path else name}")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
-from ..errors import OutputError, as_error
+from .. import signals
+from ..errors import InternalError, OutputError, as_error
 from ..signals import Stop
 
 SCHEMA = "sdedit.event/1"
+# A pipe that has room takes so many bytes at once, and never a part of them.
+_AT_ONCE = getattr(select, "PIPE_BUF", 512)
+_PATIENCE = 1000  # milliseconds
 
 
 class ReaderGone(Exception):
@@ -44,15 +49,36 @@ def _others_go_to() -> int:
 
 
 def write_all(stream: BinaryIO, data: bytes) -> None:
-    """Writes all of `data` to our stdout. Raises ReaderGone when it is closed, OutputError when it is full."""
+    """Writes all of `data` to our stdout. Raises ReaderGone when it is closed, OutputError when it is full.
+
+    A signal ends the waiting for a reader who does not read, wherever else signals wait.
+    """
     rest = memoryview(data)
     try:
         while rest:
-            rest = rest[stream.write(rest) or 0 :]
+            _wait_for_room(stream)
+            rest = rest[stream.write(rest[:_AT_ONCE]) or 0 :]
     except BrokenPipeError:
         raise ReaderGone from None
     except OSError as problem:
         raise OutputError(f"stdout: cannot be written ({problem.strerror})") from None
+
+
+def _wait_for_room(stream: BinaryIO) -> None:
+    """Returns when a write to the stream would not block. Raises Stop for a signal meanwhile."""
+    try:
+        handle = stream.fileno()
+    except (OSError, ValueError):
+        return  # in memory
+    if not hasattr(select, "poll"):  # Windows has it for sockets alone
+        return
+    poll = select.poll()
+    poll.register(handle, select.POLLOUT)
+    # Who is to go waits a little for a reader that is slow, and not for one that does not read.
+    if poll.poll(0) or (signals.came() and poll.poll(_PATIENCE)):
+        return
+    with signals.released():
+        poll.poll()
 
 
 class Events:
@@ -69,11 +95,15 @@ class Events:
         if self.stream is None:
             return
         line = json.dumps({"schema": SCHEMA, "event": event, **facts}, default=str)
+        stream, self.stream = self.stream, None
+        data = line.encode("ascii") + b"\n"
         try:
-            write_all(self.stream, line.encode("ascii") + b"\n")
-        except (ReaderGone, OutputError):
-            self.stream = None
+            write_all(stream, data)
+        except Stop:
+            # A line that may be there in part is followed by no other.
+            self.stream = stream if len(data) <= _AT_ONCE else None
             raise
+        self.stream = stream
 
     def end(self, exit_code: int, error: str = "") -> None:
         """The last event of a run."""
@@ -89,15 +119,26 @@ def ended(events: Events) -> Generator[None, None, None]:
     """
     try:
         yield
+        signals.settle()
     except ReaderGone:
         raise
     except (Stop, Exception) as problem:
+        signals.settle()
         kept = events.counts["saved"]
         more = f"; {kept} finished {'picture is' if kept == 1 else 'pictures are'} kept" if kept else ""
-        error = problem.as_error(more) if isinstance(problem, Stop) else as_error(problem)
-        events.end(error.exit_code, str(error).split("\n")[0])
+        error = problem if isinstance(problem, Stop) else as_error(problem)
+        if isinstance(error, InternalError):
+            error = signals.came() or error  # what was interrupted made another exception of it
+        error = error.as_error(more) if isinstance(error, Stop) else error
+        _tell_end(events, error.exit_code, str(error).split("\n")[0])
         error.reported = True
         if error is problem:
             raise
         raise error from problem
-    events.end(0)
+    _tell_end(events, 0)
+
+
+def _tell_end(events: Events, exit_code: int, error: str = "") -> None:
+    # Whoever does not read it while a signal asks us to go has only the exit code.
+    with suppress(Stop):
+        events.end(exit_code, error)

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import signals
 from ..disk.checks import check_folder
-from ..disk.whole import write_bytes
+from ..disk.leftovers import clear_leftovers
+from ..disk.whole import TakenError, write_bytes
 from ..errors import AllFailed, BlockedBySafety, NotFiniteError, OutputError, PictureError, SdeditError, SomeFailed
 from ..options import rgb_of
-from ..pictures.codec import Picture, open_picture, read_bytes, read_picture
+from ..pictures.codec import Picture, open_picture, read_picture
 from ..pictures.encode import encode
+from ..pictures.source import read_bytes
 from .events import Events, write_all
+from .names import fitting
 from .request import Request
 from .targets import Job, Target, settle
 from .worker import EditedPicture, OnStep, Reporter, Worker
@@ -70,6 +73,8 @@ class Run:
         self._load = load
         self._announced = False
         self._worker: Worker | None = None
+        self._taken: set[Path] = set()
+        self._last: Target | None = None
 
     def execute(self) -> None:
         """Makes every picture that can be made. Raises the error of a single input, SomeFailed or AllFailed."""
@@ -84,13 +89,27 @@ class Run:
             steps_total=edit.steps_total(),
             dry_run=self.options.dry_run,
         )
-        for number, job in enumerate(self._settled(), 1):
+        ready = self._settled()
+        self._last = ready[-1].targets[-1] if ready else None
+        self._clear(ready)
+        for number, job in enumerate(ready, 1):
             with self._guarded(job):
                 if self.options.dry_run:
                     self._describe(job)
                 else:
                     self._edit(job, number)
         self._judge()
+
+    def _clear(self, jobs: Sequence[Job]) -> None:
+        """Removes, and says so, what killed runs left in the folders to write into."""
+        if self.options.dry_run:
+            return
+        folders = dict.fromkeys(target.path.parent for job in jobs for target in job.targets if target.path)
+        if self.options.steps_dir:
+            folders[self.options.steps_dir] = None
+        for folder in folders:
+            for name in clear_leftovers(folder):
+                self._warn(f"{folder / name}: removed; a run that was killed left it unfinished")
 
     def _announce(self) -> None:
         """Checks the request once it is clear that there is a picture to edit, and says what holds for all of them."""
@@ -128,30 +147,29 @@ class Run:
 
     def _settled(self) -> list[Job]:
         """The jobs with the pictures to make: what fails or is skipped for its name alone is out before any loading."""
-        taken: set[Path] = set()
         ready: list[Job] = []
         for job in self.jobs:
             with self._guarded(job):
-                targets = tuple(self._free(job, taken))
+                targets = tuple(self._free(job))
                 self._check_steps_dir()
                 if targets:
                     ready.append(replace(job, targets=targets))
         return ready
 
-    def _free(self, job: Job, taken: set[Path]) -> Generator[Target, None, None]:
+    def _free(self, job: Job) -> Generator[Target, None, None]:
         """The pictures of a job that may be written, under the names that they get."""
         for target in job.targets:
             if target.path is None:
                 yield target
                 continue
-            path = settle(target.path, self.options.on_exists, taken)
+            path = settle(target.path, self.options.on_exists, self._taken)
             if path is None:
                 self.events.emit("skipped", input=job.source, output=target.shown, seed=target.seed)
                 self.to.note(f"{target.shown} exists already: skipped")
                 continue
             check_folder(path.parent)
-            taken.add(path)
-            yield Target(target.seed, path)
+            self._taken.add(path)
+            yield replace(target, path=path, wanted=target.path)
 
     def _check_steps_dir(self) -> None:
         folder = self.options.steps_dir
@@ -225,7 +243,8 @@ class Run:
         assert self.options.steps_dir is not None
         # Inputs of one name from several folders share the steps folder.
         number = f"{job.index:0{len(str(len(self.jobs)))}d}-" if len(self.jobs) > 1 else ""
-        wanted = self.options.steps_dir / f"{number}{job.stem}-{target.seed}-step-{done:03d}.png"
+        name = fitting(job.stem, lambda stem: f"{number}{stem}-{target.seed}-step-{done:03d}.png")
+        wanted = self.options.steps_dir / name
         policy = "overwrite" if self.options.on_exists == "overwrite" else "suffix"
         path = settle(wanted, policy, set())
         assert path is not None
@@ -233,13 +252,12 @@ class Run:
         return str(path)
 
     def _save(self, job: Job, target: Target, edited: EditedPicture, started: float) -> None:
-        # A signal waits until what was written is told as well.
+        # A signal waits until what was written is told as well; of the last picture it comes too late.
         with signals.held():
-            if target.path is None:
-                assert self.stdout is not None
-                write_all(self.stdout, edited.data)
-            else:
-                write_bytes(target.path, edited.data, replace=self.options.on_exists == "overwrite")
+            is_last = target is self._last
+            target = self._placed(target, edited.data)
+            if is_last:
+                signals.settle()
             seconds = time.monotonic() - started
             self.events.emit(
                 "saved",
@@ -256,6 +274,22 @@ class Run:
             if edited.nsfw:
                 self._warn(f"{target.shown}: the safety checker flags it", job.source)
             self.to.note(f"{job.shown} -> {target.shown} (seed {target.seed}, {seconds:.1f} s)")
+
+    def _placed(self, target: Target, data: bytes) -> Target:
+        """Writes a picture under its name, or with `suffix` under the next one that is free; the target with it."""
+        if target.path is None:
+            assert self.stdout is not None
+            write_all(self.stdout, data)
+            return target
+        while True:
+            try:
+                write_bytes(target.path, data, replace=self.options.on_exists == "overwrite")
+                return target
+            except TakenError:
+                if self.options.on_exists != "suffix":
+                    raise
+                target = replace(target, path=settle(target.wanted or target.path, "suffix", self._taken))
+                assert target.path is not None
 
     def _warn(self, text: str, source: str | None = None) -> None:
         self.events.emit("warning", message=text, **({"input": source} if source else {}))

@@ -11,21 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..disk.checks import check_name, is_special
-from ..errors import OutputError, UsageError, did_you_mean
+from ..errors import OutputError, UsageError, did_you_mean, shortened
 from ..pictures.encode import FORMATS, SUFFIXES
+from .names import fitting
 
 STDIO = "-"
 PLACEHOLDERS = ("stem", "name", "parent", "ext", "format", "seed", "index", "n")
 _MAX_WIDTH = 999
+_MAX_TEMPLATE = 4096  # the longest path of any system
 _TELLS_PICTURES_APART = ("seed", "n")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One picture to make: its seed, and its file (None for stdout)."""
+    """One picture to make: its seed, its file (None for stdout), and the name that was wanted before it was settled."""
 
     seed: int
     path: Path | None
+    wanted: Path | None = None
 
     @property
     def shown(self) -> str:
@@ -99,6 +102,10 @@ def _template(output: str | None, format: str | None, inputs: int) -> str:
     ext = ".{ext}" if format else ".png"
     if output is None:
         return f"{{parent}}/{{stem}}.edited{ext}"
+    if len(output) > _MAX_TEMPLATE:
+        raise UsageError(f"-o {shortened(output)}: has {len(output)} characters; expected at most {_MAX_TEMPLATE}")
+    # Of what was typed, and not of the inputs' names: those are meant as they are.
+    output = os.path.expanduser(output)
     if output.endswith(("/", os.sep)) or os.path.isdir(output):
         return _literal(output.rstrip("/" + os.sep) or os.sep) + f"/{{stem}}{ext}"
     if "{" in output:
@@ -125,8 +132,15 @@ def _check_placeholders(template: str) -> None:
         if name not in PLACEHOLDERS:
             known = ", ".join(f"{{{place}}}" for place in PLACEHOLDERS)
             raise UsageError(f"-o {template}: has '{{{name}}}'{did_you_mean(name, PLACEHOLDERS)}; it may have {known}")
-        if "{" in spec or any(int(number) > _MAX_WIDTH for number in re.findall(r"[0-9]+", spec)):
-            raise UsageError(f"-o {template}: '{{{name}:{spec}}}' is too wide; expected a width such as {{{name}:03}}")
+        if "{" in spec or any(_is_too_wide(number) for number in re.findall(r"[0-9]+", spec)):
+            raise UsageError(
+                f"-o {shortened(template)}: '{{{name}:{shortened(spec, 40)}}}' is too wide; "
+                f"expected a width such as {{{name}:03}}"
+            )
+
+
+def _is_too_wide(digits: str) -> bool:
+    return len(digits) > len(str(_MAX_WIDTH)) or int(digits) > _MAX_WIDTH
 
 
 def _split(template: str) -> tuple[str, str]:
@@ -158,7 +172,6 @@ def _targets(template: str, source: str, index: int, seeds: Sequence[int], forma
     given = Path(source)
     for n, seed in enumerate(seeds, 1):
         facts: Mapping[str, object] = {
-            "stem": stem_of(source),
             "name": given.name,
             "parent": given.parent,
             "ext": FORMATS[format].removeprefix("."),
@@ -168,10 +181,9 @@ def _targets(template: str, source: str, index: int, seeds: Sequence[int], forma
             "n": n,
         }
         try:
-            named = template.format_map(facts)
-            os.fsencode(named)
-            path = Path(named).expanduser()
-        except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError, RuntimeError) as problem:
+            named = fitting(stem_of(source), lambda stem, facts=facts: template.format_map({"stem": stem, **facts}))
+            path = Path(named)
+        except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as problem:
             raise UsageError(f"-o {template}: is no template ({problem})") from None
         if "\0" in named:
             raise UsageError(f"-o {template}: gives a name with a NUL character, which no file can have")
@@ -212,7 +224,10 @@ def settle(target: Path, on_exists: str, taken: set[Path]) -> Path | None:
         return None
     if on_exists == "fail":
         raise OutputError(f"{target}: exists already; choose another -o, or --on-exists overwrite, skip or suffix")
-    numbered = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in range(2, 1_000_000))
+    numbered = (
+        target.with_name(fitting(target.stem, lambda stem, n=number: f"{stem}-{n}{target.suffix}"))
+        for number in range(2, 1_000_000)
+    )
     free = next(path for path in numbered if not os.path.lexists(path) and path not in taken)
     check_name(free)
     return free

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..disk.leftovers import clear_leftovers
 from ..disk.sizes import parse_size, size_text
 from ..errors import ModelError, shortened, shown
-from ..signals import check
+from ..signals import check, settle
+from .render import plain
 
 if TYPE_CHECKING:
     from ..weights.write.convert import Summary
@@ -67,6 +69,8 @@ def command(
         if not is_there(path, str(path)):
             raise ModelError(f"{shortened(path)}: no such file or folder")
         check_readable(path, str(path))
+    for name in clear_leftovers(dst.absolute().parent):
+        click.echo(f"sdedit: warning: removed {plain(name)}, which a run that was killed left unfinished", err=True)
     with _bar() as bar:
         summary = convert(
             src,
@@ -80,6 +84,7 @@ def command(
             prediction_type=prediction_type,
             variant=variant,
             progress=_watched(bar),
+            placed=settle,  # the file is what was asked for: from here on a signal takes nothing back
         )
     for line in report(summary):
         click.echo(line, err=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..disk.hashes import cache_folder
 from ..disk.sizes import size_text
 from ..presets import config_path, user_config
 from .models import model_names
@@ -88,13 +89,10 @@ def _attention(device: Any) -> list[str]:
 
 
 def _caches() -> dict[str, Path]:
-    from platformdirs import user_cache_path
-
-    hub = (
-        os.environ.get("HF_HUB_CACHE")
-        or Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
-    )
-    return {"sdedit": user_cache_path("sdedit", appauthor=False), "hub": Path(hub)}
+    home = Path(os.path.expanduser("~"))
+    hub = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", home / ".cache" / "huggingface")) / "hub"
+    own = cache_folder()
+    return {**({"sdedit": own} if own else {}), "hub": Path(hub)}
 
 
 def _bytes(folder: Path) -> int:

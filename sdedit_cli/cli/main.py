@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
+from .. import signals
 from ..batch.events import Events, ReaderGone
 from ..errors import InternalError, Interrupted, OutputError, as_error
 from ..signals import Stop, stoppable
@@ -30,6 +30,7 @@ COMMANDS = {
     "completion": "Print the completion script of a shell.",
 }
 HELP_WIDTH = 100
+_FOR_HELP = {"-h", "--help", "--version"}
 
 
 class LazyGroup(click.Group):
@@ -99,40 +100,81 @@ def command(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command line and exits with its code."""
+    signals.catch()
+    sys.unraisablehook = _unraisable
+    _take_any_character()
+    code = run(list(sys.argv[1:] if arguments is None else arguments))
+    # All is told: a signal while the process winds down must not be told once more, nor end it in another way.
+    signals.ignore()
+    sys.exit(code)
+
+
+def _unraisable(dropped: Any) -> None:
+    """What Python does with an exception that it cannot raise, but for a signal: that comes again."""
+    if isinstance(dropped.exc_value, Stop):
+        signals.lost()
+    else:
+        sys.__unraisablehook__(dropped)
+
+
+def _take_any_character() -> None:
+    """A terminal that lacks a character gets its number: no run is lost for a word about it."""
     for stream in (sys.stdout, sys.stderr):
-        # A character that the terminal's encoding lacks is shown by its number, and costs no output.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    code = run(list(sys.argv[1:] if arguments is None else arguments))
-    # All is told: a signal while the process winds down must not be told once more.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """The exit code of a command line, carried out. Errors are one line on stderr; `--debug` adds the traceback."""
+    with stoppable():
+        try:
+            return _carried_out(arguments)
+        except Stop as stop:  # the second one, while the first was being dealt with
+            signals.settle()
+            error = stop.as_error()
+            return _fail(arguments, error.exit_code, str(error))
+
+
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
+def _carried_out(arguments: list[str]) -> int:
     # The commands emit their own events; what ends a command line before that is reported from here.
     if os.environ.get("_SDEDIT_COMPLETE", "").startswith("powershell"):
         import_module(f"{__package__}.completion").register()
+    if not _FOR_HELP.intersection(arguments) and not _has_working_folder():
+        return _fail(arguments, OutputError.exit_code, "the working folder is gone; change to one that is there")
     try:
-        with stoppable():
-            outcome: Any = command.main(arguments, prog_name="sdedit", standalone_mode=False)
+        outcome: Any = command.main(arguments, prog_name="sdedit", standalone_mode=False)
         _flush()
+        signals.settle()
         return outcome if isinstance(outcome, int) else 0
     except click.exceptions.Exit as leave:
+        signals.settle()
         return leave.exit_code
     except click.ClickException as problem:
+        signals.settle()
         where = problem.ctx.command_path if isinstance(problem, click.UsageError) and problem.ctx else "sdedit"
         return _fail(arguments, 2, f"{problem.format_message()}\nsee {where} --help")
     except (click.Abort, KeyboardInterrupt) as abort:
+        signals.settle()
         stop = abort if isinstance(abort, Stop) else abort.__cause__
         error = stop.as_error() if isinstance(stop, Stop) else Interrupted("interrupted")
         return _fail(arguments, error.exit_code, str(error))
     except (ReaderGone, BrokenPipeError):
+        signals.settle()
         return _reader_gone()
     except Exception as problem:
+        signals.settle()
         error = as_error(problem)
+        stop = signals.came()
+        if stop and isinstance(error, InternalError):
+            error = stop.as_error()  # what was interrupted made another exception of it
         hint = "; --debug shows where" if isinstance(error, InternalError) and "--debug" not in arguments else ""
         code = _fail(arguments, error.exit_code, f"{error}{hint}", said=error.reported)
         return _reader_gone(code) if isinstance(problem, OSError) and isinstance(error, OutputError) else code
@@ -150,6 +192,8 @@ def _fail(arguments: Sequence[str], code: int, text: str, *, said: bool = False)
         try:
             Events(sys.stdout.buffer).end(code, text.split("\n")[0])
             _flush()
+        except Stop:
+            return code  # while waiting for a reader who does not read
         except (ReaderGone, OutputError, OSError):
             return _reader_gone(code)
     return code

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..batch.request import Model
+from ..disk.checks import endless
 from ..errors import ModelError, did_you_mean, shortened
 from ..options import BUILT_IN_NAME
-from ..presets import MODELS_VARIABLE
+from ..presets import MODELS_VARIABLE, expanded
 
 _FILES = (".safetensors", ".ckpt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -34,10 +35,7 @@ def find_model(wanted: str | None, folders: Sequence[Path]) -> Model:
     """The checkpoint that `wanted` names. Raises ModelError, saying where it was looked for."""
     if wanted is None or wanted == BUILT_IN_NAME:
         return Model(BUILT_IN_NAME, None)
-    try:
-        path = Path(wanted).expanduser()
-    except RuntimeError as problem:
-        raise ModelError(f"-m {wanted}: no such path ({problem})") from None
+    path = expanded(wanted)
     if is_there(path, f"-m {wanted}"):
         check_readable(path, f"-m {wanted}")
         return Model(_name(path.absolute()), path)
@@ -84,8 +82,10 @@ def readable(name: str) -> Generator[None, None, None]:
 
 
 def check_readable(path: Path, label: str) -> None:
-    """Raises ModelError when the file or folder at `path` cannot be opened."""
+    """Raises ModelError when the file or folder at `path` cannot be opened, or could be read for ever."""
     try:
+        if words := endless(path.stat(), path):
+            raise ModelError(f"{shortened(label)}: is {words}; expected a file or a folder")
         if path.is_dir():
             os.listdir(path)
             (path / "model_index.json").is_file()

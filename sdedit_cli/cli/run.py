@@ -74,7 +74,7 @@ def reporting_options(function: Any) -> Any:
 )
 @option(
     "--steps-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, readable=False),
     metavar="DIR",
     group=FILES,
     help="Folder for the pictures of --save-every.",

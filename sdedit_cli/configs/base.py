@@ -15,19 +15,20 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from ..errors import ModelError
+from ..errors import ModelError, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 T = TypeVar("T")
+LARGEST_TEXT = 64_000_000
+_LARGEST_INT = 1 << 63
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ModelError when the file is missing, not JSON, or not an object."""
     try:
-        text = path.read_text(encoding="utf-8")
-        data: object = json.loads(text)
+        data: object = json.loads(read_text(path))
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; a model folder has a config there") from None
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -59,6 +60,21 @@ class NetworkConfig(ABC):
         """Raises ModelError, naming `source`, when this program cannot build the network described."""
 
 
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file of a model beside its weights.
+
+    Raises ModelError for what is no file or too large, OSError for what is not there or not readable, ValueError for
+    what is no UTF-8.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ModelError(f"{path}: is a pipe or a device, expected a file")
+    with path.open("rb") as file:
+        data = file.read(LARGEST_TEXT + 1)
+    if len(data) > LARGEST_TEXT:
+        raise ModelError(f"{path}: has more than {LARGEST_TEXT / 1e6:g} MB, which is no config and no vocabulary")
+    return data.decode("utf-8")
+
+
 def from_mapping(cls: type[T], data: Mapping[str, Any], source: str) -> T:
     """An instance of the dataclass `cls` from `data`; `source` names the file in errors."""
     hints = _hints(cls)
@@ -76,7 +92,7 @@ def _fit(hint: Any, value: Any, source: str, key: str) -> Any:
     fitted = _try_fit(hint, value)
     if fitted is _MISFIT:
         expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint)
-        raise ModelError(f"{source}: '{key}' is {value!r}, expected {expected or hint}")
+        raise ModelError(f"{source}: '{key}' is {shown(value)}, expected {expected or hint}")
     return fitted
 
 
@@ -94,10 +110,20 @@ def _try_fit(hint: Any, value: Any) -> Any:
         return _fit_tuple(get_args(hint), value)
     if hint is type(None):
         return None if value is None else _MISFIT
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     if isinstance(value, bool) and hint is not bool:
         return _MISFIT
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _fit_number(hint, value)
+    return value if isinstance(value, hint) else _MISFIT
+
+
+def _fit_number(hint: Any, value: float) -> Any:
+    """Numbers that the arithmetic behind them holds: JSON knows any number of digits, NaN and infinities."""
+    if isinstance(value, int) and abs(value) >= _LARGEST_INT:
+        return _MISFIT
+    if hint is float:
+        number = float(value)
+        return _MISFIT if number != number or number == float("inf") else number
     return value if isinstance(value, hint) else _MISFIT
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ModelError, did_you_mean
+from ..errors import ModelError, did_you_mean, shown
 from .base import from_mapping
 
 
@@ -199,7 +199,7 @@ class SchedulerConfig:
         if name not in OPTIONS:
             if not name:
                 raise ModelError(f"{source}: has no '_class_name', expected one such as 'PNDMScheduler'")
-            raise ModelError(f"{source}: unknown scheduler '{name}'{did_you_mean(name, tuple(OPTIONS))}")
+            raise ModelError(f"{source}: unknown scheduler '{shown(name)}'{did_you_mean(name, tuple(OPTIONS))}")
         known = FIELDS & data.keys()
         said = {key: value for key, value in data.items() if key in known and value is not None}
         config = from_mapping(cls, {**OPTIONS[name], **said, "class_name": name}, source)
@@ -210,12 +210,13 @@ class SchedulerConfig:
             if value is not None and key in OPTIONS[name] and value not in choices:
                 expected = ", ".join(choices)
                 hint = did_you_mean(str(value), choices)
-                raise ModelError(f"{source}: '{key}' is '{value}', expected one of {expected}{hint}")
+                raise ModelError(f"{source}: '{key}' is '{shown(value)}', expected one of {expected}{hint}")
         for key in ("num_train_timesteps", "original_inference_steps", "sigma_min", "sigma_max", "sigma_data", "rho"):
             if key in OPTIONS[name] and (value := getattr(config, key)) is not None and value <= 0:
                 raise ModelError(f"{source}: '{key}' is {value}, expected more than 0")
-        if config.num_train_timesteps > STEPS_LIMIT:
-            raise ModelError(f"{source}: 'num_train_timesteps' is {config.num_train_timesteps}, at most {STEPS_LIMIT}")
+        for key in ("num_train_timesteps", "original_inference_steps", "steps_offset"):
+            if abs(getattr(config, key)) > STEPS_LIMIT:
+                raise ModelError(f"{source}: '{key}' is {getattr(config, key)}, at most {STEPS_LIMIT}")
         if "trained_betas" in OPTIONS[name] and config.trained_betas is not None:
             held, steps = len(config.trained_betas), config.num_train_timesteps
             if held < steps:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from ..errors import OutputError, shortened
 from .sizes import size_text
 
 _RESERVE = 1 << 20  # for headers and small files
+_OF_THE_KERNEL = ("/proc/", "/sys/")
+_NO_FILES = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
 
 def check_name(target: Path) -> None:
@@ -27,6 +30,26 @@ def check_name(target: Path) -> None:
 def is_special(target: Path) -> bool:
     """Whether `target` is a device or a pipe, which is written in place."""
     return target.exists() and not target.is_file() and not target.is_dir()
+
+
+def endless(status: os.stat_result, path: Path | str | None = None) -> str:
+    """What it is, in words, whose bytes may never end or never come, and '' for files, folders and pipes.
+
+    The kernel's files look like any other and may wait for ever; only their `path` tells. /dev/null ends at once.
+    """
+    words = _NO_FILES.get(stat.S_IFMT(status.st_mode), "")
+    if words:
+        return "" if _is_null(status) else words
+    if path is None or not stat.S_ISREG(status.st_mode):
+        return ""
+    return "a file of the kernel" if os.path.realpath(path).startswith(_OF_THE_KERNEL) else ""
+
+
+def _is_null(status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(status, os.stat(os.devnull))
+    except OSError:
+        return False
 
 
 def check_folder(folder: Path) -> None:

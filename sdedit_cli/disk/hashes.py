@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import OutputError
+from .leftovers import clear_leftovers
 from .whole import write_bytes
 
 # Smaller files are hashed faster than their entry is found.
@@ -73,31 +74,45 @@ def remembered_hash(path: Path) -> str:
     status = path.stat()
     if status.st_size < _WORTH_KEEPING:
         return file_hash(path)
+    cache = _cache_file()
+    if cache is None:
+        return file_hash(path)
     key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
-    known = _load().get(key)
+    known = _load(cache).get(key)
     entry = cast("list[object]", known) if isinstance(known, list) else []
     if entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
         return entry[2]
     value = file_hash(path)
-    _remember(key, [*stamp, value])
+    _remember(cache, key, [*stamp, value])
     return value
 
 
-def _cache_file() -> Path:
+def cache_folder() -> Path | None:
+    """Where hashes are remembered; None for somebody without a home folder."""
     from platformdirs import user_cache_path
 
-    return user_cache_path("sdedit", appauthor=False) / "hashes.json"
-
-
-def _load() -> dict[str, Any]:
     try:
-        table: object = json.loads(_cache_file().read_text(encoding="utf-8"))
+        folder = user_cache_path("sdedit", appauthor=False)
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # older releases leave the '~' where it is
+
+
+def _cache_file() -> Path | None:
+    folder = cache_folder()
+    return folder / "hashes.json" if folder else None
+
+
+def _load(cache: Path) -> dict[str, Any]:
+    try:
+        table: object = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return cast("dict[str, Any]", table) if isinstance(table, dict) else {}
 
 
-def _remember(key: str, entry: list[Any]) -> None:
-    table = {**_load(), key: entry}
+def _remember(cache: Path, key: str, entry: list[Any]) -> None:
+    table = {**_load(cache), key: entry}
+    clear_leftovers(cache.parent)
     with contextlib.suppress(OutputError):
-        write_bytes(_cache_file(), json.dumps(dict(list(table.items())[-_MOST_ENTRIES:])).encode(), replace=True)
+        write_bytes(cache, json.dumps(dict(list(table.items())[-_MOST_ENTRIES:])).encode(), replace=True)

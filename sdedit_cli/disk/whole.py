@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import OutputError, shortened
-from ..signals import held
+from ..signals import held, released
 from .checks import is_special
+from .leftovers import stage_name
+
+
+class TakenError(OutputError):
+    """A name that was free was given to something else meanwhile."""
 
 
 class Stage:
@@ -50,35 +54,45 @@ class Stage:
 
 
 @contextmanager
-def staged(target: Path, *, replace: bool = False) -> Generator[Stage]:
+def staged(target: Path, *, replace: bool = False, placed: Callable[[], None] | None = None) -> Generator[Stage]:
     """A stage beside `target`. It becomes the target when the block ends well, and disappears otherwise.
 
-    Without `replace` the target must be new. With it a file takes the place of the old one, and the files of a folder
-    take theirs one by one: other files there stay. Missing folders above the target are made. Signals end the block
-    in order, and wait while names are given. Raises OutputError.
+    Without `replace` the target must be new (TakenError). With it a file takes the place of the old one, and the files
+    of a folder take theirs one by one: other files there stay. Missing folders above the target are made. Signals end
+    the block in order, and wait while names are given and while `placed`, called once they are, does its work. Raises
+    OutputError.
     """
     # A link stays a link: what it points to gets replaced.
     real = Path(os.path.realpath(target)) if target.is_symlink() else target
-    # Names may be at most 255 bytes long, and the random part must fit.
-    stage = Stage(target, real.with_name(f".{real.name[:40]}.{secrets.token_hex(6)}.tmp"))
+    stage = Stage(target, real.with_name(stage_name(real.name)))
     try:
         yield stage
         with held():
             _publish(stage, real, replace)
+            if placed:
+                placed()
+            _remove(stage.root)
     finally:
-        with suppress(OSError):
-            shutil.rmtree(stage.root, ignore_errors=True) if stage.root.is_dir() else stage.root.unlink(missing_ok=True)
+        with held():
+            _remove(stage.root)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def write_bytes(target: Path, data: bytes, *, replace: bool = False) -> None:
     """Writes a file so that `target` is at every moment absent, old, or complete; devices and pipes in place.
 
-    Signals wait until it is done. Raises OutputError.
+    Signals wait until it is done, but for a pipe that nobody reads. Raises OutputError, TakenError where another
+    program was first.
     """
     with held():
         try:
             if is_special(target):
-                target.write_bytes(data)
+                with released():
+                    target.write_bytes(data)
                 return
         except OSError as problem:
             raise cannot_write(target, problem) from None
@@ -109,7 +123,7 @@ def _publish(stage: Stage, target: Path, replace: bool) -> None:
             _move_new(stage.root, target)
         _sync_folder(target.absolute().parent)
     except FileExistsError:
-        raise OutputError(
+        raise TakenError(
             f"{stage.target}: exists now, it was created by another program meanwhile; it is left as it is"
         ) from None
     except OSError as problem:

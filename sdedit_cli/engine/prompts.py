@@ -78,7 +78,10 @@ class PromptEncoder:
         texts = [edit.negative_prompt, edit.prompt] if guided else [edit.prompt]
         plans = [segments(text, steps) if edit.weighting else [(steps, text)] for text in texts]
         bounds = sorted({until for plan in plans for until, _ in plan})
-        return [TimedText(until, self._batch(edit, [_text_at(plan, until) for plan in plans])) for until in bounds]
+        wanted = [tuple(_text_at(plan, until) for plan in plans) for until in bounds]
+        # Prompts that alternate come again and again, and are encoded once.
+        embeds = {texts: self._batch(edit, texts) for texts in dict.fromkeys(wanted)}
+        return [TimedText(until, embeds[texts]) for until, texts in zip(bounds, wanted, strict=True)]
 
     def _batch(self, edit: Edit, texts: Sequence[str]) -> Tensor:
         """One row a text, the positive prompt last: `clip_skip` is for it alone, as in the reference."""

@@ -105,15 +105,19 @@ class Field:
 
         The numbers of a list stand between commas or blanks, the items of a repeated option on a line each.
         """
+        text = self._text(text)
         words = text.replace(",", " ").split() if self.many and not self.repeated else text.splitlines()
         return self._read(words if self.many else [text], self.kind.parse, text, label)
 
     def parse_item(self, text: str, label: str) -> Any:
         """One item of a repeated option, as the command line gives it. Raises UsageError."""
         try:
-            return self.kind.parse(text)
+            return self.kind.parse(self._text(text))
         except ValueError:
             raise self.misfit(text, label, many=False) from None
+
+    def _text(self, text: str) -> str:
+        return text if self.option.path else _from_utf8(text)
 
     def fit(self, value: object, label: str) -> Any:
         """The value of a TOML or JSON document, checked; `label` names its place in the UsageError."""
@@ -174,6 +178,16 @@ class Field:
         whole = {"type": "array", "items": value, **least, "maxItems": MAX_ITEMS} if self.many else value
         default = {} if self.default in (None, ()) else {"default": self.default}
         return whole | default | {"description": option.help}
+
+
+def _from_utf8(text: str) -> str:
+    """Text that Python took byte by byte, as it does in a locale of ASCII alone, read as the UTF-8 that it is."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("ascii", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _check_text(text: str, label: str, *, is_path: bool) -> None:

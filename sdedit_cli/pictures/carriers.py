@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PictureError
-from .codec import Opened, open_picture, read_bytes
+from .codec import Opened, open_picture
 from .exif import FOLDER, MAKER_NOTE, SOFTWARE, USER_COMMENT, UTF16, comment_text, comments, held
 from .parameters import is_settings, parameters, parse_parameters
 from .record import Found, Record, block, parse_block
+from .source import read_bytes
 from .tiff import DeepTiff
 
 BLOCK_KEY = "sdedit"

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import io
-import os
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PictureError, UsageError, shortened
+from ..errors import PictureError, UsageError
 from .containers import PNG, Parts, taken_apart
 from .exif import orientation, turned
 from .layers import Layers
 from .profiles import label, settled
-from .refusals import folder_hint, is_tiff, program, unreadable
+from .refusals import is_tiff, program, unreadable
 from .samples import shallow
+from .source import read_bytes
 from .tiff import DeepTiff
 from .transparency import WHITE, Colour, declared, png_key, seen, split
 
@@ -85,25 +83,6 @@ def pixel_limit(variables: Mapping[str, str]) -> float:
     if not limit > 0:
         raise UsageError(f"{MEGAPIXELS_VARIABLE} is '{text}'; expected a number above 0")
     return limit
-
-
-def read_bytes(source: str) -> bytes:
-    """The bytes of a file, or of stdin for '-'. Raises PictureError."""
-    try:
-        if source == "-":
-            if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  (so it is when started with it closed)
-                raise PictureError("stdin is closed; '-' reads a picture from it")
-            return sys.stdin.buffer.read()
-        with open(source, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        why = "matches no file" if glob.has_magic(source) else "no such file"
-        raise PictureError(f"{source}: {why}") from None
-    except OSError as problem:
-        # Opening a folder fails with another error on each system.
-        if os.path.isdir(source):
-            raise PictureError(folder_hint(source)) from None
-        raise PictureError(f"{shortened(source)}: cannot be read ({problem.strerror})") from None
 
 
 def open_picture(data: bytes, name: str, limit: float) -> Opened:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from ..errors import UsageError
 from .grammar import Alternation, Emphasis, Node, Prompt, Schedule, parse, write
+
+MAX_WORK = 10_000_000  # characters of all steps' prompts together
+MAX_PROMPTS = 300_000  # characters of those that differ: each is encoded and kept
 
 
 def segments(text: str, steps: int) -> list[tuple[int, str]]:
     """(until, prompt) pairs: the prompt counts for the steps before `until` that no earlier pair has; the last `until`
-    is `steps`."""
+    is `steps`. Raises UsageError when there are too many of them for their length."""
     prompt = parse(text)
     if not is_scheduled(prompt):
         return [(steps, text)]
+    if len(text) * steps > MAX_WORK:
+        raise UsageError(f"a prompt of {len(text)} characters is too long to change over {steps} steps; shorten it")
     found: list[tuple[int, str]] = []
     for step in range(steps):
         now = write(at_step(prompt, step, steps))
         if found and found[-1][1] == now:
             found.pop()
         found.append((step + 1, now))
+    if sum(map(len, {now for _, now in found})) > MAX_PROMPTS:
+        raise UsageError(f"the prompt becomes {len(found)} different ones, too many for their length; shorten it")
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from ..errors import UsageError
 from .grammar import Break, Piece, parse, pieces
 from .prompt_schedule import at_step
 from .tokenizer import Tokenizer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COMMA_BACKTRACK = 20
+MAX_ROWS = 64  # each costs memory in every step, and nobody writes as much
 Long: TypeAlias = Literal["truncate", "chunk"]
 
 
@@ -39,7 +41,7 @@ def encode_weighted(tokenizer: Tokenizer, text: str, long: Long = "truncate") ->
     """The rows of a prompt in the grammar of `grammar.parse`; a schedule counts as at its first step.
 
     BREAK starts a new row. A part that is longer than a row is cut (`truncate`), or goes on in further rows (`chunk`),
-    if possible after one of the last 20 tokens that is a comma.
+    if possible after one of the last 20 tokens that is a comma. Raises UsageError for more than 64 rows.
     """
     room = tokenizer.model_max_length - 2
     rows: list[list[_Weighted]] = []
@@ -53,6 +55,10 @@ def encode_weighted(tokenizer: Tokenizer, text: str, long: Long = "truncate") ->
         if len(tokens) > room:
             cut.append(_text_from(part, tokens[room]))
     rows = [row for row in rows if row] or [[]]
+    if len(rows) > MAX_ROWS:
+        raise UsageError(
+            f"the prompt makes {len(rows)} parts of {room} tokens; expected at most {MAX_ROWS}: shorten it"
+        )
     weights = [[1.0, *(token.weight for token in row)] for row in rows]
     return WeightedChunks(
         [tokenizer.row([token.id for token in row]) for row in rows],

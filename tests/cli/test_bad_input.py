@@ -92,7 +92,7 @@ def test_bad_requests_end_in_one_line_and_the_right_code(
 def test_an_output_that_is_too_long_fails_that_picture_alone(folder: Path, capfd: Errors) -> None:
     long = photo(folder / f"{'d' * 250}.png").name
     photo(folder / "a.png")
-    assert run(["run", long, "a.png", "--json", *QUICK]) == 4
+    assert run(["run", long, "a.png", "-o", "{name}.edited.png", "--json", *QUICK]) == 4
     kinds = [event["event"] for event in events(capfd.readouterr().out)]
     assert (kinds.count("failed"), kinds.count("saved")) == (1, 1)
 

@@ -60,6 +60,7 @@ def convert(
     prediction_type: str | None = None,
     variant: str | None = None,
     progress: Callable[[int], Progress] | None = None,
+    placed: Callable[[], None] | None = None,
 ) -> Summary:
     """Write `source` as `target`: by default a single file if its name ends in .safetensors, else a folder.
 
@@ -76,6 +77,7 @@ def convert(
         prediction_type: What the UNet predicts, where the source does not say.
         variant: Of a folder's weights those of this variant, where a component has it.
         progress: Called with the number of bytes to come (written and compared), gives what is told about them.
+        placed: Called when the target has its name, while signals still wait.
 
     Raises:
         UsageError: The target's name and layout contradict each other.
@@ -94,7 +96,7 @@ def convert(
     items = [item for file in files for item in file.items]
     _check_writable(items)
     total = sum(item.nbytes for item in items)
-    write_files(target, files, progress(2 * total) if progress else None)
+    write_files(target, files, progress(2 * total) if progress else None, placed=placed)
     return Summary(
         source=checkpoint.path,
         target=target,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,17 +22,23 @@ class OutputFile:
 
 
 def write_files(
-    target: Path, files: Sequence[OutputFile], progress: Progress | None = None, *, replace: bool = False
+    target: Path,
+    files: Sequence[OutputFile],
+    progress: Progress | None = None,
+    *,
+    replace: bool = False,
+    placed: Callable[[], None] | None = None,
 ) -> None:
     """Write all files beside the target, read them back, and only then give the target its name.
 
-    With `replace` the files of an existing folder are replaced, and others there stay. Raises OutputError when the
+    With `replace` the files of an existing folder are replaced, and others there stay. `placed` is called when the
+    target has its name, while signals still wait. Raises OutputError when the
     target exists, the disk is full, or what was written reads back differently.
     """
     if not replace:
         refuse_existing(target)
         check_space(target, sum(item.nbytes for file in files for item in file.items))
-    with staged(target, replace=replace) as stage:
+    with staged(target, replace=replace, placed=placed) as stage:
         for file in files:
             with stage.open(file.name) as out:
                 if file.text is None:

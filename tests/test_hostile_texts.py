@@ -1,0 +1,154 @@
+"""Texts and numbers from strangers: values or errors in words, and work that grows with the size alone.
+
+Work is counted, not timed: as the calls and lines that Python runs, or as what a pattern is asked to match.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from sdedit_cli.batch.targets import plan
+from sdedit_cli.configs.base import LARGEST_TEXT, read_json
+from sdedit_cli.configs.clip import CLIPTextConfig
+from sdedit_cli.configs.scheduler import OPTIONS
+from sdedit_cli.configs.unet import UNetConfig
+from sdedit_cli.configs.vae import VAEConfig
+from sdedit_cli.errors import ModelError, PresetError, SdeditError, UsageError
+from sdedit_cli.noise.scheduler import Scheduler
+from sdedit_cli.presets import MAX_BYTES, read_toml
+from sdedit_cli.text import Tokenizer, encode_weighted, segments
+from sdedit_cli.text.grammar import _NUMBER, _SIGNED, parse
+
+HUGE: list[Any] = [10**400, -(10**400), 10**18, 1e308, -1e308, float("inf"), float("nan"), [10**400], [], "x" * 10**5]
+
+
+def lines_run(work: Callable[[], object]) -> int:
+    """How many lines of Python `work` runs."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    "unit", ["(", "[", "(a:1)", "[a|b]", "BREAK ", " ", "\\", "a/-", "B", "(a:1", "[a:b:0.5]", "((a))", ":", "1"]
+)
+def test_the_grammar_of_prompts_takes_time_by_the_length(unit: str) -> None:
+    once, twice = (lines_run(lambda n=n: parse(unit * n)) for n in (200, 400))
+    assert twice < 2.2 * once + 500
+
+
+def test_a_number_is_read_in_one_way_alone() -> None:
+    """With two ways a run of digits that is no number in the end is tried in all combinations of them."""
+    for pattern in (_NUMBER, _SIGNED):
+        assert r"\d+\.?\d*" not in pattern.pattern
+        assert pattern.fullmatch("1.5")
+        assert pattern.fullmatch(" 1. ")
+        assert pattern.fullmatch(".5")
+        assert not pattern.fullmatch("1" * 100_000 + "x")
+
+
+def test_parts_of_a_prompt_are_bounded() -> None:
+    tokenizer = Tokenizer.packaged()
+    assert len(encode_weighted(tokenizer, "a BREAK " * 64).ids) == 64
+    for text, long in (("a BREAK " * 65, "truncate"), ("word " * 75 * 65, "chunk")):
+        with pytest.raises(UsageError, match=r"the prompt makes 6\d parts of 75 tokens; expected at most 64"):
+            encode_weighted(tokenizer, text, long)  # pyright: ignore[reportArgumentType]
+
+
+def test_prompts_that_change_are_bounded() -> None:
+    assert len(segments("[a|b] c", 1000)) == 1000
+    with pytest.raises(UsageError, match="too long to change over 1000 steps"):
+        segments("[a|b]" + "c" * 90_000, 1000)
+    with pytest.raises(UsageError, match="too many for their length"):
+        segments("[" + "|".join(str(n) for n in range(500)) + "]" + "c" * 2000, 500)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_any_number_in_a_scheduler_is_a_value_or_an_error(name: str) -> None:
+    refused = 0
+    for key in OPTIONS[name]:
+        for value in HUGE:
+            try:
+                Scheduler.from_config({"_class_name": name, key: value}).modernised().grid(4)
+            except SdeditError as error:
+                refused += 1
+                assert len(str(error)) < 600  # noqa: PT017
+    assert refused > 10
+
+
+@pytest.mark.parametrize("config", [UNetConfig, VAEConfig, CLIPTextConfig])
+def test_any_number_in_a_config_is_a_value_or_an_error(config: Any) -> None:
+    for key in config.__dataclass_fields__:
+        for value in HUGE:
+            try:
+                config.from_dict({key: value})
+            except ModelError as error:
+                assert len(str(error)) < 600  # noqa: PT017
+
+
+def test_a_config_has_a_size_limit_and_is_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    with path.open("r+b") as file:
+        file.truncate(LARGEST_TEXT + 1)
+    with pytest.raises(ModelError, match="has more than 64 MB"):
+        read_json(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match="is a pipe or a device"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("key", ["added_tokens_decoder", "model_max_length", "bos_token", "extra_special_tokens"])
+@pytest.mark.parametrize("value", [10**400, {"9" * 5000: "a"}, {"9" * 12: "a"}, [[]], "x" * 10**5], ids=range(5))
+def test_any_tokenizer_config_is_a_tokenizer_or_an_error(tmp_path: Path, key: str, value: Any) -> None:
+    Tokenizer.packaged().save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    try:
+        Tokenizer.from_folder(tmp_path)
+    except ModelError as error:
+        assert len(str(error)) < 600  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "text", ["a." * 100_000 + "a = 1", "x = {" + "a . " * 200 + "b = 1}", "[" + "a." * 1000 + "b]", "x = " + "9" * 5000]
+)
+def test_a_preset_is_read_in_time_by_its_size(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.toml").write_text(text)
+    with pytest.raises(PresetError, match="is not TOML"):
+        read_toml(tmp_path / "p.toml")
+
+
+def test_a_preset_is_a_file_of_bounded_size(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(PresetError, match="has more than 1,000,000 bytes"):
+        read_toml(tmp_path / "p.toml")
+    (tmp_path / "z.toml").symlink_to("/dev/zero")
+    with pytest.raises(PresetError, match="is no file"):
+        read_toml(tmp_path / "z.toml")
+    assert read_toml(Path("/dev/null")) == {}
+
+
+@pytest.mark.parametrize("template", ["{seed:" + "9" * 5000 + "}.png", "{n:999}" * 1000 + ".png", "x" * 5000 + ".png"])
+def test_templates_are_bounded(template: str) -> None:
+    with pytest.raises(UsageError, match="-o ") as caught:
+        plan(["a.png"], [1], template, None)
+    assert len(str(caught.value)) < 400
