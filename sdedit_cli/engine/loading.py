@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import torch
 
 from ..errors import ModelError
 from ..noise import Scheduler
-from ..options import Edit
+from ..options import BUILT_IN_NAME, Edit
 from .components import NAMES, VAE, Components
 from .safety import load_checker, load_feature_extractor
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 STARTER_FOLDER = Path(__file__).parent.parent / "assets" / "starter"
 """The built-in model."""
+
+
+def located(source: str | os.PathLike[str], **resolving: Any) -> Path:
+    """The file or folder that `source` names, "built-in" included; options and errors are `weights.resolve`'s."""
+    from ..weights.hub import resolve
+
+    return resolve(STARTER_FOLDER if source == BUILT_IN_NAME else source, **resolving)
 
 
 def open_for_edit(edit: Edit, path: Path) -> Checkpoint:
