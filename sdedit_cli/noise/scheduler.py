@@ -75,12 +75,17 @@ class Scheduler:
         return cls(configured(said, f"sampler '{name}'", {**own, **overrides}))
 
     def renamed(self, name: str, curve: str | None = None, **overrides: Any) -> Scheduler:
-        """Another sampler over the same training: betas, prediction type, spacing and offset stay if they were given,
-        curve and solver options are the new sampler's own. Raises UsageError as `named` does."""
+        """Another sampler over the same training, as `over` makes it."""
+        return Scheduler.over(dict(self.settings.given), name, curve, **overrides)
+
+    @classmethod
+    def over(cls, said: Mapping[str, Any], name: str, curve: str | None = None, **overrides: Any) -> Scheduler:
+        """A sampler over what a config of any class says: betas, prediction type, spacing and offset stay as given,
+        curve and solver options are the sampler's own. Raises UsageError as `named` does."""
         solver, own = find(name)
-        said = {key: value for key, value in self.settings.given if key not in _OF_THE_SAMPLER}
+        training = {key: value for key, value in said.items() if key not in _OF_THE_SAMPLER}
         chosen = {**own, **overrides, **({} if curve is None else {"curve": curve})}
-        return Scheduler(configured({**said, "_class_name": CLASS_OF[solver]}, f"sampler '{name}'", chosen))
+        return Scheduler(configured({**training, "_class_name": CLASS_OF[solver]}, f"sampler '{name}'", chosen))
 
     def modernised(self) -> Scheduler:
         """This scheduler with the fixes that old Stable Diffusion configs need."""
@@ -150,6 +155,17 @@ class Scheduler:
         if not len(grid.timesteps):
             raise UsageError(f"{asked.steps} steps leave no timestep on this schedule; check lambda_min_clipped")
         return grid
+
+    def check_run(self, grid: Grid, start: int) -> None:
+        """Raises UsageError when a step from `start` on ends where it began and the solver divides by its length."""
+        if not self.solver.divides or self.settings.solver_order == 1:
+            return
+        for i in range(start, len(grid.timesteps) - 1, self.order):
+            if grid.sigmas[i] == grid.sigmas[i + 1]:
+                raise UsageError(
+                    f"{grid.num_inference_steps} steps put two of them at timestep {float(grid.timesteps[i]):g}, and "
+                    f"sampler '{self.name}' needs each at a timestep of its own; use fewer steps or another sampler"
+                )
 
     def scale_input(self, grid: Grid, i: int, x: Tensor) -> Tensor:
         """What the model is shown in step `i` for the latent `x`, same shape."""
