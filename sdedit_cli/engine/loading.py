@@ -126,5 +126,5 @@ def _fields(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dic
 
 
 def _lacks(path: Path, name: str) -> ModelError:
-    advice = "name one with --vae or `vae=`" if name == "vae" else "give a complete checkpoint"
+    advice = "name one with --vae" if name == "vae" else "give a complete checkpoint"
     return ModelError(f"{path}: has no {name}, which every edit needs; {advice}")

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 from ..errors import SdeditError
 
-_OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)(?: (?:FOLDER|auto\b|bf16\b|fp16\b|diffusers\b))?")
 ARGUMENTS: Mapping[str, str] = {
     "-m": "`from_single_file`",
-    "--config": "`config=` a folder",
-    "--device": "`to('cpu')`",
+    "--config FOLDER": "`config=`",
+    "--config": "`config`",
+    "--device auto": "`to('cpu')`",
     "--download": "`local_files_only=False`",
-    "--dtype": "`torch_dtype=torch.bfloat16`",
+    "--dtype bf16": "`torch_dtype=torch.bfloat16`",
+    "--dtype": "`torch_dtype`",
     "--ema": "`ema`",
     "--embedding": "`load_textual_inversion`",
     "--ip-adapter": "`load_ip_adapter`",
@@ -25,7 +26,8 @@ ARGUMENTS: Mapping[str, str] = {
     "--vae": "`vae=`",
     "--variant": "`variant`",
 }
-"""An option of the command line, with what it is followed by, and what it is in a script."""
+"""Options of the command line, as messages name them, and what they are in a script."""
+_OPTION = re.compile(rf"(?<![\w-])(?:{'|'.join(sorted(ARGUMENTS, reverse=True))})(?![\w-])")
 
 
 @contextmanager
@@ -43,4 +45,4 @@ def arguments_named() -> Generator[None, None, None]:
 
 def in_arguments(message: str) -> str:
     """The message with arguments in place of the command line's options."""
-    return _OPTION.sub(lambda found: ARGUMENTS.get(found[1], found[0]), message)
+    return _OPTION.sub(lambda found: ARGUMENTS[found[0]], message)
