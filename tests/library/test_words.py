@@ -19,7 +19,7 @@ from sdedit_cli.errors import SdeditError
 from sdedit_cli.library.words import in_arguments
 
 PACKAGE = Path(sdedit_cli.__file__).parent
-ROOMS = ("configs", "engine", "library", "names", "nn", "noise", "runtime", "text", "weights")
+ROOMS = ("adapters", "configs", "engine", "library", "names", "nn", "noise", "runtime", "text", "weights")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+|(?<![\w-])-m\b")
 OF_CONVERT = {"--to", "--no-ema"}  # of messages that speak of `sdedit convert`, which has no twin in the library
 
