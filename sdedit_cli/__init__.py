@@ -1,12 +1,13 @@
 """sdedit: edit pictures with Stable Diffusion checkpoints by the method of SDEdit (arXiv 2108.01073).
 
 Names are imported where they are first used (PEP 562): `import sdedit_cli` costs neither torch nor transformers.
+The scheduler classes of the reference (DDIMScheduler, EulerDiscreteScheduler, ...) are names of it too.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .library.output import StableDiffusionPipelineOutput
@@ -25,11 +26,21 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'sdedit_cli' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    if name in _scheduler_names():
+        from .library.schedulers import CLASSES
+
+        return CLASSES[name]
+    raise AttributeError(f"module 'sdedit_cli' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted((*__all__, *_scheduler_names()))
+
+
+def _scheduler_names() -> tuple[str, ...]:
+    from .noise.samplers import CLASS_NAMES
+
+    return tuple(CLASS_NAMES)

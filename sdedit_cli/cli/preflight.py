@@ -120,7 +120,7 @@ def _check_choices(checkpoint: Checkpoint, edit: Edit) -> None:
     from ..engine.loading import scheduler_of
     from ..engine.sampling import chosen_scheduler, grid_of
 
-    grid_of(chosen_scheduler(scheduler_of(checkpoint.scheduler, checkpoint.path), edit), edit)
+    grid_of(chosen_scheduler(scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler), edit), edit)
     text = checkpoint.components.get("text_encoder")
     layers = getattr(text.config, "num_hidden_layers", None) if text else None
     if edit.clip_skip is not None and layers is not None and edit.clip_skip > layers:

@@ -237,6 +237,10 @@ class SchedulerConfig:
         values = {key: getattr(self, key) for key in OPTIONS[self.class_name]}
         return {"_class_name": self.class_name, **json.loads(json.dumps(values))}
 
+    def given_to_dict(self) -> dict[str, Any]:
+        """What the file said, as JSON has it."""
+        return json.loads(json.dumps(dict(self.given)))
+
     def modernised(self) -> SchedulerConfig:
         """This config as Stable Diffusion needs it: configs of 2022 carry `steps_offset` 0 and `clip_sample` true,
         which were wrong for it (latents are no pictures to be clipped to -1..1)."""

@@ -27,31 +27,38 @@ ImageInput = Union[
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-def preprocess(image: ImageInput, factor: int, latent_channels: int, image_channels: int = 3) -> Tensor:
+def preprocess(
+    image: ImageInput,
+    factor: int,
+    latent_channels: int,
+    image_channels: int = 3,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
     """The batch x_BCHW in -1..1 (float32 for pictures and arrays), or latents (B, latent_channels, h, w) as they are.
 
+    `size` (width, height) is worked on in place of the picture's own.
     Raises UsageError for another type, an empty list, sides under `factor`, or items of different sizes.
     """
     items = cast("list[Any]", list(image) if isinstance(image, (list, tuple)) else [image])
     if not items:
         raise UsageError("image: the list is empty; give one or more pictures")
     if all(isinstance(item, Image.Image) for item in items):
-        return _normalise(_from_pil(items, factor))
+        return _normalise(_from_pil(items, factor, size))
     if all(isinstance(item, np.ndarray) for item in items):
         x_BHWC: np.ndarray[Any, Any] = _join(items, np.concatenate, np.stack)
         x_BCHW = torch.from_numpy(np.moveaxis(x_BHWC, 3, 1))
-        return _normalise(_shrink(_checked(x_BCHW, image_channels), factor))
+        return _normalise(_shrink(_checked(x_BCHW, image_channels), factor, size))
     if all(isinstance(item, Tensor) for item in items):
         x_BCHW = _join(items, torch.cat, torch.stack)
         if x_BCHW.shape[1] == latent_channels != image_channels:
             return x_BCHW
-        return _normalise(_shrink(_checked(x_BCHW, image_channels), factor))
+        return _normalise(_shrink(_checked(x_BCHW, image_channels), factor, size))
     kinds = ", ".join(sorted({type(item).__name__ for item in items}))
     raise UsageError(f"image: got {kinds}; expected a PIL picture, an array, a tensor, or a list of one of these")
 
 
-def _from_pil(images: list[Image.Image], factor: int) -> Tensor:
-    width, height = (_fit(side, factor) for side in images[0].size)
+def _from_pil(images: list[Image.Image], factor: int, size: tuple[int, int] | None) -> Tensor:
+    width, height = (_fit(side, factor) for side in size or images[0].size)
     resized = (_rgb(image).resize((width, height), Image.Resampling.LANCZOS) for image in images)
     x_BHWC = np.stack([np.asarray(image, dtype=np.float32) / 255.0 for image in resized])
     return torch.from_numpy(np.moveaxis(x_BHWC, 3, 1))
@@ -87,8 +94,8 @@ def _checked(x_BCHW: Tensor, channels: int) -> Tensor:
     raise UsageError(f"image: values are {x_BCHW.dtype}; expected floats in 0..1 (divide by 255)")
 
 
-def _shrink(x_BCHW: Tensor, factor: int) -> Tensor:
-    height, width = (_fit(side, factor) for side in x_BCHW.shape[2:])
+def _shrink(x_BCHW: Tensor, factor: int, size: tuple[int, int] | None) -> Tensor:
+    width, height = (_fit(side, factor) for side in size or (x_BCHW.shape[3], x_BCHW.shape[2]))
     return F.interpolate(x_BCHW, size=(height, width))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import ModelError
-from ..noise import Scheduler
-from ..options import Edit
+from ..noise import CLASS_NAMES, Scheduler
+from ..options import BUILT_IN_NAME, Edit
 from .components import NAMES, VAE, Components
 from .safety import load_checker, load_feature_extractor
 
@@ -21,15 +22,24 @@ STARTER_FOLDER = Path(__file__).parent.parent / "assets" / "starter"
 """The built-in model."""
 
 
+def located(source: str | os.PathLike[str], **resolving: Any) -> Path:
+    """The file or folder that `source` names, "built-in" included; options and errors are `weights.resolve`'s."""
+    from ..weights.hub import resolve
+
+    return resolve(STARTER_FOLDER if source == BUILT_IN_NAME else source, **resolving)
+
+
 def open_for_edit(edit: Edit, path: Path) -> Checkpoint:
     """The checkpoint at `path` as an edit asks for it, no weights read yet. Raises ModelError for what is none."""
     from ..weights import open_checkpoint
+    from ..weights.checkpoint.index import SCHEDULER
 
+    brought = {"vae": edit.vae is not None, "scheduler": edit.sampler is not None and not (path / SCHEDULER).is_file()}
     return open_checkpoint(
         path,
         config=None if path.is_dir() else edit.config,
         prediction_type=edit.prediction_type,
-        skip=() if edit.vae is None else ("vae",),
+        skip=[name for name, is_brought in brought.items() if is_brought],
     )
 
 
@@ -59,22 +69,28 @@ def check_loadable(edit: Edit, checkpoint: Checkpoint) -> None:
     for name in ("unet", "vae", "text_encoder"):
         if name not in checkpoint.components.keys() | brought:
             raise _lacks(checkpoint.path, name)
-    scheduler_of(checkpoint.scheduler, checkpoint.path)
+    scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)
 
 
-def scheduler_of(config: Mapping[str, Any] | None, path: Path) -> Scheduler:
-    """The scheduler of the checkpoint at `path`. Raises ModelError when it has none, or one that is not known."""
+def scheduler_of(config: Mapping[str, Any] | None, path: Path, sampler: str | None = None) -> Scheduler:
+    """The scheduler of the checkpoint at `path`.
+
+    Raises ModelError when it has none, or one that is not known: where a `sampler` is asked for, it is enough that
+    the config tells of the training.
+    """
     if config is None:
         raise _lacks(path, "scheduler")
+    unknown = str(config.get("_class_name", "")).removeprefix("Flax") not in CLASS_NAMES
     try:
-        return Scheduler.from_config(config)
+        return Scheduler.over(config, sampler) if sampler and unknown else Scheduler.from_config(config)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
+        advice = "; choose another with --sampler" if unknown and not sampler else ""
+        raise ModelError(f"{path}: {error}{advice}") from None
 
 
 def for_edit(edit: Edit, checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Components, int | None]:
     """The components of a checkpoint as an edit asks for them. Raises ModelError for what cannot be loaded."""
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"scheduler": scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)}
     if edit.safety == "off" or "safety_checker" not in checkpoint.extras:
         # A feature extractor alone would cost the import of transformers and do nothing.
         given |= {"safety_checker": None, "feature_extractor": None}
@@ -110,5 +126,5 @@ def _fields(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dic
 
 
 def _lacks(path: Path, name: str) -> ModelError:
-    advice = "name one with --vae or `vae=`" if name == "vae" else "give a complete checkpoint"
+    advice = "name one with --vae" if name == "vae" else "give a complete checkpoint"
     return ModelError(f"{path}: has no {name}, which every edit needs; {advice}")

@@ -19,7 +19,7 @@ def grid_for(
     """The grid of so many steps, or through custom timesteps or sigmas, and the index where an edit of this strength
     starts on it.
 
-    Raises UsageError when no step would run, naming the least strength that runs one.
+    Raises UsageError when no step would run, naming the least strength that runs one, or one would lead nowhere.
     """
     custom = timesteps is not None or sigmas is not None
     grid = scheduler.grid(None if custom else steps, timesteps=timesteps, sigmas=sigmas)
@@ -31,6 +31,7 @@ def grid_for(
         )
     if start >= len(grid.timesteps):
         raise UsageError(f"strength {strength:g} leaves no step of this schedule to run; use a greater one")
+    scheduler.check_run(grid, start)
     return grid, start
 
 

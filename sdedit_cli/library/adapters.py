@@ -20,6 +20,7 @@ from ..adapters.set import AdapterSet, Strength, Weight
 from ..engine.merging import Merging
 from ..errors import UsageError, did_you_mean
 from ..nn import CLIPTextModel, UNet2DCondition
+from .words import arguments_named
 
 _SLOTS = ("unet", "text_encoder")
 _SAVED = "pytorch_lora_weights.safetensors"
@@ -44,6 +45,7 @@ class Adapters:
         self._fused: tuple[AdapterSet, float] | None = None
         self._merging: Merging | None = None
 
+    @arguments_named()
     def load_lora_weights(
         self,
         source: str | os.PathLike[str] | Mapping[str, Tensor],
@@ -85,6 +87,7 @@ class Adapters:
         path = resolve(cast("str | os.PathLike[str]", source), weight_name=weight_name, **where)
         return read_adapter(path, self.unet.config, text, partial=partial)
 
+    @arguments_named()
     def set_adapters(
         self, adapter_names: str | Sequence[str], adapter_weights: Weight | Sequence[Weight] | None = None
     ) -> None:
@@ -135,6 +138,7 @@ class Adapters:
         """Lets go of all adapters; what was fused stays."""
         self._take(AdapterSet())
 
+    @arguments_named()
     def fuse_lora(
         self,
         components: Sequence[str] = _SLOTS,
@@ -174,6 +178,7 @@ class Adapters:
             self._fused = (replace(fused, adapters=kept), scale) if left else None
         self._merge()
 
+    @arguments_named()
     def save_lora_weights(
         self,
         save_directory: str | os.PathLike[str],

@@ -23,7 +23,9 @@ def check_retired(kwargs: dict[str, Any]) -> None:
         raise UsageError(f"`{name}`: {hint}")
 
 
-def check_numbers(strength: float, steps: int | None, images_per_prompt: int, output_type: str) -> None:
+def check_numbers(
+    strength: float, steps: int | None, images_per_prompt: int, output_type: str, *, steps_needed: bool = True
+) -> None:
     """Raises WrongTypeError for what is no number, UsageError for one out of range or an unknown output type."""
     counts: dict[str, object] = {"num_inference_steps": steps, "num_images_per_prompt": images_per_prompt}
     for name, value in counts.items():
@@ -33,7 +35,7 @@ def check_numbers(strength: float, steps: int | None, images_per_prompt: int, ou
         raise WrongTypeError(f"strength is {strength!r}; expected a number from 0 to 1")
     if not 0 <= strength <= 1:
         raise UsageError(f"strength is {strength}; expected 0..1 (how much of the picture may change)")
-    if steps is None or steps < 1:
+    if steps_needed and (steps is None or steps < 1):
         raise UsageError(f"num_inference_steps is {steps}; expected 1 or more")
     if images_per_prompt < 1:
         raise UsageError(f"num_images_per_prompt is {images_per_prompt}; expected 1 or more")

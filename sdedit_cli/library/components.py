@@ -13,6 +13,7 @@ from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..noise import Scheduler
 from ..runtime.dtype import DTYPES
 from ..text import Tokenizer
+from .schedulers import NamedScheduler, named
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "vae": (AutoencoderKL, TinyAutoencoder),
@@ -34,13 +35,17 @@ def check_components(components: Mapping[str, Any]) -> None:
     Components(**components)
 
 
-def as_scheduler(value: object) -> Scheduler:
-    """A Scheduler, or what another library's scheduler says in its config. Raises WrongTypeError for anything else."""
+def as_scheduler(value: object) -> NamedScheduler:
+    """A Scheduler of the class that its config names, also of another library's scheduler.
+
+    Raises WrongTypeError for anything else.
+    """
     if isinstance(value, Scheduler):
-        return value
+        return value if isinstance(value, NamedScheduler) else named(value)
     config = getattr(value, "config", None)
     if isinstance(config, Mapping):
-        return Scheduler.from_config({**cast("Mapping[str, Any]", config), "_class_name": type(value).__name__})
+        said = cast("Mapping[str, Any]", config)
+        return named(Scheduler.from_config({**said, "_class_name": type(value).__name__}))
     raise WrongTypeError(
         f"`scheduler` is a {type(value).__name__}; expected a Scheduler, such as Scheduler.named('euler')"
     )

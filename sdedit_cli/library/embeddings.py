@@ -14,6 +14,7 @@ from ..errors import UsageError, did_you_mean
 from ..nn import CLIPTextModel
 from ..text import Tokenizer
 from .adapters import HUB_OPTIONS
+from .words import arguments_named
 
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
@@ -29,6 +30,7 @@ class Embeddings:
         self._words: list[TextualInversion] = []
         self._wordless: Tokenizer | None = None
 
+    @arguments_named()
     def load_textual_inversion(
         self,
         source: Source | Sequence[Source],

@@ -10,24 +10,13 @@ from typing import Any
 import torch
 
 from ..engine.components import NAMES
-from ..engine.loading import components_of
+from ..engine.loading import components_of, located
 from ..errors import ModelError, UsageError, did_you_mean
 from .components import as_dtype
+from .keywords import RESOLVING, among, without_harmless
 
-_RESOLVE = (
-    "cache_dir",
-    "force_download",
-    "proxies",
-    "local_files_only",
-    "revision",
-    "subfolder",
-    "token",
-    "mirror",
-    "resume_download",
-)
 _SINGLE = ("config", "prediction_type", "ema", "partial")
-# The newer name of torch_dtype, and a wish that is always granted.
-_EVERYWHERE = ("dtype", "low_cpu_mem_usage")
+_EVERYWHERE = ("dtype",)  # the newer name of torch_dtype
 _READ = ("variant", "use_safetensors", "partial")
 
 
@@ -38,13 +27,11 @@ def pretrained_components(
 
     Raises ModelError for what is no folder of a model, UsageError for an unknown option.
     """
-    from ..weights.hub import resolve
-
-    _refuse_unknown(options, (*NAMES, *_RESOLVE, *_READ, *_EVERYWHERE))
-    given, reading = _among(options, NAMES), _among(options, _READ)
+    options = _known(options, (*NAMES, *RESOLVING, *_READ, *_EVERYWHERE))
+    given, reading = among(options, NAMES), among(options, _READ)
     hints = {name: reading[name] for name in ("variant", "use_safetensors") if name in reading}
-    folder = resolve(source, **_among(options, _RESOLVE), **hints)
-    dtype = as_dtype(options.get("dtype", dtype))
+    folder = located(source, **among(options, RESOLVING), **hints)
+    dtype = as_dtype(options.get("dtype") or dtype)
     if not folder.is_dir():
         raise ModelError(
             f"{folder}: is no folder; expected a model in diffusers layout (of one file: from_single_file)"
@@ -57,12 +44,11 @@ def single_file_components(
 ) -> tuple[dict[str, Any], int | None]:
     """The same for a checkpoint that is one file: a path, also without its ending, or a Hub URL."""
     from ..weights.checkpoint.open import find_single_file
-    from ..weights.hub import resolve
 
-    _refuse_unknown(options, (*NAMES, *_RESOLVE, *_SINGLE, *_EVERYWHERE))
-    given, dtype = _among(options, NAMES), as_dtype(options.get("dtype", dtype))
-    path = resolve(source, **_among(options, _RESOLVE)) if "://" in str(source) else Path(source)
-    return components_of(find_single_file(path), dtype, given, **_among(options, _SINGLE))
+    options = _known(options, (*NAMES, *RESOLVING, *_SINGLE, *_EVERYWHERE))
+    given, dtype = among(options, NAMES), as_dtype(options.get("dtype") or dtype)
+    path = located(source, **among(options, RESOLVING)) if "://" in str(source) else Path(source)
+    return components_of(find_single_file(path), dtype, given, **among(options, _SINGLE))
 
 
 def save(
@@ -71,20 +57,17 @@ def save(
     """Writes every component under `folder`, in the diffusers layout, with `facts` as `save_components` takes them."""
     from ..weights.write.save import save_components
 
-    _refuse_unknown(options, ("variant", "max_shard_size", "safe_serialization"))
+    options = _known(options, ("variant", "max_shard_size", "safe_serialization"))
     if options.get("safe_serialization") is False:
         raise UsageError("safe_serialization=False would write pickles; only safetensors are written")
-    kept = {name: value for name, value in options.items() if name != "safe_serialization"}
+    kept = {name: value for name, value in options.items() if name != "safe_serialization" and value is not None}
     save_components(Path(folder), components, **facts, **kept)
 
 
-def _among(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: options[name] for name in names if name in options}
-
-
-def _refuse_unknown(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    if "original_config" in options:
-        raise UsageError("`original_config` is not read; give `config=` (a diffusers folder) or `prediction_type=`")
-    for name in options:
+def _known(options: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    """The options that ask for something. Raises UsageError for one that is not known."""
+    asking = without_harmless(options)
+    for name in asking:
         if name not in known:
             raise UsageError(f"no option `{name}`{did_you_mean(name, known)}; expected some of {', '.join(known)}")
+    return asking

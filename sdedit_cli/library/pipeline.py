@@ -24,6 +24,7 @@ from ..engine.sampling import grid_for
 from ..errors import UsageError
 from ..nn import CLIPTextModel, UNet2DCondition
 from ..noise import Scheduler
+from ..runtime.device import pick
 from ..text import Tokenizer
 from .adapters import Adapters
 from .arguments import (
@@ -38,14 +39,16 @@ from .arguments import (
 from .callbacks import shown_tensors, take_over
 from .components import as_scheduler, check_components
 from .embeddings import Embeddings
+from .familiar import Familiar
 from .output import StableDiffusionPipelineOutput
-from .switches import Switches
+from .schedulers import NamedScheduler, named
+from .words import arguments_named
 
 Texts = str | Sequence[str] | None
 Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 
 
-class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
+class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Familiar):
     """Edits pictures with one loaded checkpoint; arguments and defaults are those of the reference library."""
 
     def __init__(
@@ -65,7 +68,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
         self.text_encoder = text_encoder
         self.tokenizer = tokenizer
         self.unet = unet
-        self._scheduler = as_scheduler(scheduler).modernised()
+        self._scheduler = named(as_scheduler(scheduler).modernised())
         self.safety_checker = safety_checker
         self.feature_extractor = feature_extractor
         self.image_encoder = image_encoder
@@ -91,7 +94,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
         return Engine(Components(**self.components), offload=self._offload)
 
     @property
-    def scheduler(self) -> Scheduler:
+    def scheduler(self) -> NamedScheduler:
         """The sampler over the checkpoint's noise schedule; assign another Scheduler to change it."""
         return self._scheduler
 
@@ -126,8 +129,15 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
         """Whether a step runs the negative prompt too: not at scale 1 or less, nor where the scale is embedded."""
         return self.engine.guides(self._guidance_scale)
 
+    @arguments_named()
     def to(self, *args: Any, **kwargs: Any) -> StableDiffusionImg2ImgPipeline:
-        """Moves all networks to a device, a dtype, or both, as `torch.nn.Module.to`; returns the pipeline."""
+        """Moves all networks to a device, a dtype, or both, as `torch.nn.Module.to`; returns the pipeline.
+
+        Raises UsageError for a device that is not there.
+        """
+        for place in (*args, kwargs.get("device")):
+            if isinstance(place, (str, torch.device)):
+                pick(str(place))
         self.end_offload()
         for network in self.engine.components.networks():
             network.to(*args, **kwargs)
@@ -136,10 +146,12 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
     # --- loading and saving -------------------------------------------------------------------------------
 
     @classmethod
+    @arguments_named()
     def from_pretrained(
         cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | str | None = None, **options: Any
     ) -> StableDiffusionImg2ImgPipeline:
-        """The pipeline of a folder in the diffusers layout (a path or a Hub id), float32 unless `torch_dtype` is given.
+        """The pipeline of a folder in the diffusers layout (a path or a Hub id, or "built-in"), float32 unless
+        `torch_dtype` is given.
 
         Options are component overrides (`vae=`, `scheduler=`, `safety_checker=None`, ...), `variant`,
         `use_safetensors`, `partial`, and those of `weights.resolve`.
@@ -148,9 +160,10 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
         from .loading import pretrained_components
 
         components, native_size = pretrained_components(source, torch_dtype, options)
-        return cls._of(components, native_size)
+        return cls._of(source, components, native_size)
 
     @classmethod
+    @arguments_named()
     def from_single_file(
         cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | str | None = None, **options: Any
     ) -> StableDiffusionImg2ImgPipeline:
@@ -164,14 +177,17 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
         from .loading import single_file_components
 
         components, native_size = single_file_components(source, torch_dtype, options)
-        return cls._of(components, native_size)
+        return cls._of(source, components, native_size)
 
     @classmethod
-    def _of(cls, components: dict[str, Any], native_size: int | None) -> StableDiffusionImg2ImgPipeline:
+    def _of(
+        cls, source: str | os.PathLike[str], components: dict[str, Any], native_size: int | None
+    ) -> StableDiffusionImg2ImgPipeline:
         pipeline = cls(**components)
-        pipeline.native_size = native_size
+        pipeline.native_size, pipeline.name_or_path = native_size, os.fspath(source)
         return pipeline
 
+    @arguments_named()
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """Writes all components in the diffusers layout. Options: `variant`, `max_shard_size`, `safe_serialization`."""
         from .loading import save
@@ -182,6 +198,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
 
     # --- prompts ------------------------------------------------------------------------------------------
 
+    @arguments_named()
     @torch.no_grad()
     def encode_prompt(
         self,
@@ -241,6 +258,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
 
     # --- the edit -----------------------------------------------------------------------------------------
 
+    @arguments_named()
     @torch.no_grad()
     def __call__(
         self,
@@ -278,7 +296,8 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
         output_type = "np" if output_type is None else output_type
         per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
         names = tuple(getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs) or ())
-        check_numbers(strength, num_inference_steps, per_prompt, output_type)
+        custom = timesteps is not None or sigmas is not None
+        check_numbers(strength, num_inference_steps, per_prompt, output_type, steps_needed=not custom)
         self._guidance_scale = 1.0 if guidance_scale is None else guidance_scale
         self._interrupt = False
         guided = self.do_classifier_free_guidance
@@ -327,16 +346,20 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Switches):
         return StableDiffusionPipelineOutput(images, flags) if return_dict else (images, flags)
 
     def _run(self, engine: Engine, track: Track, callback: Callback | None, names: tuple[str, ...]) -> Tensor:
-        self._num_timesteps, x_BCHW = track.steps, track.x_BCHW
-        for running in engine.steps(track):
-            if callback is not None:
-                shown = shown_tensors(running, names)
-                # The callback's dictionary is its own: it may well take things out of it.
-                returned = callback(self, running.done - 1, track.grid.timesteps[running.index - 1], dict(shown)) or {}
-                take_over(engine, running, shown, returned, self.do_classifier_free_guidance, self._guidance_scale)
-            x_BCHW = running.x_BCHW
-            if self._interrupt:
-                break
+        self._num_timesteps, x_BCHW, order = track.steps, track.x_BCHW, track.scheduler.order
+        with self.progress_bar(total=-(-track.steps // order)) as bar:
+            for running in engine.steps(track):
+                if callback is not None:
+                    shown, timestep = shown_tensors(running, names), track.grid.timesteps[running.index - 1]
+                    # The callback's dictionary is its own: it may well take things out of it.
+                    returned = callback(self, running.done - 1, timestep, dict(shown)) or {}
+                    guided = self.do_classifier_free_guidance
+                    take_over(engine, running, shown, returned, guided, self._guidance_scale)
+                x_BCHW = running.x_BCHW
+                if running.done % order == 0 or running.finished:
+                    bar.update()
+                if self._interrupt:
+                    break
         return x_BCHW
 
 

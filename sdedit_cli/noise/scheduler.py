@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..configs.base import read_json
+from ..configs.mapping import ConfigMapping
 from ..configs.scheduler import FIELDS, OPTIONS, SchedulerConfig
 from ..errors import ModelError, UsageError, did_you_mean
 from .grid import Grid, ask
@@ -37,14 +38,20 @@ _OF_THE_SAMPLER = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scheduler:
-    """A sampler over a checkpoint's noise schedule; equal when the configs are."""
+    """A sampler over a checkpoint's noise schedule; equal when the settings are."""
 
-    config: SchedulerConfig
+    settings: SchedulerConfig
 
     def __post_init__(self) -> None:
-        _check(self.config, self.solver)
+        _check(self.settings, self.solver)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scheduler) and self.settings == other.settings
+
+    def __hash__(self) -> int:
+        return hash(self.settings)
 
     @classmethod
     def from_config(
@@ -55,14 +62,7 @@ class Scheduler:
 
         Raises ModelError when the config is not usable, UsageError for an override that the sampler does not take.
         """
-        if isinstance(source, (Scheduler, SchedulerConfig)):
-            config = source.config if isinstance(source, Scheduler) else source
-            said: dict[str, Any] = {"_class_name": config.class_name, **dict(config.given)}
-            return cls(_configured(said, overrides, "scheduler"))
-        if isinstance(source, Mapping):
-            return cls(_configured(source, overrides, "scheduler config"))
-        path = Path(source) / FILE if Path(source).is_dir() else Path(source)
-        return cls(_configured(read_json(path), overrides, str(path)))
+        return cls(configured(*said_by(source), overrides))
 
     @classmethod
     def named(cls, name: str, **overrides: Any) -> Scheduler:
@@ -72,23 +72,28 @@ class Scheduler:
         """
         solver, own = find(name)
         said = {"_class_name": CLASS_OF[solver], **STABLE_DIFFUSION}
-        return cls(_configured(said, {**own, **overrides}, f"sampler '{name}'"))
+        return cls(configured(said, f"sampler '{name}'", {**own, **overrides}))
 
     def renamed(self, name: str, curve: str | None = None, **overrides: Any) -> Scheduler:
-        """Another sampler over the same training: betas, prediction type, spacing and offset stay if they were given,
-        curve and solver options are the new sampler's own. Raises UsageError as `named` does."""
+        """Another sampler over the same training, as `over` makes it."""
+        return Scheduler.over(dict(self.settings.given), name, curve, **overrides)
+
+    @classmethod
+    def over(cls, said: Mapping[str, Any], name: str, curve: str | None = None, **overrides: Any) -> Scheduler:
+        """A sampler over what a config of any class says: betas, prediction type, spacing and offset stay as given,
+        curve and solver options are the sampler's own. Raises UsageError as `named` does."""
         solver, own = find(name)
-        said = {key: value for key, value in self.config.given if key not in _OF_THE_SAMPLER}
+        training = {key: value for key, value in said.items() if key not in _OF_THE_SAMPLER}
         chosen = {**own, **overrides, **({} if curve is None else {"curve": curve})}
-        return Scheduler(_configured({**said, "_class_name": CLASS_OF[solver]}, chosen, f"sampler '{name}'"))
+        return Scheduler(configured({**training, "_class_name": CLASS_OF[solver]}, f"sampler '{name}'", chosen))
 
     def modernised(self) -> Scheduler:
         """This scheduler with the fixes that old Stable Diffusion configs need."""
-        return Scheduler(self.config.modernised())
+        return Scheduler(self.settings.modernised())
 
     def folder_files(self) -> dict[str, str]:
         """The files of its folder in a model, by name: what `from_config` reads."""
-        return {FILE: json.dumps(self.config.to_dict(), indent=2, sort_keys=True) + "\n"}
+        return {FILE: json.dumps(self.settings.to_dict(), indent=2, sort_keys=True) + "\n"}
 
     def save(self, folder: str | Path) -> Path:
         """Writes `scheduler_config.json` into the folder (made if missing) and returns its path."""
@@ -98,13 +103,23 @@ class Scheduler:
         return path
 
     @cached_property
+    def config(self) -> ConfigMapping:
+        """All options as scripts read them, those of other samplers that the file gave included.
+
+        `_use_default_values` names the options that nobody gave: another class has its own defaults for them.
+        """
+        taken, given = self.settings.to_dict(), self.settings.given_to_dict()
+        silent = [key for key in taken if key not in given and key != "_class_name"]
+        return ConfigMapping({**given, **taken, "_use_default_values": silent})
+
+    @cached_property
     def process(self) -> Process:
-        return process_of(self.config)
+        return process_of(self.settings)
 
     @property
     def name(self) -> str:
         """Our short name of the solver."""
-        return CLASS_NAMES[self.config.class_name]
+        return CLASS_NAMES[self.settings.class_name]
 
     @property
     def solver(self) -> Solver:
@@ -133,13 +148,24 @@ class Scheduler:
             if kind not in self.solver.custom:
                 able = ", ".join(sorted(name for name, solver in SOLVERS.items() if kind in solver.custom))
                 raise UsageError(f"sampler '{self.name}' takes no custom {kind}; these do: {able}")
-            curves = [option for option in CURVE_OPTIONS if getattr(self.config, option)]
+            curves = [option for option in CURVE_OPTIONS if getattr(self.settings, option)]
             if kind == "timesteps" and curves:
                 raise UsageError(f"custom timesteps cannot be used together with {curves[0]}; turn one of them off")
         grid = self.solver.grid(self.process, asked)
         if not len(grid.timesteps):
             raise UsageError(f"{asked.steps} steps leave no timestep on this schedule; check lambda_min_clipped")
         return grid
+
+    def check_run(self, grid: Grid, start: int) -> None:
+        """Raises UsageError when a step from `start` on ends where it began and the solver divides by its length."""
+        if not self.solver.divides or self.settings.solver_order == 1:
+            return
+        for i in range(start, len(grid.timesteps) - 1, self.order):
+            if grid.sigmas[i] == grid.sigmas[i + 1]:
+                raise UsageError(
+                    f"{grid.num_inference_steps} steps put two of them at timestep {float(grid.timesteps[i]):g}, and "
+                    f"sampler '{self.name}' needs each at a timestep of its own; use fewer steps or another sampler"
+                )
 
     def scale_input(self, grid: Grid, i: int, x: Tensor) -> Tensor:
         """What the model is shown in step `i` for the latent `x`, same shape."""
@@ -187,7 +213,20 @@ class Scheduler:
         return self.solver.step(Step(self.process, grid, i, noise, eta), x, model_output, state)
 
 
-def _configured(said: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> SchedulerConfig:
+def said_by(source: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler) -> tuple[dict[str, Any], str]:
+    """What was given of a scheduler's options, and what errors call it."""
+    if isinstance(source, (Scheduler, SchedulerConfig)):
+        settings = source.settings if isinstance(source, Scheduler) else source
+        return {"_class_name": settings.class_name, **dict(settings.given)}, "scheduler"
+    if isinstance(source, Mapping):
+        silent: Collection[str] = source.get("_use_default_values", ())
+        return {key: value for key, value in source.items() if key not in silent}, "scheduler config"
+    path = Path(source) / FILE if Path(source).is_dir() else Path(source)
+    return read_json(path), str(path)
+
+
+def configured(said: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) -> SchedulerConfig:
+    """The settings of a config with options overridden, as `Scheduler.from_config` raises."""
     config = SchedulerConfig.from_dict(said, source)
     if not overrides:
         return config

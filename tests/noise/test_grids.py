@@ -96,7 +96,7 @@ def test_grids_equal_the_oracles_at_every_number_of_steps(class_name: str) -> No
 def test_any_number_of_steps_gives_a_falling_grid_or_a_usage_error(
     solver: str, steps: int, strength: float, spacing: str
 ) -> None:
-    takes = "timestep_spacing" in OPTIONS[Scheduler.named(solver).config.class_name]
+    takes = "timestep_spacing" in OPTIONS[Scheduler.named(solver).settings.class_name]
     scheduler = Scheduler.named(solver, **({"timestep_spacing": spacing} if takes else {}))
     try:
         grid = scheduler.grid(steps)

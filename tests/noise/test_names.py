@@ -159,7 +159,7 @@ def test_the_oracle_reads_what_we_save(class_name: str, tmp_path: Path) -> None:
     """save -> oracle, and save -> ours: the same scheduler."""
     scheduler = Scheduler.from_config({**SD15, "_class_name": class_name})
     path = scheduler.save(tmp_path / "scheduler")
-    assert Scheduler.from_config(path.parent).config.to_dict() == scheduler.config.to_dict()
+    assert Scheduler.from_config(path.parent).settings.to_dict() == scheduler.settings.to_dict()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the oracle's notes on options it does not expect
         theirs = getattr(diffusers, class_name).from_pretrained(path.parent)
@@ -186,7 +186,7 @@ def test_another_sampler_over_a_checkpoint_equals_the_oracles_from_config(class_
         theirs = getattr(diffusers, class_name).from_config(source.config, **extra)
     ours = Scheduler.from_config(SD15).renamed(class_name, **extra)
     expected = {key: theirs.config[key] for key in inspect.signature(type(theirs).__init__).parameters if key != "self"}
-    saved = ours.config.to_dict()
+    saved = ours.settings.to_dict()
     assert {key: saved[key] for key in expected} == expected
     assert_equal_to_the_oracle(Case(class_name, expected, 7, 0.7))
 
@@ -205,7 +205,9 @@ def test_old_configs_are_modernised_as_the_oracles_pipeline_does() -> None:
     options = {key: value for key, value in old.items() if key != "_class_name"}
     wanted = oracle_run(Case("DDIMScheduler", {**options, "clip_sample": False, "steps_offset": 1}, 8, 0.6))
     fixed = {
-        key: value for key, value in scheduler.modernised().config.to_dict().items() if key in OPTIONS["DDIMScheduler"]
+        key: value
+        for key, value in scheduler.modernised().settings.to_dict().items()
+        if key in OPTIONS["DDIMScheduler"]
     }
     assert torch.equal(our_run(Case("DDIMScheduler", fixed, 8, 0.6))[-1], wanted[-1])
     with warnings.catch_warnings():
@@ -226,7 +228,7 @@ def test_configs_are_values() -> None:
         SchedulerConfig.from_dict({**SD15, "num_train_timesteps": 2, "trained_betas": [0.1, 0.2]})
     )
     assert Scheduler.from_config(SD15) == Scheduler.from_config(Scheduler.from_config(SD15))
-    assert not Scheduler.from_config({**SD15, "rescale_betas_zero_snr": True}).config.rescale_betas_zero_snr
+    assert not Scheduler.from_config({**SD15, "rescale_betas_zero_snr": True}).settings.rescale_betas_zero_snr
 
 
 def test_names_need_no_torch() -> None:
@@ -242,9 +244,9 @@ def test_names_need_no_torch() -> None:
 def test_a_scheduler_its_config_and_its_dict_say_the_same(name: str) -> None:
     """Callers of the reference pass `pipe.scheduler.config`."""
     scheduler = Scheduler.named(name)
-    for source in (scheduler, scheduler.config, scheduler.config.to_dict()):
+    for source in (scheduler, scheduler.config, scheduler.settings, scheduler.settings.to_dict()):
         for overrides in ({}, {"prediction_type": "epsilon"}):
-            assert Scheduler.from_config(source, **overrides).config.to_dict() == scheduler.config.to_dict()
+            assert Scheduler.from_config(source, **overrides).settings.to_dict() == scheduler.settings.to_dict()
 
 
 @pytest.mark.parametrize(

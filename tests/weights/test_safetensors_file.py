@@ -37,6 +37,11 @@ def test_metadata_and_an_empty_file_of_no_tensors(tmp_path: Path) -> None:
     source = open_weights(write(tmp_path / "f", raw_safetensors({"__metadata__": {"a": "b"}})))
     assert source.names() == []
     assert source.metadata == {"a": "b"}
+    # Some writers say that there is none.
+    source = open_weights(
+        write(tmp_path / "f", raw_safetensors({"__metadata__": None, "x": entry("U8", [1], 0, 1)}, b"0"))
+    )
+    assert (source.names(), source.metadata) == (["x"], {})
 
 
 def test_tensors_are_views_of_the_file_and_adopted_ones_leave_the_source_alone(tmp_path: Path) -> None:
@@ -97,6 +102,7 @@ DAMAGED = {
     "hole": (raw_safetensors({"a": entry("F32", [2], 4, 12)}, b"1" * 12), "follows a hole"),
     "trailing bytes": (raw_safetensors({"a": F32}, b"1" * 9), "1 bytes follow"),
     "metadata not an object": (raw_safetensors({"__metadata__": 3}), "__metadata__"),
+    "metadata a list": (raw_safetensors({"__metadata__": []}), "__metadata__"),
     "metadata not text": (raw_safetensors({"__metadata__": {"a": 1}}), "__metadata__"),
 }
 

@@ -92,3 +92,5 @@ class Solver:
     """Which of "timesteps" and "sigmas" a caller may bring."""
     draws_float32: bool = False
     """The noise is float32 whatever the model's dtype."""
+    divides: bool = False
+    """A step of no length, between two nodes of one noise level, makes no number (at order 1 it is harmless)."""

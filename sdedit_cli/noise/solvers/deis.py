@@ -56,4 +56,4 @@ def _deis(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Tensor, 
     return end.alpha * total, past
 
 
-DEIS = Solver("vp", _grid, _deis, predictions=("epsilon", "v_prediction", "sample", "flow_prediction"))
+DEIS = Solver("vp", _grid, _deis, predictions=("epsilon", "v_prediction", "sample", "flow_prediction"), divides=True)

@@ -241,6 +241,7 @@ DPMPP_2M = Solver(
     predictions=_PREDICTIONS,
     custom=("timesteps",),
     draws_float32=True,
+    divides=True,
 )
 DPMPP_2S = Solver(
     "vp",
@@ -250,4 +251,5 @@ DPMPP_2S = Solver(
     start=lambda _process, _grid, _x, _seed: _Block(),
     predictions=_PREDICTIONS,
     custom=("timesteps",),
+    divides=True,
 )

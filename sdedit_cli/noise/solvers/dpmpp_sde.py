@@ -117,5 +117,12 @@ def _sde(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Tensor, S
 
 
 DPMPP_SDE = Solver(
-    "ve", _grid, _sde, start=_start, scale_input=_input, order=2, predictions=("epsilon", "v_prediction")
+    "ve",
+    _grid,
+    _sde,
+    start=_start,
+    scale_input=_input,
+    order=2,
+    predictions=("epsilon", "v_prediction"),
+    divides=True,
 )

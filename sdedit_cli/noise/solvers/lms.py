@@ -55,4 +55,4 @@ def _lms(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Tensor, S
     return x + sum(weight * slope for weight, slope in zip(weights, reversed(slopes), strict=False)), slopes
 
 
-LMS = Solver("ve", _grid, _lms, scale_input=ve_input)
+LMS = Solver("ve", _grid, _lms, scale_input=ve_input, divides=True)

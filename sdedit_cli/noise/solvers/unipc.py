@@ -124,4 +124,5 @@ UNIPC = Solver(
     _unipc,
     start=lambda _process, _grid, _x, _seed: _Memory(),
     predictions=("epsilon", "v_prediction", "sample", "flow_prediction"),
+    divides=True,
 )

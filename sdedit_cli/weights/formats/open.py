@@ -9,6 +9,7 @@ from typing import cast
 from ...errors import ModelError
 from .flax import FlaxSource
 from .safetensors import SafetensorsFile
+from .scaled import with_scales
 from .sharded import ShardedSource
 from .source import WeightSource
 from .torchfile.source import PickleSource
@@ -40,11 +41,13 @@ _OLD_PICKLES = (_LEGACY_MAGIC, b"(dp", b"(lp", b"}q", b"]q", b"ccollections\n", 
 def open_weights(path: Path | str) -> WeightSource:
     """The tensors of a weights file: safetensors, a torch checkpoint of any age, Flax msgpack, or a shard index.
 
-    Nothing in the file is executed. Raises ModelError saying what the file is instead, or what is wrong with it.
+    Scaled weights come multiplied. Nothing in the file is executed.
+
+    Raises ModelError saying what the file is instead, or what is wrong with it.
     """
     path = Path(path)
     try:
-        return _opened(path)
+        return with_scales(_opened(path))
     except (MemoryError, RecursionError):
         raise ModelError(f"{path}: takes more memory to read than there is; it is damaged or made to do so") from None
 
@@ -121,7 +124,7 @@ def _open_shard(path: Path) -> WeightSource:
     head, size = _head(path)
     if not _is_safetensors(head, size) and head.lstrip()[:1] == b"{":
         raise ModelError(f"{path}: is a JSON file, expected the weights that an index names; download it again")
-    return open_weights(path)
+    return _opened(path)
 
 
 def _is_text(head: bytes) -> bool:

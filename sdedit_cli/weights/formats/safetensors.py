@@ -82,7 +82,7 @@ def read_header(file: MappedFile) -> tuple[dict[str, HeaderEntry], Mapping[str, 
     if length > HEADER_LIMIT:
         raise _broken(file, f"header of {length} bytes, at most {HEADER_LIMIT} are allowed")
     header = _parse(file, file.data(8, length))
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None)
     entries = {name: _entry(file, name, facts, 8 + length) for name, facts in header.items()}
     ordered = sorted(entries.items(), key=lambda item: (item[1].start, item[1].end))
     _check_cover(file, ordered, 8 + length)
@@ -140,6 +140,8 @@ def _check_cover(file: MappedFile, ordered: list[tuple[str, HeaderEntry]], posit
 
 
 def _check_metadata(file: MappedFile, metadata: object) -> Mapping[str, str]:
+    if metadata is None:  # some writers say so that there is none
+        return {}
     if not isinstance(metadata, dict):
         raise _broken(file, "__metadata__ is not an object")
     items = cast("dict[str, object]", metadata)

@@ -47,7 +47,7 @@ def save_components(
     slots = cast("list[Slot]", [kind.slot for kind in KINDS.values() if kind.slot in there])
     checkpoint = of_components(
         {slot: (there[slot].config, _tensors(there[slot])) for slot in slots},
-        scheduler=there["scheduler"].config.to_dict() if "scheduler" in there else None,
+        scheduler=there["scheduler"].settings.to_dict() if "scheduler" in there else None,
         tokenizer=there["tokenizer"].folder_files() if "tokenizer" in there else None,
         native_size=native_size,
         path=folder,

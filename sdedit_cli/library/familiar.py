@@ -1,0 +1,87 @@
+"""What scripts written for the reference read and set beside the call: config, image processor, progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..configs.mapping import ConfigMapping
+from ..engine.image import ImageInput, postprocess, preprocess
+from ..errors import UsageError
+from .switches import Switches
+
+
+@dataclass(frozen=True)
+class ImageProcessor:
+    """Pictures to tensors and back, as the call does it."""
+
+    vae_scale_factor: int
+    vae_latent_channels: int = 4
+    image_channels: int = 3
+
+    def preprocess(self, image: ImageInput, height: int | None = None, width: int | None = None) -> Tensor:
+        """The batch (B, C, H, W) in -1..1, of this size where one is given, in multiples of the scale factor.
+
+        Raises UsageError for what is no picture, and for a height without a width.
+        """
+        if (height is None) != (width is None):
+            raise UsageError("give `height` and `width`, or neither")
+        size = None if height is None or width is None else (width, height)
+        return preprocess(image, self.vae_scale_factor, self.vae_latent_channels, self.image_channels, size)
+
+    def postprocess(self, image: Tensor, output_type: str = "pil", do_denormalize: Sequence[bool] | None = None) -> Any:
+        """Decoded pictures (B, C, H, W) in -1..1 as `output_type` says; rows of `do_denormalize` that are false hold
+        values in 0..1 already."""
+        kept = None if do_denormalize is None else [not turned for turned in do_denormalize]
+        return image if output_type == "latent" else postprocess(image, output_type, kept)
+
+
+class Familiar(Switches):
+    """The names of the reference's pipelines that say what a pipeline is, and show how far it is."""
+
+    components: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._progress: dict[str, Any] = {"disable": True}
+        self.requires_safety_checker = True
+        self.name_or_path: str | None = None
+        """What the pipeline was loaded from."""
+
+    @property
+    def config(self) -> ConfigMapping:
+        """The classes of the components, as (package, name), and what the loader was told."""
+        classes = {
+            name: (None, None) if value is None else (type(value).__module__.partition(".")[0], type(value).__name__)
+            for name, value in self.components.items()
+        }
+        facts = {"_class_name": type(self).__name__, "_name_or_path": self.name_or_path, **classes}
+        return ConfigMapping({**facts, "requires_safety_checker": self.requires_safety_checker})
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels on a side that one latent stands for."""
+        return self.vae.config.scale
+
+    @property
+    def image_processor(self) -> ImageProcessor:
+        vae = self.vae.config
+        return ImageProcessor(vae.scale, vae.latent_channels, vae.in_channels)
+
+    def set_progress_bar_config(self, **options: Any) -> None:
+        """Shows a bar in the calls that follow, with these options of tqdm; `disable=True` shows none, as at first."""
+        self._progress = options
+
+    def progress_bar(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> Any:
+        """A tqdm over `iterable`, or to be updated `total` times, as `set_progress_bar_config` has it.
+
+        Raises UsageError where neither is given.
+        """
+        from tqdm.auto import tqdm
+
+        if iterable is None and total is None:
+            raise UsageError("give `iterable` or `total`")
+        return tqdm(iterable, total=total, **self._progress)

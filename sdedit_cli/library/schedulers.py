@@ -1,0 +1,83 @@
+"""The scheduler classes of the reference by their names, made from the table of samplers.
+
+Each is a Scheduler that is told by its class which sampler it is. How a run walks is told by `Scheduler.grid` and
+`Scheduler.step`, which are ours: the reference's `set_timesteps` and `step` keep what they do in the object.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..configs.scheduler import SchedulerConfig
+from ..engine.loading import located
+from ..noise import CLASS_NAMES, Scheduler
+from ..noise.scheduler import FILE, configured, said_by
+from .keywords import split_resolving
+from .words import arguments_named
+
+
+class NamedScheduler(Scheduler):
+    """A Scheduler made by the name of its class; options not given are the class's own defaults."""
+
+    @arguments_named()
+    def __init__(self, **options: Any) -> None:
+        """Raises UsageError for an option that the class does not take, or a value that it cannot have."""
+        name = type(self).__name__
+        super().__init__(configured({"_class_name": name}, name, options))
+
+    @classmethod
+    def of(cls, settings: SchedulerConfig) -> NamedScheduler:
+        """The scheduler with these settings, which must be of this class."""
+        made = cls.__new__(cls)
+        Scheduler.__init__(made, settings)
+        return made
+
+    @classmethod
+    @arguments_named()
+    def from_config(
+        cls, source: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler, **overrides: Any
+    ) -> NamedScheduler:
+        """This sampler over what a config (of any class) says of the training, with options overridden.
+
+        Raises ModelError when the config is not usable, UsageError for an override that the class does not take.
+        """
+        said, origin = said_by(source)
+        return cls.of(configured({**said, "_class_name": cls.__name__}, origin, overrides))
+
+    @classmethod
+    @arguments_named()
+    def from_pretrained(
+        cls, source: str | os.PathLike[str], subfolder: str | None = None, **options: Any
+    ) -> NamedScheduler:
+        """The same, of the config in a folder (a path or a Hub id), or in its `subfolder`.
+
+        Options are overrides, and those of `weights.resolve`. Raises ModelError where there is no usable config.
+        """
+        resolving, overrides = split_resolving(options)
+        path = located(source, subfolder=subfolder, weight_name=FILE, **resolving)
+        return cls.from_config(path, **overrides)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+        """Writes `scheduler_config.json` into the folder."""
+        self.save(Path(save_directory))
+
+    @property
+    def compatibles(self) -> list[type[NamedScheduler]]:
+        """The classes that can take this scheduler's place: all of them read one config."""
+        return list(CLASSES.values())
+
+
+def _class(name: str) -> type[NamedScheduler]:
+    facts = {"__module__": __name__.partition(".")[0], "__doc__": f"The sampler '{CLASS_NAMES[name]}'."}
+    return type(name, (NamedScheduler,), facts)
+
+
+CLASSES: Mapping[str, type[NamedScheduler]] = {name: _class(name) for name in CLASS_NAMES}
+
+
+def named(scheduler: Scheduler) -> NamedScheduler:
+    """The scheduler as an instance of the class that its config names."""
+    return CLASSES[scheduler.settings.class_name].of(scheduler.settings)

@@ -1,0 +1,160 @@
+"""What scripts written for the reference read, set and pass beside the call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.pipelines import picture, write_checkpoint
+
+from sdedit_cli import EulerDiscreteScheduler, HeunDiscreteScheduler, StableDiffusionImg2ImgPipeline
+from sdedit_cli.errors import UsageError
+from sdedit_cli.library.keywords import HARMLESS
+
+pytestmark = [
+    # The oracle's own notices: old array formats.
+    pytest.mark.filterwarnings("ignore:.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sd15")
+
+
+@pytest.fixture(scope="module")
+def oracle(folder: Path) -> Any:
+    return write_checkpoint(folder)
+
+
+@pytest.fixture
+def pipe(folder: Path, oracle: Any) -> StableDiffusionImg2ImgPipeline:
+    return StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+
+
+def edited(pipe: Any, **call: Any) -> np.ndarray:
+    call = {"prompt": "a cat", "image": picture(), "strength": 0.6, "num_inference_steps": 5, **call}
+    return np.asarray(pipe(**call, generator=torch.Generator().manual_seed(3), output_type="np").images)
+
+
+def test_a_pipeline_says_what_it_is(pipe: StableDiffusionImg2ImgPipeline, folder: Path, oracle: Any) -> None:
+    config = pipe.config
+    assert config._class_name == type(oracle).__name__
+    assert config.requires_safety_checker is config["requires_safety_checker"] is False
+    assert config.vae == ("sdedit_cli", "AutoencoderKL")
+    assert config.safety_checker == (None, None)
+    assert pipe.name_or_path == config._name_or_path == str(folder)
+    assert config.keys() >= pipe.components.keys()
+    assert pipe.vae_scale_factor == oracle.vae_scale_factor
+    again = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    assert again.name_or_path is None
+
+
+IMAGES = {
+    "pil": picture(37, 29),
+    "pils": [picture(), picture(seed=1)],
+    "array": np.asarray(picture(35, 31), dtype=np.float32) / 255,
+    "tensor": torch.rand(2, 3, 33, 32),
+}
+
+
+@pytest.mark.parametrize("size", [{}, {"height": 20, "width": 27}])
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
+def test_the_image_processor_makes_the_oracles_tensors(
+    pipe: StableDiffusionImg2ImgPipeline, oracle: Any, image: Any, size: dict[str, int]
+) -> None:
+    theirs = oracle.image_processor.preprocess(image, **size)
+    ours = pipe.image_processor.preprocess(image, **size)
+    assert torch.equal(ours, theirs)
+    for kind in ("np", "pt", "pil", "latent"):
+        made = (one.image_processor.postprocess(theirs, output_type=kind) for one in (pipe, oracle))
+        assert np.array_equal(*(np.asarray(one) for one in made))
+    kept = [False] * len(theirs)
+    made = (one.image_processor.postprocess(theirs.abs(), "np", do_denormalize=kept) for one in (pipe, oracle))
+    assert np.array_equal(*made)
+
+
+def test_a_height_without_a_width_is_refused(pipe: StableDiffusionImg2ImgPipeline) -> None:
+    with pytest.raises(UsageError, match="`height` and `width`"):
+        pipe.image_processor.preprocess(picture(), height=8)
+
+
+def test_a_bar_is_shown_when_it_is_asked_for(
+    pipe: StableDiffusionImg2ImgPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited(pipe)
+    assert list(pipe.progress_bar(range(3))) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    for scheduler in (pipe.scheduler, HeunDiscreteScheduler.from_config(pipe.scheduler.config)):
+        pipe.scheduler = scheduler  # a step of Heun calls the model twice, and counts once
+        pipe.set_progress_bar_config(desc="editing", ascii=True)
+        edited(pipe)
+        assert "editing: 100%" in (told := capsys.readouterr().err)
+        assert "3/3" in told
+    with pipe.progress_bar(total=2) as bar:
+        bar.update()
+    assert "1/2" in capsys.readouterr().err
+    pipe.set_progress_bar_config(disable=True)
+    edited(pipe)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="`iterable` or `total`"):
+        pipe.progress_bar()
+
+
+def test_keywords_that_ask_for_nothing_are_accepted(folder: Path, oracle: Any, tmp_path: Path) -> None:
+    nothing = {name: harmless.values[0] for name, harmless in HARMLESS.items()}
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
+        folder, **nothing, dtype=None, variant=None, use_safetensors=None, local_files_only=None, torch_dtype="float16"
+    )
+    assert pipe.dtype == torch.float16
+    EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler", **nothing)
+    pipe.save_pretrained(tmp_path, push_to_hub=False, max_shard_size=None, variant=None)
+    assert (tmp_path / "unet").is_dir()
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_keywords_that_ask_for_what_is_not_done_are_refused_in_words(name: str, folder: Path) -> None:
+    if True in HARMLESS[name].values:
+        pytest.skip("asks for nothing whatever it says")
+    with pytest.raises(UsageError, match=f"`{name}` is 'more', which is not done here: ."):
+        StableDiffusionImg2ImgPipeline.from_pretrained(folder, **{name: "more"})
+
+
+@pytest.mark.parametrize("steps", [None, 50])
+@pytest.mark.parametrize("custom", [{"timesteps": [900, 600, 300, 50]}, {"sigmas": [10.0, 5.0, 2.0, 0.5]}])
+def test_custom_nodes_need_no_number_of_steps(
+    pipe: StableDiffusionImg2ImgPipeline, oracle: Any, custom: dict[str, Any], steps: int | None
+) -> None:
+    import diffusers
+
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    before = oracle.scheduler
+    oracle.scheduler = diffusers.EulerDiscreteScheduler.from_config(before.config)
+    theirs = edited(oracle, **custom)
+    oracle.scheduler = before
+    ours = edited(pipe, **custom, num_inference_steps=steps)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_without_nodes_a_number_of_steps_is_needed(pipe: StableDiffusionImg2ImgPipeline) -> None:
+    with pytest.raises(UsageError, match="num_inference_steps is None"):
+        edited(pipe, num_inference_steps=None)
+
+
+def test_the_built_in_model_has_a_name() -> None:
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained("built-in")
+    assert pipe.name_or_path == "built-in"
+    assert pipe.native_size
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is not there")
+@pytest.mark.parametrize("place", ["cuda", torch.device("cuda", 1), "cuda:0"])
+def test_a_device_that_is_not_there_is_refused_in_our_words(pipe: StableDiffusionImg2ImgPipeline, place: Any) -> None:
+    for call in (lambda: pipe.to(place), lambda: pipe.to(device=place), lambda: pipe.to(place, torch.float16)):
+        with pytest.raises(UsageError, match="is not there: this machine has"):
+            call()
+    assert pipe.to("cpu", torch.float32) is pipe

@@ -1,0 +1,162 @@
+"""The scheduler classes of the reference by their names: made, exchanged and read as scripts written for it do."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from helpers.pipelines import picture, write_checkpoint
+
+import sdedit_cli
+from sdedit_cli import EulerDiscreteScheduler, Scheduler, StableDiffusionImg2ImgPipeline
+from sdedit_cli.errors import ModelError, UsageError
+from sdedit_cli.noise import CLASS_NAMES
+from sdedit_cli.noise.scheduler import STABLE_DIFFUSION
+
+# A file of Stable Diffusion 1.5, with an option that only another class takes.
+SAID = {**STABLE_DIFFUSION, "_class_name": "PNDMScheduler", "prediction_type": "epsilon"}
+pytestmark = [
+    # The oracle's own notices: old array formats.
+    pytest.mark.filterwarnings("ignore:.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sd15")
+    write_checkpoint(folder)
+    return folder
+
+
+@pytest.fixture
+def pipe(folder: Path) -> StableDiffusionImg2ImgPipeline:
+    return StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+
+
+def ours(name: str) -> Any:
+    return getattr(sdedit_cli, name)
+
+
+def theirs(name: str) -> Any:
+    return getattr(diffusers, name)
+
+
+def effective(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config says of the options that the class takes in the reference."""
+    names = inspect.signature(theirs(name).__init__).parameters.keys() - {"self", "kwargs"}
+    return {key: config[key] for key in names if key in config}
+
+
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_every_class_is_a_name_of_the_package_and_takes_keywords(name: str) -> None:
+    made = ours(name)(beta_start=0.001) if "Discrete" in name else ours(name)()
+    assert type(made) is ours(name)
+    assert isinstance(made, Scheduler)
+    assert made.name == CLASS_NAMES[name]
+    assert name in dir(sdedit_cli)
+    reference = theirs(name)(**({"beta_start": 0.001} if "Discrete" in name else {}))
+    assert effective(name, made.config) == effective(name, reference.config)
+
+
+def test_a_name_that_is_no_scheduler_is_no_name_of_the_package() -> None:
+    with pytest.raises(AttributeError, match="SASolverScheduler"):
+        ours("SASolverScheduler")
+
+
+def test_an_option_that_the_class_does_not_take_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="use_karras_sigmas"):
+        ours("DDIMScheduler")(use_karras_sigmas=True)
+    with pytest.raises(UsageError, match=r"beta_strat.*did you mean 'beta_start'"):
+        ours("DDIMScheduler")(beta_strat=0.1)
+
+
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_configs_go_both_ways(name: str) -> None:
+    """X.from_config(pipe.scheduler.config): ours from theirs, theirs from ours, and theirs from theirs agree."""
+    source = Scheduler.from_config(SAID)
+    reference = diffusers.PNDMScheduler.from_config({k: v for k, v in SAID.items() if k != "clip_sample"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the oracle's notes on options it does not expect
+        expected = effective(name, theirs(name).from_config(reference.config).config)
+        from_ours = effective(name, theirs(name).from_config(source.config).config)
+    expected = {**expected, **({"clip_sample": False} if "clip_sample" in expected else {})}
+    assert from_ours == expected
+    made = ours(name).from_config(source.config)
+    assert type(made) is ours(name)
+    assert effective(name, made.config) == expected
+    assert effective(name, ours(name).from_config(reference.config, **_unclipped(name)).config) == expected
+
+
+def _unclipped(name: str) -> dict[str, Any]:
+    return {"clip_sample": False} if "clip_sample" in inspect.signature(theirs(name).__init__).parameters else {}
+
+
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_an_option_of_another_class_survives_the_way_there_and_back(name: str) -> None:
+    first = ours("EulerDiscreteScheduler").from_config(SAID, use_karras_sigmas=True, timestep_spacing="trailing")
+    back = EulerDiscreteScheduler.from_config(ours(name).from_config(first.config).config)
+    assert back.config.use_karras_sigmas
+    assert back.config.timestep_spacing == "trailing"
+    assert not back.config.rescale_betas_zero_snr
+
+
+def test_a_config_is_a_mapping_with_attributes_that_cannot_be_changed() -> None:
+    config = ours("DDIMScheduler")(beta_start=0.5).config
+    assert config.beta_start == config["beta_start"] == dict(config)["beta_start"] == config.get("beta_start") == 0.5
+    assert config._class_name == "DDIMScheduler"
+    with pytest.raises(AttributeError, match="beta_strat"):
+        _ = config.beta_strat
+    for change in ("config['beta_start'] = 1", "config.beta_start = 1", "config.update(a=1)", "del config['beta_end']"):
+        with pytest.raises(UsageError, match="from_config"):
+            exec(change)
+    assert copy.deepcopy(config) == pickle.loads(pickle.dumps(config)) == config
+
+
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_the_pipelines_scheduler_is_of_the_class_that_its_config_names(
+    name: str, pipe: StableDiffusionImg2ImgPipeline
+) -> None:
+    assert isinstance(pipe.scheduler, ours("DDIMScheduler"))
+    pipe.scheduler = pipe.scheduler.renamed(name)
+    assert type(pipe.scheduler) is ours(name)
+    assert type(pipe.scheduler).from_config(pipe.scheduler.config) == pipe.scheduler
+    assert type(pipe.scheduler) in pipe.scheduler.compatibles
+    for copied in (copy.deepcopy(pipe.scheduler), pickle.loads(pickle.dumps(pipe.scheduler))):
+        assert copied == pipe.scheduler
+        assert type(copied) is ours(name)
+
+
+def test_a_pipeline_runs_on_the_scheduler_that_it_is_given(pipe: StableDiffusionImg2ImgPipeline) -> None:
+    def edited() -> torch.Tensor:
+        generator = torch.Generator().manual_seed(3)
+        return pipe("a", picture(), strength=0.6, num_inference_steps=5, generator=generator, output_type="pt").images
+
+    before = pipe.scheduler
+    pipe.scheduler = ours("EulerAncestralDiscreteScheduler").from_config(pipe.scheduler.config)
+    by_name = edited()
+    pipe.scheduler = before.renamed("Euler a")
+    assert torch.equal(by_name, edited())
+    pipe.scheduler = theirs("EulerAncestralDiscreteScheduler").from_config(before.config)
+    assert torch.equal(by_name, edited())
+
+
+def test_from_pretrained_reads_a_folder_its_subfolder_or_the_built_in_model(folder: Path, tmp_path: Path) -> None:
+    made = EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler", use_karras_sigmas=True)
+    assert type(made) is EulerDiscreteScheduler
+    assert made.config.use_karras_sigmas
+    assert made == EulerDiscreteScheduler.from_pretrained(folder / "scheduler", use_karras_sigmas=True, token=None)
+    made.save_pretrained(tmp_path)
+    assert theirs("EulerDiscreteScheduler").from_pretrained(tmp_path).config.use_karras_sigmas
+    built_in = EulerDiscreteScheduler.from_pretrained("built-in", subfolder="scheduler")
+    assert built_in.config.num_train_timesteps == 1000
+    with pytest.raises(ModelError, match=r"scheduler_config\.json"):
+        EulerDiscreteScheduler.from_pretrained(folder)

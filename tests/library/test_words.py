@@ -1,0 +1,86 @@
+"""Errors of the library name arguments, never options of the command line."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny.single_files import shared
+from safetensors.torch import load_file, save_file
+
+import sdedit_cli
+from sdedit_cli import EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
+from sdedit_cli.errors import SdeditError
+from sdedit_cli.library.words import in_arguments
+
+PACKAGE = Path(sdedit_cli.__file__).parent
+ROOMS = ("adapters", "configs", "engine", "library", "names", "nn", "noise", "runtime", "text", "weights")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+|(?<![\w-])-m\b")
+OF_CONVERT = {"--to", "--no-ema"}  # of messages that speak of `sdedit convert`, which has no twin in the library
+
+
+def texts() -> Iterator[str]:
+    """Every text in the rooms that the library calls, docstrings left out."""
+    for room in ROOMS:
+        for path in (PACKAGE / room).rglob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+            nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in prose)
+            if path.name != "words.py":
+                yield from (node.value for node in nodes if isinstance(node.value, str))
+
+
+def test_every_option_that_a_message_can_name_has_an_argument_for_it() -> None:
+    speaking = [text for text in texts() if OPTION.search(text)]
+    assert len(speaking) > 10
+    left = {found for text in speaking for found in OPTION.findall(in_arguments(text))}
+    assert left <= OF_CONVERT
+
+
+def test_words_that_are_no_options_stay() -> None:
+    for text in ("a well-meant -- dash", "x--vae", "model-m", "--vaer", "--em"):
+        assert in_arguments(text) == text
+    assert in_arguments("give --config FOLDER, or --vae.") == "give `config=`, or `vae=`."
+
+
+def broken(tmp_path: Path, kind: str) -> Path:
+    folder = tmp_path / kind
+    shutil.copytree(shared("sd15")[0], folder)
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    if kind == "missing":
+        del state["conv_in.bias"]
+    else:
+        state["more"] = torch.zeros(1)
+    save_file(state, path)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["missing", "surplus"])
+def test_what_does_not_fit_is_loaded_with_partial(kind: str, tmp_path: Path) -> None:
+    folder = broken(tmp_path, kind)
+    with pytest.raises(SdeditError, match="`partial=True`") as refused:
+        StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    assert not OPTION.search(str(refused.value))
+    StableDiffusionImg2ImgPipeline.from_pretrained(folder, partial=True)
+
+
+def test_loaders_speak_of_their_arguments(tmp_path: Path) -> None:
+    lora = tmp_path / "lora.safetensors"
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(1)}, lora)
+    folder, single = shared("sd15")
+    refused = {
+        "`load_lora_weights`": lambda: StableDiffusionImg2ImgPipeline.from_single_file(lora),
+        "leave `ema` out": lambda: StableDiffusionImg2ImgPipeline.from_single_file(single, ema=True),
+        "`local_files_only=False`": lambda: EulerDiscreteScheduler.from_pretrained("no/such", local_files_only=True),
+        "`to\\('cpu'\\)`": lambda: StableDiffusionImg2ImgPipeline.from_pretrained(folder).to("cuda:99"),
+    }
+    for words, call in refused.items():
+        with pytest.raises(SdeditError, match=words) as told:
+            call()
+        assert not OPTION.search(str(told.value))
