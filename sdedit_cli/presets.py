@@ -35,7 +35,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     # By name: the type checker runs for 3.10, where the one is missing, in environments where the other is.
     toml: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        return toml.loads(path.read_text(encoding="utf-8"))
+        return toml.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise PresetError(f"{path}: no such file") from None
     except UnicodeDecodeError:

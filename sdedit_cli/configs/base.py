@@ -26,7 +26,7 @@ T = TypeVar("T")
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ModelError when the file is missing, not JSON, or not an object."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
         data: object = json.loads(text)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; a model folder has a config there") from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..configs.model_block import STARTER_FOLDER as STARTER_FOLDER
 from ..errors import ModelError
 from ..noise import Scheduler
 from ..options import Edit
@@ -16,9 +17,6 @@ from .safety import load_checker, load_feature_extractor
 
 if TYPE_CHECKING:
     from ..weights import Checkpoint, Loaded
-
-STARTER_FOLDER = Path(__file__).parent.parent / "assets" / "starter"
-"""The built-in model."""
 
 
 def open_for_edit(edit: Edit, path: Path) -> Checkpoint:

@@ -70,7 +70,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         )
     ids = _checked_ids(read_json(vocab), str(vocab))
     try:
-        lines = merges.read_text(encoding="utf-8")
+        lines = merges.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{merges}: cannot be read as text ({error}); copy the file from the checkpoint again"
