@@ -27,6 +27,8 @@ COMMANDS = {
     "embed": "Encode prompts; inspect, convert and make embeddings.",
     "convert": "Convert checkpoints between layouts and number formats.",
     "info": "Say what a file or this machine is.",
+    "presets": "List the presets, or write out the drawings that come with sdedit.",
+    "samplers": "List the samplers.",
     "completion": "Print the completion script of a shell.",
 }
 HELP_WIDTH = 100

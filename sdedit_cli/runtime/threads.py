@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -22,6 +21,6 @@ def use(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def in_force(variables: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The number of threads, and what the environment says of them, by the names of the variables."""
-    return {"count": torch.get_num_threads(), **{name: variables[name] for name in _SHOWN if variables.get(name)}}
+def said(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the environment says of threads, by the names of the variables."""
+    return {name: variables[name] for name in _SHOWN if variables.get(name)}

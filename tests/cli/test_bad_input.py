@@ -63,7 +63,7 @@ Errors = pytest.CaptureFixture[str]
         (["a.png", "--timesteps", "30,10,20"], 2, "10 is followed by 20"),
         (["a.png", "--sigmas", "3,1,1"], 2, "1 is followed by 1"),
         (["a.png", "-o", "-", "--json"], 2, "both want stdout"),
-        (["a.png", "--save-every", "2"], 2, "go together"),
+        (["a.png", "--steps-dir", "s"], 2, "is for the pictures of --save-every"),
         (["a.png", "--preset", "quik"], 3, "did you mean 'quick'"),
         (["a.png", "--like", "a.png"], 3, "a.png: holds no settings"),
         (["a.png", "-m", "none"], 3, "-m none: no such path, and no model of that name"),

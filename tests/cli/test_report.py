@@ -15,7 +15,7 @@ from sdedit_cli.batch.events import Events, ended
 from sdedit_cli.cli.render import Bars, Reporter, reporter
 from sdedit_cli.disk import hashes
 from sdedit_cli.disk.hashes import file_hash
-from sdedit_cli.errors import InternalError, OutputError, PictureError, SdeditError, Terminated, as_error
+from sdedit_cli.errors import InternalError, OutOfMemory, OutputError, PictureError, SdeditError, Terminated, as_error
 from sdedit_cli.signals import Stop
 
 
@@ -107,7 +107,7 @@ def test_a_missing_model_has_no_hash(folder: Path) -> None:
     ("problem", "kind", "code", "text"),
     [
         (KeyError("x"), InternalError, 1, "internal error: KeyError: 'x'"),
-        (MemoryError(), SdeditError, 1, "out of memory; a smaller picture, --dtype bf16 or fp16 needs less"),
+        (MemoryError(), OutOfMemory, 3, "out of memory; try --max-side 768, or --dtype bf16 or fp16"),
         (OSError(28, "No space left on device"), OutputError, 3, "stdout: cannot be written (No space left on device)"),
         (PictureError("a.png: no such file"), PictureError, 3, "a.png: no such file"),
         (Stop(15), Terminated, 143, "terminated"),
