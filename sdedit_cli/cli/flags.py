@@ -51,6 +51,15 @@ class Value(ParamType):
         return found if found or not self.field.option.path else [CompletionItem(incomplete, type="file")]
 
 
+class FileName(ParamType):
+    """A file or a folder by its name, which the shell completes; not checked here."""
+
+    name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
 class PresetName(ParamType):
     """A preset's name or file; the names are completed."""
 
@@ -107,9 +116,8 @@ def option(*args: Any, group: str, **kwargs: Any) -> Callable[[F], F]:
 
 def edit_options(command: F) -> F:
     """Adds the options of an edit and those that name layers, all 'not given' by default."""
-    command = option("--like", metavar="PICTURE", group="Edit", help="Take the settings that PICTURE was made with.")(
-        command
-    )
+    like = "Take the settings that PICTURE was made with."
+    command = option("--like", type=FileName(), metavar="PICTURE", group="Edit", help=like)(command)
     command = option(
         "--preset",
         "presets",

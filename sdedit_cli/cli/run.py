@@ -15,7 +15,7 @@ import click
 
 from ..batch.targets import Job
 from ..errors import UsageError, listed
-from .flags import FILES, REPORTING, GroupedCommand, edit_options, option
+from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 
 _NEW_SEEDS = 2**32
 _EXAMPLES = """\b
@@ -41,11 +41,12 @@ def reporting_options(function: Any) -> Any:
 
 
 @click.command(cls=GroupedCommand, epilog=_EXAMPLES)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=FileName())
 @edit_options
 @option(
     "-o",
     "--output",
+    type=FileName(),
     metavar="OUT",
     group=FILES,
     help="File, folder (ending in '/'), template such as '{stem}-{seed}.png', or - for stdout."

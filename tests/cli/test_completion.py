@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
-from helpers.cli import sdedit
+from helpers.cli import environment, sdedit
 
 from sdedit_cli.cli.completion import SHELLS, VARIABLE
 from sdedit_cli.cli.main import run
@@ -62,3 +65,48 @@ def test_a_missing_shell_is_told_in_two_lines(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().err
     assert len(said.splitlines()) <= 2
     assert "powershell" in said
+
+
+@pytest.mark.parametrize("words", ["run", "run a.png -o", "run --like", "run -m", "run --vae", "run --config", "info"])
+def test_files_are_left_to_the_shell(folder: Path, words: str) -> None:
+    line = f"sdedit {words} ph"
+    request = {VARIABLE: "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    done = sdedit(cwd=folder, more=request)
+    assert done.stdout.decode().splitlines() == ["file,ph"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("words", ["run", "run a.png -o", "run --like", "run -m", "run --vae", "run --config", "info"])
+def test_bash_fills_them_in(folder: Path, words: str) -> None:
+    """bash itself, as at a prompt: what it shows after two tabs are the files."""
+    (folder / "photo-1.png").touch()
+    (folder / "photo-2.png").touch()
+    script = f"""
+        sdedit() {{ {sys.executable} -m sdedit_cli "$@"; }}
+        eval "$(sdedit completion bash)"
+        PS1='> '
+        bind 'set completion-query-items 0'
+    """
+    (folder / "rc").write_text(script)
+    keys = f"sdedit {words} pho\t\t\x03\nexit\n"
+    import pty
+
+    def typed(descriptor: int) -> bytes:
+        return os.read(descriptor, 1024)
+
+    seen = bytearray()
+    pid, descriptor = pty.fork()
+    if pid == 0:
+        os.environ.update(environment(TERM="dumb"))
+        os.execvp("bash", ["bash", "--rcfile", str(folder / "rc"), "-i"])
+    while b"> " not in seen:
+        seen += typed(descriptor)
+    os.write(descriptor, keys.encode())
+    try:
+        while chunk := typed(descriptor):
+            seen += chunk
+    except OSError:
+        pass  # the shell has left its terminal
+    os.waitpid(pid, 0)
+    assert b"photo-1.png" in seen
+    assert b"photo-2.png" in seen
