@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import click
 
 from ..batch.targets import Job
+from ..batch.worker import Reporter
 from ..errors import UsageError, listed
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 
@@ -119,7 +120,7 @@ def command(
         from ..batch.events import Events, ended
 
         events = Events(stdout if as_json else None)
-        with ended(events):
+        with _told_when_nobody_reads(to), ended(events):
             from ..batch.run import Run, RunOptions
             from ..batch.targets import plan
             from ..pictures.codec import pixel_limit
@@ -174,6 +175,17 @@ def steps_folder(jobs: Sequence[Job]) -> Path:
             "--save-every: the picture goes to stdout, so say where those of its steps go: --steps-dir DIR"
         )
     return first.with_suffix(".steps") if len(jobs) == 1 else first.parent / "steps"
+
+
+@contextlib.contextmanager
+def _told_when_nobody_reads(to: Reporter) -> Generator[None, None, None]:
+    from ..batch.events import ReaderGone
+
+    try:
+        yield
+    except ReaderGone:
+        to.error("stdout was closed by who read it, so the run ends here; finished pictures are kept")
+        raise
 
 
 @contextlib.contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.cli import QUICK, events, photo, sdedit
+from helpers.cli import QUICK, environment, events, photo, sdedit, start
 from helpers.pipelines import write_checkpoint
 from PIL import Image
 
@@ -212,19 +213,14 @@ def test_a_size_far_from_the_models_is_warned_of_in_both_runs(folder: Path, capf
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits its own memory")
-@pytest.mark.parametrize("words", [[], ["--vae-tiling"]])
-def test_out_of_memory_names_the_size_and_what_to_try(folder: Path, words: list[str]) -> None:
+def test_out_of_memory_names_the_size_and_what_to_try(folder: Path) -> None:
     write_checkpoint(folder / "m", "sd15")
     photo(folder / "a.png", (32, 32))
     spied = (
         "import resource, sys; from sdedit_cli.cli.main import run; import torch;"
         "resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30,) * 2); sys.exit(run(sys.argv[1:]))"
     )
-    import subprocess
-
-    from helpers.cli import environment
-
-    command = ["run", "a.png", "-m", "m", "-p", "x", "--size", "14000x14000", "--attention", "sliced", *QUICK, *words]
+    command = ["run", "a.png", "-m", "m", "-p", "x", "--size", "14000x14000", "--attention", "sliced", *QUICK]
     done = subprocess.run(
         [sys.executable, "-c", spied, *command], cwd=folder, env=environment(), capture_output=True, timeout=300
     )
@@ -232,4 +228,31 @@ def test_out_of_memory_names_the_size_and_what_to_try(folder: Path, words: list[
     assert done.returncode == 3, said
     assert said.startswith("sdedit: a.png: at 14000 x 14000 it needs more memory than there is; try --max-side 768")
     assert "--attention" not in said
-    assert ("--vae-tiling" in said) is not bool(words)
+    assert "--vae-tiling" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be deleted there")
+@pytest.mark.parametrize("words", [["run", "a.png"], ["info"], ["presets"], ["convert", "x", "y"]], ids=" ".join)
+def test_a_deleted_working_folder_is_said(
+    folder: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    try:
+        assert run(words) == 3
+    finally:
+        monkeypatch.undo()
+    assert "the working folder cannot be used" in capfd.readouterr().err
+
+
+def test_a_reader_that_leaves_is_said(folder: Path) -> None:
+    photo(folder / "a.png")
+    running = start("run", "a.png", "--dry-run", "--json", cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.close()
+    assert b"sdedit: stdout was closed by who read it" in running.stderr.read()
+    assert running.wait() == 3
+    running.stderr.close()
