@@ -57,16 +57,6 @@ class Reporter:
             self.verbosity = -1
 
 
-def reporter(verbosity: int) -> Reporter:
-    """Bars when people watch, lines otherwise."""
-    watched = verbosity >= 0 and sys.stderr is not None and sys.stderr.isatty()
-    if not watched:
-        return Reporter(verbosity)
-    from .bars import Bars  # only a terminal has a use for rich
-
-    return Bars(verbosity)
-
-
 def show_warnings(to: Reporter, *, debug: bool) -> None:
     """Python's warnings become lines for people: those meant for users, or all of them when debugging."""
 

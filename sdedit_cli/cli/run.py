@@ -110,7 +110,8 @@ def command(
     The picture is noised up to --strength of the way and denoised under the prompt. The result has the input's size,
     transparency and colour profile, and carries its settings: --like replays them.
     """
-    from .render import reporter, show_warnings
+    from .render import show_warnings
+    from .reporters import reporter
 
     if as_json and output == "-":
         raise UsageError("--json and -o - both want stdout; write the picture to a file")

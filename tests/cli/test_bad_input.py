@@ -38,7 +38,7 @@ Errors = pytest.CaptureFixture[str]
         (["a.png", "--sampler", "eular"], 2, "unknown sampler 'eular'; did you mean 'euler'?"),
         (["a.png", "--strength", "0"], 2, "--strength is 0; expected a number above 0 and at most 1"),
         (["a.png", "--strength", "1.2"], 2, "--strength is 1.2; expected a number above 0 and at most 1"),
-        (["a.png", "--strength", "0.01"], 2, "the smallest strength that works is 0.02"),
+        (["a.png", "--strength", "0.01"], 2, "the smallest strength that works is 0.04"),
         (["a.png", "--steps", "0"], 2, "--steps is 0; expected a whole number from 1 to 1000"),
         (["a.png", "--steps", "3", "--timesteps", "9,5"], 2, "steps and timesteps exclude each other"),
         (["a.png", "--schedule", "karas"], 2, "did you mean 'karras'"),
