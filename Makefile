@@ -1,9 +1,12 @@
 # Two commands need nothing but Python: `make demo` and `make test`. Each makes what it needs in .venv first.
 #
 # PyTorch is pinned to one build here, so that every contributor and CI test the same numbers; users bring their own
-# (pyproject.toml takes a range). For a CUDA build: make demo TORCH=torch
+# (pyproject.toml takes a range). TORCH_INDEX names the index to take it from, such as
+# https://download.pytorch.org/whl/cpu, whose build for Linux is 190 MB; the one of PyPI brings CUDA, several GB. For
+# whatever your package index has: make demo TORCH=torch
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
 BIN := .venv/bin
 
 .PHONY: demo test check lint types slow bench clean
@@ -31,7 +34,7 @@ slow: .venv/tested
 .venv/torch: Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
 	@touch $@
 
 .venv/installed: .venv/torch pyproject.toml

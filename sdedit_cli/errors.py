@@ -6,6 +6,7 @@
     │   └── WrongTypeError     2   an argument of another type (also a TypeError)
     ├── InputError             3   a file that was named cannot be used
     │   ├── PictureError       3   an input picture
+    │   │   └── OutOfMemory    3   one that needs more memory than there is
     │   ├── ModelError         3   a checkpoint, a config or an adapter
     │   │   └── UnsafeFileError    3   a weights file that asks for code to be run
     │   ├── PresetError        3   a preset or a user config
@@ -51,6 +52,10 @@ class InputError(SdeditError):
 
 
 class PictureError(InputError):
+    pass
+
+
+class OutOfMemory(PictureError):
     pass
 
 
@@ -102,12 +107,25 @@ def as_error(problem: Exception) -> SdeditError:
     """What was raised as an error of ours, with the words and the exit code that are reported for it."""
     if isinstance(problem, SdeditError):
         return problem
-    if isinstance(problem, MemoryError):
-        return SdeditError("out of memory; a smaller picture, --dtype bf16 or fp16 needs less")
+    if is_out_of_memory(problem):
+        return OutOfMemory("out of memory; try --max-side 768, or --dtype bf16 or fp16")
     if isinstance(problem, OSError) and problem.errno == ENOSPC:
         return OutputError(f"stdout: cannot be written ({problem.strerror})")
     first = str(problem).strip().split("\n")[0]
     return InternalError(f"internal error: {type(problem).__name__}: {first}")
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether this says that there is not enough memory: Python's way, or one of torch's, which has several."""
+    words = str(problem)
+    return (
+        isinstance(problem, MemoryError)
+        or type(problem).__name__ == "OutOfMemoryError"
+        or (isinstance(problem, RuntimeError) and any(mark in words for mark in _MEMORY_MARKS))
+    )
+
+
+_MEMORY_MARKS = ("not enough memory", "DefaultCPUAllocator", "out of memory", "could not create a memory object")
 
 
 def shown(name: object, limit: int = 80) -> str:

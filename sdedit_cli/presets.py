@@ -60,7 +60,7 @@ def _toml_text(path: Path) -> str:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise PresetError(f"{path}: has more than {MAX_BYTES:,} bytes; expected options, one a line")
-    return data.decode("utf-8")
+    return data.decode("utf-8-sig")  # editors on Windows begin a file with a mark
 
 
 def _checked(text: str, path: Path) -> str:

@@ -42,7 +42,7 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
     option = field.option
     assert option.group in GROUPS
     assert option.help.endswith(".")
-    assert field.kind.name in ("str", "int", "float", "bool", "colour", "LoraFile", "EmbeddingFile")
+    assert field.kind.name in ("str", "int", "float", "bool", "colour", "size", "LoraFile", "EmbeddingFile")
     if field.kind.is_number:
         assert option.low is not None
     if field.default is not None:
@@ -54,7 +54,7 @@ def test_what_a_picture_may_set_and_what_it_may_not() -> None:
     assert {field.name for field in fields() if field.option.path} == {"model", "vae", "config", "lora", "embedding"}
     assert kept_out == {
         *("model", "vae", "config", "lora", "embedding"),
-        *("count", "download", "partial", "safety", "attention", "device"),
+        *("count", "download", "partial", "safety", "attention", "device", "quality"),
     }
 
 

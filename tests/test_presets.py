@@ -126,3 +126,23 @@ def test_a_bad_user_config_is_refused(tmp_path: Path, text: str, words: str) -> 
 def test_a_named_config_must_exist(tmp_path: Path) -> None:
     with pytest.raises(PresetError, match="no such file"):
         user_config({"SDEDIT_CONFIG": str(tmp_path / "none.toml")})
+
+
+def test_a_whole_number_may_be_written_as_a_float(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text("count = 2.0\nseed = 3.0\ntimesteps = [900.0, 1]\n")
+    assert load_preset(str(file)).values == {"count": 2, "seed": 3, "timesteps": (900, 1)}
+    for text in ("steps = 2.5", "steps = true", "steps = inf", "steps = 1e300", "steps = nan"):
+        file.write_text(text)
+        with pytest.raises(PresetError, match="steps is"):
+            load_preset(str(file))
+
+
+def test_presets_and_the_config_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + 'prompt = "größer"\n'.encode())
+    assert load_preset(str(file)).values == {"prompt": "größer"}
+    assert user_config({"SDEDIT_CONFIG": str(file)}).layer.values == {"prompt": "größer"}
+    file.write_bytes('prompt = "x"'.encode("utf-16"))
+    with pytest.raises(PresetError, match="UTF-8"):
+        load_preset(str(file))

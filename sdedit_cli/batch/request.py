@@ -20,6 +20,7 @@ class Model:
     name: str
     path: Path | None
     hub: str | None = None
+    knows: str = ""  # what it can draw, for people, where the model says so
 
     @property
     def built_in(self) -> bool:

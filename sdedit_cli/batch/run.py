@@ -18,6 +18,7 @@ from ..errors import AllFailed, BlockedBySafety, NotFiniteError, OutputError, Pi
 from ..options import rgb_of
 from ..pictures.codec import Picture, open_picture, read_picture
 from ..pictures.encode import encode
+from ..pictures.resize import resized
 from ..pictures.source import read_bytes
 from .events import Events, write_all
 from .names import fitting
@@ -41,13 +42,14 @@ class RunOptions:
     steps_dir: Path | None = None
     dry_run: bool = False
     max_megapixels: float = 100.0
+    drawn_seed: bool = False
 
 
 class Run:
     """The state of one run: the model once it is loaded, and the errors so far.
 
     `check` raises what speaks against the request, `load` gives the loaded model (told what to call with a warning);
-    each is called once, when there is a picture to edit.
+    each is called once, when there is a picture to edit. `advise` says what is to be known of a picture of a size.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Run:
         to: Reporter,
         events: Events,
         stdout: BinaryIO | None,
+        advise: Callable[[tuple[int, int]], str] = lambda size: "",
     ) -> None:
         self.request = request
         self.edit = request.edit
@@ -71,6 +74,8 @@ class Run:
         self.errors: list[SdeditError] = []
         self._check = check
         self._load = load
+        self._advise = advise
+        self._advised: set[str] = set()
         self._announced = False
         self._worker: Worker | None = None
         self._taken: set[Path] = set()
@@ -122,7 +127,12 @@ class Run:
             self._warn(f"{like.layer.source}: ignored is {'; '.join(like.ignored)}")
         if self.request.model.built_in:
             self.to.note("no model named (-m): using the small built-in one")
-        self.to.note(f"seed {edit.seed}, {edit.steps_run()} of {edit.steps_total()} steps (strength {edit.strength:g})")
+        if self.request.model.knows:
+            self.to.note(f"the {self.request.model.name} model knows {self.request.model.knows}")
+        if not edit.prompt:
+            self.to.note("no prompt (-p): nothing says what the picture shall show")
+        seed = "a new seed" if edit.seed is None else f"seed {edit.seed}"
+        self.to.note(f"{seed}, {edit.steps_run()} of {edit.steps_total()} steps (strength {edit.strength:g})")
 
     @contextmanager
     def _guarded(self, job: Job) -> Generator[None, None, None]:
@@ -164,7 +174,7 @@ class Run:
                 continue
             path = settle(target.path, self.options.on_exists, self._taken)
             if path is None:
-                self.events.emit("skipped", input=job.source, output=target.shown, seed=target.seed)
+                self.events.emit("skipped", input=job.source, output=target.shown, **self._seed(target))
                 self.to.note(f"{target.shown} exists already: skipped")
                 continue
             check_folder(path.parent)
@@ -183,13 +193,26 @@ class Run:
     def _describe(self, job: Job) -> None:
         """Says what would be done for a job."""
         image = open_picture(read_bytes(job.source), job.shown, self.options.max_megapixels)
-        width, height = image.size
+        width, height = self.edit.size_of(image.size)
         self._announce()
+        self._tell_size(job, (width, height))
         for target in job.targets:
             self.events.emit(
-                "plan", input=job.source, output=target.shown, seed=target.seed, width=width, height=height
+                "plan", input=job.source, output=target.shown, **self._seed(target), width=width, height=height
             )
-            self.to.note(f"would edit {job.shown} ({width} x {height}) -> {target.shown} (seed {target.seed})")
+            seed = "a new seed" if self.options.drawn_seed else f"seed {target.seed}"
+            self.to.note(f"would edit {job.shown} ({width} x {height}) -> {target.shown} ({seed})")
+
+    def _seed(self, target: Target) -> dict[str, int]:
+        """The seed of a picture that is not made, for programs: nothing when it would have been drawn."""
+        return {} if self.options.drawn_seed else {"seed": target.seed}
+
+    def _tell_size(self, job: Job, size: tuple[int, int]) -> None:
+        """Warns of a picture whose size does not suit the model: programs for each, people once in the same words."""
+        text = self._advise(size)
+        if text:
+            self._warn(f"{job.shown}: {text}", job.source, quietly=text in self._advised)
+            self._advised.add(text)
 
     def _edit(self, job: Job, number: int) -> None:
         """Makes and saves the pictures of a job."""
@@ -198,7 +221,9 @@ class Run:
         picture = read_picture(job.source, self.options.max_megapixels, background or None)
         for note in picture.notes:
             self._warn(f"{job.shown}: {note}", job.source)
+        picture = resized(picture, self.edit.size_of(picture.rgb.size))
         self._announce()
+        self._tell_size(job, picture.rgb.size)
         worker = self._loaded()
         refused: list[SdeditError] = []
         for target in job.targets:
@@ -291,6 +316,7 @@ class Run:
                 target = replace(target, path=settle(target.wanted or target.path, "suffix", self._taken))
                 assert target.path is not None
 
-    def _warn(self, text: str, source: str | None = None) -> None:
+    def _warn(self, text: str, source: str | None = None, *, quietly: bool = False) -> None:
         self.events.emit("warning", message=text, **({"input": source} if source else {}))
-        self.to.warn(text)
+        if not quietly:
+            self.to.warn(text)

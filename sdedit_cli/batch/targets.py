@@ -203,11 +203,28 @@ def _refuse_clashes(jobs: Sequence[Job], output: str | None) -> None:
             if key in owners:
                 raise UsageError(
                     f"{owners[key]} and {job.shown} would both be written to {target.shown}; "
-                    "use a template that tells them apart, such as -o 'out/{parent}/{stem}.png'"
+                    f"use a template that tells them apart, such as -o '{_apart(jobs)}'"
                     if owners[key] != job.shown
                     else f"-o {output}: gives every picture of {job.shown} the same name; add {{n}} or {{seed}}"
                 )
             owners[key] = job.shown
+
+
+def _apart(jobs: Sequence[Job]) -> str:
+    """A template under which every picture of these jobs has a name of its own."""
+    outside = any(os.path.isabs(job.source) or ".." in Path(job.source).parts for job in jobs)
+    roots = ("{name}", "{index:03}-{stem}") if outside else ("{parent}/{stem}", "{name}", "{index:03}-{stem}")
+    templates = [f"out/{root}{FORMATS[jobs[0].format]}" for root in roots]
+    return next((template for template in templates[:-1] if _tells_apart(template, jobs)), templates[-1])
+
+
+def _tells_apart(template: str, jobs: Sequence[Job]) -> bool:
+    names = [
+        os.path.normpath(target.shown).casefold()
+        for job in jobs
+        for target in _targets(template, job.source, job.index, [one.seed for one in job.targets], job.format)
+    ]
+    return len(set(names)) == len(names)
 
 
 def settle(target: Path, on_exists: str, taken: set[Path]) -> Path | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from ..batch.request import Request
+from ..batch.request import Model, Request
 from ..errors import ModelError
-from ..options import BUILT_IN_NAME, GROUPS, Field, Layer, checked, edit_from, environment, fields
+from ..options import BUILT_IN_NAME, GROUPS, Field, Layer, checked, edit_from, environment, fields, layer_of
 from ..presets import load_preset, preset_paths, user_config
 from .models import find_model, model_names
 from .replay import check_sampler
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 else:
     ParamType = click.ParamType  # generic only in newer releases of click
 
-FILES = "Files"
+FILES = GROUPS[-1]
+# What of an edit a model may bring defaults for.
+_OF_MODELS = ("Edit", "Sampling", "Model")
+_OF_USERS = {"prompt", "seed", "size", "max_side", "background"}
 REPORTING = "Reporting"
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,6 +49,15 @@ class Value(ParamType):
         words = _SUGGEST[self.field.name]() if self.field.name in _SUGGEST else self.field.option.choices
         found = [CompletionItem(word) for word in words if word.lower().startswith(incomplete.lower())]
         return found if found or not self.field.option.path else [CompletionItem(incomplete, type="file")]
+
+
+class FileName(ParamType):
+    """A file or a folder by its name, which the shell completes; not checked here."""
+
+    name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
 
 
 class PresetName(ParamType):
@@ -103,9 +116,8 @@ def option(*args: Any, group: str, **kwargs: Any) -> Callable[[F], F]:
 
 def edit_options(command: F) -> F:
     """Adds the options of an edit and those that name layers, all 'not given' by default."""
-    command = option("--like", metavar="PICTURE", group="Edit", help="Take the settings that PICTURE was made with.")(
-        command
-    )
+    like = "Take the settings that PICTURE was made with."
+    command = option("--like", type=FileName(), metavar="PICTURE", group="Edit", help=like)(command)
     command = option(
         "--preset",
         "presets",
@@ -158,7 +170,7 @@ def default_text(field: Field) -> str:
 
 
 def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) -> Request:
-    """The edit of a command line. Layers: user config, presets, --like, environment, command line.
+    """The edit of a command line. Layers: the model, user config, presets, --like, environment, command line.
 
     `given` has the command line's values by field name, None where not given. Raises UsageError, PresetError,
     ModelError and PictureError.
@@ -178,12 +190,32 @@ def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) 
         replay = [found.layer]
         if found.model.name and "model" not in {**variables.values, **line.values}:
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
-    edit = edit_from([config.layer, *chosen, *replay, variables, line])
+    layers = [config.layer, *chosen, *replay, variables, line]
+    wanted = next((layer.values["model"] for layer in reversed(layers) if "model" in layer.values), None)
+    model, own = with_defaults(find_model(wanted, config.model_folders))
+    edit = edit_from([own, *layers])
     given_here = {**variables.values, **line.values}
     check_sampler(edit.sampler, like if found and "sampler" in found.layer.values.keys() - given_here.keys() else None)
     if found and found.exact and found.vae.name and not edit.vae:
         raise ModelError(f"{like}: was made with the autoencoder '{found.vae.name}'; say where it is with --vae")
-    return Request(edit, find_model(edit.model, config.model_folders), found)
+    return Request(edit, model, found)
+
+
+def with_defaults(model: Model) -> tuple[Model, Layer]:
+    """The model with what it says that it knows, and the settings that it says suit it. Raises ModelError.
+
+    A model is not trusted: it sets what shapes a picture, and no words, files or machines.
+    """
+    from ..configs.model_block import STARTER_FOLDER, ModelBlock, read_block
+
+    folder = STARTER_FOLDER if model.built_in else model.path
+    block = read_block(folder) if folder else ModelBlock()
+    layer = layer_of(block.defaults, f"the model {model.name}", ModelError)
+    free = {field.name for field in fields() if field.option.in_picture and field.option.group in _OF_MODELS}
+    stray = next((name for name in layer.values if name not in free - _OF_USERS), None)
+    if stray is not None:
+        raise ModelError(f"{layer.source}: its index sets '{stray.replace('_', '-')}', which is for users to choose")
+    return replace(model, knows=block.knows), layer
 
 
 def model_of(found: Found, like: str, folders: Sequence[Path]) -> str:

@@ -32,6 +32,7 @@ def machine() -> dict[str, Any]:
     import torch
 
     from ..runtime import dtype as dtypes
+    from ..runtime import threads
     from ..runtime.device import counts, pick
 
     device = pick()
@@ -46,6 +47,7 @@ def machine() -> dict[str, Any]:
         "devices": {kind: _names(kind, count) for kind, count in counts().items() if count},
         "device": str(device),
         "threads": torch.get_num_threads(),
+        "threads_environment": threads.said(),
         "dtypes": {
             "auto": str(dtypes.choose("auto", device)).removeprefix("torch."),
             "bfloat16_on_cpu": dtypes.cpu_multiplies_bfloat16(),
@@ -120,6 +122,7 @@ def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """The facts as a table for people."""
     versions = {"sdedit": facts["sdedit"], "python": facts["python"], **facts["libraries"]}
     optional = [f"{name} {found} ({_OPTIONAL[name]})" for name, found in facts["optional"].items()]
+    waiting: dict[str, str] = facts["threads_environment"]
     folders = [f"{folder}{_state(folder)}" for folder in facts["model_folders"]]
     rows = [
         ("versions", ", ".join(f"{name} {found or 'missing'}" for name, found in versions.items())),
@@ -128,7 +131,8 @@ def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     rows += [(kind, "\n".join(names)) for kind, names in facts["devices"].items()]
     rows += [
-        ("device", f"{facts['device']}, {facts['threads']} threads"),
+        ("device", facts["device"]),
+        ("threads", f"{facts['threads']} (--threads N)\n" + "\n".join(map("=".join, waiting.items()))),
         ("dtype", f"auto is {facts['dtypes']['auto']}"),
         ("attention", ", ".join(facts["attention"])),
         ("config", facts["config"]),
@@ -136,6 +140,6 @@ def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [(f"{name} cache", f"{c['path']} ({size_text(c['bytes'])})") for name, c in facts["caches"].items()]
     rows += [
         ("model folders", "\n".join(folders) or "none; name them in $SDEDIT_MODELS"),
-        ("models", "\n".join(facts["models"]) or "the built-in one alone"),
+        ("models", "\n".join(facts["models"]) or "none but the built-in one"),
     ]
     return rows

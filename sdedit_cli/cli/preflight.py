@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..batch.request import Request
 from ..errors import ModelError, UsageError, shortened
@@ -42,6 +42,46 @@ class Preflight:
             check_loadable(edit, checkpoint)
         _check_choices(checkpoint, edit)
 
+    def advice(self, size: tuple[int, int]) -> str:
+        """What to know of a picture of `size` (width, height) on this model; '' when there is nothing to say."""
+        from ..engine.canvas import advice
+
+        model = self.request.model
+        if model.built_in:
+            from ..configs.model_block import STARTER_FOLDER, read_block
+
+            return advice(size, read_block(STARTER_FOLDER).native_size, None)
+        if self._checkpoint is None:
+            return ""  # yet to be fetched
+        return advice(size, self._checkpoint.native_size, _trained_at(self._checkpoint))
+
+    def told(self) -> list[str]:
+        """What will be used, for people, before anything is loaded."""
+        edit, model = self.request.edit, self.request.model
+        lines = [f"model: {model.name}", f"sampler: {self._sampler()}", f"prompt: {edit.prompt or '(none)'}"]
+        return lines + ([f"negative prompt: {edit.negative_prompt}"] if edit.negative_prompt else [])
+
+    def _sampler(self) -> str:
+        from ..noise.samplers import CLASS_NAMES
+        from .worker import sampler_label
+
+        edit, config = self.request.edit, self._scheduler_config()
+        own = CLASS_NAMES.get(str(config.get("_class_name")), "")
+        if not own and edit.sampler is None:
+            return "the model's own"
+        label, curve = sampler_label(edit, own)
+        return f"{label} {curve}".strip() + ("" if edit.sampler else " (the model's own)")
+
+    def _scheduler_config(self) -> Mapping[str, Any]:
+        if self._checkpoint is not None:
+            return self._checkpoint.scheduler or {}
+        if not self.request.model.built_in:
+            return {}
+        from ..configs.base import read_json
+        from ..configs.model_block import STARTER_FOLDER
+
+        return read_json(STARTER_FOLDER / "scheduler" / "scheduler_config.json")
+
     def checkpoint(self) -> Checkpoint:
         """The model, opened once and fetched where that was asked for. Raises ModelError."""
         if self._checkpoint is None:
@@ -60,6 +100,14 @@ class Preflight:
         from .worker import EditorWorker
 
         return EditorWorker(self.request, self.checkpoint, warn)
+
+
+def _trained_at(checkpoint: Checkpoint) -> int | None:
+    """The side of the pictures that a model was trained at, as its configs say."""
+    unet, vae = checkpoint.components.get("unet"), checkpoint.components.get("vae")
+    side: Any = getattr(unet.config, "sample_size", None) if unet else None
+    scale = getattr(vae.config, "scale", 8) if vae else 8
+    return side * scale if isinstance(side, int) else None
 
 
 def _check_files(request: Request) -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import printable
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 
 def plain(text: str) -> str:
@@ -59,76 +55,6 @@ class Reporter:
             print(text, file=sys.stderr, flush=True)
         except (OSError, ValueError):
             self.verbosity = -1
-
-
-class Bars(Reporter):
-    """Lines above bars for pictures and steps."""
-
-    def __init__(self, verbosity: int = 0) -> None:
-        super().__init__(verbosity)
-        # Loaded here, as only a terminal has a use for it.
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
-
-        columns: list[Any] = [
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        ]
-        self._columns = columns
-        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        self._progress: Progress | None = None
-        self._pictures: TaskID | None = None
-        self._steps: TaskID | None = None
-
-    def _shown(self) -> Progress:
-        if self._progress is None:
-            from rich.progress import Progress
-
-            self._progress = Progress(*self._columns, console=self._console, transient=True)
-            self._progress.start()
-        return self._progress
-
-    def loading(self, name: str) -> None:
-        self._steps = self._fresh(self._steps, f"loading {name}", None)
-
-    def picture(self, name: str, number: int, total: int) -> None:
-        if total > 1:
-            if self._pictures is None:
-                self._pictures = self._shown().add_task("pictures", total=total)
-            self._shown().update(self._pictures, completed=number - 1)
-        self._steps = self._fresh(self._steps, name, None)
-
-    def step(self, done: int, steps: int) -> None:
-        if self._steps is not None:
-            self._shown().update(self._steps, completed=done, total=steps)
-
-    def _fresh(self, task: TaskID | None, text: str, total: int | None) -> TaskID:
-        progress = self._shown()
-        if task is not None:
-            progress.remove_task(task)
-        return progress.add_task(text, total=total)
-
-    def close(self) -> None:
-        if self._progress is not None:
-            # A terminal that is gone is no reason to lose what was to be said by the exit code.
-            with suppress(OSError, ValueError):
-                self._progress.stop()
-            self._progress = None
-
-    def _line(self, text: str) -> None:
-        try:
-            self._console.print(text)
-        except (OSError, ValueError):
-            self.verbosity = -1
-
-
-def reporter(verbosity: int) -> Reporter:
-    """Bars when people watch, lines otherwise."""
-    watched = verbosity >= 0 and sys.stderr is not None and sys.stderr.isatty()
-    return Bars(verbosity) if watched else Reporter(verbosity)
 
 
 def show_warnings(to: Reporter, *, debug: bool) -> None:

@@ -6,16 +6,17 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from ..errors import UsageError
-from .flags import FILES, REPORTING, GroupedCommand, edit_options, option
+from ..batch.targets import Job
+from ..batch.worker import Reporter
+from ..errors import UsageError, listed
+from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 
 _NEW_SEEDS = 2**32
 _EXAMPLES = """\b
@@ -41,11 +42,12 @@ def reporting_options(function: Any) -> Any:
 
 
 @click.command(cls=GroupedCommand, epilog=_EXAMPLES)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=FileName())
 @edit_options
 @option(
     "-o",
     "--output",
+    type=FileName(),
     metavar="OUT",
     group=FILES,
     help="File, folder (ending in '/'), template such as '{stem}-{seed}.png', or - for stdout."
@@ -77,7 +79,7 @@ def reporting_options(function: Any) -> Any:
     type=click.Path(path_type=Path, file_okay=False, readable=False),
     metavar="DIR",
     group=FILES,
-    help="Folder for the pictures of --save-every.",
+    help="Folder for the pictures of --save-every.  [default: beside the output]",
 )
 @option(
     "--dry-run",
@@ -108,7 +110,8 @@ def command(
     The picture is noised up to --strength of the way and denoised under the prompt. The result has the input's size,
     transparency and colour profile, and carries its settings: --like replays them.
     """
-    from .render import reporter, show_warnings
+    from .render import show_warnings
+    from .reporters import reporter
 
     if as_json and output == "-":
         raise UsageError("--json and -o - both want stdout; write the picture to a file")
@@ -118,29 +121,72 @@ def command(
         from ..batch.events import Events, ended
 
         events = Events(stdout if as_json else None)
-        with ended(events):
+        with _told_when_nobody_reads(to), ended(events):
             from ..batch.run import Run, RunOptions
-            from ..batch.targets import expand, plan
+            from ..batch.targets import plan
             from ..pictures.codec import pixel_limit
             from .flags import resolve
+            from .inputs import chosen
             from .preflight import Preflight
             from .replay import beyond
 
-            if (save_every is None) != (steps_dir is None):
-                raise UsageError("--save-every and --steps-dir go together; give both")
+            if save_every is None and steps_dir is not None:
+                raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")
             if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
                 raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
-            options = RunOptions(on_exists, save_every, steps_dir, dry_run, pixel_limit(os.environ))
             request = resolve(given, presets, like)
-            if request.edit.seed is None:
+            sources, left_out = chosen(inputs, request.edit.prompt, output)
+            if left_out:
+                to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")
+            drawn = request.edit.seed is None
+            if drawn and not dry_run:
                 request = replace(request, edit=replace(request.edit, seed=secrets.randbelow(_NEW_SEEDS)))
-            found = expand(inputs)
             if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
-                request = beyond(request, found)
-            jobs = plan(found, request.edit.seeds(), output, format)
+                request = beyond(request, sources)
+            seeds = request.edit.seeds()
+            jobs = plan(sources, [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds, output, format)
+            if given.get("quality") is not None and all(job.format == "png" for job in jobs):
+                raise UsageError("--quality is for JPEG and WebP, and this run writes PNG; see -o and --format")
+            if save_every is not None and steps_dir is None:
+                steps_dir = steps_folder(jobs)
+                to.note(f"the pictures of the steps go to {steps_dir}{os.sep}")
+            options = RunOptions(on_exists, save_every, steps_dir, dry_run, pixel_limit(os.environ), drawn)
             preflight = Preflight(request)
-            check = partial(preflight.check, complete=dry_run)
-            Run(request, jobs, options, check, preflight.load, to, events, stdout).execute()
+
+            def check() -> None:
+                preflight.check(complete=dry_run)
+                for line in preflight.told() if dry_run else ():
+                    to.note(line)
+
+            Run(request, jobs, options, check, preflight.load, to, events, stdout, preflight.advice).execute()
+
+
+class Undrawn(int):
+    """A seed of a run that will draw its own: it fills a template with a word, as nobody knows it yet."""
+
+    def __format__(self, spec: str) -> str:
+        return f"{{seed+{int(self)}}}" if self else "{seed}"
+
+
+def steps_folder(jobs: Sequence[Job]) -> Path:
+    """Where the pictures of --save-every go when nobody says: beside the output. Raises UsageError for stdout."""
+    first = jobs[0].targets[0].path
+    if first is None:
+        raise UsageError(
+            "--save-every: the picture goes to stdout, so say where those of its steps go: --steps-dir DIR"
+        )
+    return first.with_suffix(".steps") if len(jobs) == 1 else first.parent / "steps"
+
+
+@contextlib.contextmanager
+def _told_when_nobody_reads(to: Reporter) -> Generator[None, None, None]:
+    from ..batch.events import ReaderGone
+
+    try:
+        yield
+    except ReaderGone:
+        to.error("stdout was closed by who read it, so the run ends here; finished pictures are kept")
+        raise
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..batch.request import Request
 from ..batch.worker import EditedPicture, OnStep
 from ..disk.hashes import FileHash
-from ..errors import BlockedBySafety, NotFiniteError
+from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, is_out_of_memory
 from ..options import Edit
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
@@ -43,7 +43,13 @@ class EditorWorker:
         self._loaded: dict[str, Any] = {}
         with readable(request.model.name):
             checkpoint = opened()
-            self._editor = Editor.open(request.edit, self._hear, checkpoint=checkpoint)
+            try:
+                self._editor = Editor.open(request.edit, self._hear, checkpoint=checkpoint)
+            except Exception as problem:
+                if not is_out_of_memory(problem):
+                    raise
+                needed = f"the model {request.model.name} needs more memory than there is"
+                raise ModelError(f"{needed}; try --dtype bf16 or fp16, or --device cpu") from problem
         self._hash = FileHash(checkpoint.path)
         self._lora_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.lora]
         self._word_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.embedding]
@@ -54,6 +60,7 @@ class EditorWorker:
             "model": request.model.name,
             "device": self._loaded.get("device"),
             "dtype": self.dtype,
+            "threads": self._loaded.get("threads"),
             "sampler": f"{self.sampler} {self.curve}".strip(),
             **({"adapters": self.adapters} if self.adapters else {}),
             "seconds": round(time.monotonic() - started, 3),
@@ -63,7 +70,12 @@ class EditorWorker:
         self, edit: Edit, picture: Picture, name: str, format: str, on_step: OnStep | None = None
     ) -> EditedPicture:
         """See `Worker.edit`."""
-        result = self._editor.edit(edit, picture.rgb, on_step)
+        try:
+            result = self._editor.edit(edit, picture.rgb, on_step)
+        except Exception as problem:
+            if not is_out_of_memory(problem):
+                raise
+            raise OutOfMemory(_too_much(name, edit, picture.rgb.size)) from problem
         if not result.finite:
             raise NotFiniteError(
                 f"{name}: the result is not finite (seed {edit.seed}), so nothing was written; "
@@ -78,7 +90,10 @@ class EditorWorker:
         written = carried(record, format)
         for note in written.notes:
             self._warn(f"{name}: {note}")
-        data = encode(result.image, picture.alpha, picture.icc, format, written.arguments, picture.ground)
+        extra = dict(written.arguments)
+        if edit.quality is not None and format != "png":
+            extra["quality"] = edit.quality
+        data = encode(result.image, picture.alpha, picture.icc, format, extra, picture.ground)
         return EditedPicture(data, result.image.width, result.image.height, result.nsfw)
 
     def _hear(self, event: str, facts: dict[str, Any]) -> None:
@@ -90,11 +105,6 @@ class EditorWorker:
                 self._warn(f"{facts['summary']}; {len(left)} keys fit nowhere and are passed over ({left[0]}, ...)")
         elif event == "truncated":
             self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'")
-        elif event == "resized":
-            self._warn(
-                f"this model was trained at {facts['native']} px: the picture is worked on at "
-                f"{facts['width']} x {facts['height']} and brought back to its size"
-            )
 
     def _record(self, edit: Edit, picture: Picture) -> Record:
         from .. import __version__
@@ -124,6 +134,19 @@ class EditorWorker:
         if like and other and not self._warned:
             self._warned = True
             self._warn(f"{like.layer.source} was made with another {other[0]} than this one: expect another picture")
+
+
+def _too_much(name: str, edit: Edit, size: tuple[int, int]) -> str:
+    """The error of a picture that is too large for the memory, with what has not been tried yet."""
+    cures = {
+        "--max-side 768 (or less)": max(size) > 768,
+        "--vae-tiling": not edit.vae_tiling,
+        "--attention sliced": edit.attention == "torch",
+        "--dtype bf16 or fp16": edit.dtype not in ("bf16", "fp16"),
+        "--device cpu": edit.device != "cpu",
+    }
+    tips = [cure for cure, open_ in cures.items() if open_] or ["a smaller --max-side"]
+    return f"{name}: at {size[0]} x {size[1]} it needs more memory than there is; try {', '.join(tips)}"
 
 
 def sampler_label(edit: Edit, solver: str) -> tuple[str, str]:

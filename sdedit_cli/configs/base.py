@@ -72,7 +72,7 @@ def read_text(path: Path) -> str:
         data = file.read(LARGEST_TEXT + 1)
     if len(data) > LARGEST_TEXT:
         raise ModelError(f"{path}: has more than {LARGEST_TEXT / 1e6:g} MB, which is no config and no vocabulary")
-    return data.decode("utf-8")
+    return data.decode("utf-8-sig")  # editors on Windows begin a file with a mark
 
 
 def from_mapping(cls: type[T], data: Mapping[str, Any], source: str) -> T:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 # A picture whose area is within these multiples of the native one is worked on as it is.
 _NEAR = (0.75, 1.25)
+# One whose area is beyond these multiples of what a model was trained at is warned of.
+_FAR = (0.25, 3.0)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class Canvas:
 
     def fit(self, image: Image.Image) -> Image.Image:
         """The picture, brought to the work size and padded by repeating its edge."""
+        import numpy as np
+        from PIL import Image
+
         worked = image.resize(self.work, Image.Resampling.LANCZOS) if self.resized else image
         right, lower = (padded - side for padded, side in zip(self.padded, self.work, strict=True))
         if not right and not lower:
@@ -39,6 +45,8 @@ class Canvas:
 
     def restore(self, image: Image.Image) -> Image.Image:
         """The edited work area, cropped and brought back to the picture's size."""
+        from PIL import Image
+
         cropped = image.crop((0, 0, *self.work))
         return cropped.resize(self.picture, Image.Resampling.LANCZOS) if self.resized else cropped
 
@@ -58,3 +66,29 @@ def _work_size(size: tuple[int, int], native_size: int | None) -> tuple[int, int
     scale = min(scale, max(1.0, 4 * native_size / max(size)))
     width, height = (max(1, round(side * scale)) for side in size)
     return width, height
+
+
+def advice(size: tuple[int, int], native_size: int | None, trained_at: int | None) -> str:
+    """What to know of a picture of `size` on a model: that it is brought to the native size, or that it is far from
+    what the model was trained at; '' when there is nothing to say."""
+    work = _work_size(size, native_size)
+    if work != size:
+        return (
+            f"this model was trained at {native_size} px: the picture is worked on at {work[0]} x {work[1]} "
+            "and brought back to its size"
+        )
+    if native_size is not None or trained_at is None:
+        return ""
+    share = size[0] * size[1] / trained_at**2
+    far = f"is {size[0]} x {size[1]}, far from the {trained_at} x {trained_at} that this model was trained at"
+    if share > _FAR[1]:
+        side = _side(trained_at * math.sqrt(max(size) / min(size)))
+        return f"{far}: it may show things twice, and takes much time and memory; try --max-side {side}"
+    if share < _FAR[0]:
+        grown = (_side(side / math.sqrt(share)) for side in size)
+        return f"{far}: expect no clear shapes; try --size {'x'.join(map(str, grown))}"
+    return ""
+
+
+def _side(side: float) -> int:
+    return max(8, round(side / 8) * 8)

@@ -19,6 +19,7 @@ from ..errors import Interrupted, ModelError
 from ..nn import FreeU
 from ..noise import Scheduler
 from ..options import Edit
+from ..runtime import threads
 from ..runtime.attention import set_attention
 from ..runtime.device import pick
 from ..runtime.dtype import choose
@@ -62,7 +63,6 @@ class Editor:
         self.engine = engine
         self.native_size = native_size
         self._tell = on_event or _ignore
-        self._resized: set[tuple[int, int]] = set()
         self._segments: tuple[Any, tuple[Segment, ...]] | None = None
 
     @classmethod
@@ -74,9 +74,11 @@ class Editor:
         tell = on_event or _ignore
         if checkpoint is None:
             checkpoint = open_for_edit(edit, Path(edit.model) if edit.model else STARTER_FOLDER)
+        threads.use(edit.threads)
         device = pick(edit.device)
         dtype = choose(edit.dtype, device)
-        tell("load", {"model": str(checkpoint.path), "device": str(device), "dtype": str(dtype).removeprefix("torch.")})
+        facts = {"device": str(device), "dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads()}
+        tell("load", {"model": str(checkpoint.path), **facts})
         components, native_size = for_edit(edit, checkpoint, dtype)
         for network in components.networks():
             network.to(device)
@@ -110,9 +112,6 @@ class Editor:
         Raises Interrupted when `on_step` asks to end.
         """
         canvas = self.canvas(image.size)
-        if canvas.resized and canvas.work not in self._resized:
-            self._resized.add(canvas.work)
-            self._tell("resized", {"width": canvas.work[0], "height": canvas.work[1], "native": self.native_size})
         config = self.engine.components.vae.config
         try:
             track = self.track(edit, preprocess(canvas.fit(image), config.scale, config.latent_channels))

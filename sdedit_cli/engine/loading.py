@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..configs.model_block import STARTER_FOLDER as STARTER_FOLDER
 from ..errors import ModelError
 from ..noise import CLASS_NAMES, Scheduler
 from ..options import BUILT_IN_NAME, Edit
@@ -17,9 +18,6 @@ from .safety import load_checker, load_feature_extractor
 
 if TYPE_CHECKING:
     from ..weights import Checkpoint, Loaded
-
-STARTER_FOLDER = Path(__file__).parent.parent / "assets" / "starter"
-"""The built-in model."""
 
 
 def located(source: str | os.PathLike[str], **resolving: Any) -> Path:

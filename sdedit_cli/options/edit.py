@@ -13,8 +13,9 @@ from .adapters import EMBEDDING_FILE, LORA_FILE, EmbeddingFile, LoraFile
 from .colours import COLOUR
 from .declared import declare, declared, fit_values, kept, with_hashes
 from .option import MAX_SEED, Field, Option
+from .size import MAX_SIDE, SIZE, fitted
 
-GROUPS = ("Edit", "Sampling", "Model", "Machine")
+GROUPS = ("Edit", "Sampling", "Model", "Machine", "Files")
 CURVES = ("karras", "exponential", "beta", "lu_lambdas")
 MAX_STEPS = 1000
 BUILT_IN_NAME = "built-in"
@@ -55,6 +56,22 @@ class Edit:
         "Edit",
         kind=COLOUR,
         blank="the picture's own edge colours",
+    )
+    size: str | None = declare(
+        None,
+        "Bring the picture to this size first, stretching it where its shape differs; it is written in that size.",
+        "Edit",
+        kind=SIZE,
+        metavar="WxH",
+        blank="the input's",
+    )
+    max_side: int | None = declare(
+        None,
+        "Scale a larger picture down first, so that no side is longer; it is written in that size.",
+        "Edit",
+        low=1,
+        high=MAX_SIDE,
+        blank="no limit",
     )
     steps: int = declare(50, "Steps of the whole schedule.", "Sampling", low=1, high=MAX_STEPS)
     exact_steps: bool = declare(False, "Run just --steps steps at any strength, on a longer schedule.", "Sampling")
@@ -161,11 +178,24 @@ class Edit:
         pixels=False,
         metavar="DEVICE",
     )
+    threads: int | None = declare(
+        None,
+        "Threads of the CPU to compute on; another number may change the last bits.",
+        "Machine",
+        low=1,
+        high=1024,
+        blank="as many as PyTorch takes",
+    )
+    quality: int | None = declare(
+        None, "Quality of JPEG and WebP files.", "Files", low=1, high=100, pixels=False, blank="95"
+    )
 
     def __post_init__(self) -> None:
         fit_values(self)
         if self.timesteps is not None and self.sigmas is not None:
             raise UsageError("timesteps and sigmas exclude each other; give one of them")
+        if self.size is not None and self.max_side is not None:
+            raise UsageError("size and max-side exclude each other; give one of them")
         for key, listed in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
             _check_falling(key, listed or ())
         if self.freeu is not None and len(self.freeu) != 4:
@@ -194,6 +224,10 @@ class Edit:
         """How many steps the strength leaves to run, by the reference library's truncation."""
         total = self.steps_total()
         return min(int(total * self.strength), total)
+
+    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size (width, height) in which a picture of this one is worked on and written."""
+        return fitted(size, self.size, self.max_side)
 
     def seeds(self) -> tuple[int, ...]:
         """One seed a picture, each following the last. `seed` must have been drawn."""

@@ -36,8 +36,10 @@ _DISPLACES: dict[str, tuple[str, ...]] = {
     "timesteps": ("steps", "exact_steps", "sigmas"),
     "sigmas": ("steps", "exact_steps", "timesteps"),
     "sampler": ("schedule",),
+    "size": ("max_side",),
+    "max_side": ("size",),
 }
-_RIVALS = (("steps", "timesteps"), ("steps", "sigmas"), ("timesteps", "sigmas"))
+_RIVALS = (("steps", "timesteps"), ("steps", "sigmas"), ("timesteps", "sigmas"), ("size", "max_side"))
 
 
 def layer_of(data: Mapping[str, object], source: str, error: type[SdeditError] = PresetError, of: type = Edit) -> Layer:
@@ -53,7 +55,7 @@ def layer_of(data: Mapping[str, object], source: str, error: type[SdeditError] =
 
 
 def checked(layer: Layer) -> Layer:
-    """`layer`, unless it names the steps in two ways at once (UsageError)."""
+    """`layer`, unless it names the steps or the size in two ways at once (UsageError)."""
     for one, other in _RIVALS:
         if one in layer.values and other in layer.values:
             raise UsageError(f"{layer.source}: {one} and {other} exclude each other; give one of them")

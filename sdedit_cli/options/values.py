@@ -42,6 +42,13 @@ def _exactly(kind: type[T]) -> Callable[[object], T]:
     return fit
 
 
+def _whole(value: object) -> int:
+    # TOML tells 2.0 from 2; who writes the one means the other.
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return _exactly(int)(value)
+
+
 def _number(value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise ValueError
@@ -60,9 +67,7 @@ def _truth(text: str) -> bool:
 
 KINDS: dict[type, ValueType] = {
     str: ValueType("str", "text", "texts", "TEXT", {"type": "string"}, str, _exactly(str)),
-    int: ValueType(
-        "int", "a whole number", "whole numbers", "N", {"type": "integer"}, int, _exactly(int), is_number=True
-    ),
+    int: ValueType("int", "a whole number", "whole numbers", "N", {"type": "integer"}, int, _whole, is_number=True),
     float: ValueType("float", "a number", "numbers", "X", {"type": "number"}, float, _number, is_number=True),
     bool: ValueType("bool", "true or false", "truths", "", {"type": "boolean"}, _truth, _exactly(bool)),
 }

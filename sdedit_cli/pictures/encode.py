@@ -51,7 +51,7 @@ def encode(
         whole.putalpha(alpha)
     buffer = io.BytesIO()
     profile = {"icc_profile": icc} if icc else {}
-    whole.save(buffer, format, **_ENCODINGS[format], **profile, **(extra or {}))
+    whole.save(buffer, format, **{**_ENCODINGS[format], **profile, **(extra or {})})
     data = buffer.getvalue()
     _read_back(data, whole, format)
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import warnings
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
@@ -193,13 +194,23 @@ class _Hub:
         except errors.HFValidationError as error:
             problem = f"not a Hub id ({_brief(error)})"
         except OSError as error:
-            problem = f"the transfer failed ({_brief(error)}); run it again: it goes on where it stopped"
+            problem = _broken_off(error)
         except Exception as error:
             # The network library's own errors have no common parent that is older than its last release.
             if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
                 raise
-            problem = f"the transfer failed ({_brief(error)}); run it again: it goes on where it stopped"
+            problem = _broken_off(error)
         raise ModelError(f"{what}: {problem}")
+
+
+def _broken_off(error: BaseException) -> str:
+    """What went wrong with a transfer: a name that nobody knows is no transfer that could go on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return "the name of the Hub's server is not known here; check the connection, or $HF_ENDPOINT"
+        cause = cause.__cause__ or cause.__context__
+    return f"the transfer failed ({_brief(error)}); run it again: it goes on where it stopped"
 
 
 def _library() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,26 @@ def test_a_folder_is_no_file(folder: Path) -> None:
 
 def test_a_device_is_never_taken() -> None:
     assert settle(Path("/dev/null"), "fail", set()) == Path("/dev/null")
+
+
+@pytest.mark.parametrize("seeds", [[1], [1, 2]])
+@pytest.mark.parametrize(
+    "sources",
+    [
+        ["a.jpg", "a.png"],
+        ["p/a.jpg", "q/a.png"],
+        ["a.jpg", "./a.jpg"],
+        ["../a.jpg", "../a.png"],
+        ["/x/a.png", "/y/a.png"],
+        ["p/a.jpg", "p/a.png", "q/a.png"],
+        ["p/a.jpg", "p/A.jpg"],
+    ],
+)
+def test_the_hint_at_a_clash_works(sources: list[str], seeds: list[int]) -> None:
+    with pytest.raises(UsageError, match="would both be written to") as caught:
+        plan(sources, seeds, "o/", None)
+    hint = re.search(r"such as -o '(out/.*)'", str(caught.value))
+    assert hint is not None
+    assert len({target.shown for job in plan(sources, seeds, hint[1], None) for target in job.targets}) == len(
+        sources
+    ) * len(seeds)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 import sys
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
 from helpers.cli import events
+from rich.cells import cell_len
+from rich.console import Console
 
 from sdedit_cli.batch.events import Events, ended
-from sdedit_cli.cli.render import Bars, Reporter, reporter
+from sdedit_cli.cli.bars import Bars, cut, time_text
+from sdedit_cli.cli.render import Reporter
+from sdedit_cli.cli.reporters import reporter
 from sdedit_cli.disk import hashes
 from sdedit_cli.disk.hashes import file_hash
-from sdedit_cli.errors import InternalError, OutputError, PictureError, SdeditError, Terminated, as_error
+from sdedit_cli.errors import InternalError, OutOfMemory, OutputError, PictureError, SdeditError, Terminated, as_error
 from sdedit_cli.signals import Stop
 
 
@@ -51,6 +55,64 @@ def test_bars_go_through_a_run_and_leave_no_trace(capsys: pytest.CaptureFixture[
     to.close()
     to.close()
     assert "[red]a.png -> b.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [18, 24, 40, 47, 48, 60, 80, 200])
+@pytest.mark.parametrize("name", ["a.png", f"{'x' * 150}-end.png", "写真" * 40 + ".png", "a\x1b[2J\nb.png"])
+def test_a_line_of_any_width_keeps_its_numbers(name: str, width: int) -> None:
+    stream = StringIO()
+    console = Console(file=stream, width=width, force_terminal=True, highlight=False, markup=False, soft_wrap=True)
+    to = Bars(0, console)
+    to.picture(name, 2, 12)
+    to.step(18, 50)
+    assert to._progress is not None
+    seen = StringIO()
+    inked = Console(file=seen, width=width, force_terminal=True, color_system="standard")
+    inked.print(to._progress.get_renderable())
+    to.picture(name, 3, 12)
+    inked.print(to._progress.get_renderable())
+    to.close()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", seen.getvalue())
+    *lines, pictures, encoding = plain.rstrip("\n").split("\n")
+    assert "2/12" in pictures
+    assert "encoding" in encoding
+    assert len(lines) == 2
+    assert all(cell_len(line.rstrip()) <= width for line in lines)
+    assert "1/12" in lines[0]
+    assert "18/50" in lines[1]
+    assert lines[1].count("━") + lines[1].count("╸") + lines[1].count("╺") >= 4
+    if width >= 40 and name.isprintable():
+        assert lines[1].split("━")[0].rstrip().endswith("png")
+
+
+def test_bars_say_what_is_done_while_nobody_can_count() -> None:
+    stream = StringIO()
+    to = Bars(0, Console(file=stream, width=80, force_terminal=True))
+    seen: list[str] = []
+    for act in (
+        lambda: to.loading("the x model"),
+        lambda: to.picture("a.png", 1, 1),
+        lambda: to.step(1, 2),
+        lambda: to.step(2, 2),
+    ):
+        act()
+        assert to._progress is not None
+        (task,) = to._progress.tasks
+        seen.append(str(task.fields["what"]) if task.total is None else f"{task.completed:g}/{task.total:g}")
+    to.close()
+    assert seen == ["loading", "encoding", "1/2", "decoding"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00 left"), (65, "1:05 left"), (7325, "2:02:05 left")])
+def test_the_time_left_is_labelled(seconds: float, text: str) -> None:
+    assert time_text(seconds) == text
+
+
+def test_a_name_is_cut_in_its_middle() -> None:
+    assert cut("photograph.png", 14) == "photograph.png"
+    assert cut("photograph.png", 10) == "pho…ph.png"
+    assert cut("写真写真写真.png", 9) == "写…真.png"
+    assert [cut("photograph.png", cells) for cells in (1, 0, -3)] == ["", "", ""]
 
 
 def test_a_closed_stderr_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +169,7 @@ def test_a_missing_model_has_no_hash(folder: Path) -> None:
     ("problem", "kind", "code", "text"),
     [
         (KeyError("x"), InternalError, 1, "internal error: KeyError: 'x'"),
-        (MemoryError(), SdeditError, 1, "out of memory; a smaller picture, --dtype bf16 or fp16 needs less"),
+        (MemoryError(), OutOfMemory, 3, "out of memory; try --max-side 768, or --dtype bf16 or fp16"),
         (OSError(28, "No space left on device"), OutputError, 3, "stdout: cannot be written (No space left on device)"),
         (PictureError("a.png: no such file"), PictureError, 3, "a.png: no such file"),
         (Stop(15), Terminated, 143, "terminated"),

@@ -159,7 +159,7 @@ def test_a_dry_run_writes_nothing_and_says_all(folder: Path, capfd: pytest.Captu
     photo(folder / "b.png")
     assert run(["run", "?.png", "-o", "o/", "--dry-run", "--seed", "9"]) == 0
     err = capfd.readouterr().err
-    assert "seed 9, 40 of 50 steps" in err
+    assert "seed 9, 18 of 25 steps" in err
     assert "would edit b.png (64 x 48) -> o/b.png (seed 9)" in err
     assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.png"]
 

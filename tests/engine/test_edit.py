@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sdedit_cli.engine.canvas import canvas_for
+from sdedit_cli.engine.canvas import advice, canvas_for
 from sdedit_cli.engine.editor import Editor
 from sdedit_cli.engine.loading import STARTER_FOLDER
 from sdedit_cli.errors import Interrupted, ModelError
@@ -148,13 +149,23 @@ def test_another_autoencoder_is_taken(folder: Path, oracle: Any, editor: Editor)
         Editor.open(replace(EDIT, model=str(folder), vae=str(folder / "unet")))
 
 
-def test_a_picture_that_is_worked_on_at_another_size_is_told_once_a_size() -> None:
-    heard: list[tuple[str, dict[str, Any]]] = []
-    edit = replace(EDIT, steps=2)
-    editor = Editor.open(edit, lambda event, facts: heard.append((event, facts)))
-    for size in ((512, 384), (512, 384), (64, 64)):
-        editor.edit(edit, picture(*size))
-    assert heard[1:] == [("resized", {"width": 74, "height": 55, "native": 64})]
+@pytest.mark.parametrize(
+    ("size", "native", "trained", "said"),
+    [
+        ((512, 384), 64, None, "trained at 64 px: the picture is worked on at 74 x 55"),
+        ((64, 64), 64, None, ""),
+        ((4000, 3000), None, 512, "is 4000 x 3000, far from the 512 x 512 .* try --max-side 592"),
+        ((32, 32), None, 512, "is 32 x 32, far from the 512 x 512 .* try --size 512x512"),
+        ((192, 128), None, 512, "try --size 624x416"),
+        ((1024, 1024), None, 512, "try --max-side 512"),
+        ((768, 768), None, 512, ""),
+        ((256, 256), None, 512, ""),
+        ((4000, 3000), None, None, ""),
+    ],
+)
+def test_what_is_said_of_a_size(size: tuple[int, int], native: int | None, trained: int | None, said: str) -> None:
+    told = advice(size, native, trained)
+    assert re.search(said, told) if said else told == ""
 
 
 def test_the_built_in_model_says_what_size_it_was_trained_at() -> None:

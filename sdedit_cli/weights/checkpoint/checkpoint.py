@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...configs.clip import CLIPTextConfig
+from ...configs.model_block import ModelBlock
 from ...configs.scheduler import SchedulerConfig
 from ...configs.unet import UNetConfig
 from ...configs.vae import TinyVAEConfig, VAEConfig
@@ -85,6 +86,7 @@ class Checkpoint:
     tokenizers: Mapping[Slot, TokenizerFiles]
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     native_size: int | None = None
+    block: ModelBlock = field(default_factory=ModelBlock)
     extras: Mapping[str, Path] = field(default_factory=dict[str, Path])
     requires_safety_checker: bool = False
     source: WeightSource | None = None

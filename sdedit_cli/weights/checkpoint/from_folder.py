@@ -88,6 +88,7 @@ def read_folder(
         tokenizers={} if alone else _tokenizers(folder, config, index, components, family),
         metadata=metadata,
         native_size=index.native_size,
+        block=index.block,
         extras={name: folder / name for name in EXTRAS if name in index.classes and (folder / name).is_dir()},
         requires_safety_checker=index.requires_safety_checker,
         dropped=tuple(name for name in EXTRAS if (folder / name).is_dir()),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from ...configs.base import read_json
+from ...configs.model_block import FILE, KEY, ModelBlock, block_of
 from ...errors import ModelError
 from .components import SLOTS, plain_class
 from .notes import checked_size
 
-FILE = "model_index.json"
 SCHEDULER = Path("scheduler", "scheduler_config.json")
+BLOCK = KEY
 NATIVE_SIZE = "_native_size"  # other programs ignore what begins so
 _REQUIRED = ("unet", "vae", "text_encoder", "scheduler")
 
@@ -28,6 +29,7 @@ class Index:
     classes: Mapping[str, str]
     requires_safety_checker: bool = True
     native_size: int | None = None
+    block: ModelBlock = field(default_factory=ModelBlock)
 
 
 def read_index(folder: Path) -> Index:
@@ -45,6 +47,7 @@ def read_index(folder: Path) -> Index:
         {name: _class(value) for name, value in said.items() if not _is_null(value)},
         requires_safety_checker=bool(said.get("requires_safety_checker", True)),
         native_size=checked_size(said.get(NATIVE_SIZE)),
+        block=block_of(said, str(folder / FILE)),
     )
 
 

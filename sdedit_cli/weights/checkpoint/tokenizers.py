@@ -97,6 +97,6 @@ def _of_texts(texts: Mapping[str, str], positions: int) -> Tokenizer:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: cannot be read as text ({error})") from None

@@ -104,6 +104,8 @@ def _index(checkpoint: Checkpoint, layout: Layout) -> dict[str, Any]:
         said["scheduler"] = ["diffusers", checkpoint.scheduler["_class_name"]]
     if checkpoint.native_size is not None:
         said[index.NATIVE_SIZE] = checkpoint.native_size
+    if block := checkpoint.block.as_json():
+        said[index.BLOCK] = block
     said |= {"feature_extractor": _NOTHING, "image_encoder": _NOTHING, **family.index}
     for name in layout.extras:
         library, default = EXTRAS[name]

@@ -1,0 +1,175 @@
+"""Bars on a terminal: one line a task that keeps its bar and its numbers at any width, and shortens the name."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
+from rich.progress_bar import ProgressBar
+from rich.table import Column
+from rich.text import Text
+
+from ..errors import printable
+from .render import Reporter
+
+_BAR, _TIME = 24, len("0:00:00 left")
+# The spinner, and what lies between columns.
+_GAPS = 5
+# All lines share the widths of their columns.
+_NUMBERS = len("encoding")
+# Narrower terminals show no time.
+_ROOM_FOR_TIME = 48
+
+
+class Bars(Reporter):
+    """Lines above bars for pictures and steps."""
+
+    def __init__(self, verbosity: int = 0, console: Console | None = None) -> None:
+        super().__init__(verbosity)
+        self._console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._pictures: TaskID | None = None
+        self._steps: TaskID | None = None
+        self._name = ""
+
+    def _shown(self) -> Progress:
+        if self._progress is None:
+            columns = (
+                SpinnerColumn(table_column=_one_line()),
+                _Name(self._console),
+                _Bar(self._console),
+                _Done(),
+                _Left(self._console),
+            )
+            self._progress = Progress(*columns, console=self._console, transient=True)
+            self._progress.start()
+        return self._progress
+
+    def loading(self, name: str) -> None:
+        self._busy(name, "loading")
+
+    def picture(self, name: str, number: int, total: int) -> None:
+        if total > 1:
+            if self._pictures is None:
+                self._pictures = self._shown().add_task("pictures", total=total)
+            self._shown().update(self._pictures, completed=number - 1)
+        self._name = name
+        self._busy(name, "encoding")
+
+    def step(self, done: int, steps: int) -> None:
+        if done >= steps:
+            self._busy(self._name, "decoding")
+        elif self._steps is not None:
+            self._shown().update(self._steps, completed=done, total=steps)
+
+    def _busy(self, name: str, what: str) -> None:
+        """A bar that moves without an end in sight, and says what is being done."""
+        progress = self._shown()
+        if self._steps is not None:
+            progress.remove_task(self._steps)
+        self._steps = progress.add_task(printable(name), total=None, what=what)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            # A terminal that is gone is no reason to lose what was to be said by the exit code.
+            with suppress(OSError, ValueError):
+                self._progress.stop()
+            self._progress = None
+
+    def _line(self, text: str) -> None:
+        try:
+            self._console.print(text)
+        except (OSError, ValueError):
+            self.verbosity = -1
+
+
+def _one_line() -> Column:
+    return Column(no_wrap=True)
+
+
+def bar_width(width: int) -> int:
+    """The cells of a bar on a terminal of so many."""
+    return max(4, min(_BAR, width // 4))
+
+
+class _Bar(BarColumn):
+    """The bar, as wide as suits the terminal at the moment."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(table_column=_one_line())
+        self._console = console
+
+    def render(self, task: Task) -> ProgressBar:
+        self.bar_width = bar_width(self._console.width)
+        return super().render(task)
+
+
+class _Name(ProgressColumn):
+    """The name, cut in the middle to what the bar and the numbers leave of the line."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(_one_line())
+        self._console = console
+
+    def render(self, task: Task) -> Text:
+        width = self._console.width
+        time = _TIME if width >= _ROOM_FOR_TIME else 0
+        return Text(cut(task.description, width - bar_width(width) - max(_NUMBERS, len(_numbers(task))) - time - _GAPS))
+
+
+class _Done(ProgressColumn):
+    """Steps done of all, or what is being done while nobody can count."""
+
+    def __init__(self) -> None:
+        super().__init__(_one_line())
+
+    def render(self, task: Task) -> Text:
+        return Text(_numbers(task), style="progress.download")
+
+
+class _Left(ProgressColumn):
+    """The time left, once it can be told and there is room for it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(_one_line())
+        self._console = console
+
+    def render(self, task: Task) -> Text:
+        seconds = task.time_remaining
+        if task.total is None or seconds is None or self._console.width < _ROOM_FOR_TIME:
+            return Text("")
+        return Text(time_text(seconds), style="progress.remaining")
+
+
+def _numbers(task: Task) -> str:
+    fields: dict[str, Any] = task.fields
+    return f"{int(task.completed)}/{int(task.total)}" if task.total is not None else str(fields.get("what", ""))
+
+
+def time_text(seconds: float) -> str:
+    """'1:05 left'."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes}:{rest:02} left"
+
+
+def cut(name: str, cells: int) -> str:
+    """A name in at most so many cells of a terminal, without its middle where it is longer: both ends tell names
+    apart."""
+    if cell_len(name) <= cells:
+        return name
+    if cells < 2:
+        return ""
+    head, tail = "", ""
+    for character in name:
+        if cell_len(head + character) > (cells - 1) // 3:
+            break
+        head += character
+    for character in reversed(name):
+        if cell_len(head + character + tail) > cells - 1:
+            break
+        tail = character + tail
+    return f"{head}…{tail}"

@@ -1,0 +1,48 @@
+"""The inputs of a command line, without those that cannot have been meant."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+
+from ..batch.targets import STDIO, expand
+from ..errors import UsageError, shown
+
+# What a run without -o writes beside its input, numbered where there are several.
+_OUTPUT = re.compile(r"(.+)\.edited(-\d+)?\.(png|jpg|webp)", re.IGNORECASE)
+
+
+def chosen(inputs: Sequence[str], prompt: str, output: str | None) -> tuple[list[str], list[str]]:
+    """The inputs that the words of a command line name, and those left out as an earlier run's own outputs.
+
+    Raises UsageError for a word that is no file and reads like a prompt.
+    """
+    for word in inputs:
+        _refuse_prompt(word, prompt, alone=len(inputs) == 1)
+    outputs: dict[str, None] = {}
+    for pattern in inputs:
+        is_pattern = glob.has_magic(pattern) and not os.path.lexists(pattern)
+        if is_pattern and ".edited" not in pattern:
+            outputs |= dict.fromkeys(path for path in expand([pattern]) if _OUTPUT.fullmatch(path))
+    found = expand(inputs)
+    if output is None:
+        # A shell that expands patterns itself gives the outputs beside what they were made from.
+        roots = {os.path.splitext(path)[0] for path in found}
+        outputs |= {path: None for path in found if (made := _OUTPUT.fullmatch(path)) and made[1] in roots}
+    kept = [path for path in found if path not in outputs]
+    if not kept:
+        raise UsageError(f"all inputs are results of earlier runs ({shown(found[0])}); name one by itself")
+    return kept, [path for path in found if path in outputs]
+
+
+def _refuse_prompt(word: str, prompt: str, *, alone: bool) -> None:
+    if word == STDIO or glob.has_magic(word) or os.path.lexists(word) or any(mark in word for mark in "/\\."):
+        return
+    if " " in word.strip() and not prompt:
+        raise UsageError(f"'{shown(word)}' is no file; did you mean -p '{shown(word)}'?")
+    if " " not in word and not alone and prompt:
+        raise UsageError(f"'{shown(word)}' is no file; did you mean -p '{shown(prompt)} {shown(word)}', in quotes?")
+    if not prompt:
+        raise UsageError(f"'{shown(word)}' is no file; did you mean -p '{shown(word)}'?")

@@ -1,0 +1,44 @@
+"""`sdedit samplers`: the names that --sampler takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import click
+
+from ..batch.events import ReaderGone
+
+SCHEMA = "sdedit.samplers/1"
+
+
+@click.command("samplers", short_help="List the samplers.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a sampler on stdout.")
+def command(as_json: bool) -> None:
+    """List the samplers that --sampler takes: the name of web UIs, the short one, that of model folders.
+
+    Case, spaces, dashes and underscores don't count: 'DPM++ 2M Karras' is dpmpp_2m_karras.
+    """
+    try:
+        for sampler in listed():
+            click.echo(json.dumps({"schema": SCHEMA, **sampler}) if as_json else _row(sampler))
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
+def listed() -> Iterator[dict[str, str | list[str]]]:
+    """Every sampler: its names, and the curves that may follow its name."""
+    from ..noise.samplers import CLASS_OF, CURVES, SAMPLERS
+
+    endings = {f" {curve.capitalize()}": curve for curve in CURVES}
+    for name, (solver, _) in SAMPLERS.items():
+        if any(name.endswith(ending) for ending in endings):
+            continue
+        curves = [curve for ending, curve in endings.items() if name + ending in SAMPLERS]
+        word = name.lower().replace("++", "pp").replace(" ", "_")
+        yield {"name": name, "word": word, "class": CLASS_OF[solver], "curves": curves}
+
+
+def _row(sampler: dict[str, str | list[str]]) -> str:
+    curves = ", ".join(sampler["curves"])
+    return f"{sampler['name']:<18} {sampler['word']:<18} {sampler['class']:<32} {curves}".rstrip()
