@@ -135,6 +135,11 @@ def shown(name: object, limit: int = 80) -> str:
     return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
 
 
+def quoted(value: object) -> str:
+    """A value from a file as a message may carry it: texts in quotes, so that '7' and 7 differ."""
+    return f"'{shown(value)}'" if isinstance(value, str) else shown(value)
+
+
 def shortened(name: object, limit: int = 160) -> str:
     """The name of a file for a message, the middle of a very long one left out."""
     text = str(name)

@@ -15,7 +15,7 @@ import click
 
 from .. import signals
 from ..batch.events import Events, ReaderGone
-from ..errors import InputError, InternalError, Interrupted, OutputError, as_error
+from ..errors import InternalError, Interrupted, OutputError, as_error
 from ..signals import Stop, stoppable
 from .render import Reporter
 
@@ -98,16 +98,6 @@ def command(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-    elif not ctx.resilient_parsing:
-        check_working_folder()
-
-
-def check_working_folder() -> None:
-    """Raises InputError when the folder that this runs in has been deleted: libraries abort the process there."""
-    try:
-        os.getcwd()
-    except OSError as problem:
-        raise InputError(f"the working folder cannot be used ({problem.strerror}); change into another one") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

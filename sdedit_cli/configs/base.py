@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from ..errors import ModelError, shown
+from ..errors import ModelError, quoted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,7 +92,7 @@ def _fit(hint: Any, value: Any, source: str, key: str) -> Any:
     fitted = _try_fit(hint, value)
     if fitted is _MISFIT:
         expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint)
-        raise ModelError(f"{source}: '{key}' is {shown(value)}, expected {expected or hint}")
+        raise ModelError(f"{source}: '{key}' is {quoted(value)}, expected {expected or hint}")
     return fitted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, cast
 
-from ..errors import ModelError, did_you_mean, shown
+from ..errors import ModelError, did_you_mean, quoted
 
 LARGEST = 1 << 16
 """Nothing real comes near this many channels, tokens or layers: a larger number is a broken or hostile file."""
@@ -13,7 +13,7 @@ LARGEST = 1 << 16
 
 def refuse(source: str, key: str, value: object, expected: str) -> NoReturn:
     """Raises the ModelError of a key whose value this program cannot build."""
-    raise ModelError(f"{source}: '{key}' is {shown(value)}, expected {expected}")
+    raise ModelError(f"{source}: '{key}' is {quoted(value)}, expected {expected}")
 
 
 def one_of(source: str, key: str, value: object, known: Sequence[Any]) -> None:

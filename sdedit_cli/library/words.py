@@ -22,7 +22,9 @@ ARGUMENTS: Mapping[str, str] = {
     "--lora": "`load_lora_weights`",
     "--partial": "`partial=True`",
     "--prediction-type": "`prediction_type=`",
+    "--max-side": "a smaller `image`",
     "--sampler": "`scheduler=`",
+    "--size": "a smaller `image`",
     "--vae": "`vae=`",
     "--variant": "`variant`",
 }

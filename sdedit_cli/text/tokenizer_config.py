@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..configs.base import from_mapping, read_json
-from ..errors import ModelError, shown
+from ..errors import ModelError, quoted, shown
 from .vocabulary import BOS, EOS, Vocabulary
 
 DEFAULT_LENGTH = 77
@@ -89,7 +89,7 @@ def _read_tokens(path: Path, vocabulary: Vocabulary) -> tuple[dict[str, Any], di
     numbered: dict[int, AddedToken] = {}
     for content, index in _optional_json(file).items():
         if type(index) is not int or not 0 <= index < 2**31:
-            raise ModelError(f"{file}: the id of '{shown(content)}' is {shown(index)}, expected a number")
+            raise ModelError(f"{file}: the id of '{shown(content)}' is {quoted(index)}, expected a number")
         numbered[index] = AddedToken(content, normalized=content not in special, special=content in special)
     for item in vocabulary.added:
         entry = _object(item, Path(vocabulary.source), "added_tokens")
@@ -108,7 +108,7 @@ def _tokens_listed(config: Mapping[str, Any], key: str, path: Path) -> list[Adde
     if isinstance(listed, dict):
         listed = list(cast("dict[str, Any]", listed).values())
     if not isinstance(listed, list):
-        raise ModelError(f"{path}: '{key}' is {shown(listed)}, expected a list of tokens")
+        raise ModelError(f"{path}: '{key}' is {quoted(listed)}, expected a list of tokens")
     return [_token(item, path, key) for item in cast("list[Any]", listed)]
 
 
@@ -141,7 +141,7 @@ def _token(value: Any, path: Path, key: str) -> AddedToken:
         )
         if token.content:
             return token
-    raise ModelError(f"{path}: '{key}' is {shown(cast('object', value))}, expected a token such as '{EOS}'")
+    raise ModelError(f"{path}: '{key}' is {quoted(cast('object', value))}, expected a token such as '{EOS}'")
 
 
 def _length(value: Any, positions: int | None, path: Path) -> int:
@@ -149,7 +149,7 @@ def _length(value: Any, positions: int | None, path: Path) -> int:
     if value is None:
         return fallback
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 3:
-        raise ModelError(f"{path}: 'model_max_length' is {shown(value)}, expected a number such as {fallback}")
+        raise ModelError(f"{path}: 'model_max_length' is {quoted(value)}, expected a number such as {fallback}")
     return fallback if value > (positions or LONGEST_LENGTH) else int(value)
 
 
@@ -159,5 +159,5 @@ def _optional_json(path: Path) -> dict[str, Any]:
 
 def _object(value: Any, path: Path, key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ModelError(f"{path}: '{key}' is {shown(value)}, expected an object")
+        raise ModelError(f"{path}: '{key}' is {quoted(value)}, expected an object")
     return cast("dict[str, Any]", value)

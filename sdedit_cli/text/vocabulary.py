@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..configs.base import read_json, read_text
-from ..errors import ModelError, shown
+from ..errors import ModelError, quoted, shown
 
 BOS = "<|startoftext|>"
 EOS = "<|endoftext|>"
@@ -101,7 +101,7 @@ def _from_model_part(data: dict[str, Any], source: str) -> Vocabulary:
     pairs = [_pair(item, source) for item in cast("list[Any]", merges)]
     added: object = data.get("added_tokens") or ()
     if not isinstance(added, (list, tuple)):
-        raise ModelError(f"{source}: 'added_tokens' is {shown(added)}, expected a list")
+        raise ModelError(f"{source}: 'added_tokens' is {quoted(added)}, expected a list")
     checked = _checked_ids(cast("dict[str, Any]", ids), source)
     return Vocabulary(checked, pairs, source, tuple(cast("list[Any]", added))).checked()
 
@@ -112,7 +112,7 @@ def _pair(item: Any, source: str) -> Merge:
     except (TypeError, ValueError):
         left = right = None
     if not isinstance(left, str) or not isinstance(right, str):
-        raise ModelError(f"{source}: the merge {shown(item)} is not a pair of tokens; copy the file again")
+        raise ModelError(f"{source}: the merge {quoted(item)} is not a pair of tokens; copy the file again")
     return left, right
 
 
@@ -128,7 +128,7 @@ def _parse_merges(text: str, source: str) -> list[Merge]:
 def _checked_ids(ids: dict[str, Any], source: str) -> dict[str, int]:
     for token, index in ids.items():
         if type(index) is not int or not 0 <= index < 2**31:
-            raise ModelError(f"{source}: the id of '{shown(token)}' is {shown(index)}, expected a number from 0")
+            raise ModelError(f"{source}: the id of '{shown(token)}' is {quoted(index)}, expected a number from 0")
     return ids
 
 

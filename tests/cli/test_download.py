@@ -10,7 +10,7 @@ from helpers.hub import running
 from PIL import Image
 
 APPLE = ROOT / "presets" / "strokes" / "apple.png"
-EDIT = ("run", APPLE, "-p", "a red apple", *QUICK)
+EDIT = ("run", APPLE, "-p", "a red apple", *QUICK, "--cfg-scale", "7.5")
 
 
 @pytest.mark.parametrize("how", ["id", "url"])

@@ -71,7 +71,7 @@ def model(cwd: Path, kind: str) -> list[str | Path]:
 
 def painted(cwd: Path, *options: str | Path) -> bytes:
     apple = ROOT / "presets" / "strokes" / "apple.png"
-    done = sdedit("run", apple, "-p", "a red apple", *QUICK, "-o", "out.png", *options, cwd=cwd)
+    done = sdedit("run", apple, "-p", "a red apple", *QUICK, "--cfg-scale", "7.5", "-o", "out.png", *options, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return Image.open(cwd / "out.png").tobytes()
 

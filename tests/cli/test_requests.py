@@ -244,7 +244,7 @@ def test_a_deleted_working_folder_is_said(
         assert run(words) == 3
     finally:
         monkeypatch.undo()
-    assert "the working folder cannot be used" in capfd.readouterr().err
+    assert "the working folder is gone" in capfd.readouterr().err
 
 
 def test_a_reader_that_leaves_is_said(folder: Path) -> None:

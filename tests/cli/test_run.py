@@ -19,6 +19,7 @@ from sdedit_cli.cli.main import run
 from sdedit_cli.disk.hashes import model_hash
 from sdedit_cli.options import edit_from
 from sdedit_cli.pictures.carriers import find, texts
+from sdedit_cli.pictures.codec import open_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -44,8 +45,7 @@ def test_the_picture_says_how_it_was_made_and_where_nothing_is(folder: Path) -> 
     edit = edit_from([found.layer])
     assert (edit.prompt, edit.seed, edit.steps, edit.strength, edit.dtype) == ("a face", 1, 2, 0.5, "fp32")
     assert (found.model.name, found.model.sha256) == ("built-in", model_hash(BUILT_IN))
-    with Image.open("a.edited.png") as image:
-        held = texts(image)
+    held = texts(open_picture(Path("a.edited.png").read_bytes(), "a.edited.png", 1))
     assert held["parameters"].endswith(f"Version: sdedit {__version__}")
     assert "Sampler: DDIM" in held["parameters"]
     assert str(folder) not in "".join(held.values())
@@ -245,8 +245,8 @@ def test_a_web_uis_picture_is_replayed_as_far_as_possible(folder: Path, capfd: p
         5,
         0.5,
     )
-    with Image.open("a.edited.png") as image:
-        assert "Sampler: Euler," in texts(image)["parameters"]
+    held = texts(open_picture(Path("a.edited.png").read_bytes(), "a.edited.png", 1))
+    assert "Sampler: Euler," in held["parameters"]
 
 
 def test_another_autoencoder_is_recorded_and_asked_for(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

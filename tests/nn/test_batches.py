@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from helpers.tiny.configs import FAMILIES
@@ -53,16 +50,3 @@ def test_decoder_and_text_encoder_are_one_graph_to_the_compiler() -> None:
     assert torch.equal(torch.compile(vae.decode, backend="eager", fullgraph=True)(z), vae.decode(z))
     compiled = torch.compile(clip, backend="eager", fullgraph=True)
     assert torch.equal(compiled(ids).pooled, clip(ids).pooled)
-
-
-def test_importing_the_package_alone_imports_no_torch() -> None:
-    code = "import sdedit_cli.nn, sys; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_package_s_names_are_all_there() -> None:
-    import sdedit_cli.nn as package
-
-    assert all(getattr(package, name).__name__ == name for name in package.__all__)
-    with pytest.raises(AttributeError, match="UNet3D"):
-        package.UNet3D  # noqa: B018 -- the access is what is tested

@@ -27,7 +27,7 @@ from sdedit_cli.weights.formats.torchfile.values import ArrayRef, BadPickle
 @pytest.mark.parametrize("shape", [(1,) * 33, (2**8000,) * 5000, (2**62,), (0, 2**31, 2**61)])
 def test_shapes_of_pickled_arrays_are_checked_before_they_are_multiplied(shape: tuple[int, ...]) -> None:
     with pytest.raises(BadPickle, match="numpy array of shape"):
-        is_sound(ArrayRef(dtype="<f4", shape=shape, data=b"", fortran=False))
+        is_sound(ArrayRef(code="<f4", shape=shape, data=b"", fortran=False))
 
 
 def test_long_names_over_many_containers_are_refused_before_they_are_joined(tmp_path: Path) -> None:

@@ -216,6 +216,10 @@ def test_configs_are_inferred_back_from_shapes(data: Any) -> None:
         assert part.unknown == ()
 
 
+# What the folder alone brings defaults for.
+PLAIN = ("--strength", "0.8", "--cfg-scale", "7.5", "--dtype", "fp32", "--device", "cpu")
+
+
 @pytest.mark.parametrize("kind", ["folder", "safetensors", "ckpt", "half"])
 def test_every_format_paints_the_same_picture(kind: str, tmp_path: Path) -> None:
     """The built-in model as a folder, a single file, a pickle, and there and back: the same picture, bit for bit."""
@@ -251,7 +255,7 @@ def test_every_format_paints_the_same_picture(kind: str, tmp_path: Path) -> None
             "-o",
             str(tmp_path / f"{name}.png"),
         ]
-        assert run([*arguments, "--seed", "1", "--steps", "3", "--dtype", "fp32", "--device", "cpu", *extra]) == 0
+        assert run([*arguments, "--seed", "1", "--steps", "3", *PLAIN, *extra]) == 0
         pictures.append(Image.open(tmp_path / f"{name}.png").tobytes())
     assert len(set(pictures)) == 1
     assert load_networks(starter).unet is not None
