@@ -16,6 +16,7 @@ from ..pictures.encode import FORMATS, SUFFIXES
 from .names import fitting
 
 STDIO = "-"
+_ENDINGS = ", ".join(FORMATS.values())
 PLACEHOLDERS = ("stem", "name", "parent", "ext", "format", "seed", "index", "n")
 _MAX_WIDTH = 999
 _MAX_TEMPLATE = 4096  # the longest path of any system
@@ -154,12 +155,12 @@ def _split(template: str) -> tuple[str, str]:
 def _format(template: str, format: str | None) -> str:
     suffix = _split(template)[1].lower()
     if not suffix:
-        raise UsageError(f"-o {template}: has no ending; expected .png, .jpg or .webp, or a folder ending in '/'")
+        raise UsageError(f"-o {template}: has no ending; expected {_ENDINGS}, or a folder ending in '/'")
     if "{" in suffix:
         return format or "png"
     named = SUFFIXES.get(suffix)
     if named is None:
-        raise UsageError(f"-o {template}: '{suffix}' cannot be written; expected .png, .jpg or .webp")
+        raise UsageError(f"-o {template}: '{suffix}' cannot be written; expected {_ENDINGS}")
     if format and format != named:
         raise UsageError(f"-o {template}: ends in {suffix}, and --format says {format}; change one of them")
     return named

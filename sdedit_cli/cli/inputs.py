@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from ..batch.targets import STDIO, expand
 from ..errors import UsageError, shown
+from ..pictures.encode import FORMATS
 
 # What a run without -o writes beside its input, numbered where there are several.
-_OUTPUT = re.compile(r"(.+)\.edited(-\d+)?\.(png|jpg|webp)", re.IGNORECASE)
+_OUTPUT = re.compile(rf"(.+)\.edited(-\d+)?(?:{'|'.join(map(re.escape, FORMATS.values()))})", re.IGNORECASE)
 
 
 def chosen(inputs: Sequence[str], prompt: str, output: str | None) -> tuple[list[str], list[str]]:

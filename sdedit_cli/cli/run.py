@@ -16,6 +16,7 @@ import click
 from ..batch.targets import Job
 from ..batch.worker import Reporter
 from ..errors import UsageError, listed
+from ..pictures.encode import FORMATS
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 
 _NEW_SEEDS = 2**32
@@ -56,7 +57,7 @@ def reporting_options(function: Any) -> Any:
 @option(
     "--format",
     "format",
-    type=click.Choice(["png", "jpeg", "webp"]),
+    type=click.Choice(list(FORMATS)),
     group=FILES,
     help="Picture format.  [default: by the ending of OUT, else png]",
 )
