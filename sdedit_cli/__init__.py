@@ -29,7 +29,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
-    if name in _scheduler_names():
+    # Rooms are asked for here before they are found beside: those must not cost the table of schedulers.
+    if not name.islower() and name in _scheduler_names():
         from .library.schedulers import CLASSES
 
         return CLASSES[name]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from ..batch.targets import Job
-from ..batch.worker import Reporter
 from ..errors import UsageError, listed
 from ..pictures.encode import FORMATS
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
+
+if TYPE_CHECKING:
+    from ..batch.targets import Job
+    from ..batch.worker import Reporter
 
 _NEW_SEEDS = 2**32
 _EXAMPLES = """\b
@@ -141,6 +142,8 @@ def command(
                 to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")
             drawn = request.edit.seed is None
             if drawn and not dry_run:
+                import secrets  # here, as it takes as long to import as click's parser
+
                 request = replace(request, edit=replace(request.edit, seed=secrets.randbelow(_NEW_SEEDS)))
             if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
                 request = beyond(request, sources)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.names import real_keys
 
+from sdedit_cli.weights.formats.source import WeightSource
 from sdedit_cli.weights.write.safetensors import item, write_safetensors
 
 CHILD = """
@@ -23,10 +24,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
-class Repeated:
+class Repeated(WeightSource):
     """Tensors of any shapes out of one stretch of random numbers."""
-
-    path, metadata = Path("numbers"), dict[str, str]()
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
         self._shapes = shapes
