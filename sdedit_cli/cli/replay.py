@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -56,6 +55,8 @@ def _hash(path: str) -> str:
     from ..pictures.codec import read_bytes
 
     try:
+        import hashlib
+
         return hashlib.sha256(read_bytes(path)).hexdigest()
     except PictureError:
         return ""  # the run says what is wrong with it

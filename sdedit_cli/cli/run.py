@@ -124,19 +124,21 @@ def command(
 
         events = Events(stdout if as_json else None)
         with _told_when_nobody_reads(to), ended(events):
-            from ..batch.run import Run, RunOptions
-            from ..batch.targets import plan
-            from ..pictures.codec import pixel_limit
             from .flags import resolve
-            from .inputs import chosen
-            from .preflight import Preflight
-            from .replay import beyond
 
             if save_every is None and steps_dir is not None:
                 raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")
             if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
                 raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
             request = resolve(given, presets, like)
+            # After what is refused most often, so that a typing error is told at once.
+            from ..batch.run import Run, RunOptions
+            from ..batch.targets import plan
+            from ..pictures.codec import pixel_limit
+            from .inputs import chosen
+            from .preflight import Preflight
+            from .replay import beyond
+
             sources, left_out = chosen(inputs, request.edit.prompt, output)
             if left_out:
                 to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")

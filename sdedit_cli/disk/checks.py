@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -76,6 +75,8 @@ def refuse_existing(target: Path) -> None:
 
 def check_space(target: Path, size: int) -> None:
     """Raises OutputError when the disk under `target`, whose folder exists, has no room for `size` bytes."""
+    import shutil  # here, as the compressors that come with it cost every start some milliseconds
+
     free = shutil.disk_usage(target.absolute().parent).free
     if free < size + _RESERVE:
         raise OutputError(
