@@ -20,16 +20,13 @@ from ..adapters.set import AdapterSet, Strength, Weight
 from ..engine.merging import Merging
 from ..errors import UsageError, did_you_mean
 from ..nn import CLIPTextModel, UNet2DCondition
+from .keywords import one_file_options
 from .words import arguments_named
 
 _SLOTS = ("unet", "text_encoder")
 _SAVED = "pytorch_lora_weights.safetensors"
 # Options of the reference's loader that ask for nothing here.
 _IDLE = ("low_cpu_mem_usage", "hotswap", "metadata")
-HUB_OPTIONS = (
-    *("cache_dir", "force_download", "proxies", "local_files_only", "revision", "subfolder", "token"),
-    *("mirror", "resume_download", "use_safetensors"),
-)
 
 
 class Adapters:
@@ -57,8 +54,8 @@ class Adapters:
     ) -> None:
         """Loads a LoRA or one of its relatives: a file, a folder, a Hub id, or a state dict. It is the active one then.
 
-        `adapter_name` is 'default_0', ... where none is given; `partial` passes over keys that fit nowhere, with a
-        warning. Options are those of `weights.resolve`. Raises ModelError for what does not fit (nothing is changed
+        `adapter_name` is 'default_0', ... where none is given; `partial` passes over keys that fit nowhere.
+        Options are those of `weights.resolve`. Raises ModelError for what does not fit (nothing is changed
         then), UsageError for a name that is taken.
         """
         name = adapter_name or self._free_name()
@@ -74,16 +71,13 @@ class Adapters:
         return next(name for name in (f"default_{n}" for n in numbers) if name not in self._adapters.adapters)
 
     def _read(self, source: object, weight_name: str | None, partial: bool, options: Mapping[str, Any]) -> Adapter:
-        for name in options:
-            if name not in (*HUB_OPTIONS, *_IDLE):
-                raise UsageError(f"no option `{name}`{did_you_mean(name, HUB_OPTIONS)}")
+        where = one_file_options(options, *_IDLE)
         text = self.text_encoder.config if self.text_encoder is not None else None
         if isinstance(source, Mapping):
             tensors = cast("Mapping[str, Tensor]", source)
             return read_adapter(tensors, self.unet.config, text, partial=partial)
         from ..weights.hub import resolve
 
-        where = {name: options[name] for name in HUB_OPTIONS if name in options}
         path = resolve(cast("str | os.PathLike[str]", source), weight_name=weight_name, **where)
         return read_adapter(path, self.unet.config, text, partial=partial)
 

@@ -13,7 +13,7 @@ from ..engine.embeddings import add_words, check_words, forget_words
 from ..errors import UsageError, did_you_mean
 from ..nn import CLIPTextModel
 from ..text import Tokenizer
-from .adapters import HUB_OPTIONS
+from .keywords import one_file_options
 from .words import arguments_named
 
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
@@ -46,9 +46,7 @@ class Embeddings:
         A word of N vectors takes N places in the prompt. Options are those of `weights.resolve`. Raises ModelError for
         what is none or has another width, UsageError for a word that is known already; nothing is changed then.
         """
-        for name in options:
-            if name not in HUB_OPTIONS:
-                raise UsageError(f"no option `{name}`{did_you_mean(name, HUB_OPTIONS)}")
+        where = one_file_options(options)
         if (tokenizer or self.tokenizer, text_encoder or self.text_encoder) != (self.tokenizer, self.text_encoder):
             raise UsageError("`tokenizer` and `text_encoder` are the pipeline's own; set them on it before loading")
         known, encoder = check_words(self.tokenizer, self.text_encoder)
@@ -57,7 +55,7 @@ class Embeddings:
         if len(tokens) != len(sources) or len(set(tokens) - {None}) < len([one for one in tokens if one]):
             raise UsageError(f"token has {tokens!r} for {len(sources)} embeddings; give one for each, all different")
         found = [
-            read_embedding(self._located(one, weight_name, options), encoder.config.hidden_size, token=word)
+            read_embedding(self._located(one, weight_name, where), encoder.config.hidden_size, token=word)
             for one, word in zip(sources, cast("list[str | None]", tokens), strict=True)
         ]
         grown = add_words(known, encoder, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 
 RESOLVING = (
     "cache_dir",
@@ -18,6 +18,8 @@ RESOLVING = (
     "mirror",
     "resume_download",
 )
+# Of an adapter or an embedding, which is one file.
+ONE_FILE = (*RESOLVING, "use_safetensors")
 
 
 class _Harmless(NamedTuple):
@@ -70,6 +72,14 @@ def without_harmless(options: Mapping[str, Any]) -> dict[str, Any]:
         if name in HARMLESS and not any(value is harmless for harmless in HARMLESS[name].values):
             raise UsageError(f"`{name}` is {value!r}, which is not done here: {HARMLESS[name].instead}")
     return {name: value for name, value in options.items() if name not in HARMLESS}
+
+
+def one_file_options(options: Mapping[str, Any], *idle: str) -> dict[str, Any]:
+    """Where an adapter or embedding is to be had, without the `idle` ones. Raises UsageError for an unknown option."""
+    for name in options:
+        if name not in (*ONE_FILE, *idle):
+            raise UsageError(f"no option `{name}`{did_you_mean(name, ONE_FILE)}")
+    return among(options, ONE_FILE)
 
 
 def split_resolving(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

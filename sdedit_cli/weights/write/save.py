@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...disk.sizes import parse_size
 from ...errors import UsageError
-from ..checkpoint.components import EXTRAS, KINDS
+from ..checkpoint.components import EXTRAS, KINDS, SLOTS
 from ..checkpoint.from_memory import of_components
 from ..checkpoint.layouts import Slot
 from ..checkpoint.weight_files import is_of_save
@@ -44,7 +44,7 @@ def save_components(
     for name, extra in extras.items():
         if not isinstance(extra, nn.Module) and not hasattr(extra, "save_pretrained"):
             raise UsageError(f"{name} is a {type(extra).__name__}, which cannot be saved; leave it out (None)")
-    slots = cast("list[Slot]", [kind.slot for kind in KINDS.values() if kind.slot in there])
+    slots: list[Slot] = [slot for slot in SLOTS if slot in there]
     checkpoint = of_components(
         {slot: (there[slot].config, _tensors(there[slot])) for slot in slots},
         scheduler=there["scheduler"].settings.to_dict() if "scheduler" in there else None,
