@@ -6,7 +6,6 @@ Each dW_k is made of the base in float32, and the sum is rounded once. The base 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,24 +13,13 @@ from torch import Tensor, nn
 
 from ..adapters.deltas import Misfit, bias_delta, check, weight_delta
 from ..adapters.dialects import Module
-from ..adapters.lora import Adapter, Patch, read_adapter
+from ..adapters.lora import Adapter, read_adapter
 from ..adapters.set import AdapterSet, Strength
 from ..errors import ModelError
 from ..options.adapters import LoraFile
 from .components import Components
 
 Parts = tuple[tuple[Adapter, float], ...]
-
-
-@dataclass
-class _Base:
-    """A parameter before any adapter: a copy in the precision that the network had when it was first touched."""
-
-    value: Tensor
-
-    def on(self, parameter: Tensor) -> Tensor:
-        """The base where the parameter is now, in the precision that it has now."""
-        return self.value.to(parameter.device, parameter.dtype)
 
 
 def merge_files(files: Sequence[LoraFile], components: Components, *, partial: bool) -> list[Adapter]:
@@ -60,7 +48,8 @@ class Merging:
 
     def __init__(self, networks: Mapping[str, nn.Module]) -> None:
         self.networks = dict(networks)
-        self._bases: dict[tuple[str, str], _Base] = {}
+        # Parameters before any adapter, in the precision that they had when one first touched them.
+        self._bases: dict[tuple[str, str], Tensor] = {}
         self._now: dict[Module, Parts] = {}
 
     def check(self, adapter: Adapter) -> None:
@@ -104,26 +93,27 @@ class Merging:
 
     def _fill(self, module: Module, leaf: str, parameter: Tensor, parts: Parts) -> None:
         key = (module[0], f"{module[1]}.{leaf}")
-        if key not in self._bases:
-            if not parts:
-                return
-            self._bases[key] = _Base(parameter.detach().clone())
-        base = self._bases[key]
-        wide = base.value.to(parameter.device, torch.float32)
-        total = wide.clone()
-        for adapter, strength in parts:
-            delta = _delta(adapter, module, leaf, wide)
-            if delta is not None:
-                total.add_(delta, alpha=strength)
+        base = self._bases.get(key, parameter)
+        wide = base.to(parameter.device, torch.float32) if parts else base
+        made = [(_delta(adapter, module, leaf, wide), strength) for adapter, strength in parts]
+        deltas = [(delta, strength) for delta, strength in made if delta is not None]
         # In place: captured graphs, fused projections and packed weights keep their addresses.
-        parameter.copy_(total.to(parameter.dtype) if parts else base.on(parameter))
-        if not parts:
+        if deltas:
+            if key not in self._bases:
+                self._bases[key] = parameter.detach().clone()
+            first, strength = deltas[0]
+            total = torch.add(wide, first, alpha=strength)
+            for delta, strength in deltas[1:]:
+                total.add_(delta, alpha=strength)
+            parameter.copy_(total)
+        elif key in self._bases:
+            parameter.copy_(base)
             del self._bases[key]
 
 
 def _delta(adapter: Adapter, module: Module, leaf: str, base: Tensor) -> Tensor | None:
     patch = adapter.patches[module]
-    leaves = _wide(patch, base.device)
+    leaves = {name: tensor.to(base.device) for name, tensor in patch.leaves.items()}
     try:
         made = (
             weight_delta(leaves, base, patch.scaling) if leaf == "weight" else bias_delta(leaves, base, patch.scaling)
@@ -141,10 +131,3 @@ def _misfit(adapter: Adapter, module: Module, problem: Exception) -> ModelError:
         f"{adapter.path}: does not fit {'.'.join(module)} ({first}); nothing was changed.\n"
         "Give an adapter of the model's family."
     )
-
-
-def _wide(patch: Patch, device: torch.device) -> dict[str, Tensor]:
-    return {
-        leaf: tensor.to(device).float() if tensor.is_floating_point() else tensor.to(device)
-        for leaf, tensor in patch.leaves.items()
-    }

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cli import QUICK, photo
-from helpers.pipelines import picture, write_checkpoint
+from helpers.pipelines import picture
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
@@ -25,18 +25,6 @@ from sdedit_cli.cli.main import run
 from sdedit_cli.errors import ModelError, UsageError
 
 WIDTH = 32
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("model")
-    write_checkpoint(place, "sd15")
-    return place
-
-
-@pytest.fixture
-def pipe(folder: Path) -> StableDiffusionImg2ImgPipeline:
-    return StableDiffusionImg2ImgPipeline.from_pretrained(folder)
 
 
 def vectors(count: int = 3, width: int = WIDTH, seed: int = 0) -> Tensor:

@@ -12,25 +12,13 @@ import pytest
 import torch
 from helpers.cli import QUICK, photo
 from helpers.loras import DIALECTS, RANK, WITHOUT_ALPHA, Factors, factors, kohya, merged
-from helpers.pipelines import picture, write_checkpoint
+from helpers.pipelines import picture
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.cli.main import run
 from sdedit_cli.errors import ModelError, UsageError
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("model")
-    write_checkpoint(place, "sd15")
-    return place
-
-
-@pytest.fixture
-def pipe(folder: Path) -> StableDiffusionImg2ImgPipeline:
-    return StableDiffusionImg2ImgPipeline.from_pretrained(folder)
 
 
 def weights(pipe: StableDiffusionImg2ImgPipeline) -> dict[str, Tensor]:
