@@ -19,13 +19,30 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 GroupNormSiLU = Callable[[Tensor, int, Tensor, Tensor, float], Tensor]
 
 
+LONGEST_CALL = 2**35
+"""Multiplications of one call on a CPU, about a second of work: only between calls can Ctrl-C end a run."""
+
+_BLOCK = 256
+"""Queries that torch's kernel takes at a time: pieces of whole blocks have the bits of one call."""
+
+
 def attention(q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor) -> Tensor:
     """softmax(q k / sqrt(D)) v, per head: [B, N, T, D].
 
     Half-precision scores are accumulated in float32 by every backend of torch's kernel, which is what the
-    `upcast_attention` key of older configs asks for.
+    `upcast_attention` key of older configs asks for. On a CPU long work is cut by queries, with the same bits.
     """
-    return F.scaled_dot_product_attention(q_BNTD, k_BNSD, v_BNSD)
+    rows = queries_a_call(q_BNTD, k_BNSD) if q_BNTD.device.type == "cpu" else q_BNTD.shape[2]
+    if rows >= q_BNTD.shape[2]:
+        return F.scaled_dot_product_attention(q_BNTD, k_BNSD, v_BNSD)
+    pieces = q_BNTD.split(rows, dim=2)
+    return torch.cat([F.scaled_dot_product_attention(piece, k_BNSD, v_BNSD) for piece in pieces], dim=2)
+
+
+def queries_a_call(q_BNTD: Tensor, k_BNSD: Tensor) -> int:
+    """How many queries keep a call under LONGEST_CALL, in whole blocks and at least one."""
+    each = q_BNTD[:, :, 0].numel() * k_BNSD.shape[2]
+    return max(1, LONGEST_CALL // max(1, each) // _BLOCK) * _BLOCK
 
 
 def group_norm_silu(x_BCHW: Tensor, groups: int, weight_C: Tensor, bias_C: Tensor, eps: float) -> Tensor:
