@@ -37,14 +37,7 @@ class Bars(Reporter):
 
     def _shown(self) -> Progress:
         if self._progress is None:
-            columns = (
-                SpinnerColumn(table_column=_one_line()),
-                _Name(self._console),
-                _Bar(self._console),
-                _Done(),
-                _Left(self._console),
-            )
-            self._progress = Progress(*columns, console=self._console, transient=True)
+            self._progress = lines_on(self._console)
             self._progress.start()
         return self._progress
 
@@ -84,6 +77,15 @@ class Bars(Reporter):
             self._console.print(text)
         except (OSError, ValueError):
             self.verbosity = -1
+
+
+def lines_on(console: Console) -> Progress:
+    """Lines of a spinner, a name, a bar, numbers and the time left; each keeps to one line at any width.
+
+    A task without a total shows its field `what`; one with the field `bytes` is counted in gigabytes.
+    """
+    columns = (SpinnerColumn(table_column=_one_line()), _Name(console), _Bar(console), _Done(), _Left(console))
+    return Progress(*columns, console=console, transient=True)
 
 
 def _one_line() -> Column:
@@ -146,7 +148,11 @@ class _Left(ProgressColumn):
 
 def _numbers(task: Task) -> str:
     fields: dict[str, Any] = task.fields
-    return f"{int(task.completed)}/{int(task.total)}" if task.total is not None else str(fields.get("what", ""))
+    if task.total is None:
+        return str(fields.get("what", ""))
+    if fields.get("bytes"):
+        return f"{task.completed / 1e9:.1f}/{task.total / 1e9:.1f} GB"
+    return f"{int(task.completed)}/{int(task.total)}"
 
 
 def time_text(seconds: float) -> str:

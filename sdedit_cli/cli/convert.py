@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import click
 
 from ..disk.leftovers import clear_leftovers
 from ..disk.sizes import parse_size, size_text
-from ..errors import ModelError, shortened, shown
+from ..errors import ModelError, printable, shortened, shown
 from ..signals import check, settle
 from .render import plain
 
@@ -60,8 +60,6 @@ def command(
     name ends in .safetensors, else a folder in diffusers layout. It must not exist, and appears when all of it was
     written, read back and found equal. Nothing in SRC is executed.
     """
-    from ..weights.formats.precisions import PRECISIONS
-    from ..weights.write.convert import convert
     from .models import check_readable, is_there
 
     check()
@@ -71,7 +69,10 @@ def command(
         check_readable(path, str(path))
     for name in clear_leftovers(dst.absolute().parent):
         click.echo(f"sdedit: warning: removed {plain(name)}, which a run that was killed left unfinished", err=True)
-    with _bar() as bar:
+    with _bar(src.name) as bar:
+        from ..weights.formats.precisions import PRECISIONS
+        from ..weights.write.convert import convert
+
         summary = convert(
             src,
             dst,
@@ -107,25 +108,26 @@ def _watched(bar: Callable[[int], Callable[[int], None]] | None) -> Callable[[in
     return begin
 
 
-def _bar() -> Any:
+@contextmanager
+def _bar(name: str) -> Generator[Callable[[int], Callable[[int], None]] | None, None, None]:
     """A progress bar on a terminal, else nothing: gives what `convert` calls with the number of bytes to come."""
     # Python has no stderr where it was closed before.
     if sys.stderr is None or not sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison]
-        return nullcontext(None)
+        yield None
+        return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    class Bar(Progress):
-        def __enter__(self) -> Callable[[int], Callable[[int], None]]:  # pyright: ignore[reportIncompatibleMethodOverride] -- gives what is called, not itself
-            self.start()
-            return self._begin
+    from .bars import lines_on
 
-        def _begin(self, total: int) -> Callable[[int], None]:
-            task = self.add_task("writing and comparing", total=total)
-            return lambda count: self.advance(task, count)
+    with lines_on(Console(stderr=True, markup=False, highlight=False)) as lines:
+        task = lines.add_task(printable(name), total=None, what="reading")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+        def begin(total: int) -> Callable[[int], None]:
+            # Every byte is written, then read back and compared.
+            lines.update(task, total=total, bytes=True)
+            return lambda count: lines.advance(task, count)
+
+        yield begin
 
 
 def report(summary: Summary) -> list[str]:

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from sdedit_cli.batch.events import Events, ended
-from sdedit_cli.cli.bars import Bars, cut, time_text
+from sdedit_cli.cli.bars import Bars, cut, lines_on, time_text
 from sdedit_cli.cli.render import Reporter
 from sdedit_cli.cli.reporters import reporter
 from sdedit_cli.disk import hashes
@@ -83,6 +83,23 @@ def test_a_line_of_any_width_keeps_its_numbers(name: str, width: int) -> None:
     assert lines[1].count("━") + lines[1].count("╸") + lines[1].count("╺") >= 4
     if width >= 40 and name.isprintable():
         assert lines[1].split("━")[0].rstrip().endswith("png")
+
+
+@pytest.mark.parametrize("width", [24, 40, 50, 80])
+def test_bytes_are_counted_on_one_line_with_the_time_left_labelled(width: int) -> None:
+    """What `convert` shows of two gigabytes."""
+    lines = lines_on(Console(file=StringIO(), width=width, force_terminal=True))
+    task = lines.add_task("a-model-of-some-name.safetensors", total=None, what="reading")
+    seen = StringIO()
+    inked = Console(file=seen, width=width)
+    inked.print(lines.get_renderable())
+    lines.update(task, total=4_265_000_000, bytes=True)
+    lines.advance(task, 2_130_000_000)
+    inked.print(lines.get_renderable())
+    reading, counted = seen.getvalue().rstrip("\n").split("\n")
+    assert "reading" in reading
+    assert "2.1/4.3 GB" in counted
+    assert ":" not in counted or "left" in counted
 
 
 def test_bars_say_what_is_done_while_nobody_can_count() -> None:
