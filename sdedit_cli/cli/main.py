@@ -147,8 +147,8 @@ def _has_working_folder() -> bool:
 
 def _carried_out(arguments: list[str]) -> int:
     # The commands emit their own events; what ends a command line before that is reported from here.
-    if os.environ.get("_SDEDIT_COMPLETE", "").startswith("powershell"):
-        import_module(f"{__package__}.completion").register()
+    if "_SDEDIT_COMPLETE" in os.environ:
+        import_module(f"{__package__}.shells").register()
     if not _FOR_HELP.intersection(arguments) and not _has_working_folder():
         return _fail(arguments, OutputError.exit_code, "the working folder is gone; change to one that is there")
     try:

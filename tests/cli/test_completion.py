@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from helpers.cli import environment, sdedit
+from helpers.cli import sdedit
 
 from sdedit_cli.cli.completion import SHELLS, VARIABLE
 from sdedit_cli.cli.main import run
@@ -73,38 +70,3 @@ def test_files_are_left_to_the_shell(folder: Path, words: str) -> None:
     request = {VARIABLE: "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
     done = sdedit(cwd=folder, more=request)
     assert done.stdout.decode().splitlines() == ["file,ph"]
-
-
-_STAND_IN = f"""#!/bin/sh
-# Bash asks this for completions; a line that was typed to its end is shown.
-if [ -n "${VARIABLE}" ] || [ "$1" = completion ]; then exec {sys.executable} -m sdedit_cli "$@"; fi
-echo "typed: $*"
-"""
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-@pytest.mark.parametrize("words", ["run", "run a.png -o", "run --like", "run -m", "run --vae", "run --config", "info"])
-def test_bash_fills_them_in(folder: Path, words: str) -> None:
-    """bash itself, as at a prompt."""
-    import pty
-
-    (folder / "photo-1.png").touch()
-    (folder / "bin").mkdir()
-    (folder / "bin" / "sdedit").write_text(_STAND_IN)
-    (folder / "bin" / "sdedit").chmod(0o755)
-    (folder / "rc").write_text("eval \"$(sdedit completion bash)\"\nPS1='ready> '\n")
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(environment(TERM="dumb", PATH=f"{folder / 'bin'}:{os.environ['PATH']}"))
-        os.execvp("bash", ["bash", "--noprofile", "--rcfile", str(folder / "rc"), "-i"])
-    seen = bytearray()
-    while b"ready> " not in seen:
-        seen += os.read(terminal, 1024)
-    os.write(terminal, f"sdedit {words} pho\t\nexit\n".encode())
-    try:
-        while chunk := os.read(terminal, 1024):
-            seen += chunk
-    except OSError:
-        pass  # the shell has left its terminal
-    os.waitpid(pid, 0)
-    assert f"typed: {words} photo-1.png".encode() in seen
