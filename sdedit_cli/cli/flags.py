@@ -208,13 +208,13 @@ def with_defaults(model: Model) -> tuple[Model, Layer]:
     """
     from ..configs.model_block import STARTER_FOLDER, ModelBlock, read_block
 
-    folder = STARTER_FOLDER if model.built_in else model.path
-    block = read_block(folder) if folder else ModelBlock()
+    path = STARTER_FOLDER if model.built_in else model.path
+    block = read_block(path) if path else ModelBlock()
     layer = layer_of(block.defaults, f"the model {model.name}", ModelError)
     free = {field.name for field in fields() if field.option.in_picture and field.option.group in _OF_MODELS}
     stray = next((name for name in layer.values if name not in free - _OF_USERS), None)
     if stray is not None:
-        raise ModelError(f"{layer.source}: its index sets '{stray.replace('_', '-')}', which is for users to choose")
+        raise ModelError(f"{layer.source}: sets '{stray.replace('_', '-')}', which is for users to choose")
     return replace(model, knows=block.knows), layer
 
 

@@ -1,12 +1,13 @@
-"""What a model's `model_index.json` says to us alone: the settings that suit it, what it knows, its native size.
+"""What a model says to us alone: the settings that suit it, what it knows, its native size. In `model_index.json`:
 
     "_sdedit": {"defaults": {"strength": 0.75, "cfg-scale": 5.0}, "knows": "emoji: apple, tree"}, "_native_size": 64
 
-Other programs ignore keys that begin with an underscore.
+Other programs ignore keys that begin with an underscore. A single file has the value of `_sdedit` in its metadata.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,12 @@ from .base import read_json
 
 FILE = "model_index.json"
 KEY = "_sdedit"
+NOTE = "sdedit.model"
+"""The key of a single file's metadata."""
 STARTER_FOLDER = Path(__file__).parent.parent / "assets" / "starter"
 """The built-in model."""
 _MEMBERS = ("defaults", "knows")
+_LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file; its reader refuses longer ones
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,35 @@ def block_of(said: Mapping[str, Any], source: str) -> ModelBlock:
     return ModelBlock(cast("dict[str, object]", defaults), knows, native_size)
 
 
-def read_block(folder: Path) -> ModelBlock:
-    """The block of a model folder; empty for a single file, or a folder without index. Raises ModelError."""
-    path = folder / FILE
-    return block_of(read_json(path), str(path)) if path.is_file() else ModelBlock()
+def noted_block(metadata: Mapping[str, object], source: str) -> ModelBlock:
+    """The block in the metadata of a single file. Raises ModelError, naming `source`, when it is none."""
+    if NOTE not in metadata:
+        return ModelBlock()
+    try:
+        said: object = json.loads(str(metadata[NOTE]))
+    except (ValueError, RecursionError):
+        raise ModelError(f"{source}: its metadata '{NOTE}' is no JSON object; convert the model again") from None
+    return block_of({KEY: said}, source)
+
+
+def read_block(path: Path) -> ModelBlock:
+    """The block of a model folder or a safetensors file; empty where there is none. Raises ModelError for a broken one.
+
+    What else may be wrong with the model is for its reader to say.
+    """
+    if path.is_dir():
+        index = path / FILE
+        return block_of(read_json(index), str(index)) if index.is_file() else ModelBlock()
+    return noted_block(_metadata(path), str(path))
+
+
+def _metadata(path: Path) -> Mapping[str, object]:
+    """The metadata of a safetensors file; empty for what is none."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header: object = json.loads(file.read(size)) if 2 <= size <= _LONGEST_HEADER else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    told: object = cast("dict[str, object]", header).get("__metadata__") if isinstance(header, dict) else None
+    return cast("dict[str, object]", told) if isinstance(told, dict) else {}

@@ -35,7 +35,7 @@ def attention(q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor) -> Tensor:
     rows = queries_a_call(q_BNTD, k_BNSD) if q_BNTD.device.type == "cpu" else q_BNTD.shape[2]
     if rows >= q_BNTD.shape[2]:
         return F.scaled_dot_product_attention(q_BNTD, k_BNSD, v_BNSD)
-    pieces = q_BNTD.split(rows, dim=2)
+    pieces = torch.split(q_BNTD, rows, dim=2)
     return torch.cat([F.scaled_dot_product_attention(piece, k_BNSD, v_BNSD) for piece in pieces], dim=2)
 
 

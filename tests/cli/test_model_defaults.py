@@ -13,7 +13,7 @@ from PIL import Image
 
 from sdedit_cli.cli.flags import resolve
 from sdedit_cli.cli.main import run
-from sdedit_cli.configs.model_block import read_block
+from sdedit_cli.configs.model_block import NOTE, ModelBlock, read_block
 from sdedit_cli.errors import ModelError
 from sdedit_cli.options import fields
 from sdedit_cli.weights import open_checkpoint
@@ -78,6 +78,48 @@ def test_a_converted_folder_keeps_them(folder: Path) -> None:
     assert run(["convert", str(BUILT_IN), "copy"]) == 0
     assert read_block(folder / "copy") == read_block(BUILT_IN)
     assert open_checkpoint(folder / "copy").block == read_block(BUILT_IN)
+
+
+def test_a_single_file_keeps_them(folder: Path) -> None:
+    """Through the file and back into a folder; read from the header alone, where a run resolves its options."""
+    assert run(["convert", str(BUILT_IN), "one.safetensors"]) == 0
+    assert read_block(folder / "one.safetensors").as_json() == read_block(BUILT_IN).as_json() != {}
+    request = resolve(none_given(model="one.safetensors"), [], None)
+    assert (request.edit.steps, request.edit.cfg_scale, request.edit.strength) == (25, 5.0, 0.75)
+    assert request.model.knows == read_block(BUILT_IN).knows
+    assert run(["convert", "one.safetensors", "again"]) == 0
+    assert read_block(folder / "again") == read_block(BUILT_IN)
+
+
+def file_of(header: bytes, size: int | None = None) -> bytes:
+    return (len(header) if size is None else size).to_bytes(8, "little") + header
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x02}q\x00.",
+        file_of(b"{}"),
+        file_of(b"[1]"),
+        file_of(b'{"__metadata__": null}'),
+        file_of(b'{"__metadata__": 3}'),
+        file_of(b'{"__metadata__": {"a": "b"}}'),
+        file_of(b"{}", size=1 << 60),
+        file_of(b"{" * 100_000),
+        file_of(b"\xff\xfe"),
+    ],
+)
+def test_a_file_without_them_has_none(folder: Path, content: bytes) -> None:
+    (folder / "m.safetensors").write_bytes(content)
+    assert read_block(folder / "m.safetensors") == ModelBlock()
+
+
+@pytest.mark.parametrize("note", ["", "{", "[1]", '{"defaults": 1}', '{"knows": 3}', "[" * 100_000])
+def test_a_broken_note_is_refused_by_name(folder: Path, note: str) -> None:
+    (folder / "m.safetensors").write_bytes(file_of(json.dumps({"__metadata__": {NOTE: note}}).encode()))
+    with pytest.raises(ModelError, match=r"m\.safetensors"):
+        read_block(folder / "m.safetensors")
 
 
 def test_the_run_says_what_the_model_knows(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ...configs.base import read_json
+from ...configs.model_block import noted_block
 from ...errors import ModelError, listed
 from ...names import ldm
 from ...names.older import current_names, is_harmless
@@ -82,6 +83,7 @@ def read_file(
         tokenizers=_tokenizers(source, components, family, config),
         metadata=writable(source.metadata),
         native_size=notes.native_size(source.metadata),
+        block=noted_block(source.metadata, str(source.path)),
         source=source,
         dropped=tuple(name for name in stored if name not in kept),
         has_ema=bool(copies),

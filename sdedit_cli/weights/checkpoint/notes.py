@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from ...configs.model_block import NOTE as BLOCK
 from ...errors import ModelError
 from .components import KINDS, Config
 
@@ -15,7 +16,7 @@ SCHEDULER = "sdedit.scheduler"
 CONFIGS = "sdedit.configs"  # by the component's kind
 TOKENIZER = "sdedit.tokenizer"  # names and texts of the files
 NATIVE_SIZE = "sdedit.native_size"
-OF_FILES = (TOKENIZER, CONFIGS, SCHEDULER, NATIVE_SIZE)
+OF_FILES = (TOKENIZER, CONFIGS, SCHEDULER, NATIVE_SIZE, BLOCK)
 """What a folder keeps in files of its own."""
 
 

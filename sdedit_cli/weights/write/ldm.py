@@ -100,6 +100,8 @@ def _notes(checkpoint: Checkpoint, seen: Checkpoint) -> Mapping[str, str]:
         told[notes.CONFIGS] = json.dumps(unusual)
     if checkpoint.native_size is not None and "unet" in seen.components:
         told[notes.NATIVE_SIZE] = str(checkpoint.native_size)
+    if (block := checkpoint.block.as_json()) and "unet" in seen.components:
+        told[notes.BLOCK] = json.dumps(block)
     files = checkpoint.tokenizers.get("text_encoder")
     tokenizer = files.note(seen.family.padding["text_encoder"]) if files and "text_encoder" in seen.components else None
     if tokenizer is not None:
