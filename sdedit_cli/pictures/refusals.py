@@ -7,6 +7,7 @@ from pathlib import Path
 from .containers import TIFF
 
 _EPS = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+# In small letters: they are compared without regard to case.
 _FOREIGN_FILES = (
     (b"%pdf", "a PDF document"),
     (b"<svg", "an SVG drawing"),
@@ -14,10 +15,23 @@ _FOREIGN_FILES = (
     (b"pk\x03\x04", "a zip archive"),
     (b"\xff\x0a", "a JPEG XL picture, which Pillow does not read"),
     (b"\0\0\0\x0cjxl ", "a JPEG XL picture, which Pillow does not read"),
+    (b"version https://git-lfs", "a Git LFS pointer and not the picture itself (git lfs pull fetches it)"),
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"pf\n", "a PFM picture of a kind that Pillow does not read"),
+    (b"p7\n", "a PAM picture, which Pillow does not read"),
+    (b"#?radiance", "a Radiance HDR picture, which Pillow does not read"),
+    (b"#?rgbe", "a Radiance HDR picture, which Pillow does not read"),
+    (b"v/1\x01", "an OpenEXR picture, which Pillow does not read"),
+    (b"gimp xcf", "a GIMP (XCF) drawing, which Pillow does not read"),
+    (b"8bps\0\2", "a large Photoshop (PSB) drawing, which Pillow does not read"),
+    (b"\x1ae\xdf\xa3", "a video"),
 )
 # Brands of the container that HEIF and AVIF share.
 _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "an AVIF picture, which this Pillow does not read"),
+    **dict.fromkeys((b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  ", b"3gp4", b"3gp5"), "a video"),
+    b"crx ": "a raw picture of a camera, which Pillow does not read",
     **dict.fromkeys(
         (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
         "a HEIC (HEIF) picture, which Pillow does not read",
