@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from inspect import signature
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -13,14 +14,20 @@ from ..engine.image import OUTPUT_TYPES
 from ..errors import UsageError, WrongTypeError, did_you_mean
 
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
-_RETIRED = {"callback": "callback_on_step_end", "callback_steps": "callback_on_step_end"}
+_RETIRED = {
+    "callback": "callback_on_step_end",
+    "callback_steps": "callback_on_step_end",
+    "init_image": "image",
+}
 
 
-def check_retired(kwargs: dict[str, Any]) -> None:
-    """Raises UsageError for names that a call no longer takes, naming the replacement."""
+def check_retired(kwargs: Collection[str], call: Callable[..., Any]) -> None:
+    """Raises UsageError for names that `call` does not take: with the replacement of a retired one, else with the
+    one of its own that is near."""
     for name in kwargs:
-        hint = f"it is retired; use `{_RETIRED[name]}`" if name in _RETIRED else "no such argument"
-        raise UsageError(f"`{name}`: {hint}")
+        if name in _RETIRED:
+            raise UsageError(f"`{name}`: it is retired; use `{_RETIRED[name]}`")
+        raise UsageError(f"`{name}`: no such argument{did_you_mean(name, list(signature(call).parameters))}")
 
 
 def check_numbers(

@@ -292,7 +292,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Familiar):
         Returns pictures as `output_type` says: pil, np (B, H, W, 3), pt (B, 3, H, W), latent (B, C, h, w).
         Raises UsageError (a ValueError) for arguments that cannot be meant.
         """
-        check_retired(retired)
+        check_retired(retired, self.__call__)
         output_type = "np" if output_type is None else output_type
         per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
         names = tuple(getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs) or ())

@@ -20,6 +20,7 @@ from ..nn.fuse import fuse_qkv, unfuse_qkv
 from ..runtime.attention import Slicing, attention_for, set_attention
 from ..runtime.device import pick
 from ..runtime.memory import Offload
+from .words import arguments_named
 
 
 class Switches:
@@ -107,6 +108,7 @@ class Switches:
     def _chosen(self, unet: bool, vae: bool) -> list[nn.Module]:
         return [model for model, wanted in ((self.unet, unet), (self.vae, vae)) if wanted]
 
+    @arguments_named()
     def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str = "cuda") -> None:
         """Keeps the networks in main memory and brings each to the device only while it runs.
 

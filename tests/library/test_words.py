@@ -84,3 +84,26 @@ def test_loaders_speak_of_their_arguments(tmp_path: Path) -> None:
         with pytest.raises(SdeditError, match=words) as told:
             call()
         assert not OPTION.search(str(told.value))
+
+
+def test_the_switch_for_a_device_speaks_of_it_in_a_scripts_words() -> None:
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(shared("sd15")[0])
+    with pytest.raises(SdeditError, match="this machine has") as told:
+        pipe.enable_model_cpu_offload(gpu_id=99)
+    assert not OPTION.search(str(told.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("callback", "`callback`: it is retired; use `callback_on_step_end`"),
+        ("init_image", "`init_image`: it is retired; use `image`"),
+        ("num_inference_step", "no such argument; did you mean 'num_inference_steps'"),
+        ("negative", "no such argument; did you mean 'negative_prompt'"),
+        ("zzz", "`zzz`: no such argument"),
+    ],
+)
+def test_an_argument_that_a_call_does_not_take_is_told_with_the_one_it_does(name: str, words: str) -> None:
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(shared("sd15")[0])
+    with pytest.raises(ValueError, match=words):
+        pipe("a", **{name: 1})
