@@ -162,7 +162,7 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("lora_transformer_", "a transformer model"),
     ("transformer.", "a transformer model"),
 )
-_WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
+FAMILIES_BY_WIDTH = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
 _CONTEXT = re.compile(r"attn2[._](?:processor[._])?to_[kv]")
 
 
@@ -174,5 +174,5 @@ def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
     for key, shape in shapes.items():
         leaf = split_key(key, shapes)
         if leaf and leaf[1] == "down" and len(shape) >= 2 and _CONTEXT.search(key):
-            return _WIDTHS.get(shape[1], "")
+            return FAMILIES_BY_WIDTH.get(shape[1], "")
     return ""

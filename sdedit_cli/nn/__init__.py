@@ -6,6 +6,7 @@ from .clip import CLIPTextModel as CLIPTextModel
 from .context import Context as Context
 from .context import ImageSource as ImageSource
 from .freeu import FreeU as FreeU
+from .ip_adapter import ImageAdapter as ImageAdapter
 from .ops import Ops as Ops
 from .tiny_vae import TinyAutoencoder as TinyAutoencoder
 from .unet import UNet2DCondition as UNet2DCondition

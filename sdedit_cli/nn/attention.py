@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Conv2d, GroupNorm, LayerNorm, Linear
-from .context import KV, Context
+from .context import KV, Context, ImageSource
 from .layers import dropout
 from .ops import Ops
 
@@ -106,8 +106,14 @@ class Attention(Heads):
         q_BNTD = self.split(self.to_q(x_BTC))
         h_BTC = self.attend(q_BNTD, context.kv[self.slot])
         for image in context.images:
-            h_BTC = h_BTC + image.scales[self.slot] * self.attend(q_BNTD, image.kv[self.slot])
+            if image.scales[self.slot]:
+                h_BTC = h_BTC + self._seen(q_BNTD, image)
         return self.project_out(h_BTC)
+
+    def _seen(self, q_BNTD: Tensor, image: ImageSource) -> Tensor:
+        """What an image prompt adds."""
+        h_BTC = image.scales[self.slot] * self.attend(q_BNTD, image.kv[self.slot])
+        return h_BTC * image.masks[self.slot] if image.masks else h_BTC
 
 
 class GEGLU(nn.Module):

@@ -1,6 +1,6 @@
 """What the cross-attention layers read: keys and values of the text, and of image prompts, as one immutable value.
 
-Shapes: B rows, S keys, N heads, D width of a head.
+Shapes: B rows, S keys, T positions of a picture, N heads, D width of a head.
 """
 
 from __future__ import annotations
@@ -17,10 +17,32 @@ KV = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Keys and values of an image prompt, and its weight, for each cross-attention layer (arXiv 2308.06721)."""
+    """Keys and values of an image prompt, and its weight, for each cross-attention layer (arXiv 2308.06721).
+
+    Of a layer that does not read it the weight is 0, and there may be no keys. `masks` say where in the picture it
+    counts: [B, T, 1] for the T positions of each layer; none of them where it counts everywhere.
+    """
 
     kv: tuple[KV, ...]
     scales: tuple[float, ...]
+    masks: tuple[Tensor, ...] = ()
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Equal for sources that can share a batch."""
+        return self.scales, tuple(k.shape[2] for k, _ in self.kv), tuple(mask.shape[1] for mask in self.masks)
+
+    def rows(self, index: Tensor | Sequence[int]) -> ImageSource:
+        """The source of some rows, in the order of `index`."""
+        chosen = torch.as_tensor(index, device=self.kv[0][0].device)
+        masks = tuple(mask.index_select(0, chosen) for mask in self.masks)
+        return ImageSource(_taken(self.kv, chosen), self.scales, masks)
+
+    @staticmethod
+    def cat(parts: Sequence[ImageSource]) -> ImageSource:
+        """One source of all rows of `parts`, which have one `shape`."""
+        masks = tuple(torch.cat(layer) for layer in zip(*(part.masks for part in parts), strict=True))
+        return ImageSource(_joined([part.kv for part in parts]), parts[0].scales, masks)
 
 
 @dataclass(frozen=True)
@@ -32,18 +54,13 @@ class Context:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Equal for contexts that can share a batch: the number of keys of each source, and the images' scales."""
-        images = ((image.scales, _keys(image.kv)) for image in self.images)
-        return (_keys(self.kv), *images)
+        """Equal for contexts that can share a batch: the keys of the text, the images' scales, keys and masks."""
+        return (self.kv[0][0].shape[2], *(image.shape for image in self.images))
 
     def rows(self, index: Tensor | Sequence[int]) -> Context:
         """The context of some rows, in the order of `index`; a row may be taken several times."""
         chosen = torch.as_tensor(index, device=self.kv[0][0].device)
-
-        def take(kv: tuple[KV, ...]) -> tuple[KV, ...]:
-            return tuple((k.index_select(0, chosen), v.index_select(0, chosen)) for k, v in kv)
-
-        return Context(take(self.kv), tuple(ImageSource(take(image.kv), image.scales) for image in self.images))
+        return Context(_taken(self.kv, chosen), tuple(image.rows(chosen) for image in self.images))
 
     @staticmethod
     def cat(parts: Sequence[Context]) -> Context:
@@ -51,18 +68,15 @@ class Context:
         first = parts[0]
         if any(part.shape != first.shape for part in parts):
             raise ValueError("contexts of different lengths, image prompts or scales cannot share a batch")
-
-        def join(kvs: list[tuple[KV, ...]]) -> tuple[KV, ...]:
-            return tuple(
-                (torch.cat([k for k, _ in layer]), torch.cat([v for _, v in layer])) for layer in zip(*kvs, strict=True)
-            )
-
-        images = tuple(
-            ImageSource(join([part.images[i].kv for part in parts]), image.scales)
-            for i, image in enumerate(first.images)
-        )
-        return Context(join([part.kv for part in parts]), images)
+        images = tuple(ImageSource.cat([part.images[i] for part in parts]) for i in range(len(first.images)))
+        return Context(_joined([part.kv for part in parts]), images)
 
 
-def _keys(kv: tuple[KV, ...]) -> int:
-    return kv[0][0].shape[2]
+def _taken(kv: tuple[KV, ...], rows: Tensor) -> tuple[KV, ...]:
+    return tuple((k.index_select(0, rows), v.index_select(0, rows)) for k, v in kv)
+
+
+def _joined(kvs: list[tuple[KV, ...]]) -> tuple[KV, ...]:
+    return tuple(
+        (torch.cat([k for k, _ in layer]), torch.cat([v for _, v in layer])) for layer in zip(*kvs, strict=True)
+    )
