@@ -120,15 +120,9 @@ class Examined:
     layers: tuple[ImageLayer, ...]
     projection: nn.Module
 
-    def check_encoder(self, hidden_size: int, projection_dim: int, name: object) -> None:
-        """Raises ModelError for an image encoder (called `name`) of another width."""
-        given = hidden_size if self.variant.states else projection_dim
-        if given != self.features:
-            kind = "hidden states" if self.variant.states else "embeddings"
-            raise ModelError(
-                f"{self.source.path}: takes {kind} of {self.features} numbers, and those of the image encoder "
-                f"{name} have {given}; give the image encoder that this {self.variant.words} adapter was made with"
-            )
+    @property
+    def path(self) -> Path:
+        return self.source.path
 
     def read(self, dtype: torch.dtype) -> IPAdapter:
         """The adapter with its weights. Raises ModelError for numbers that are not finite."""
@@ -174,6 +168,17 @@ def examine(source: Path | str | Mapping[str, Any], unet: UNetConfig) -> Examine
         projection = variant.build(shapes)
     _check_tensors(opened, projection, layers)
     return Examined(opened, variant, shapes.side(variant.features, 1), layers, projection)
+
+
+def check_encoder(of: Examined | IPAdapter, hidden_size: int, projection_dim: int, name: str) -> None:
+    """Raises ModelError for an image encoder (called `name`) of other widths than the adapter takes."""
+    given = hidden_size if of.variant.states else projection_dim
+    if given != of.features:
+        kind = "hidden states" if of.variant.states else "embeddings"
+        raise ModelError(
+            f"{of.path}: takes {kind} of {of.features} numbers, and those of the image encoder {name} have {given};\n"
+            f"give the image encoder that this {of.variant.words} adapter was made with"
+        )
 
 
 def _opened(source: Path | str | Mapping[str, Any]) -> WeightSource:

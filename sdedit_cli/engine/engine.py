@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..nn import FreeU
+from ..errors import UsageError
+from ..nn import FreeU, ImageSource
 from ..noise import Grid, Scheduler
 from ..runtime.memory import Offload
 from .components import Components
@@ -29,20 +30,25 @@ from .randomness import Generators, normal
 
 @dataclass(frozen=True)
 class Engine:
-    """Components at work. With `offload`, each network is on the device only while it runs."""
+    """Components at work, and networks of adapters. With `offload`, each is on the device only while it runs."""
 
     components: Components
     family: Family = SD
     offload: Offload | None = None
+    adapters: tuple[torch.nn.Module, ...] = ()
 
     @property
     def device(self) -> torch.device:
         """Where edits are computed."""
         return self.offload.device if self.offload else self.components.unet.device
 
+    def networks(self) -> list[torch.nn.Module]:
+        """Everything that has a device and a precision."""
+        return [*self.components.networks(), *self.adapters]
+
     def offloaded(self, device: torch.device) -> Engine:
         """This engine, its networks in main memory until each is brought to `device`."""
-        for network in self.components.networks():
+        for network in self.networks():
             network.to("cpu")
         return replace(self, offload=Offload(device))
 
@@ -60,15 +66,31 @@ class Engine:
         """Whether a step runs the negative prompt too: not at scale 1 or less, nor where the scale is embedded."""
         return scale > 1 and self.components.unet.config.time_cond_proj_dim is None
 
-    def condition(self, text_RTC: Tensor, guidance_scale: float, freeu: FreeU | None = None) -> Conditioning:
-        """What steps read of these embeddings (the negative ones first, where they are guided)."""
+    def condition(
+        self,
+        text_RTC: Tensor,
+        guidance_scale: float,
+        freeu: FreeU | None = None,
+        images: tuple[ImageSource, ...] = (),
+    ) -> Conditioning:
+        """What steps read of these embeddings (the negative ones first, where they are guided), and of image prompts
+        with as many rows."""
         self.bring(self.components.unet)
-        return self.family.condition(self.components.unet, text_RTC, guidance_scale, freeu)
+        made = self.family.condition(self.components.unet, text_RTC, guidance_scale, freeu)
+        return replace(made, context=replace(made.context, images=images)) if images else made
 
     def reconditioned(self, old: Conditioning, text_RTC: Tensor) -> Conditioning:
-        """`old` with other embeddings."""
+        """`old` with other embeddings; image prompts keep as many of their rows, the last ones, which are positive.
+
+        Raises UsageError when there are more than the image prompts have.
+        """
         self.bring(self.components.unet)
-        return replace(old, text_RTC=text_RTC, context=self.components.unet.context(text_RTC))
+        images, had, rows = old.context.images, len(old.text_RTC), len(text_RTC)
+        if images and rows > had:
+            raise UsageError("image prompts were encoded without guidance, so it cannot be turned on on the way")
+        if images and rows < had:
+            images = tuple(image.rows(range(had - rows, had)) for image in images)
+        return replace(old, text_RTC=text_RTC, context=replace(self.components.unet.context(text_RTC), images=images))
 
     def noised(
         self,
@@ -119,7 +141,7 @@ class Engine:
         checker = self.components.safety_checker
         if checker is None:
             return pixels_BCHW, None
-        from .safety import clip_pixels
+        from .towers import clip_pixels
 
         self.bring(checker)
         looks = clip_pixels(self.components.feature_extractor, postprocess(pixels_BCHW, "pil"))

@@ -14,7 +14,8 @@ from ..errors import ModelError
 from ..noise import CLASS_NAMES, Scheduler
 from ..options import BUILT_IN_NAME, Edit
 from .components import NAMES, VAE, Components
-from .safety import load_checker, load_feature_extractor
+from .safety import load_checker
+from .towers import load_feature_extractor, load_image_encoder
 
 if TYPE_CHECKING:
     from ..weights import Checkpoint, Loaded
@@ -88,7 +89,9 @@ def scheduler_of(config: Mapping[str, Any] | None, path: Path, sampler: str | No
 
 def for_edit(edit: Edit, checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Components, int | None]:
     """The components of a checkpoint as an edit asks for them. Raises ModelError for what cannot be loaded."""
-    given: dict[str, Any] = {"scheduler": scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)}
+    # Pictures to look at are encoded once, before the edit, and not by a component of it.
+    scheduler = scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)
+    given: dict[str, Any] = {"scheduler": scheduler, "image_encoder": None}
     if edit.safety == "off" or "safety_checker" not in checkpoint.extras:
         # A feature extractor alone would cost the import of transformers and do nothing.
         given |= {"safety_checker": None, "feature_extractor": None}
@@ -116,6 +119,8 @@ def _fields(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dic
         found["safety_checker"] = load_checker(loaded.safety_checker, dtype)
     if loaded.feature_extractor and "feature_extractor" not in given:
         found["feature_extractor"] = load_feature_extractor(loaded.feature_extractor)
+    if loaded.image_encoder and "image_encoder" not in given:
+        found["image_encoder"] = load_image_encoder(loaded.image_encoder, dtype)
     found |= {"requires_safety_checker": loaded.requires_safety_checker, **given}
     for name in ("unet", "vae"):
         if found.get(name) is None:

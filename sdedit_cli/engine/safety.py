@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..configs.base import read_json
-from ..errors import ModelError
+from .towers import filled
 
 CONCEPTS, SPECIAL = 17, 3
 # One special concept over its threshold makes every later threshold this much stricter.
@@ -101,50 +100,5 @@ def _numbers(row: Tensor) -> list[float]:
 
 def load_checker(folder: Path, dtype: torch.dtype) -> SafetyChecker:
     """The checker of a `safety_checker` folder. Raises ModelError when its config or weights do not fit."""
-    from ..weights import open_weights
-    from ..weights.checkpoint.weight_files import find_weights
-    from ..weights.load.fill import fill
-
     config = read_json(folder / "config.json")
-    try:
-        with torch.device("meta"):
-            checker = SafetyChecker(config)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise ModelError(f"{folder / 'config.json'}: no CLIP vision tower can be built from it ({error})") from None
-    own = list(checker.state_dict())
-    fill(checker, open_weights(find_weights(folder)), dtype=dtype, rename=lambda name: _tower_name(name, own))
-    _restore_buffers(checker)
-    return checker.eval()
-
-
-def _tower_name(name: str, own: Sequence[str]) -> str | None:
-    """The module's name for that of a file: releases of transformers differ in how often the prefix is repeated."""
-    if name.endswith("position_ids") and name not in own:
-        return None  # a constant that older releases saved
-    bare = name
-    while bare.startswith("vision_model."):
-        bare = bare.removeprefix("vision_model.")
-    return next((known for known in own if known.endswith("." + bare) or known == bare), name)
-
-
-def _restore_buffers(checker: nn.Module) -> None:
-    """Position numbers are not in the files, and a module built on meta has none."""
-    for module in checker.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            if buffer.is_meta:
-                setattr(module, name, torch.arange(buffer.numel()).reshape(buffer.shape))
-
-
-def load_feature_extractor(folder: Path) -> Any:
-    """transformers' CLIP picture preparation as `feature_extractor/preprocessor_config.json` describes it."""
-    from transformers import CLIPImageProcessor
-
-    config = read_json(folder / "preprocessor_config.json")
-    names = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor")
-    known = (*names, "do_normalize", "image_mean", "image_std", "do_convert_rgb")
-    return CLIPImageProcessor(**{name: config[name] for name in known if name in config})
-
-
-def clip_pixels(feature_extractor: Any, images: list[Image.Image]) -> Tensor:
-    """Pictures as the vision tower takes them, (B, 3, side, side)."""
-    return feature_extractor(images, return_tensors="pt").pixel_values
+    return cast("SafetyChecker", filled(lambda: SafetyChecker(config), folder, dtype))

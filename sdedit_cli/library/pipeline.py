@@ -40,6 +40,8 @@ from .callbacks import shown_tensors, take_over
 from .components import as_scheduler, check_components
 from .embeddings import Embeddings
 from .familiar import Familiar
+from .image_arguments import without_masks
+from .image_prompts import ImagePrompts
 from .output import StableDiffusionPipelineOutput
 from .schedulers import NamedScheduler, named
 from .words import arguments_named
@@ -48,7 +50,7 @@ Texts = str | Sequence[str] | None
 Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 
 
-class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Familiar):
+class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familiar):
     """Edits pictures with one loaded checkpoint; arguments and defaults are those of the reference library."""
 
     def __init__(
@@ -91,7 +93,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Familiar):
     @property
     def engine(self) -> Engine:
         """What does the work, over the components as they are now: each can be replaced between two calls."""
-        return Engine(Components(**self.components), offload=self._offload)
+        return Engine(Components(**self.components), offload=self._offload, adapters=self.ip_networks)
 
     @property
     def scheduler(self) -> NamedScheduler:
@@ -139,7 +141,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Familiar):
             if isinstance(place, (str, torch.device)):
                 pick(str(place))
         self.end_offload()
-        for network in self.engine.components.networks():
+        for network in self.engine.networks():
             network.to(*args, **kwargs)
         return self
 
@@ -307,8 +309,8 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Familiar):
         check_generator(generator)
         if image is None:
             raise UsageError("give `image`: the picture to edit")
-        if ip_adapter_image is not None or ip_adapter_image_embeds is not None:
-            raise UsageError("an image prompt needs an IP-Adapter, and none is loaded")
+        cross_attention_kwargs, masks = without_masks(cross_attention_kwargs)
+        self._check_images(ip_adapter_image, ip_adapter_image_embeds, masks)
         self._rescale(cross_attention_kwargs)
 
         engine = self.engine
@@ -327,12 +329,14 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, Familiar):
             vae, dtype = self.vae.config, positive.dtype
             pixels_BCHW = preprocess(image, vae.scale, vae.latent_channels, vae.in_channels)
             grid, start = grid_for(self.scheduler, num_inference_steps or 0, strength, timesteps, sigmas)
+            pictures = (ip_adapter_image, ip_adapter_image_embeds, masks)
+            sources = self._image_sources(*pictures, (len(positive), per_prompt), guided, pixels_BCHW)
             track = Track(
                 x_BCHW=engine.noised(pixels_BCHW, len(positive), self.scheduler, grid, start, generator, dtype),
                 scheduler=self.scheduler,
                 grid=grid,
                 start=start,
-                segments=(Segment(engine.condition(text_RTC, self._guidance_scale, self._freeu)),),
+                segments=(Segment(engine.condition(text_RTC, self._guidance_scale, self._freeu, sources)),),
                 guidance_scale=self._guidance_scale,
                 guided=guided,
                 generator=generator,

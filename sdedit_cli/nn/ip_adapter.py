@@ -102,6 +102,9 @@ class ImageKeys(nn.Module):
         self.to_k_ip = Linear(width, channels, bias=False)
         self.to_v_ip = Linear(width, channels, bias=False)
 
+    def forward(self, x_RTC: Tensor) -> tuple[Tensor, Tensor]:
+        return self.to_k_ip(x_RTC), self.to_v_ip(x_RTC)
+
 
 class ImageAdapter(nn.Module):
     """A projection, and `layers` for the modules of a UNet that are called `names`."""
@@ -111,6 +114,11 @@ class ImageAdapter(nn.Module):
         self.image_proj = projection
         self.ip_adapter = nn.ModuleList(layers)
         self.names = tuple(names)
+
+    @property
+    def keys(self) -> list[ImageKeys]:
+        """One for each of `names`."""
+        return list(cast("Iterable[ImageKeys]", self.ip_adapter))
 
     @property
     def dtype(self) -> torch.dtype:

@@ -1,0 +1,154 @@
+"""Image prompts: what an image encoder says of pictures, as keys and values that the UNet attends to beside its text.
+
+R rows of a track in the UNet's batch, P pictures of a prompt, S states, E width of what the encoder says, T tokens,
+C width of the text, H height, W width, N heads, D width of a head, Q positions of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..configs.unet import UNetConfig
+from ..errors import UsageError
+from ..names.ip_adapter import ImageLayer, image_layers
+from ..nn import ImageAdapter, ImageSource, UNet2DCondition
+from ..nn.attention import Attention
+from ..nn.context import KV
+
+
+@torch.no_grad()
+def looked_at(encoder: Any, pixels_PCHW: Tensor, *, states: bool) -> tuple[Tensor, Tensor]:
+    """What the encoder says of pictures as it takes them, and what stands for no picture.
+
+    Its embeddings (P, E), and zeros; or its last hidden `states` but one (P, S, E), and those of a picture of zeros.
+    Raises UsageError for pictures of another size.
+    """
+    side: int = encoder.config.image_size
+    if pixels_PCHW.ndim != 4 or tuple(pixels_PCHW.shape[1:]) != (3, side, side):
+        raise UsageError(
+            f"the image encoder takes pictures (3, {side}, {side}), and was given {tuple(pixels_PCHW.shape[1:])}; "
+            "prepare them with a feature extractor of that size"
+        )
+    pixels_PCHW = pixels_PCHW.to(encoder.device, encoder.dtype)
+    if not states:
+        high_PE: Tensor = encoder(pixels_PCHW).image_embeds
+        return high_PE, torch.zeros_like(high_PE)
+    high_PSE, low_PSE = (
+        encoder(x_PCHW, output_hidden_states=True).hidden_states[-2]
+        for x_PCHW in (pixels_PCHW, torch.zeros_like(pixels_PCHW))
+    )
+    return high_PSE, low_PSE
+
+
+@dataclass(frozen=True)
+class ImagePrompt:
+    """Pictures for one adapter: what was said of them (R, P, E) or (R, P, S, E), and how strongly it counts.
+
+    `scales` has the numbers of each layer: one, or with `masks` (P, H, W) one or one a picture.
+    """
+
+    network: ImageAdapter
+    embeds: Tensor
+    scales: tuple[tuple[float, ...], ...]
+    masks_PHW: Tensor | None = None
+
+
+@torch.no_grad()
+def image_sources(unet: UNet2DCondition, prompt: ImagePrompt, size: tuple[int, int]) -> list[ImageSource]:
+    """The prompt as the layers of `unet` read it, on latents of `size` (height, width): one source, or with masks one
+    a picture, each of which is attended to by itself. None where nothing counts.
+
+    Raises UsageError when the adapter was loaded for another UNet, and for more scales than pictures.
+    """
+    layers, masks_PHW = image_layers(unet.config), prompt.masks_PHW
+    if tuple(layer.module for layer in layers) != prompt.network.names:
+        raise UsageError("the IP-Adapter was loaded for another UNet; load it again for this one")
+    tokens_RPTC = prompt.network.tokens(prompt.embeds)
+    pictures = tokens_RPTC.shape[1]
+    expected = (1,) if masks_PHW is None else (1, pictures)
+    for numbers in prompt.scales:
+        if len(numbers) not in expected:
+            one = "one a picture" if masks_PHW is not None else "one; without masks its pictures are seen together"
+            raise UsageError(f"an IP-Adapter has {len(numbers)} scales for {pictures} pictures; expected {one}")
+    if masks_PHW is None:
+        parts = [_source(unet, prompt, layers, tokens_RPTC.flatten(1, 2), [numbers[0] for numbers in prompt.scales])]
+    else:
+        parts = [
+            _masked(
+                unet,
+                _source(
+                    unet, prompt, layers, tokens_RPTC[:, p], [numbers[p % len(numbers)] for numbers in prompt.scales]
+                ),
+                layers,
+                masks_PHW[p],
+                size,
+            )
+            for p in range(pictures)
+        ]
+    return [part for part in parts if any(part.scales)]
+
+
+def _source(
+    unet: UNet2DCondition,
+    prompt: ImagePrompt,
+    layers: Sequence[ImageLayer],
+    tokens_RTC: Tensor,
+    numbers: Sequence[float],
+) -> ImageSource:
+    attentions = unet.cross_attentions()
+    kv: list[KV] = [_nothing(attention, tokens_RTC, unet.dtype) for attention in attentions]
+    scales = [0.0] * len(attentions)
+    found = _attentions(unet)
+    for layer, keys, number in zip(layers, prompt.network.keys, numbers, strict=True):
+        if number:
+            attention = found[layer.module]
+            k_RNTD, v_RNTD = (attention.split(x_RTC).to(unet.dtype) for x_RTC in keys(tokens_RTC))
+            kv[attention.slot], scales[attention.slot] = (k_RNTD, v_RNTD), number
+    return ImageSource(tuple(kv), tuple(scales))
+
+
+def _attentions(unet: UNet2DCondition) -> Mapping[str, Attention]:
+    modules = cast("Iterator[tuple[str, nn.Module]]", unet.named_modules())
+    return {name: module for name, module in modules if isinstance(module, Attention)}
+
+
+def _nothing(attention: Attention, tokens_RTC: Tensor, dtype: torch.dtype) -> KV:
+    """No keys, for a layer that does not read the picture."""
+    width = attention.to_q.out_features // attention.heads
+    none = tokens_RTC.new_zeros(len(tokens_RTC), attention.heads, 0, width, dtype=dtype)
+    return none, none
+
+
+def _masked(
+    unet: UNet2DCondition, source: ImageSource, layers: Sequence[ImageLayer], mask_HW: Tensor, size: tuple[int, int]
+) -> ImageSource:
+    """The source where the mask is 1 and not where it is 0, at the size that each layer works on."""
+    like = source.kv[0][0]
+    rows = len(like)
+    mask_11HW = mask_HW[None, None].to(like.device, torch.float32)
+    masks: list[Tensor] = [like.new_ones(rows, 1, 1)] * len(source.scales)
+    found, sizes = _attentions(unet), level_sizes(unet.config, size)
+    for layer in layers:
+        here = sizes[_level_of(layer, len(sizes))]
+        mask_Q = F.interpolate(mask_11HW, size=here, mode="bicubic").flatten().to(like.dtype)
+        masks[found[layer.module].slot] = mask_Q[None, :, None].expand(rows, -1, -1)
+    return ImageSource(source.kv, source.scales, tuple(masks))
+
+
+def _level_of(layer: ImageLayer, levels: int) -> int:
+    return {"down": layer.block, "mid": levels - 1, "up": levels - 1 - layer.block}[layer.part]
+
+
+def level_sizes(config: UNetConfig, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """The (height, width) of each level of a UNet, from latents of `size` downwards."""
+    sizes = [size]
+    for _ in config.block_out_channels[1:]:
+        height, width = ((side + config.downsample_padding) // 2 for side in sizes[-1])
+        sizes.append((height, width))
+    return sizes

@@ -1,0 +1,76 @@
+"""The arguments of image prompts, checked before any work: what fits how many adapters, pictures and prompts.
+
+P pictures of an adapter, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from torch import Tensor
+
+from ..adapters.ip_adapter import IPAdapter
+from ..errors import UsageError, WrongTypeError
+
+MASKS = "ip_adapter_masks"
+
+
+def without_masks(cross_attention_kwargs: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, Any]:
+    """The other keywords, and the masks of image prompts."""
+    asked = dict(cross_attention_kwargs or {})
+    masks = asked.pop(MASKS, None)
+    return asked or None, masks
+
+
+def items(value: Any) -> list[Any]:
+    """The items of a list or tuple; anything else is one item."""
+    return list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value]
+
+
+def paired(source: Any, subfolder: Any, weight_name: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """Lists of one length: what is one of several is meant for all of them."""
+    given = [items(value) for value in (source, subfolder, weight_name)]
+    count = max(map(len, given))
+    for name, value in zip(("the source", "subfolder", "weight_name"), given, strict=True):
+        if len(value) not in (1, count):
+            raise UsageError(f"{name} has {len(value)} entries for {count} IP-Adapters; give one for each")
+    first, second, third = (value * count if len(value) == 1 else value for value in given)
+    return first, second, third
+
+
+def check_embeds(embeds: Any, adapter: IPAdapter, guided: bool) -> None:
+    name = "`ip_adapter_image_embeds`"
+    if not isinstance(embeds, Tensor):
+        raise WrongTypeError(f"{name} holds a {type(embeds).__name__}; expected tensors")
+    expected = 4 if adapter.variant.states else 3
+    if embeds.ndim != expected or embeds.shape[-1] != adapter.features:
+        shape = "(rows, pictures, states, " if adapter.variant.states else "(rows, pictures, "
+        raise UsageError(
+            f"{name} has the shape {tuple(embeds.shape)}; the {adapter.variant.words} adapter "
+            f"{adapter.path.name} takes {shape}{adapter.features})"
+        )
+    if guided and len(embeds) % 2:
+        raise UsageError(f"{name} has {len(embeds)} rows; with guidance it needs the negative ones first, then as many")
+
+
+def spread(embeds: Tensor, prompts: int, count: int) -> Tensor:
+    """One row a picture of the call: of one for all of them, one a prompt, or one a picture. Raises UsageError."""
+    if len(embeds) not in (1, prompts, count):
+        raise UsageError(f"`ip_adapter_image_embeds` has {len(embeds)} rows for {prompts} prompts; give one for each")
+    return embeds.repeat_interleave(count // len(embeds), dim=0)
+
+
+def masks_of(masks: Any, pictures: Sequence[int]) -> list[Tensor | None]:
+    """Masks (P, H, W) of each adapter, or None. Raises UsageError where they do not fit the pictures."""
+    if masks is None:
+        return [None] * len(pictures)
+    listed = list(masks[:, None]) if isinstance(masks, Tensor) and masks.ndim == 4 else masks
+    shape = "[1, pictures, height, width]"
+    if not isinstance(listed, (list, tuple)) or len(cast("list[Any]", listed)) != len(pictures):
+        raise UsageError(f"`{MASKS}` needs a list of {len(pictures)} tensors {shape}, one for each IP-Adapter")
+    for one, count in zip(cast("list[Any]", listed), pictures, strict=True):
+        if not isinstance(one, Tensor) or one.ndim != 4 or one.shape[:2] != (1, count):
+            found: Any = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
+            raise UsageError(f"`{MASKS}` holds {found}; expected a tensor {shape} for {count} pictures")
+    return [one[0] for one in cast("list[Tensor]", listed)]
