@@ -42,7 +42,17 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
     option = field.option
     assert option.group in GROUPS
     assert option.help.endswith(".")
-    assert field.kind.name in ("str", "int", "float", "bool", "colour", "size", "LoraFile", "EmbeddingFile")
+    assert field.kind.name in (
+        "str",
+        "int",
+        "float",
+        "bool",
+        "colour",
+        "size",
+        "LoraFile",
+        "EmbeddingFile",
+        "IPAdapterFile",
+    )
     if field.kind.is_number:
         assert option.low is not None
     if field.default is not None:
@@ -51,9 +61,10 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
 
 def test_what_a_picture_may_set_and_what_it_may_not() -> None:
     kept_out = {field.name for field in fields() if not field.option.in_picture}
-    assert {field.name for field in fields() if field.option.path} == {"model", "vae", "config", "lora", "embedding"}
+    files = {"model", "vae", "config", "lora", "embedding", "ip_adapter", "ip_image", "ip_encoder"}
+    assert {field.name for field in fields() if field.option.path} == files
     assert kept_out == {
-        *("model", "vae", "config", "lora", "embedding"),
+        *files,
         *("count", "download", "partial", "safety", "attention", "device", "quality"),
     }
 

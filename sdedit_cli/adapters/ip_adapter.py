@@ -12,12 +12,12 @@ from torch import nn
 
 from ..configs.unet import UNetConfig
 from ..errors import ModelError, UsageError, listed, shown
-from ..names.ip_adapter import ImageLayer, image_layers
 from ..nn.ip_adapter import HEAD, ImageAdapter, ImageKeys, LinearProjection, Resampler, StatesProjection
 from ..weights.formats.open import open_weights
 from ..weights.formats.source import MemorySource, WeightSource
 from ..weights.load.fill import fill
 from .dialects import FAMILIES_BY_WIDTH
+from .ip_layers import ImageLayer, image_layers
 from .lora import find_adapter
 
 _PARTS = ("image_proj.", "ip_adapter.")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ..errors import UsageError
-from ..names.ip_adapter import ImageLayer
+from .ip_layers import ImageLayer
 
 Scale = float | Mapping[str, Any] | Sequence[float]
 """A number, numbers by block ({"down": {"block_2": [0, 1]}, "up": ..., "mid": ...}), or one a masked picture."""

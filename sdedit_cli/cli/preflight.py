@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..batch.request import Request
 from ..errors import ModelError, UsageError, shortened
 from ..options import Edit
+from .image_prompts import check_look
 from .models import check_readable, fetched, is_there, readable
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Preflight:
 
             check_loadable(edit, checkpoint)
         _check_choices(checkpoint, edit)
+        if edit.ip_adapter:
+            from ..engine.ip_files import found_for_edit
+
+            found_for_edit(edit, checkpoint)
 
     def advice(self, size: tuple[int, int]) -> str:
         """What to know of a picture of `size` (width, height) on this model; '' when there is nothing to say."""
@@ -115,12 +120,16 @@ def _check_files(request: Request) -> None:
     edit, model = request.edit, request.model
     if edit.vae is not None:
         _check_file(Path(edit.vae), f"--vae {edit.vae}")
-    named = [*(("--lora", file.path) for file in edit.lora), *(("--embedding", file.path) for file in edit.embedding)]
+    files = (("--lora", edit.lora), ("--embedding", edit.embedding), ("--ip-adapter", edit.ip_adapter))
+    named = [(option, file.path) for option, listed in files for file in listed]
+    named += [("--ip-encoder", edit.ip_encoder)] if edit.ip_encoder else []
     for option, name in named:
         path, label = Path(name), f"{option} {name}"
         if not is_there(path, label):
             raise ModelError(f"{shortened(label)}: no such file or folder")
         check_readable(path, label)
+    for name in edit.ip_image:
+        check_look(name)
     if edit.config is None:
         return
     if model.hub is None:
@@ -160,7 +169,7 @@ def _check_machine(edit: Edit) -> None:
 
 def _has_choices(edit: Edit) -> bool:
     chosen = (edit.sampler, edit.schedule, edit.timesteps, edit.sigmas, edit.clip_skip)
-    return any(value is not None for value in chosen)
+    return bool(edit.ip_adapter) or any(value is not None for value in chosen)
 
 
 def _check_choices(checkpoint: Checkpoint, edit: Edit) -> None:

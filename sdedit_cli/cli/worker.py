@@ -16,7 +16,8 @@ from ..options import Edit
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
 from ..pictures.encode import encode
-from ..pictures.record import Ingredient, Record, ingredient
+from ..pictures.record import Ingredient, Record
+from .image_prompts import hashes, looks
 from .models import readable
 
 if TYPE_CHECKING:
@@ -41,10 +42,11 @@ class EditorWorker:
         self._warned = False
         self.adapters: list[str] = []
         self._loaded: dict[str, Any] = {}
+        pictures = looks(request.edit)
         with readable(request.model.name):
             checkpoint = opened()
             try:
-                self._editor = Editor.open(request.edit, self._hear, checkpoint=checkpoint)
+                self._editor = Editor.open(request.edit, self._hear, checkpoint=checkpoint, pictures=pictures)
             except Exception as problem:
                 if not is_out_of_memory(problem):
                     raise
@@ -53,6 +55,7 @@ class EditorWorker:
         self._hash = FileHash(checkpoint.path)
         self._lora_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.lora]
         self._word_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.embedding]
+        self._ip_hashes = hashes(request.edit, checkpoint)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
         self.sampler, self.curve = sampler_label(request.edit, self._editor.scheduler_for(request.edit).name)
         self.dtype = _WORDS.get(str(self._loaded.get("dtype")), request.edit.dtype)
@@ -115,6 +118,7 @@ class EditorWorker:
         loras = ((Path(file.path).stem, digest.value(), file.scale) for file, digest in self._lora_hashes)
         made_of += [Ingredient("lora", *facts) for facts in loras]
         made_of += [Ingredient("embedding", f.token or Path(f.path).stem, h.value()) for f, h in self._word_hashes]
+        made_of += [Ingredient(kind, name, digest.value(), scale) for kind, name, digest, scale in self._ip_hashes]
         self._compare(made_of)
         return Record(
             edit=replace(edit, dtype=self.dtype).saved(),
@@ -129,8 +133,14 @@ class EditorWorker:
 
     def _compare(self, made_of: Sequence[Ingredient]) -> None:
         like = self._request.like
-        theirs = {one.kind: ingredient(one.kind, like.ingredients).sha256 if like else "" for one in made_of}
-        other = [one.kind for one in made_of if one.sha256 and not one.sha256.startswith(theirs[one.kind])]
+        theirs = [one for one in like.ingredients if one.sha256] if like else []
+        # Of some kinds there are several, and of some that picture had none.
+        known = {one.kind: [their.sha256 for their in theirs if their.kind == one.kind] for one in made_of}
+        other = [
+            one.kind
+            for one in made_of
+            if one.sha256 and known[one.kind] and not one.sha256.startswith(tuple(known[one.kind]))
+        ]
         if like and other and not self._warned:
             self._warned = True
             self._warn(f"{like.layer.source} was made with another {other[0]} than this one: expect another picture")

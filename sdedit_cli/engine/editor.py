@@ -6,7 +6,7 @@ from a CPU generator of its own, and tells what it does through events.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import Interrupted, ModelError
-from ..nn import FreeU
+from ..nn import FreeU, ImageSource
 from ..noise import Scheduler
 from ..options import Edit
 from ..runtime import threads
@@ -59,15 +59,33 @@ class Result:
 class Editor:
     """An engine, with the facts about its checkpoint that edits need."""
 
-    def __init__(self, engine: Engine, *, native_size: int | None = None, on_event: OnEvent | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        native_size: int | None = None,
+        on_event: OnEvent | None = None,
+        images: tuple[ImageSource, ...] = (),
+    ) -> None:
+        """`images`: image prompts, with a row that stands for none and one that counts."""
         self.engine = engine
         self.native_size = native_size
+        self.images = images
         self._tell = on_event or _ignore
         self._segments: tuple[Any, tuple[Segment, ...]] | None = None
 
     @classmethod
-    def open(cls, edit: Edit, on_event: OnEvent | None = None, *, checkpoint: Checkpoint | None = None) -> Editor:
+    def open(
+        cls,
+        edit: Edit,
+        on_event: OnEvent | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        pictures: Sequence[Image.Image] = (),
+    ) -> Editor:
         """Loads the model of `edit` (`checkpoint` when the caller has opened it; the built-in one when none is named).
+
+        `pictures` are those of its image prompts, in their order.
 
         Raises ModelError for what cannot be loaded, UsageError for a device that is not there.
         """
@@ -82,6 +100,10 @@ class Editor:
         components, native_size = for_edit(edit, checkpoint, dtype)
         for network in components.networks():
             network.to(device)
+
+        def said(words: str) -> None:
+            tell("adapter", {"summary": words})
+
         if edit.lora:
             from .merging import merge_files
 
@@ -90,10 +112,15 @@ class Editor:
         if edit.embedding:
             from .embeddings import with_words
 
-            components = with_words(components, edit.embedding, lambda words: tell("adapter", {"summary": words}))
+            components = with_words(components, edit.embedding, said)
+        images: tuple[ImageSource, ...] = ()
+        if edit.ip_adapter:
+            from .ip_files import sources_for_edit
+
+            images = sources_for_edit(edit, checkpoint, components.unet, pictures, said)
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
-        return cls(Engine(components), native_size=native_size, on_event=on_event)
+        return cls(Engine(components), native_size=native_size, on_event=on_event, images=images)
 
     def scheduler_for(self, edit: Edit) -> Scheduler:
         """The sampler of `edit` on this model. Raises UsageError when none of its steps would run."""
@@ -156,7 +183,10 @@ class Editor:
             for cut in encoder.truncated:
                 self._tell("truncated", {"text": cut, "limit": components.tokenizer.model_max_length})
             freeu = FreeU(*edit.freeu) if edit.freeu else None
-            conditioned = [(engine.condition(text.embeds_BTC, edit.cfg_scale, freeu), text.until) for text in texts]
+            images = tuple(image.rows([0, 1] if engine.guides(edit.cfg_scale) else [1]) for image in self.images)
+            conditioned = [
+                (engine.condition(text.embeds_BTC, edit.cfg_scale, freeu, images), text.until) for text in texts
+            ]
             self._segments = (key, tuple(Segment(item, until * order) for item, until in conditioned))
         return self._segments[1]
 

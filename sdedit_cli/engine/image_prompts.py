@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..adapters.ip_layers import ImageLayer, image_layers
 from ..configs.unet import UNetConfig
 from ..errors import UsageError
-from ..names.ip_adapter import ImageLayer, image_layers
 from ..nn import ImageAdapter, ImageSource, UNet2DCondition
 from ..nn.attention import Attention
 from ..nn.context import KV
@@ -47,65 +47,62 @@ def looked_at(encoder: Any, pixels_PCHW: Tensor, *, states: bool) -> tuple[Tenso
 
 
 @dataclass(frozen=True)
+class Masks:
+    """Where pictures count, 1 or 0 (or between), on latents of `size` (height, width)."""
+
+    maps_PHW: Tensor
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class ImagePrompt:
     """Pictures for one adapter: what was said of them (R, P, E) or (R, P, S, E), and how strongly it counts.
 
-    `scales` has the numbers of each layer: one, or with `masks` (P, H, W) one or one a picture.
+    `scales` has the numbers of each layer: one, or with `masks` one or one a picture.
     """
 
     network: ImageAdapter
     embeds: Tensor
     scales: tuple[tuple[float, ...], ...]
-    masks_PHW: Tensor | None = None
+    masks: Masks | None = None
 
 
 @torch.no_grad()
-def image_sources(unet: UNet2DCondition, prompt: ImagePrompt, size: tuple[int, int]) -> list[ImageSource]:
-    """The prompt as the layers of `unet` read it, on latents of `size` (height, width): one source, or with masks one
-    a picture, each of which is attended to by itself. None where nothing counts.
+def image_sources(unet: UNet2DCondition, prompt: ImagePrompt) -> list[ImageSource]:
+    """The prompt as the layers of `unet` read it: one source, or with masks one a picture, each of which is attended
+    to by itself. None where nothing counts.
 
-    Raises UsageError when the adapter was loaded for another UNet, and for more scales than pictures.
+    Raises UsageError when the adapter was loaded for another UNet, and for another number of scales than of pictures.
     """
-    layers, masks_PHW = image_layers(unet.config), prompt.masks_PHW
+    layers, masks = image_layers(unet.config), prompt.masks
     if tuple(layer.module for layer in layers) != prompt.network.names:
         raise UsageError("the IP-Adapter was loaded for another UNet; load it again for this one")
     tokens_RPTC = prompt.network.tokens(prompt.embeds)
     pictures = tokens_RPTC.shape[1]
-    expected = (1,) if masks_PHW is None else (1, pictures)
+    expected = (1,) if masks is None else (1, pictures)
     for numbers in prompt.scales:
         if len(numbers) not in expected:
-            one = "one a picture" if masks_PHW is not None else "one; without masks its pictures are seen together"
+            one = "one; without masks its pictures are seen together" if masks is None else "one a picture"
             raise UsageError(f"an IP-Adapter has {len(numbers)} scales for {pictures} pictures; expected {one}")
-    if masks_PHW is None:
-        parts = [_source(unet, prompt, layers, tokens_RPTC.flatten(1, 2), [numbers[0] for numbers in prompt.scales])]
+    if masks is None:
+        sources = [_source(unet, prompt, layers, tokens_RPTC.flatten(1, 2), 0)]
     else:
-        parts = [
-            _masked(
-                unet,
-                _source(
-                    unet, prompt, layers, tokens_RPTC[:, p], [numbers[p % len(numbers)] for numbers in prompt.scales]
-                ),
-                layers,
-                masks_PHW[p],
-                size,
-            )
-            for p in range(pictures)
+        each = [_source(unet, prompt, layers, tokens_RPTC[:, p], p) for p in range(pictures)]
+        sources = [
+            _masked(unet, source, layers, map_HW, masks.size)
+            for source, map_HW in zip(each, masks.maps_PHW, strict=True)
         ]
-    return [part for part in parts if any(part.scales)]
+    return [source for source in sources if any(source.scales)]
 
 
 def _source(
-    unet: UNet2DCondition,
-    prompt: ImagePrompt,
-    layers: Sequence[ImageLayer],
-    tokens_RTC: Tensor,
-    numbers: Sequence[float],
+    unet: UNet2DCondition, prompt: ImagePrompt, layers: Sequence[ImageLayer], tokens_RTC: Tensor, picture: int
 ) -> ImageSource:
-    attentions = unet.cross_attentions()
+    attentions, found = unet.cross_attentions(), _attentions(unet)
     kv: list[KV] = [_nothing(attention, tokens_RTC, unet.dtype) for attention in attentions]
     scales = [0.0] * len(attentions)
-    found = _attentions(unet)
-    for layer, keys, number in zip(layers, prompt.network.keys, numbers, strict=True):
+    for layer, keys, numbers in zip(layers, prompt.network.keys, prompt.scales, strict=True):
+        number = numbers[picture % len(numbers)]
         if number:
             attention = found[layer.module]
             k_RNTD, v_RNTD = (attention.split(x_RTC).to(unet.dtype) for x_RTC in keys(tokens_RTC))

@@ -69,19 +69,22 @@ def load_image_encoder(folder: Path, dtype: torch.dtype) -> Any:
 
 def load_feature_extractor(folder: Path) -> Any:
     """transformers' CLIP picture preparation as `preprocessor_config.json` in `folder` describes it."""
-    from transformers import CLIPImageProcessor
-
     config = read_json(folder / PREPROCESSOR)
     names = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor")
     known = (*names, "do_normalize", "image_mean", "image_std", "do_convert_rgb")
-    return CLIPImageProcessor(**{name: config[name] for name in known if name in config})
+    return _processor()(**{name: config[name] for name in known if name in config})
 
 
 def feature_extractor_of(side: int) -> Any:
     """CLIP's own preparation for pictures of `side` pixels: the short side resized to it, then the middle cut out."""
-    from transformers import CLIPImageProcessor
+    return _processor()(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
-    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+
+def _processor() -> Any:
+    import transformers
+
+    # The one of Pillow, where releases have two: pictures are then the same whether torchvision is installed or not.
+    return getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
 
 
 def clip_pixels(feature_extractor: Any, images: Sequence[Image.Image]) -> Tensor:

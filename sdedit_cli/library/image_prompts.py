@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters.ip_adapter import Examined, IPAdapter, check_encoder, examine
+from ..adapters.ip_layers import image_layers
 from ..adapters.ip_scales import by_layer
 from ..configs.clip_vision import image_encoder_config
 from ..engine.components import VAE
 from ..engine.engine import Engine
-from ..engine.image_prompts import ImagePrompt, image_sources, looked_at
+from ..engine.image_prompts import ImagePrompt, Masks, image_sources, looked_at
 from ..engine.towers import clip_pixels, feature_extractor_of, load_image_encoder
 from ..errors import ModelError, UsageError, WrongTypeError
-from ..names.ip_adapter import image_layers
 from ..nn import ImageSource, UNet2DCondition
 from .image_arguments import check_embeds, items, masks_of, paired, spread
 from .keywords import one_file_options
@@ -242,8 +242,10 @@ class ImagePrompts:
         for adapter, one, scale, mask in zip(self._ip_adapters, made, self._ip_scales, wanted, strict=True):
             parts = [spread(part, prompts, count) for part in (one.chunk(2) if guided else (one,))]
             engine.bring(adapter.network)
-            prompt = ImagePrompt(adapter.network, torch.cat(parts), by_layer(scale, layers), mask)
-            sources += image_sources(self.unet, prompt, size)
+            masked = None if mask is None else Masks(mask, size)
+            sources += image_sources(
+                self.unet, ImagePrompt(adapter.network, torch.cat(parts), by_layer(scale, layers), masked)
+            )
         return tuple(sources)
 
     def _check_images(self, image: Any, embeds: object, masks: object) -> None:

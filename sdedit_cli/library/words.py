@@ -19,6 +19,8 @@ ARGUMENTS: Mapping[str, str] = {
     "--ema": "`ema`",
     "--embedding": "`load_textual_inversion`",
     "--ip-adapter": "`load_ip_adapter`",
+    "--ip-encoder": "`image_encoder_folder`",
+    "--ip-image": "`ip_adapter_image`",
     "--lora": "`load_lora_weights`",
     "--partial": "`partial=True`",
     "--prediction-type": "`prediction_type=`",

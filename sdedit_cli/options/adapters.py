@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..errors import UsageError
 from .values import composite, split_numbers
 
 
@@ -49,3 +51,39 @@ def _embedding(text: str) -> EmbeddingFile:
 
 
 EMBEDDING_FILE = composite(EmbeddingFile, "a file with its word", "files with their words", "PATH[:TOKEN]", _embedding)
+
+
+@dataclass(frozen=True, slots=True)
+class IPAdapterFile:
+    """An IP-Adapter's path, and its strength."""
+
+    path: str
+    scale: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.scale:.15g}"
+
+
+def _ip_adapter(text: str) -> IPAdapterFile:
+    path, numbers = split_numbers(text, 1)
+    return IPAdapterFile(path, *numbers)
+
+
+IP_ADAPTER_FILE = composite(
+    IPAdapterFile, "a file with its strength", "files with their strengths", "PATH[:SCALE]", _ip_adapter
+)
+
+
+def pictures_of(adapters: Sequence[IPAdapterFile], pictures: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The pictures of each adapter: all of them for a single one, else one each. Raises UsageError."""
+    if bool(adapters) != bool(pictures):
+        raise UsageError(
+            "ip-adapter needs a picture to look at; give one with ip-image"
+            if adapters
+            else "ip-image needs an IP-Adapter that looks at it; give one with ip-adapter"
+        )
+    if len(adapters) > 1 and len(pictures) != len(adapters):
+        raise UsageError(
+            f"{len(pictures)} pictures (ip-image) for {len(adapters)} IP-Adapters; give one for each, in their order"
+        )
+    return (tuple(pictures),) if len(adapters) == 1 else tuple((picture,) for picture in pictures)

@@ -9,7 +9,15 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import UsageError
-from .adapters import EMBEDDING_FILE, LORA_FILE, EmbeddingFile, LoraFile
+from .adapters import (
+    EMBEDDING_FILE,
+    IP_ADAPTER_FILE,
+    LORA_FILE,
+    EmbeddingFile,
+    IPAdapterFile,
+    LoraFile,
+    pictures_of,
+)
 from .colours import COLOUR
 from .declared import declare, declared, fit_values, kept, with_hashes
 from .option import MAX_SEED, Field, Option
@@ -127,6 +135,28 @@ class Edit:
         kind=EMBEDDING_FILE,
         path=True,
     )
+    ip_adapter: tuple[IPAdapterFile, ...] = declare(
+        (),
+        "An IP-Adapter, which lets a picture speak beside the prompt: a file or folder, and its strength.",
+        "Model",
+        kind=IP_ADAPTER_FILE,
+        path=True,
+    )
+    ip_image: tuple[str, ...] = declare(
+        (),
+        "A picture for the IP-Adapter; of several adapters one each.",
+        "Model",
+        metavar="FILE",
+        path=True,
+    )
+    ip_encoder: str | None = declare(
+        None,
+        "The image encoder of IP-Adapters: a folder.",
+        "Model",
+        metavar="FOLDER",
+        path=True,
+        blank="the model's, else the one beside the adapter",
+    )
     config: str | None = declare(
         None,
         "Folder with the configs of a single file whose shapes do not tell everything.",
@@ -202,6 +232,7 @@ class Edit:
             raise UsageError(
                 f"freeu has {len(self.freeu)} numbers; expected four: S1,S2,B1,B2, such as 0.9,0.2,1.3,1.4"
             )
+        pictures_of(self.ip_adapter, self.ip_image)
         if self.exact_steps and (self.timesteps or self.sigmas):
             raise UsageError("exact-steps has no meaning with timesteps or sigmas; give the steps to run alone")
         total = self.steps_total()
