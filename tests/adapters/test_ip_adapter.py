@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from helpers.pipelines import oracle_pipeline, picture
 from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
+from sdedit_cli.errors import UsageError
 
 FAMILIES = ("sd15", "sd21")
 # The oracle's own notices.
@@ -71,12 +71,87 @@ def pair(folder: tuple[str, Path]) -> Pair:
 A, B, C = (picture(48, 40, seed=seed) for seed in (21, 22, 23))
 
 
-@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+SUFFIXES = {"base": ".bin", "plus": ".safetensors", "full": ".bin"}
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_picture_is_the_oracles(variant: str, suffix: str, pair: Pair) -> None:
+def test_the_picture_is_the_oracles(variant: str, pair: Pair) -> None:
+    """Also unguided, and of several pictures a prompt. Without its image prompt all is as before, to the byte."""
     plain = made(pair.ours)
-    pair.load(variant, suffix=suffix)
+    pair.load(variant, suffix=SUFFIXES[variant])
     for call in ({}, {"guidance_scale": 1.0}, {"num_images_per_prompt": 2}):
         far, ours = pair.differences(ip_adapter_image=A, **call)
         assert far < 1e-4, call
         assert call or (ours - plain).abs().max() > 1e-2
+    pair.scale(0.0)
+    assert torch.equal(made(pair.ours, ip_adapter_image=A), plain)
+    pair.ours.unload_ip_adapter()
+    assert torch.equal(made(pair.ours), plain)
+
+
+def test_scales_adapters_and_pictures_are_the_oracles(pair: Pair) -> None:
+    seen: list[Tensor] = []
+    pair.load("base", "plus")
+    for scale, images in (
+        ([0.4, 1.3], [A, B]),
+        ([{"up": {"block_1": [0.0, 1.0]}, "mid": 0.7}, {"down": {"block_0": 0.5}}], [A, [B, C]]),
+        ([0.0, {"down": 1.0, "up": [0.5, 0.0]}], [[A, B], C]),
+    ):
+        pair.scale(scale)
+        far, ours = pair.differences(ip_adapter_image=images)
+        assert far < 1e-4, scale
+        seen.append(ours)
+    assert all((one - other).abs().max() > 1e-3 for one, other in pairwise(seen))
+    with pytest.raises(UsageError, match="1 scales for 2 IP-Adapters"):
+        pair.ours.set_ip_adapter_scale(0.5)
+
+
+def test_embeddings_are_the_oracles_and_stand_for_pictures(pair: Pair) -> None:
+    """As they are prepared, and as they are given: one for all prompts, or one for each."""
+    pair.load("base", "full")
+    for images, count, guided in (([A, B], 1, True), ([[A, C], B], 3, False)):
+        asked: Any = (images, None, torch.device("cpu"), count, guided)
+        ours, theirs = (pipe.prepare_ip_adapter_image_embeds(*asked) for pipe in (pair.ours, pair.theirs))
+        assert [one.shape for one in ours] == [one.shape for one in theirs]
+        assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(ours, theirs, strict=True))
+    for states in (False, True):
+        ours, theirs = (pipe.encode_image(A, "cpu", 2, states) for pipe in (pair.ours, pair.theirs))
+        assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(ours, theirs, strict=True))
+    embeds = pair.ours.prepare_ip_adapter_image_embeds([A, B], None, None, 1, True)
+    assert torch.equal(made(pair.ours, ip_adapter_image_embeds=embeds), made(pair.ours, ip_adapter_image=[A, B]))
+    # Two prompts with a picture each; the reference gives both rows of one picture to half of the heads.
+    other = pair.ours.prepare_ip_adapter_image_embeds([B, C], None, None, 1, True)
+    both = [torch.stack([x[0], y[0], x[1], y[1]]) for x, y in zip(embeds, other, strict=True)]
+    prompts = {"prompt": ["a cat", "a dog"]}
+    far, ours = pair.differences(ip_adapter_image_embeds=both, **prompts)
+    assert far < 1e-4
+    each = made(pair.ours, ip_adapter_image=[A, B], **prompts)
+    assert torch.allclose(each[0], ours[0], atol=1e-4)
+    assert (each[1] - ours[1]).abs().max() > 1e-3
+
+
+def test_masks_are_the_oracles(pair: Pair) -> None:
+    pair.load("base", "plus")
+    image = picture(48, 40)
+    left = torch.zeros(1, 1, 40, 48)
+    left[..., :20] = 1.0
+    half = torch.rand(1, 2, 20, 24, generator=torch.Generator().manual_seed(1))
+    seen: list[Tensor] = []
+    for masks, images, scale in (
+        ([left, 1 - left], [A, B], [1.0, 0.8]),
+        (torch.cat([left, 1 - left]), [A, B], [1.0, 0.8]),
+        ([half, left], [[A, C], B], [[0.3, 1.2], 1.0]),
+    ):
+        pair.scale(scale)
+        asked = {"ip_adapter_image": images, "cross_attention_kwargs": {"ip_adapter_masks": masks}}
+        far, ours = pair.differences(image=image, **asked)
+        assert far < 1e-4
+        seen.append(ours)
+    assert torch.equal(seen[0], seen[1])
+    assert (seen[0] - made(pair.ours, image=image, ip_adapter_image=[[A], B], **asked_for(left))).abs().max() > 1e-3
+    with pytest.raises(UsageError, match="2 scales for 2 pictures; expected one; without masks"):
+        made(pair.ours, image=image, ip_adapter_image=[[A, C], B])
+
+
+def asked_for(mask: Tensor) -> dict[str, Any]:
+    return {"cross_attention_kwargs": {"ip_adapter_masks": [mask, mask]}}
