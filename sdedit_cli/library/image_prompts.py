@@ -157,10 +157,12 @@ class ImagePrompts:
         return tuple(x.to(place).repeat_interleave(num_images_per_prompt, dim=0) for x in (high, low))  # pyright: ignore[reportReturnType] -- two
 
     def _prepared(self, images: list[Any]) -> Tensor:
+        if not images:
+            raise UsageError("`ip_adapter_image` has an empty list; give one or more pictures")
         try:
             return clip_pixels(self.feature_extractor, images)
         except (ValueError, TypeError, IndexError) as problem:
-            kinds = ", ".join(sorted({type(one).__name__ for one in images})) or "nothing"
+            kinds = ", ".join(sorted({type(one).__name__ for one in images}))
             raise UsageError(f"`ip_adapter_image` has {kinds}, which is no picture ({problem})") from None
 
     @arguments_named()

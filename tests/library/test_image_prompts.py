@@ -11,6 +11,7 @@ import torch
 from helpers.ip_adapters import Nested, adapter, extractor, image_encoder, save_adapter
 from helpers.loras import DIALECTS, factors
 from helpers.pipelines import picture, write_checkpoint
+from helpers.tiny.networks import tiny_unet
 from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
@@ -121,7 +122,7 @@ def test_what_a_call_cannot_mean_is_refused(adapted: StableDiffusionImg2ImgPipel
         ({"ip_adapter_image": A, "ip_adapter_image_embeds": [embeds]}, "not both"),
         ({"ip_adapter_image": [A, B]}, "2 entries for 1 IP-Adapters"),
         ({"ip_adapter_image": "x"}, "has str, which is no picture"),
-        ({"ip_adapter_image": [[]]}, "has nothing, which is no picture"),
+        ({"ip_adapter_image": [[]]}, "an empty list"),
         ({"ip_adapter_image": torch.rand(1, 3, 20, 20)}, r"takes pictures \(3, 32, 32\)"),
         ({"ip_adapter_image_embeds": embeds}, "expected a list of tensors"),
         ({"ip_adapter_image_embeds": [embeds, embeds]}, "2 tensors for 1"),
@@ -195,11 +196,8 @@ def test_adapters_go_where_the_pipeline_goes(adapted: StableDiffusionImg2ImgPipe
 
 
 def test_another_unet_needs_its_adapter_loaded_anew(adapted: StableDiffusionImg2ImgPipeline, tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, "sd21")
     adapted.unet = copy.deepcopy(adapted.unet)
     made(adapted, ip_adapter_image=A)
-    from helpers.tiny.networks import tiny_unet
-
     adapted.unet = tiny_unet("sd15")
     with pytest.raises(UsageError, match="loaded for another UNet"):
         made(adapted, ip_adapter_image=A)
