@@ -14,7 +14,8 @@ from click.shell_completion import CompletionItem
 from ..batch.request import Model, Request
 from ..errors import ModelError
 from ..options import BUILT_IN_NAME, GROUPS, Field, Layer, checked, edit_from, environment, fields, layer_of
-from ..presets import load_preset, preset_paths, user_config
+from ..presets import ADAPTER_VARIABLES, load_preset, preset_paths, user_config
+from .folders import KINDS, adapter_folders, located
 from .models import find_model, model_names
 from .replay import check_sampler
 
@@ -127,6 +128,11 @@ def edit_options(command: F) -> F:
         group="Edit",
         help="Take settings from a preset; later ones win.",
     )(command)
+    for kind in reversed(KINDS.values()):
+        text = f"Folder to look for {kind.word}s in by name, before those in ${ADAPTER_VARIABLES[kind.name]}."
+        command = option(
+            kind.option, kind.parameter, multiple=True, type=FileName(), metavar="DIR", group="Model", help=text
+        )(command)
     for field in reversed(fields()):
         command = field_option(field)(command)
     return command
@@ -193,7 +199,7 @@ def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) 
     layers = [config.layer, *chosen, *replay, variables, line]
     wanted = next((layer.values["model"] for layer in reversed(layers) if "model" in layer.values), None)
     model, own = with_defaults(find_model(wanted, config.model_folders))
-    edit = edit_from([own, *layers])
+    edit = located(edit_from([own, *layers]), adapter_folders(given, config))
     given_here = {**variables.values, **line.values}
     check_sampler(edit.sampler, like if found and "sampler" in found.layer.values.keys() - given_here.keys() else None)
     if found and found.exact and found.vae.name and not edit.vae:
