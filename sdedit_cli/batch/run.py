@@ -247,6 +247,8 @@ class Run:
             self._worker = self._load(self._warn)
             facts = self._worker.facts
             self.events.emit("load", **facts)
+            for adapter in facts.get("adapters", ()):
+                self.to.note(adapter)
             self.to.detail("{model} loaded in {seconds:.1f} s: {device}, {dtype}, {sampler}".format(**facts))
         return self._worker
 

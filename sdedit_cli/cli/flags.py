@@ -17,7 +17,9 @@ from ..options import BUILT_IN_NAME, GROUPS, Field, Layer, checked, edit_from, e
 from ..presets import ADAPTER_VARIABLES, load_preset, preset_paths, user_config
 from .folders import KINDS, adapter_folders, located
 from .models import find_model, model_names
+from .recovered import recovered
 from .replay import check_sampler
+from .words import with_words
 
 if TYPE_CHECKING:
     from ..pictures.record import Found
@@ -189,17 +191,19 @@ def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) 
     chosen = [load_preset(name, config.preset_folders) for name in presets]
     found = None
     replay: list[Layer] = []
+    folders = adapter_folders(given, config)
     if like is not None:
         from ..pictures.carriers import find
 
-        found = find(like)
-        replay = [found.layer]
+        said = find(like)
+        adapters, found = recovered(said, folders, {**variables.values, **line.values})
+        replay = [said.layer, adapters]
         if found.model.name and "model" not in {**variables.values, **line.values}:
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
     layers = [config.layer, *chosen, *replay, variables, line]
     wanted = next((layer.values["model"] for layer in reversed(layers) if "model" in layer.values), None)
     model, own = with_defaults(find_model(wanted, config.model_folders))
-    edit = located(edit_from([own, *layers]), adapter_folders(given, config))
+    edit = with_words(located(edit_from([own, *layers]), folders), folders["embedding"])
     given_here = {**variables.values, **line.values}
     check_sampler(edit.sampler, like if found and "sampler" in found.layer.values.keys() - given_here.keys() else None)
     if found and found.exact and found.vae.name and not edit.vae:

@@ -16,10 +16,11 @@ from typing import Any
 from ..disk.hashes import model_hash, remembered_hash
 from ..errors import ModelError, did_you_mean, shortened
 from ..options import Edit
+from ..options.adapters import EMBEDDING_SUFFIXES
 from ..presets import ADAPTER_VARIABLES, UserConfig, expanded
 from .models import is_there
 
-_WEIGHTS = (".safetensors", ".pt", ".bin", ".ckpt")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt")
 _DEEPEST = 8
 _MOST_ENTRIES = 50_000
 # What is hashed in search of a picture's adapter, beside files of its name and those whose hash is remembered.
@@ -52,7 +53,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("lora", "LoRA", _WEIGHTS, ("adapter_model", "pytorch_lora_weights")),
-        Kind("embedding", "embedding", (*_WEIGHTS, ".png"), ("learned_embeds",)),
+        Kind("embedding", "embedding", EMBEDDING_SUFFIXES, ("learned_embeds",)),
     )
 }
 

@@ -16,7 +16,7 @@ from ..options import Edit
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
 from ..pictures.encode import encode
-from ..pictures.record import Ingredient, Record, ingredient
+from ..pictures.record import Ingredient, Record
 from .models import readable
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ class EditorWorker:
             self.adapters.append(facts["summary"])
             if left := facts.get("passed_over"):
                 self._warn(f"{facts['summary']}; {len(left)} keys fit nowhere and are passed over ({left[0]}, ...)")
+            for unused in facts.get("unused", ()):
+                self._warn(f"{facts['summary'].partition(':')[0]}: {unused}")
         elif event == "truncated":
             self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'")
 
@@ -114,7 +116,7 @@ class EditorWorker:
             made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))
         loras = ((Path(file.path).stem, digest.value(), file.scale) for file, digest in self._lora_hashes)
         made_of += [Ingredient("lora", *facts) for facts in loras]
-        made_of += [Ingredient("embedding", f.token or Path(f.path).stem, h.value()) for f, h in self._word_hashes]
+        made_of += [Ingredient("embedding", f.word, h.value()) for f, h in self._word_hashes]
         self._compare(made_of)
         return Record(
             edit=replace(edit, dtype=self.dtype).saved(),
@@ -129,8 +131,14 @@ class EditorWorker:
 
     def _compare(self, made_of: Sequence[Ingredient]) -> None:
         like = self._request.like
-        theirs = {one.kind: ingredient(one.kind, like.ingredients).sha256 if like else "" for one in made_of}
-        other = [one.kind for one in made_of if one.sha256 and not one.sha256.startswith(theirs[one.kind])]
+        theirs: dict[str, list[str]] = {}
+        for one in like.ingredients if like else ():
+            theirs.setdefault(one.kind, []).append(one.sha256)
+        other = [
+            one.kind
+            for one in made_of
+            if one.sha256 and one.kind in theirs and not one.sha256.startswith(tuple(theirs[one.kind]))
+        ]
         if like and other and not self._warned:
             self._warned = True
             self._warn(f"{like.layer.source} was made with another {other[0]} than this one: expect another picture")

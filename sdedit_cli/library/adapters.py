@@ -7,7 +7,8 @@ disabling, unfusing and unloading give the base back bit for bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from ..adapters.embedding import TextualInversion
 from ..adapters.lora import Adapter, read_adapter
 from ..adapters.set import AdapterSet, Strength, Weight
 from ..engine.merging import Merging
@@ -34,6 +36,9 @@ class Adapters:
 
     unet: UNet2DCondition
     text_encoder: CLIPTextModel | None
+
+    _bundle: Callable[[Sequence[TextualInversion]], None]
+    """Has the pipeline know exactly these of the words that come with adapters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,6 +70,8 @@ class Adapters:
         self._merger().check(adapter)
         wanted = AdapterSet({**self._adapters.adapters, name: adapter}, {name: Strength()})
         self._take(wanted)
+        for unused in adapter.unused:
+            warnings.warn(f"{adapter.path}: {unused}", stacklevel=3)
 
     def _free_name(self) -> str:
         numbers = range(len(self._adapters.adapters) + 1)
@@ -219,9 +226,11 @@ class Adapters:
         """Goes on with these adapters, or, when one of them does not fit, with those before."""
         before, self._adapters = self._adapters, wanted
         try:
+            self._bundle(_words(wanted))
             self._merge()
         except BaseException:
             self._adapters = before
+            self._bundle(_words(before))
             raise
 
     def _merge(self, scale: float = 1.0) -> None:
@@ -251,6 +260,10 @@ class Adapters:
             raise UsageError("`cross_attention_kwargs` scale adapters, and none is loaded; leave them out")
         if self._adapters.adapters:
             self._merge(float(scale))
+
+
+def _words(adapters: AdapterSet) -> list[TextualInversion]:
+    return [word for adapter in adapters.adapters.values() for word in adapter.words]
 
 
 def _check_components(components: Sequence[str]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from .values import composite, split_numbers
+
+EMBEDDING_SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt", ".png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,12 @@ class EmbeddingFile:
 
     path: str
     token: str = ""
+
+    @property
+    def word(self) -> str:
+        """What stands for it in prompts: the token, or as web UIs have it the name of the file (or folder)."""
+        path = PurePath(self.path)
+        return self.token or (path.stem if path.suffix.lower() in EMBEDDING_SUFFIXES else path.name)
 
     def __str__(self) -> str:
         return f"{self.path}:{self.token}" if self.token else self.path

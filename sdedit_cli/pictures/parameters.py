@@ -90,7 +90,7 @@ def parse_parameters(text: str, source: str) -> Found | None:
             values[name] = _value(known[name], pairs[key])
             if values[name] is None:
                 unused.append(key)
-    unused += [key for key in ("VAE", *_LISTS.values()) if pairs.get(key)]
+    unused += ["VAE"] if pairs.get("VAE") else []
     layer = layer_of({name: value for name, value in values.items() if value not in (None, "")}, source, PictureError)
     return Found(layer, tuple(_ingredients(pairs)), ignored=tuple(f"{key}: {shown(pairs[key])}" for key in unused))
 

@@ -6,7 +6,7 @@ There are no times and no paths in it, so equal edits give equal bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -57,7 +57,8 @@ class Record:
 class Found:
     """What a picture was found to say: the layer of its edit, and what it was made of.
 
-    `exact` tells our own block from a text of another tool; `ignored` lists what of it is not taken over.
+    `exact` tells our own block from a text of another tool; `ignored` lists what of it is not taken over, beside
+    the ingredients.
     """
 
     layer: Layer
@@ -65,6 +66,11 @@ class Found:
     input_hash: str = ""
     exact: bool = False
     ignored: tuple[str, ...] = ()
+
+    def left_out(self, taken: Collection[Ingredient]) -> tuple[str, ...]:
+        """All that is not taken over, where of the adapters these are."""
+        left = [one for one in self.ingredients if one.kind not in _ALWAYS and one not in taken]
+        return (*self.ignored, *(f"{one.kind}: {shown(one.name)}" for one in left))
 
     @property
     def model(self) -> Ingredient:
@@ -115,7 +121,6 @@ def parse_block(text: str, source: str) -> Found:
     names = {word: word.replace("-", "_") for word in edit}
     layer = layer_of({word: edit[word] for word in edit if names[word] not in refused}, source, PictureError)
     ignored = [f"{refused[name]}: {shown(edit[word])}" for word, name in names.items() if name in refused]
-    ignored += [f"{one.kind}: {shown(one.name)}" for one in made_of if one.kind not in _ALWAYS]
     return Found(layer, made_of, input_hash, exact=True, ignored=tuple(ignored))
 
 
