@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from ..adapters.embedding import TextualInversion
 from ..adapters.lora import Adapter, read_adapter
-from ..adapters.set import AdapterSet, Strength, Weight
+from ..adapters.set import AdapterSet
+from ..adapters.strengths import Weight, by_part
 from ..engine.merging import Merging
 from ..errors import UsageError, did_you_mean
 from ..nn import CLIPTextModel, UNet2DCondition
@@ -68,7 +69,7 @@ class Adapters:
             raise UsageError(f"an adapter is called '{name}' already; give another adapter_name, or delete it first")
         adapter = self._read(source, weight_name, partial, options)
         self._merger().check(adapter)
-        wanted = AdapterSet({**self._adapters.adapters, name: adapter}, {name: Strength()})
+        wanted = AdapterSet({**self._adapters.adapters, name: adapter}, {name: {}})
         self._take(wanted)
         for unused in adapter.unused:
             warnings.warn(f"{adapter.path}: {unused}", stacklevel=3)
@@ -102,7 +103,8 @@ class Adapters:
         if len(weights) != len(names):
             raise UsageError(f"adapter_weights has {len(weights)} entries for {len(names)} adapters; give one for each")
         self._known(names)
-        active = {name: Strength(weight) for name, weight in zip(names, weights, strict=True)}
+        adapters = self._adapters.adapters
+        active = {name: by_part(weight, adapters[name].patches) for name, weight in zip(names, weights, strict=True)}
         self._take(replace(self._adapters, active=active))
 
     def get_active_adapters(self) -> list[str]:
@@ -157,7 +159,7 @@ class Adapters:
         self._known(names)
         if not names:
             raise UsageError("no adapter is loaded that could be fused; load one with load_lora_weights")
-        active = {name: self._adapters.active.get(name, Strength()) for name in names}
+        active = {name: self._adapters.active.get(name, {}) for name in names}
         patches = {
             name: replace(adapter, patches={m: p for m, p in adapter.patches.items() if m[0] in components})
             for name, adapter in self._adapters.adapters.items()
