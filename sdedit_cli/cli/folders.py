@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..disk.hashes import model_hash, remembered_hash
+from ..disk.hashes import content_hash
 from ..errors import ModelError, did_you_mean, shortened
 from ..options import Edit
 from ..options.adapters import EMBEDDING_SUFFIXES
@@ -65,11 +65,6 @@ class Entry:
     name: str
     path: Path
     within: str
-
-
-def content_hash(path: Path) -> str:
-    """The SHA-256 by which records know an adapter, from the cache where it is there. Raises OSError."""
-    return model_hash(path, remembered_hash)
 
 
 class Folders:

@@ -21,7 +21,7 @@ from ..adapters.lora import Adapter, read_adapter
 from ..adapters.set import AdapterSet
 from ..adapters.strengths import Weight, by_part
 from ..engine.merging import Merging
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean, listed
 from ..nn import CLIPTextModel, UNet2DCondition
 from .keywords import one_file_options
 from .words import arguments_named
@@ -69,6 +69,8 @@ class Adapters:
             raise UsageError(f"an adapter is called '{name}' already; give another adapter_name, or delete it first")
         adapter = self._read(source, weight_name, partial, options)
         self._merger().check(adapter)
+        if left := adapter.passed_over:
+            warnings.warn(f"{adapter.summary()}; {len(left)} keys fit nowhere: {listed(left, 3)}", stacklevel=3)
         wanted = AdapterSet({**self._adapters.adapters, name: adapter}, {name: {}})
         self._take(wanted)
         for unused in adapter.unused:

@@ -45,7 +45,7 @@ def block_numbers(text: str, label: str) -> tuple[float, ...]:
         hint = did_you_mean(word, NAMES) if len(parts) == 1 else ""
         known = ", ".join(NAMES)
         raise UsageError(
-            f"{label}: '{shown(text)}' is no block weights{hint}; expected 17 or 26 numbers, or {known}"
+            f"{label}: '{shown(text)}' is no set of block weights{hint}; expected 17 or 26 numbers, or {known}"
         ) from None
     if len(numbers) not in (len(_OF_PLAIN_LORA), len(BLOCKS)) or not all(map(math.isfinite, numbers)):
         also = " (12 and 20 are for Stable Diffusion XL)" if len(numbers) in (12, 20) else ""
