@@ -125,6 +125,8 @@ class Run:
         edit, like = self.edit, self.request.like
         if like and like.ignored:
             self._warn(f"{like.layer.source}: ignored is {'; '.join(like.ignored)}")
+        for note in self.request.notes:
+            self.to.note(note)
         if self.request.model.built_in:
             self.to.note("no model named (-m): using the small built-in one")
         if self.request.model.knows:

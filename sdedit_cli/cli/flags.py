@@ -16,6 +16,7 @@ from ..errors import ModelError
 from ..options import BUILT_IN_NAME, GROUPS, Field, Layer, checked, edit_from, environment, fields, layer_of
 from ..presets import ADAPTER_VARIABLES, load_preset, preset_paths, user_config
 from .folders import KINDS, adapter_folders, located
+from .loras import with_tags
 from .models import find_model, model_names
 from .recovered import recovered
 from .replay import check_sampler
@@ -191,24 +192,26 @@ def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) 
     chosen = [load_preset(name, config.preset_folders) for name in presets]
     found = None
     replay: list[Layer] = []
+    notes: tuple[str, ...] = ()
     folders = adapter_folders(given, config)
+    given_here = {**variables.values, **line.values}
     if like is not None:
         from ..pictures.carriers import find
 
         said = find(like)
-        adapters, found = recovered(said, folders, {**variables.values, **line.values})
+        adapters, found, notes = recovered(said, folders, given_here)
         replay = [said.layer, adapters]
-        if found.model.name and "model" not in {**variables.values, **line.values}:
+        if found.model.name and "model" not in given_here:
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
     layers = [config.layer, *chosen, *replay, variables, line]
     wanted = next((layer.values["model"] for layer in reversed(layers) if "model" in layer.values), None)
     model, own = with_defaults(find_model(wanted, config.model_folders))
-    edit = with_words(located(edit_from([own, *layers]), folders), folders["embedding"])
-    given_here = {**variables.values, **line.values}
+    edit, told = with_tags(located(edit_from([own, *layers]), folders), folders["lora"], found)
+    edit = with_words(edit, folders["embedding"])
     check_sampler(edit.sampler, like if found and "sampler" in found.layer.values.keys() - given_here.keys() else None)
     if found and found.exact and found.vae.name and not edit.vae:
         raise ModelError(f"{like}: was made with the autoencoder '{found.vae.name}'; say where it is with --vae")
-    return Request(edit, model, found)
+    return Request(edit, model, found, (*notes, *told))
 
 
 def with_defaults(model: Model) -> tuple[Model, Layer]:

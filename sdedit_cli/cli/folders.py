@@ -6,6 +6,7 @@ name the first wins, as with models.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ _DEEPEST = 8
 _MOST_ENTRIES = 50_000
 # What is hashed in search of a picture's adapter, beside files of its name and those whose hash is remembered.
 _MOST_BYTES = 16 << 30
+_MOST_HEADER = 20_000_000
 _SHORTEST_HASH = 8  # web UIs write the first ten digits, older ones eight
 
 
@@ -93,12 +95,19 @@ class Folders:
         for folder in self.entries:
             found = [entry for entry in folder if word in _spellings(entry)]
             if len(found) > 1:
-                paths = " and ".join(shortened(entry.path) for entry in found[:3])
-                raise ModelError(
-                    f"'{wanted}' names {len(found)} files: {paths}; say which by its path, or rename or remove one"
-                )
+                raise _several(wanted, [entry.path for entry in found])
             if found:
                 return found[0].path
+        return self._titled(word)
+
+    def _titled(self, word: str) -> Path | None:
+        """The adapter that calls itself so, which web UIs write into prompts too."""
+        for folder in self.entries:
+            found = [entry.path for entry in folder if word == _own_name(entry.path).lower()]
+            if len(found) > 1:
+                raise _several(word, found)
+            if found:
+                return found[0]
         return None
 
     def by_hash(self, sha256: str, name: str = "", hash_of: Callable[[Path], str] = content_hash) -> Path | None:
@@ -170,6 +179,24 @@ def _path(label: str, wanted: str, folders: Folders) -> str:
     if found is None:
         raise folders.missing(label, wanted)
     return str(found)
+
+
+def _several(wanted: str, paths: Sequence[Path]) -> ModelError:
+    named = " and ".join(shortened(path) for path in paths[:3])
+    return ModelError(f"'{wanted}' names {len(paths)} files: {named}; say which by its path, or rename or remove one")
+
+
+def _own_name(path: Path) -> str:
+    """What a .safetensors says that it is called (kohya's `ss_output_name`); '' where it says nothing."""
+    if path.suffix.lower() != ".safetensors":
+        return ""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header: Any = json.loads(file.read(length)) if length <= _MOST_HEADER else {}
+        return str(header["__metadata__"]["ss_output_name"])
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return ""
 
 
 def _size(path: Path) -> int:

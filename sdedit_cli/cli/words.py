@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..options import Edit
 from ..options.adapters import EmbeddingFile
 from .folders import Folders
+from .loras import without_tags
 
 _ESCAPED = re.compile(r"\\([()\[\]\\])")
 
@@ -21,7 +22,7 @@ def with_words(edit: Edit, folders: Folders) -> Edit:
         return edit
     known = {file.word.lower() for file in edit.embedding}
     names = {name.lower(): name for name in folders.names()}
-    found = mentioned(f"{edit.prompt}\n{edit.negative_prompt}", sorted(names.keys() - known))
+    found = mentioned(f"{without_tags(edit.prompt)}\n{edit.negative_prompt}", sorted(names.keys() - known))
     files = tuple(EmbeddingFile(str(folders.find(name))) for name in found)
     return replace(edit, embedding=(*edit.embedding, *files)) if files else edit
 

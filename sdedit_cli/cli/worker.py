@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch.request import Request
 from ..batch.worker import EditedPicture, OnStep
-from ..disk.hashes import FileHash
+from ..disk.hashes import FileHash, payload_hash
 from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, is_out_of_memory
 from ..options import Edit
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
 from ..pictures.encode import encode
 from ..pictures.record import Ingredient, Record
+from .loras import names_of
 from .models import readable
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ class EditorWorker:
                 needed = f"the model {request.model.name} needs more memory than there is"
                 raise ModelError(f"{needed}; try --dtype bf16 or fp16, or --device cpu") from problem
         self._hash = FileHash(checkpoint.path)
-        self._lora_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.lora]
+        self._loras = [
+            (name, file, FileHash(Path(file.path)), FileHash(Path(file.path), payload_hash))
+            for name, file in zip(names_of(request.edit), request.edit.lora, strict=True)
+        ]
         self._word_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.embedding]
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
         self.sampler, self.curve = sampler_label(request.edit, self._editor.scheduler_for(request.edit).name)
@@ -114,8 +118,10 @@ class EditorWorker:
         made_of = [Ingredient("model", self._request.model.name, self._hash.value())]
         if self._vae_hash and edit.vae:
             made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))
-        loras = ((Path(file.path).stem, digest.value(), file.scale) for file, digest in self._lora_hashes)
-        made_of += [Ingredient("lora", *facts) for facts in loras]
+        made_of += [
+            Ingredient("lora", name, sha256.value(), f.scale, f.te_scale, f.blocks, f.dyn, payload.value())
+            for name, f, sha256, payload in self._loras
+        ]
         made_of += [Ingredient("embedding", f.word, h.value()) for f, h in self._word_hashes]
         self._compare(made_of)
         return Record(
@@ -137,7 +143,10 @@ class EditorWorker:
         other = [
             one.kind
             for one in made_of
-            if one.sha256 and one.kind in theirs and not one.sha256.startswith(tuple(theirs[one.kind]))
+            if one.sha256
+            and one.kind in theirs
+            # Web UIs know LoRAs by another hash.
+            and not any(known.startswith(tuple(theirs[one.kind])) for known in (one.sha256, one.payload))
         ]
         if like and other and not self._warned:
             self._warned = True

@@ -12,6 +12,7 @@ from ..errors import UsageError, did_you_mean, shown
 from .blocks import NAMES, block_numbers
 from .values import composite
 
+LORA_SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt")
 # Words before an '=' -> the member that they set.
 _NAMED = {"te": "te_scale", "unet": "scale", "dyn": "dyn", "lbw": "blocks"}
 # What the extension for block weights knows beyond numbers.
@@ -39,6 +40,12 @@ class LoraFile:
             block_numbers(self.blocks, self.path)
         if self.dyn is not None and self.dyn < 1:
             raise UsageError(f"{self.path}: dyn is {self.dyn}; expected the number of ranks to take, 1 or more")
+
+    @property
+    def name(self) -> str:
+        """What records call it: the name of the file or folder."""
+        path = PurePath(self.path)
+        return path.stem if path.suffix.lower() in LORA_SUFFIXES else path.name
 
     @property
     def text_scale(self) -> float:

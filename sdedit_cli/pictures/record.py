@@ -16,19 +16,32 @@ from ..options import KINDS, MAX_ITEMS, Layer, fields, layer_of
 SCHEMA = "sdedit.edit/1"
 # Every block has these two; further ingredients are listed when there are some.
 _ALWAYS = ("model", "vae")
+# What an ingredient has besides its name and hash.
+_MORE = {
+    "scale": KINDS[float],
+    "te_scale": KINDS[float],
+    "blocks": KINDS[str],
+    "dyn": KINDS[int],
+    "payload": KINDS[str],
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Ingredient:
     """A file that took part: what it is ('model', 'vae', 'lora', ...), its name, the start of its SHA-256, its scale.
 
-    The name is never a path; '' stands for the model's own, as '' does for a hash that is not known.
+    The name is never a path; '' stands for the model's own, as '' does for a hash that is not known. Of a LoRA also the
+    hash that web UIs know it by (`disk.hashes.payload_hash`), and what `options.adapters.LoraFile` has of strengths.
     """
 
     kind: str
     name: str = ""
     sha256: str = ""
     scale: float | None = None
+    te_scale: float | None = None
+    blocks: str = ""
+    dyn: int | None = None
+    payload: str = ""
 
 
 def ingredient(kind: str, among: Iterable[Ingredient]) -> Ingredient:
@@ -99,8 +112,8 @@ def block(record: Record) -> str:
 
 
 def _listed(one: Ingredient) -> dict[str, Any]:
-    scale = {} if one.scale is None else {"scale": one.scale}
-    return {"kind": one.kind, "name": one.name, "sha256": one.sha256, **scale}
+    more = {name: value for name in _MORE if (value := getattr(one, name)) not in (None, "")}
+    return {"kind": one.kind, "name": one.name, "sha256": one.sha256, **more}
 
 
 def parse_block(text: str, source: str) -> Found:
@@ -138,5 +151,5 @@ def _table(value: object) -> dict[str, object]:
 
 def _ingredient(table: Mapping[str, object]) -> Ingredient:
     kind, name, sha256 = (KINDS[str].fit(table[key]) for key in ("kind", "name", "sha256"))
-    scale = table.get("scale")
-    return Ingredient(kind, name, sha256, None if scale is None else KINDS[float].fit(scale))
+    more = {key: kinds.fit(table[key]) for key, kinds in _MORE.items() if table.get(key) is not None}
+    return Ingredient(kind, name, sha256, **more)
