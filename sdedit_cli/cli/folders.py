@@ -103,7 +103,7 @@ class Folders:
     def _titled(self, word: str) -> Path | None:
         """The adapter that calls itself so, which web UIs write into prompts too."""
         for folder in self.entries:
-            found = [entry.path for entry in folder if word == _own_name(entry.path).lower()]
+            found = [entry.path for entry in folder if word and word == _own_name(entry.path).lower()]
             if len(found) > 1:
                 raise _several(word, found)
             if found:

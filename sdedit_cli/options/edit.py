@@ -115,8 +115,8 @@ class Edit:
     )
     lora: tuple[LoraFile, ...] = declare(
         (),
-        "A LoRA or one of its relatives: a file, folder or name, its strength, and that for the text encoder (in a"
-        " prompt's <lora:NAME:A:B> the first number is the text encoder's).",
+        "A LoRA or one of its relatives: a file, folder or name, its strength, and that for the text encoder (which"
+        " comes first in tags of prompts).",
         "Model",
         kind=LORA_FILE,
         path=True,

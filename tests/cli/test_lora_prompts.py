@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.cli.main import run
+from sdedit_cli.presets import load_preset
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,9 @@ def test_what_is_found_for_a_picture_is_said(
     assert run(["run", "a.png", "-m", str(model / "m"), "--like", "x.png", "-o", "c.png"]) == 3
     shutil.rmtree(loras / "sub")
     assert run(["run", "a.png", "-m", str(model / "m"), "--like", "x.png", "-o", "c.png", *FOLDER]) == 0
-    assert "x.png: ignored is lora: other.v1 (give it with --lora)" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "x.png: ignored is lora: other.v1" in said
+    assert "x.png: the LoRA 'other.v1' is not in the LoRA folders; give it with --lora" in said
 
 
 def foreign(text: str) -> str:
@@ -260,3 +263,29 @@ def test_a_dry_run_names_the_files(loras: Path, model: Path, folder: Path) -> No
     )
     assert done.returncode == 0
     assert f"LoRA: {Path('loras/style.safetensors')}:1:0.5" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("preset", "sampler", "guided"),
+    [
+        ("lcm", "LCM", True),
+        ("hyper", "DDIM trailing", False),
+        ("hyper-cfg", "DDIM trailing", True),
+        ("hyper-1step", "TCD", False),
+        ("tcd", "TCD", False),
+    ],
+)
+def test_loras_of_few_steps_have_a_preset(
+    preset: str, sampler: str, guided: bool, loras: Path, made: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It runs its number of steps, or the asked-for one, at any strength; below a guidance of 1 there is none."""
+    machine = ("--seed", "1", "--dtype", "fp32", "--device", "cpu", *FOLDER)
+    steps = load_preset(preset).values["steps"]
+    for words, wanted in (((), steps), (("--steps", "2", "--strength", "0.35"), 2)):
+        picture = made("--preset", preset, "-p", "a <lora:style:0.1>", *words, *machine, quick=False)
+        assert f", {wanted} of " in capfd.readouterr().err
+        assert f"Sampler: {sampler}," in picture.text["parameters"]
+        edit = json.loads(picture.text["sdedit"])["edit"]
+        assert (edit["cfg_scale"] > 1) == guided
+        again = made("--like", "out.png", *machine[:-2], *FOLDER, name="again.png", quick=False)
+        assert again.tobytes() == picture.tobytes()
