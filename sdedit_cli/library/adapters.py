@@ -254,6 +254,18 @@ class Adapters:
             self._merging = Merging(networks)
         return self._merging
 
+    @contextmanager
+    def _scaled(self, scale: float | None) -> Generator[None, None, None]:
+        """Within it all strengths are times `scale`; without one, or without adapters, they stay."""
+        if scale is None or not self._adapters.adapters:
+            yield
+            return
+        self._merge(scale)
+        try:
+            yield
+        finally:
+            self._merge()
+
     def _rescale(self, cross_attention_kwargs: Mapping[str, Any] | None) -> None:
         """Works with the strengths that one call asks for. Raises UsageError for what scales nothing."""
         asked = dict(cross_attention_kwargs or {})

@@ -184,9 +184,21 @@ def test_the_picture_is_the_oracles(folder: Path) -> None:
     found, wanted = shown(ours), shown(theirs)
     assert (found - wanted).abs().max() < 1e-4
     assert (found - plain).abs().max() > 1e-2
+    at_work = digest(ours)
     scaled = shown(ours, cross_attention_kwargs={"scale": 0.4})
     assert (scaled - shown(theirs, cross_attention_kwargs={"scale": 0.4})).abs().max() < 1e-4
+    # A call's strengths end with it.
+    assert digest(ours) == at_work
+    encoded, oracles = (
+        [pipe.encode_prompt("a cat", "cpu", 1, False, lora_scale=scale)[0] for scale in (0.4, 1.0, None)]
+        for pipe in (ours, theirs)
+    )
+    assert max((one - two).abs().max() for one, two in zip(encoded, oracles, strict=True)) < 1e-4
+    assert (encoded[0] - encoded[1]).abs().max() > 1e-2
+    assert digest(ours) == at_work
     assert (shown(ours) - wanted).abs().max() < 1e-4
+    ours.unload_lora_weights()
+    ours.encode_prompt("a cat", "cpu", 1, False, lora_scale=0.4)
 
 
 def shown(pipe: Any, **options: Any) -> Tensor:
