@@ -87,7 +87,16 @@ def _model_names() -> Sequence[str]:
     return model_names(user_config(os.environ).model_folders)
 
 
-_SUGGEST: dict[str, Callable[[], Sequence[str]]] = {"sampler": _sampler_names, "model": _model_names}
+def _adapter_names(kind: str) -> Callable[[], Sequence[str]]:
+    # Shells split what they complete at spaces.
+    return lambda: [name for name in adapter_folders({}, user_config(os.environ))[kind].names() if " " not in name]
+
+
+_SUGGEST: dict[str, Callable[[], Sequence[str]]] = {
+    "sampler": _sampler_names,
+    "model": _model_names,
+    **{kind: _adapter_names(kind) for kind in KINDS},
+}
 
 
 class GroupedOption(click.Option):

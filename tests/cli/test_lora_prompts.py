@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cli import QUICK, one_line, photo, sdedit
+from helpers.cli import QUICK, events, one_line, photo, sdedit
 from helpers.loras import DIALECTS, factors
 from helpers.pipelines import write_checkpoint
 from PIL import Image
@@ -124,6 +124,23 @@ def test_the_picture_says_what_web_uis_say_and_replays(loras: Path, made: Any) -
     # One's own LoRA takes the place of those beside the prompt.
     own = made("--like", "bare.png", "--lora", "newer", *FOLDER, quick=False)
     assert own.tobytes() == made("-p", "a cat", "--lora", "newer", *FOLDER).tobytes()
+
+
+def test_more_pictures_like_one_with_loras_do_not_begin_with_itself(
+    loras: Path, made: Any, model: Path, folder: Path
+) -> None:
+    made("-p", "a cat <lora:style:0.3>", "--lora", "other.v1:0.2", *FOLDER, name="x.png")
+
+    def seeds(*words: str) -> list[int]:
+        command = ("run", "a.png", "-m", str(model / "m"), "--like", "x.png", "--count", "2", "--json", "--dry-run")
+        done = sdedit(*command, "-o", "new/", *FOLDER, *words, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        return [event["seed"] for event in events(done.stdout) if event["event"] == "plan"]
+
+    assert seeds() == [2, 3]
+    assert seeds("--lora", "other.v1:0.25") == [1, 2]
+    assert seeds("--lora", "style:0.2") == [1, 2]
+    assert seeds("--lora", "other.v1:0.2") == [2, 3]
 
 
 def test_a_picture_without_a_lora_replays_without_one(loras: Path, made: Any) -> None:
