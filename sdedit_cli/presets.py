@@ -1,7 +1,8 @@
 """Presets and the user config: TOML files that become layers of an edit.
 
 A preset is a table of options by their names on the command line (`cfg-scale = 4`), with an optional
-`description`. The user config holds the same at its top level, and `[models] folders` and `[presets] folders`.
+`description`. The user config holds the same at its top level, and `folders` under `[models]`, `[presets]`, `[loras]`
+and `[embeddings]`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import stat
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -24,15 +25,18 @@ MAX_BYTES = 1_000_000
 _DEEP_NAME = re.compile(r"""(?:(?:[A-Za-z0-9_-]+|""|'')[ \t]*\.[ \t]*){64}""")
 CONFIG_VARIABLE = "SDEDIT_CONFIG"
 MODELS_VARIABLE = "SDEDIT_MODELS"
+# Kinds of adapters -> where the environment names folders of them; in config.toml it is the same word, [loras].
+ADAPTER_VARIABLES = {"lora": "SDEDIT_LORAS", "embedding": "SDEDIT_EMBEDDINGS"}
 
 
 @dataclass(frozen=True, slots=True)
 class UserConfig:
-    """What the user's config.toml says: option values, and where to look for models and presets by name."""
+    """What the user's config.toml says: option values, and where to look for models, presets and adapters by name."""
 
     layer: Layer
     model_folders: tuple[Path, ...] = ()
     preset_folders: tuple[Path, ...] = ()
+    adapter_folders: Mapping[str, tuple[Path, ...]] = field(default_factory=dict[str, "tuple[Path, ...]"])
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def expanded(path: str) -> Path:
 
 
 def user_config(variables: Mapping[str, str]) -> UserConfig:
-    """The user config, with the model folders of $SDEDIT_MODELS first. A missing file is an empty config."""
+    """The user config, with the folders of $SDEDIT_MODELS and its like first. A missing file is an empty config."""
     path = config_path(variables)
     table: dict[str, Any] = {}
     if CONFIG_VARIABLE not in variables and not path.is_absolute():
@@ -101,10 +105,15 @@ def user_config(variables: Mapping[str, str]) -> UserConfig:
         pass
     else:
         table = read_toml(path)
-    listed = tuple(expanded(p) for p in variables.get(MODELS_VARIABLE, "").split(os.pathsep) if p)
-    models = _folders(table.pop("models", {}), "models", path)
+
+    def folders(name: str, variable: str) -> tuple[Path, ...]:
+        listed = (expanded(p) for p in variables.get(variable, "").split(os.pathsep) if p)
+        return (*listed, *_folders(table.pop(name, {}), name, path))
+
+    models = folders("models", MODELS_VARIABLE)
+    adapters = {kind: folders(f"{kind}s", variable) for kind, variable in ADAPTER_VARIABLES.items()}
     presets = _folders(table.pop("presets", {}), "presets", path)
-    return UserConfig(layer_of(table, str(path)), listed + models, (*presets, path.parent / "presets"))
+    return UserConfig(layer_of(table, str(path)), models, (*presets, path.parent / "presets"), adapters)
 
 
 def _folders(table: object, name: str, path: Path) -> tuple[Path, ...]:

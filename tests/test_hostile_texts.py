@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,6 +26,7 @@ from sdedit_cli.noise.scheduler import Scheduler
 from sdedit_cli.presets import MAX_BYTES, read_toml
 from sdedit_cli.text import Tokenizer, encode_weighted, segments
 from sdedit_cli.text.grammar import _NUMBER, _SIGNED, parse
+from sdedit_cli.text.tags import _END, _OPENING, split_tags
 
 HUGE: list[Any] = [10**400, -(10**400), 10**18, 1e308, -1e308, float("inf"), float("nan"), [10**400], [], "x" * 10**5]
 
@@ -52,6 +54,18 @@ def lines_run(work: Callable[[], object]) -> int:
 def test_the_grammar_of_prompts_takes_time_by_the_length(unit: str) -> None:
     once, twice = (lines_run(lambda n=n: parse(unit * n)) for n in (200, 400))
     assert twice < 2.2 * once + 500
+
+
+@pytest.mark.parametrize("unit", ["<", "<lora:a:1>", "<lora:x", "&lt;", "\\", "<lora:a:1,1,1>", "<l", ">", ": <b:"])
+def test_tags_of_prompts_take_time_by_the_length(unit: str) -> None:
+    def tried(text: str) -> None:
+        with suppress(UsageError):
+            split_tags(text)
+
+    once, twice = (lines_run(lambda n=n: tried(unit * n)) for n in (200, 400))
+    assert twice < 2.2 * once + 500
+    # Of patterns, Python counts nothing: none of these may look on from a place where it failed before.
+    assert not set("*+") & set(_OPENING.pattern + _END.pattern)
 
 
 def test_a_number_is_read_in_one_way_alone() -> None:

@@ -154,6 +154,7 @@ def test_our_own_text_is_read_back_as_web_uis_would(edit: Edit) -> None:
         ({"ingredients": {"kind": "lora"}}, "damaged"),
         ({"ingredients": [{"kind": "lora", "name": "x"}]}, "damaged"),
         ({"ingredients": [{"kind": "lora", "name": "x", "sha256": "", "scale": 10**400}]}, "damaged"),
+        ({"ingredients": [{"kind": "lora", "name": "x", "sha256": "", "dyn": "all"}]}, "damaged"),
         ({"edit": {"steps": 10**400}}, "x.png: steps is a number of 1329 bits; expected a whole number"),
         ({"edit": {"cfg_scale": 10**400}}, "x.png: cfg-scale is a number of 1329 bits; expected a number"),
         ({"edit": {"prompt": "x" * (MAX_CHARACTERS + 1)}}, "x.png: prompt has 100001 characters"),
@@ -245,22 +246,23 @@ def test_the_texts_of_an_edit_never_change(record: Record, exact: str, text: str
 
 def test_any_ingredient_is_recorded() -> None:
     more = (
-        Ingredient("lora", "one", "12" * 32, 0.8),
+        Ingredient("lora", "one: new, by me", "12" * 32, 0.8, 0.5, "OUTALL", 4, "78" * 32),
         Ingredient("embedding", "word", "34" * 32),
         Ingredient("lora", "two", "56" * 32, -1.0),
     )
     record = replace(LISTED_RECORD, ingredients=(*LISTED_RECORD.ingredients, *more))
     assert parameters(record).endswith(
-        ', Init image hash: cdcdcdcdcd, Lora hashes: "one: 1212121212, two: 5656565656", '
-        'TI hashes: "word: 3434343434", Version: sdedit 1.2.3'
+        ', Init image hash: cdcdcdcdcd, Lora hashes: "one new by me: 787878787878, two: 565656565656", '
+        'TI hashes: "word: 343434343434", Version: sdedit 1.2.3'
     )
     exact = parse_block(block(record), "x")
     assert exact.ingredients == record.ingredients
-    assert exact.ignored == ("lora: one", "embedding: word", "lora: two")
+    assert exact.left_out([exact.ingredients[3]]) == ("lora: one: new, by me", "lora: two")
     text = parse_parameters(parameters(record), "x")
     assert text is not None
-    hashes = [(one.kind, one.name, one.sha256) for one in text.ingredients]
-    assert sorted(hashes) == sorted((one.kind, one.name, one.sha256[:10]) for one in record.ingredients)
+    hashes = [(one.kind, one.name, one.sha256) for one in text.ingredients if one.kind in ("lora", "embedding")]
+    assert hashes == [("lora", "one new by me", "78" * 6), ("lora", "two", "56" * 6), ("embedding", "word", "34" * 6)]
+    assert (text.model.sha256, text.vae.sha256) == ("ab" * 5, "ef" * 5)
 
 
 KEPT_OUT = [field for field in fields() if not field.option.in_picture]

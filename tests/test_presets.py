@@ -99,6 +99,19 @@ def test_the_user_config(tmp_path: Path) -> None:
     assert config.preset_folders == (Path("/p"), tmp_path / "presets")
 
 
+def test_folders_of_adapters(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[loras]\nfolders = ["l", "/m"]\n[embeddings]\nfolders = []\n')
+    config = user_config({"SDEDIT_CONFIG": str(file), "SDEDIT_EMBEDDINGS": "/e", "SDEDIT_LORAS": "/first"})
+    assert config.adapter_folders == {
+        "lora": (Path("/first"), tmp_path / "l", Path("/m")),
+        "embedding": (Path("/e"),),
+    }
+    file.write_text("[loras]\nplaces = []\n")
+    with pytest.raises(PresetError, match=r"\[loras\] has 'places'"):
+        user_config({"SDEDIT_CONFIG": str(file)})
+
+
 def test_no_user_config_is_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

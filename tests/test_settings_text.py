@@ -50,7 +50,7 @@ def test_a_web_uis_text_is_read() -> None:
         Ingredient("lora", "y", "2c3d"),
     )
     assert not found.exact
-    assert found.ignored == ("Lora hashes: x: 0a1b, y: 2c3d",)
+    assert found.left_out([]) == ("lora: x", "lora: y")
 
 
 @pytest.mark.parametrize(

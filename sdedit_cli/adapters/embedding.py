@@ -24,7 +24,7 @@ _SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt", ".png")
 _NAMELESS = ("emb_params", "emp_params", "string_to_param.*", "*")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXT = "sd-ti-embedding"
-_MOST_VECTORS = 512
+MOST_VECTORS = 512
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,23 @@ class TextualInversion:
     path: Path
 
 
-def read_embedding(
-    source: Path | str | Mapping[str, Any], width: int, *, token: str | None = None, by_stem: bool = False
-) -> TextualInversion:
+def read_embedding(source: Path | str | Mapping[str, Any], width: int, *, token: str | None = None) -> TextualInversion:
     """The embedding in a file, a folder or a state dict, for a text encoder of this width.
 
-    The word is `token`, else (`by_stem`, as web UIs have it) the name of the file, else what the file says. Raises
-    ModelError for what is no embedding, is one of another width or family, or holds several words.
+    The word is `token`, else what the file says, else the name of the file. Raises ModelError for what is no
+    embedding, is one of another width or family, or holds several words.
     """
     path = Path("the state dict") if isinstance(source, Mapping) else _find(Path(source))
     name, vectors = _vectors(_opened(source, path))
     stem = path.stem if path.suffix.lower() in _SUFFIXES else path.name
-    word = token or (stem if by_stem or not name else name)
+    word = token or name or stem
     vectors_NC = vectors.detach().float().reshape(-1, vectors.shape[-1]) if vectors.ndim else vectors.reshape(1, 1)
     if vectors_NC.shape[1] != width:
         raise ModelError(
             f"{path}: its vectors have {vectors_NC.shape[1]} numbers, and this model's text encoder takes {width}; "
             "it is made for another family (768: Stable Diffusion 1.x, 1024: 2.x)"
         )
-    if not 0 < len(vectors_NC) <= _MOST_VECTORS or not bool(torch.isfinite(vectors_NC).all()):
+    if not 0 < len(vectors_NC) <= MOST_VECTORS or not bool(torch.isfinite(vectors_NC).all()):
         raise ModelError(f"{path}: holds no usable vectors ({len(vectors_NC)}, or numbers that are not finite)")
     return TextualInversion(word, vectors_NC, path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +17,13 @@ from ..configs.unet import UNetConfig
 from ..errors import ModelError, listed, shown
 from ..weights.formats.open import open_weights
 from ..weights.formats.source import MemorySource, WeightSource
+from .bundled import PREFIX as BUNDLED
+from .bundled import read_bundled
 from .deltas import Misfit, Scaling, kinds_of
 from .dialects import Module, family_of, module_names, split_key
+from .embedding import TextualInversion
 
 _IGNORED = ("_aux.",)  # the bookkeeping of slider tools
-_BUNDLED = "bundle_emb."
 _HEADER = "lora_adapter_metadata"
 _FOLDER_FILES = (
     "pytorch_lora_weights.safetensors",
@@ -42,7 +44,10 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A file of an adapter. `keys` counts what was used of it, `passed_over` names what was not (with `partial`)."""
+    """A file of an adapter. `keys` counts what was used of it, `passed_over` names what was not (with `partial`).
+
+    `words` are embeddings that came with it, `unused` says which of them cannot be used, and why.
+    """
 
     path: Path
     patches: Mapping[Module, Patch]
@@ -50,6 +55,8 @@ class Adapter:
     passed_over: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    words: tuple[TextualInversion, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """What was matched, for people."""
@@ -96,13 +103,15 @@ def read_adapter(
         config = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
         if config.get("use_cayley_neumann") is False:
             raise ModelError(f"{beside}: asks for exact rotations (use_cayley_neumann false), which are not read yet")
-    return _read(opened, module_names(unet, text), _Header.of(opened, config), unet, partial)
+    adapter = _read(opened, module_names(unet, text), _Header.of(opened, config), unet, partial)
+    words, unused = read_bundled(opened, text.hidden_size if text else None)
+    return replace(adapter, words=words, unused=unused)
 
 
 def _read(
     source: WeightSource, names: Mapping[str, Module], header: _Header, unet: UNetConfig | None, partial: bool
 ) -> Adapter:
-    keys = [key for key in source.names() if not key.startswith((*_IGNORED, _BUNDLED))]
+    keys = [key for key in source.names() if not key.startswith((*_IGNORED, BUNDLED))]
     present = set(keys)
     leaves: dict[Module, dict[str, str]] = {}
     unmatched: list[str] = []

@@ -29,8 +29,9 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One edit as asked for, the checkpoint that it means, and what the picture of `--like` said."""
+    """One edit as asked for, the checkpoint that it means, what the picture of `--like` said, and notes for people."""
 
     edit: Edit
     model: Model
     like: Found | None = None
+    notes: tuple[str, ...] = ()

@@ -125,6 +125,8 @@ class Run:
         edit, like = self.edit, self.request.like
         if like and like.ignored:
             self._warn(f"{like.layer.source}: ignored is {'; '.join(like.ignored)}")
+        for note in self.request.notes:
+            self.to.note(note)
         if self.request.model.built_in:
             self.to.note("no model named (-m): using the small built-in one")
         if self.request.model.knows:
@@ -247,6 +249,8 @@ class Run:
             self._worker = self._load(self._warn)
             facts = self._worker.facts
             self.events.emit("load", **facts)
+            for adapter in facts.get("adapters", ()):
+                self.to.note(adapter)
             self.to.detail("{model} loaded in {seconds:.1f} s: {device}, {dtype}, {sampler}".format(**facts))
         return self._worker
 

@@ -14,9 +14,13 @@ from click.shell_completion import CompletionItem
 from ..batch.request import Model, Request
 from ..errors import ModelError
 from ..options import BUILT_IN_NAME, GROUPS, Field, Layer, checked, edit_from, environment, fields, layer_of
-from ..presets import load_preset, preset_paths, user_config
+from ..presets import ADAPTER_VARIABLES, load_preset, preset_paths, user_config
+from .folders import KINDS, adapter_folders, located
+from .loras import with_tags
 from .models import find_model, model_names
+from .recovered import recovered
 from .replay import check_sampler
+from .words import with_words
 
 if TYPE_CHECKING:
     from ..pictures.record import Found
@@ -83,7 +87,16 @@ def _model_names() -> Sequence[str]:
     return model_names(user_config(os.environ).model_folders)
 
 
-_SUGGEST: dict[str, Callable[[], Sequence[str]]] = {"sampler": _sampler_names, "model": _model_names}
+def _adapter_names(kind: str) -> Callable[[], Sequence[str]]:
+    # Shells split what they complete at spaces.
+    return lambda: [name for name in adapter_folders({}, user_config(os.environ))[kind].names() if " " not in name]
+
+
+_SUGGEST: dict[str, Callable[[], Sequence[str]]] = {
+    "sampler": _sampler_names,
+    "model": _model_names,
+    **{kind: _adapter_names(kind) for kind in KINDS},
+}
 
 
 class GroupedOption(click.Option):
@@ -127,6 +140,11 @@ def edit_options(command: F) -> F:
         group="Edit",
         help="Take settings from a preset; later ones win.",
     )(command)
+    for kind in reversed(KINDS.values()):
+        text = f"Folder to look for {kind.word}s in by name, before those in ${ADAPTER_VARIABLES[kind.name]}."
+        command = option(
+            kind.option, kind.parameter, multiple=True, type=FileName(), metavar="DIR", group="Model", help=text
+        )(command)
     for field in reversed(fields()):
         command = field_option(field)(command)
     return command
@@ -183,22 +201,26 @@ def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) 
     chosen = [load_preset(name, config.preset_folders) for name in presets]
     found = None
     replay: list[Layer] = []
+    notes: tuple[str, ...] = ()
+    folders = adapter_folders(given, config)
+    given_here = {**variables.values, **line.values}
     if like is not None:
         from ..pictures.carriers import find
 
-        found = find(like)
-        replay = [found.layer]
-        if found.model.name and "model" not in {**variables.values, **line.values}:
+        said = find(like)
+        adapters, found, notes = recovered(said, folders, given_here)
+        replay = [said.layer, adapters]
+        if found.model.name and "model" not in given_here:
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
     layers = [config.layer, *chosen, *replay, variables, line]
     wanted = next((layer.values["model"] for layer in reversed(layers) if "model" in layer.values), None)
     model, own = with_defaults(find_model(wanted, config.model_folders))
-    edit = edit_from([own, *layers])
-    given_here = {**variables.values, **line.values}
+    edit, told = with_tags(located(edit_from([own, *layers]), folders), folders["lora"], found)
+    edit = with_words(edit, folders["embedding"])
     check_sampler(edit.sampler, like if found and "sampler" in found.layer.values.keys() - given_here.keys() else None)
     if found and found.exact and found.vae.name and not edit.vae:
         raise ModelError(f"{like}: was made with the autoencoder '{found.vae.name}'; say where it is with --vae")
-    return Request(edit, model, found)
+    return Request(edit, model, found, (*notes, *told))
 
 
 def with_defaults(model: Model) -> tuple[Model, Layer]:

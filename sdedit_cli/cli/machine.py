@@ -14,7 +14,7 @@ from typing import Any
 from .. import __version__
 from ..disk.hashes import cache_folder
 from ..disk.sizes import size_text
-from ..presets import config_path, user_config
+from ..presets import ADAPTER_VARIABLES, MODELS_VARIABLE, config_path, user_config
 from .models import model_names
 
 _LIBRARIES = ("torch", "numpy", "tokenizers", "transformers", "huggingface_hub", "pillow")
@@ -57,6 +57,7 @@ def machine() -> dict[str, Any]:
         "caches": {name: {"path": str(path), "bytes": _bytes(path)} for name, path in _caches().items()},
         "model_folders": [str(folder) for folder in config.model_folders],
         "models": model_names(config.model_folders),
+        "adapter_folders": {kind: list(map(str, folders)) for kind, folders in config.adapter_folders.items()},
     }
 
 
@@ -123,7 +124,6 @@ def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     versions = {"sdedit": facts["sdedit"], "python": facts["python"], **facts["libraries"]}
     optional = [f"{name} {found} ({_OPTIONAL[name]})" for name, found in facts["optional"].items()]
     waiting: dict[str, str] = facts["threads_environment"]
-    folders = [f"{folder}{_state(folder)}" for folder in facts["model_folders"]]
     rows = [
         ("versions", ", ".join(f"{name} {found or 'missing'}" for name, found in versions.items())),
         ("optional", ", ".join(optional) or "none"),
@@ -139,7 +139,14 @@ def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     rows += [(f"{name} cache", f"{c['path']} ({size_text(c['bytes'])})") for name, c in facts["caches"].items()]
     rows += [
-        ("model folders", "\n".join(folders) or "none; name them in $SDEDIT_MODELS"),
+        ("model folders", _folders(facts["model_folders"], MODELS_VARIABLE)),
         ("models", "\n".join(facts["models"]) or "none but the built-in one"),
     ]
-    return rows
+    return rows + [
+        (f"{kind} folders", _folders(folders, ADAPTER_VARIABLES[kind]))
+        for kind, folders in facts["adapter_folders"].items()
+    ]
+
+
+def _folders(folders: list[str], variable: str) -> str:
+    return "\n".join(f"{folder}{_state(folder)}" for folder in folders) or f"none; name them in ${variable}"

@@ -64,6 +64,7 @@ class Preflight:
         """What will be used, for people, before anything is loaded."""
         edit, model = self.request.edit, self.request.model
         lines = [f"model: {model.name}", f"sampler: {self._sampler()}", f"prompt: {edit.prompt or '(none)'}"]
+        lines += [f"LoRA: {file}" for file in edit.lora]
         return lines + ([f"negative prompt: {edit.negative_prompt}"] if edit.negative_prompt else [])
 
     def _sampler(self) -> str:

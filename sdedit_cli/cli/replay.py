@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ..batch.request import Request
+from ..disk.hashes import content_hash
 from ..errors import PictureError, UsageError
 from ..options import MAX_SEED, edit_from, fields
+from ..options.adapters import LoraFile
 from ..pictures.record import Found
 
 
@@ -44,11 +47,24 @@ def beyond(request: Request, inputs: Sequence[str]) -> Request:
 
 def _made_so(request: Request, found: Found) -> bool:
     # Of further ingredients, a request may name others under the same name.
-    files = [field.name for field in fields() if field.option.path and field.name != "model"]
+    compared = ("model", "lora")
+    files = [field.name for field in fields() if field.option.path and field.name not in compared]
     plain = not any(getattr(request.edit, name) for name in files)
-    plain &= all(one.kind == "model" or not one.name for one in found.ingredients)
+    plain &= all(one.kind in compared or not one.name for one in found.ingredients)
     same_model = request.model.name == found.model.name
-    return found.exact and plain and same_model and edit_from([found.layer]).saved() == request.edit.saved()
+    same = found.exact and plain and same_model and edit_from([found.layer]).saved() == request.edit.saved()
+    return same and _same_loras(request.edit.lora, found)
+
+
+def _same_loras(files: Sequence[LoraFile], found: Found) -> bool:
+    theirs = [one for one in found.ingredients if one.kind == "lora"]
+    told = [(one.scale, one.te_scale, one.blocks, one.dyn) for one in theirs]
+    if told != [(file.scale, file.te_scale, file.blocks, file.dyn) for file in files]:
+        return False
+    try:
+        return [one.sha256 for one in theirs] == [content_hash(Path(file.path)) for file in files]
+    except OSError:
+        return False  # the run says what is wrong with it
 
 
 def _hash(path: str) -> str:

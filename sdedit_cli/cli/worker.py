@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch.request import Request
 from ..batch.worker import EditedPicture, OnStep
-from ..disk.hashes import FileHash
+from ..disk.hashes import FileHash, payload_hash
 from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, is_out_of_memory
 from ..options import Edit
 from ..pictures.carriers import carried
@@ -18,6 +18,7 @@ from ..pictures.codec import Picture
 from ..pictures.encode import encode
 from ..pictures.record import Ingredient, Record
 from .image_prompts import hashes, looks
+from .loras import names_of
 from .models import readable
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ class EditorWorker:
                 needed = f"the model {request.model.name} needs more memory than there is"
                 raise ModelError(f"{needed}; try --dtype bf16 or fp16, or --device cpu") from problem
         self._hash = FileHash(checkpoint.path)
-        self._lora_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.lora]
+        self._loras = [
+            (name, file, FileHash(Path(file.path)), FileHash(Path(file.path), payload_hash))
+            for name, file in zip(names_of(request.edit), request.edit.lora, strict=True)
+        ]
         self._word_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.embedding]
         self._ip_hashes = hashes(request.edit, checkpoint)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
@@ -106,6 +110,8 @@ class EditorWorker:
             self.adapters.append(facts["summary"])
             if left := facts.get("passed_over"):
                 self._warn(f"{facts['summary']}; {len(left)} keys fit nowhere and are passed over ({left[0]}, ...)")
+            for unused in facts.get("unused", ()):
+                self._warn(f"{facts['summary'].partition(':')[0]}: {unused}")
         elif event == "truncated":
             self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'")
 
@@ -115,9 +121,11 @@ class EditorWorker:
         made_of = [Ingredient("model", self._request.model.name, self._hash.value())]
         if self._vae_hash and edit.vae:
             made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))
-        loras = ((Path(file.path).stem, digest.value(), file.scale) for file, digest in self._lora_hashes)
-        made_of += [Ingredient("lora", *facts) for facts in loras]
-        made_of += [Ingredient("embedding", f.token or Path(f.path).stem, h.value()) for f, h in self._word_hashes]
+        made_of += [
+            Ingredient("lora", name, sha256.value(), f.scale, f.te_scale, f.blocks, f.dyn, payload.value())
+            for name, f, sha256, payload in self._loras
+        ]
+        made_of += [Ingredient("embedding", f.word, h.value()) for f, h in self._word_hashes]
         made_of += [Ingredient(kind, name, digest.value(), scale) for kind, name, digest, scale in self._ip_hashes]
         self._compare(made_of)
         return Record(
@@ -133,13 +141,16 @@ class EditorWorker:
 
     def _compare(self, made_of: Sequence[Ingredient]) -> None:
         like = self._request.like
-        theirs = [one for one in like.ingredients if one.sha256] if like else []
-        # Of some kinds there are several, and of some that picture had none.
-        known = {one.kind: [their.sha256 for their in theirs if their.kind == one.kind] for one in made_of}
+        theirs: dict[str, list[str]] = {}
+        for one in like.ingredients if like else ():
+            theirs.setdefault(one.kind, []).append(one.sha256)
         other = [
             one.kind
             for one in made_of
-            if one.sha256 and known[one.kind] and not one.sha256.startswith(tuple(known[one.kind]))
+            if one.sha256
+            and one.kind in theirs
+            # Web UIs know LoRAs by another hash.
+            and not any(known.startswith(tuple(theirs[one.kind])) for known in (one.sha256, one.payload))
         ]
         if like and other and not self._warned:
             self._warned = True

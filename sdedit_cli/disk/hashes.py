@@ -49,19 +49,25 @@ def model_hash(path: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
     return listing.hexdigest()
 
 
+def content_hash(path: Path) -> str:
+    """The hash by which records know a file or folder, from the cache where it is there."""
+    return model_hash(path, remembered_hash)
+
+
 class FileHash:
     """Hashes a model in a thread of its own, since gigabytes take seconds and the result is needed last."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hash_of: Callable[[Path], str] = content_hash) -> None:
         self._value = ""
         self._path = path
+        self._hash_of = hash_of
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
         # A picture without its model's hash is worth more than none.
         with contextlib.suppress(OSError):
-            self._value = model_hash(self._path, remembered_hash)
+            self._value = self._hash_of(self._path)
 
     def value(self) -> str:
         """The hash; '' when the files could not be read."""
@@ -71,18 +77,43 @@ class FileHash:
 
 def remembered_hash(path: Path) -> str:
     """`file_hash`, from the cache when the file has the size and time that it had then."""
+    return _remembered(path, file_hash)
+
+
+def payload_hash(path: Path) -> str:
+    """The SHA-256 by which web UIs know adapters: that of what follows the header of a .safetensors, else `file_hash`.
+
+    Titles and tags in the header may change without it. '' for a folder.
+    """
+    if path.is_dir():
+        return ""
+    return _remembered(path, _payload_hash, "#payload") if path.suffix == ".safetensors" else remembered_hash(path)
+
+
+def _payload_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        begin = 8 + int.from_bytes(file.read(8), "little")
+        file.seek(min(begin, path.stat().st_size))
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _remembered(path: Path, hash_of: Callable[[Path], str], mark: str = "") -> str:
+    """A hash from the cache, where `mark` tells the kinds apart."""
     status = path.stat()
     if status.st_size < _WORTH_KEEPING:
-        return file_hash(path)
+        return hash_of(path)
     cache = _cache_file()
     if cache is None:
-        return file_hash(path)
-    key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+        return hash_of(path)
+    key, stamp = f"{path.resolve()}{mark}", [status.st_size, status.st_mtime_ns]
     known = _load(cache).get(key)
     entry = cast("list[object]", known) if isinstance(known, list) else []
     if entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
         return entry[2]
-    value = file_hash(path)
+    value = hash_of(path)
     _remember(cache, key, [*stamp, value])
     return value
 

@@ -32,7 +32,9 @@ from .prompts import PromptEncoder
 from .sampling import chosen_scheduler, grid_of
 
 if TYPE_CHECKING:
+    from ..adapters.embedding import TextualInversion
     from ..weights import Checkpoint
+    from .components import Components
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 # Called after each step with (steps done, steps to do, preview); True ends the edit with Interrupted.
@@ -100,24 +102,14 @@ class Editor:
         components, native_size = for_edit(edit, checkpoint, dtype)
         for network in components.networks():
             network.to(device)
-
-        def said(words: str) -> None:
-            tell("adapter", {"summary": words})
-
-        if edit.lora:
-            from .merging import merge_files
-
-            for adapter in merge_files(edit.lora, components, partial=edit.partial):
-                tell("adapter", {"summary": adapter.summary(), "passed_over": list(adapter.passed_over)})
-        if edit.embedding:
-            from .embeddings import with_words
-
-            components = with_words(components, edit.embedding, said)
+        components = _adapted(edit, components, tell)
         images: tuple[ImageSource, ...] = ()
         if edit.ip_adapter:
             from .ip_files import sources_for_edit
 
-            images = sources_for_edit(edit, checkpoint, components.unet, pictures, said)
+            images = sources_for_edit(
+                edit, checkpoint, components.unet, pictures, lambda words: tell("adapter", {"summary": words})
+            )
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
         return cls(Engine(components), native_size=native_size, on_event=on_event, images=images)
@@ -210,6 +202,23 @@ class Editor:
         pixels_BCHW, finite = self.engine.decode(x_BCHW)
         # A picture has to be handed back even where there is none; it is never written.
         return torch.nan_to_num(pixels_BCHW), finite
+
+
+def _adapted(edit: Edit, components: Components, tell: OnEvent) -> Components:
+    """The components with the adapters of `edit`, each of them told."""
+    bundled: list[TextualInversion] = []
+    if edit.lora:
+        from .merging import merge_files
+
+        for adapter in merge_files(edit.lora, components, partial=edit.partial):
+            facts = {"passed_over": list(adapter.passed_over), "unused": list(adapter.unused)}
+            tell("adapter", {"summary": adapter.summary(), **facts})
+            bundled += adapter.words
+    if edit.embedding or bundled:
+        from .embeddings import with_words
+
+        components = with_words(components, edit.embedding, bundled, lambda word: tell("adapter", {"summary": word}))
+    return components
 
 
 def _ignore(event: str, facts: dict[str, Any]) -> None:

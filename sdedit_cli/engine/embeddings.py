@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -23,22 +24,32 @@ def places_of(embedding: TextualInversion) -> list[str]:
 
 
 @torch.no_grad()
-def add_words(tokenizer: Tokenizer, encoder: CLIPTextModel, embeddings: Sequence[TextualInversion]) -> Tokenizer:
-    """The tokenizer that knows the words too; the encoder gets their vectors. Raises UsageError for a known word."""
-    tokens = [token for embedding in embeddings for token in places_of(embedding)]
-    grown = tokenizer.with_added_tokens(tokens)
-    table = encoder.text_model.embeddings.token_embedding
+def set_words(
+    wordless: Tokenizer,
+    encoder: CLIPTextModel,
+    words: Sequence[TextualInversion],
+    typed: Sequence[TextualInversion] = (),
+) -> Tokenizer:
+    """The tokenizer `wordless` with exactly these words; the encoder, whatever words it had, gets their vectors.
+
+    Those `typed` are as in web UIs: they are found as whole words alone, and may be words of the vocabulary. Without
+    any the encoder is as it was before. Raises UsageError for a word that is known; nothing is changed then.
+    """
+    spelled = [replace(word, token=_spelled(word.token, wordless)) for word in typed]
+    grown = wordless
+    for group, whole in ((words, False), (spelled, True)):
+        tokens = [token for word in group for token in places_of(word)]
+        grown = grown.with_added_tokens(tokens, whole_words=whole) if tokens else grown
     # Rows beyond the tokenizer's would shift the new ones, and nothing can ask for them.
-    rows = table.weight[: len(tokenizer)]
-    new = torch.cat([embedding.vectors_NC for embedding in embeddings]).to(rows.device, rows.dtype)
-    _set_rows(encoder, torch.cat([rows, new]))
+    rows = encoder.text_model.embeddings.token_embedding.weight[: len(wordless)]
+    more = [word.vectors_NC.to(rows.device, rows.dtype) for word in (*words, *spelled)]
+    _set_rows(encoder, torch.cat([rows, *more]) if more else rows.clone())
     return grown
 
 
-@torch.no_grad()
-def forget_words(tokenizer: Tokenizer, encoder: CLIPTextModel) -> None:
-    """Gives the encoder the table back that it had with this tokenizer."""
-    _set_rows(encoder, encoder.text_model.embeddings.token_embedding.weight[: len(tokenizer)].clone())
+def _spelled(word: str, tokenizer: Tokenizer) -> str:
+    """A word of the vocabulary in capitals, which no other entry has: texts are compared in small letters."""
+    return word.upper() if tokenizer.id_of(word) is not None else word
 
 
 def _set_rows(encoder: CLIPTextModel, rows_VC: torch.Tensor) -> None:
@@ -55,12 +66,43 @@ def check_words(tokenizer: Tokenizer | None, encoder: CLIPTextModel | None) -> t
     return tokenizer, encoder
 
 
-def with_words(components: Components, files: Sequence[EmbeddingFile], tell: Callable[[str], object]) -> Components:
-    """The components of an edit with the words of these files, each named in `tell`. Raises ModelError, UsageError."""
+def with_words(
+    components: Components,
+    files: Sequence[EmbeddingFile],
+    bundled: Sequence[TextualInversion],
+    tell: Callable[[str], object],
+) -> Components:
+    """The components of an edit with the words of these files and those that came with LoRAs, each named in `tell`.
+
+    Raises ModelError for a file that does not fit, UsageError for two of one word.
+    """
     tokenizer, encoder = check_words(components.tokenizer, components.text_encoder)
     width = encoder.config.hidden_size
-    found = [read_embedding(Path(file.path), width, token=file.token or None, by_stem=True) for file in files]
-    grown = add_words(tokenizer, encoder, found)
-    for word in found:
-        tell(f"{word.path.name}: the word '{word.token}' of {len(word.vectors_NC)} vectors")
+    found = [read_embedding(Path(file.path), width, token=file.word) for file in files]
+    words = without_doubles([*found, *bundled])
+    for one, other in combinations(words, 2):
+        if one.token.lower() == other.token.lower():
+            raise UsageError(
+                f"{one.path.name} and {other.path.name} both have the word '{one.token}'; leave one out, or give "
+                "the embedding another word: --embedding PATH:WORD"
+            )
+    grown = set_words(tokenizer, encoder, (), words)
+    for word in words:
+        tell(told(word))
     return replace(components, tokenizer=grown)
+
+
+def told(word: TextualInversion) -> str:
+    """What was loaded, for people."""
+    count = len(word.vectors_NC)
+    return f"{word.path.name}: the word '{word.token}' of {count} vector{'s' if count > 1 else ''}"
+
+
+def without_doubles(words: Sequence[TextualInversion]) -> list[TextualInversion]:
+    """The words, each once where several files bring the same one; one with other vectors stays beside it."""
+    kept: list[TextualInversion] = []
+    for word in words:
+        same = (one for one in kept if one.token.lower() == word.token.lower())
+        if not any(torch.equal(one.vectors_NC, word.vectors_NC) for one in same):
+            kept.append(word)
+    return kept

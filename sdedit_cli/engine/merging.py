@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from ..adapters.deltas import Misfit, bias_delta, check, weight_delta
 from ..adapters.dialects import Module
 from ..adapters.lora import Adapter, read_adapter
-from ..adapters.set import AdapterSet, Strength
+from ..adapters.ranks import first_ranks
+from ..adapters.set import AdapterSet
+from ..adapters.strengths import Strengths, by_block
 from ..errors import ModelError
 from ..options.adapters import LoraFile
+from ..options.blocks import BLOCKS, block_numbers
 from .components import Components
 
 Parts = tuple[tuple[Adapter, float], ...]
@@ -29,18 +32,21 @@ def merge_files(files: Sequence[LoraFile], components: Components, *, partial: b
         read_adapter(Path(file.path), components.unet.config, text.config if text else None, partial=partial)
         for file in files
     ]
-    weights = [{"unet": f.scale, "text_encoder": f.scale if f.te_scale is None else f.te_scale} for f in files]
+    cut = [first_ranks(a, file.dyn) if file.dyn else a for a, file in zip(adapters, files, strict=True)]
     names = [str(number) for number in range(len(files))]
-    wanted = AdapterSet(
-        dict(zip(names, adapters, strict=True)),
-        {name: Strength(weight) for name, weight in zip(names, weights, strict=True)},
-    )
+    strengths = [_strengths(file, adapter, components) for file, adapter in zip(files, adapters, strict=True)]
+    wanted = AdapterSet(dict(zip(names, cut, strict=True)), dict(zip(names, strengths, strict=True)))
     networks = {"unet": components.unet, **({"text_encoder": text} if text else {})}
     merging = Merging(networks)
     for adapter in adapters:
         merging.check(adapter)
     merging.apply(wanted.patched())
     return adapters
+
+
+def _strengths(file: LoraFile, adapter: Adapter, components: Components) -> Strengths:
+    numbers = block_numbers(file.blocks, file.path) if file.blocks else (1.0,) * len(BLOCKS)
+    return by_block(numbers, file.scale, file.text_scale, adapter.patches, components.unet.config)
 
 
 class Merging:

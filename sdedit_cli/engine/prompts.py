@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..options import Edit
 from ..text import Tokenizer, WeightedChunks, apply_weights, encode_weighted, segments
+from ..text.tags import split_tags
 from ..text.weighting import Long
 from .components import Components
 from .families import Family
@@ -73,9 +74,13 @@ class PromptEncoder:
         self.truncated: list[str] = []
 
     def encode(self, edit: Edit, guided: bool) -> list[TimedText]:
-        """What the steps of `edit` read, in order; one entry unless a prompt is scheduled."""
+        """What the steps of `edit` read, in order; one entry unless a prompt is scheduled.
+
+        Tags of the prompt are no words; in the negative one they are, as in web UIs.
+        """
         steps = edit.steps_run()
-        texts = [edit.negative_prompt, edit.prompt] if guided else [edit.prompt]
+        prompt, _ = split_tags(edit.prompt)
+        texts = [edit.negative_prompt, prompt] if guided else [prompt]
         plans = [segments(text, steps) if edit.weighting else [(steps, text)] for text in texts]
         bounds = sorted({until for plan in plans for until, _ in plan})
         wanted = [tuple(_text_at(plan, until) for plan in plans) for until in bounds]

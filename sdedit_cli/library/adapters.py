@@ -7,7 +7,8 @@ disabling, unfusing and unloading give the base back bit for bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from ..adapters.embedding import TextualInversion
 from ..adapters.lora import Adapter, read_adapter
-from ..adapters.set import AdapterSet, Strength, Weight
+from ..adapters.set import AdapterSet
+from ..adapters.strengths import Weight, by_part
 from ..engine.merging import Merging
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean, listed
 from ..nn import CLIPTextModel, UNet2DCondition
 from .keywords import one_file_options
 from .words import arguments_named
@@ -34,6 +37,9 @@ class Adapters:
 
     unet: UNet2DCondition
     text_encoder: CLIPTextModel | None
+
+    _bundle: Callable[[Sequence[TextualInversion]], None]
+    """Has the pipeline know exactly these of the words that come with adapters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,8 +69,12 @@ class Adapters:
             raise UsageError(f"an adapter is called '{name}' already; give another adapter_name, or delete it first")
         adapter = self._read(source, weight_name, partial, options)
         self._merger().check(adapter)
-        wanted = AdapterSet({**self._adapters.adapters, name: adapter}, {name: Strength()})
+        if left := adapter.passed_over:
+            warnings.warn(f"{adapter.summary()}; {len(left)} keys fit nowhere: {listed(left, 3)}", stacklevel=3)
+        wanted = AdapterSet({**self._adapters.adapters, name: adapter}, {name: {}})
         self._take(wanted)
+        for unused in adapter.unused:
+            warnings.warn(f"{adapter.path}: {unused}", stacklevel=3)
 
     def _free_name(self) -> str:
         numbers = range(len(self._adapters.adapters) + 1)
@@ -95,7 +105,8 @@ class Adapters:
         if len(weights) != len(names):
             raise UsageError(f"adapter_weights has {len(weights)} entries for {len(names)} adapters; give one for each")
         self._known(names)
-        active = {name: Strength(weight) for name, weight in zip(names, weights, strict=True)}
+        adapters = self._adapters.adapters
+        active = {name: by_part(weight, adapters[name].patches) for name, weight in zip(names, weights, strict=True)}
         self._take(replace(self._adapters, active=active))
 
     def get_active_adapters(self) -> list[str]:
@@ -150,7 +161,7 @@ class Adapters:
         self._known(names)
         if not names:
             raise UsageError("no adapter is loaded that could be fused; load one with load_lora_weights")
-        active = {name: self._adapters.active.get(name, Strength()) for name in names}
+        active = {name: self._adapters.active.get(name, {}) for name in names}
         patches = {
             name: replace(adapter, patches={m: p for m, p in adapter.patches.items() if m[0] in components})
             for name, adapter in self._adapters.adapters.items()
@@ -219,9 +230,11 @@ class Adapters:
         """Goes on with these adapters, or, when one of them does not fit, with those before."""
         before, self._adapters = self._adapters, wanted
         try:
+            self._bundle(_words(wanted))
             self._merge()
         except BaseException:
             self._adapters = before
+            self._bundle(_words(before))
             raise
 
     def _merge(self, scale: float = 1.0) -> None:
@@ -241,6 +254,18 @@ class Adapters:
             self._merging = Merging(networks)
         return self._merging
 
+    @contextmanager
+    def _scaled(self, scale: float | None) -> Generator[None, None, None]:
+        """Within it all strengths are times `scale`; without one, or without adapters, they stay."""
+        if scale is None or not self._adapters.adapters:
+            yield
+            return
+        self._merge(scale)
+        try:
+            yield
+        finally:
+            self._merge()
+
     def _rescale(self, cross_attention_kwargs: Mapping[str, Any] | None) -> None:
         """Works with the strengths that one call asks for. Raises UsageError for what scales nothing."""
         asked = dict(cross_attention_kwargs or {})
@@ -251,6 +276,10 @@ class Adapters:
             raise UsageError("`cross_attention_kwargs` scale adapters, and none is loaded; leave them out")
         if self._adapters.adapters:
             self._merge(float(scale))
+
+
+def _words(adapters: AdapterSet) -> list[TextualInversion]:
+    return [word for adapter in adapters.adapters.values() for word in adapter.words]
 
 
 def _check_components(components: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..adapters.embedding import TextualInversion, read_embedding
-from ..engine.embeddings import add_words, check_words, forget_words
+from ..engine.embeddings import check_words, set_words, without_doubles
 from ..errors import UsageError, did_you_mean
 from ..nn import CLIPTextModel
 from ..text import Tokenizer
@@ -28,6 +28,7 @@ class Embeddings:
     def __init__(self) -> None:
         super().__init__()
         self._words: list[TextualInversion] = []
+        self._bundled: list[TextualInversion] = []
         self._wordless: Tokenizer | None = None
 
     @arguments_named()
@@ -58,26 +59,38 @@ class Embeddings:
             read_embedding(self._located(one, weight_name, where), encoder.config.hidden_size, token=word)
             for one, word in zip(sources, cast("list[str | None]", tokens), strict=True)
         ]
-        grown = add_words(known, encoder, found)
-        if self._wordless is None:
-            self._wordless = known
-        self.tokenizer, self._words = grown, [*self._words, *found]
+        self._learn(known, encoder, [*self._words, *found], self._bundled)
 
     def unload_textual_inversion(self, tokens: str | Sequence[str] | None = None) -> None:
         """Forgets these words, or all; without them the encoder is as it was, bit for bit. UsageError for others."""
-        if self._wordless is None:
+        if not self._words:
             return
         names = [tokens] if isinstance(tokens, str) else list(tokens or [word.token for word in self._words])
         loaded = [word.token for word in self._words]
         for name in names:
             if name not in loaded:
                 raise UsageError(f"no embedding is called '{name}'{did_you_mean(name, loaded)}")
-        _, encoder = check_words(self.tokenizer, self.text_encoder)
+        known, encoder = check_words(self.tokenizer, self.text_encoder)
         left = [word for word in self._words if word.token not in names]
-        forget_words(self._wordless, encoder)
-        self.tokenizer = add_words(self._wordless, encoder, left) if left else self._wordless
-        self._words = left
-        self._wordless = self._wordless if left else None
+        self._learn(known, encoder, left, self._bundled)
+
+    def _bundle(self, words: Sequence[TextualInversion]) -> None:
+        """Has, of the words that come with LoRAs, exactly these. Raises UsageError for one that is known otherwise."""
+        if words or self._bundled:
+            known, encoder = check_words(self.tokenizer, self.text_encoder)
+            self._learn(known, encoder, self._words, words)
+
+    def _learn(
+        self,
+        known: Tokenizer,
+        encoder: CLIPTextModel,
+        words: Sequence[TextualInversion],
+        bundled: Sequence[TextualInversion],
+    ) -> None:
+        wordless = self._wordless or known
+        self.tokenizer = set_words(wordless, encoder, words, without_doubles(bundled))
+        self._words, self._bundled = list(words), list(bundled)
+        self._wordless = wordless if words or bundled else None
 
     def _located(self, source: Source, weight_name: str | None, options: Mapping[str, Any]) -> Any:
         if isinstance(source, Mapping):

@@ -216,22 +216,21 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
     ) -> tuple[Tensor, Tensor | None]:
         """Embeddings (B, T, C) of the prompts and, when guided, of the negative prompts ('' where none is given)."""
         check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, do_classifier_free_guidance)
-        if lora_scale is not None:
-            self._rescale({"scale": lora_scale})
-        device = torch.device(device) if device is not None else self.device
-        if prompt_embeds is None:
-            texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-            prompt_embeds = self._encode(texts, clip_skip=clip_skip)
-        count, length = prompt_embeds.shape[:2]
-        dtype = (self.text_encoder or self.unet).dtype
-        positive = prompt_embeds.to(device, dtype).repeat_interleave(num_images_per_prompt, dim=0)
-        if not do_classifier_free_guidance:
-            return positive, negative_prompt_embeds
-        if negative_prompt_embeds is None:
-            self._check_length(length)
-            negative_prompt_embeds = self._encode(_paired(negative_prompt, count), length=length)
-        check_pair(prompt_embeds, negative_prompt_embeds)
-        return positive, negative_prompt_embeds.to(device, dtype).repeat_interleave(num_images_per_prompt, 0)
+        with self._scaled(lora_scale):
+            device = torch.device(device) if device is not None else self.device
+            if prompt_embeds is None:
+                texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+                prompt_embeds = self._encode(texts, clip_skip=clip_skip)
+            count, length = prompt_embeds.shape[:2]
+            dtype = (self.text_encoder or self.unet).dtype
+            positive = prompt_embeds.to(device, dtype).repeat_interleave(num_images_per_prompt, dim=0)
+            if not do_classifier_free_guidance:
+                return positive, negative_prompt_embeds
+            if negative_prompt_embeds is None:
+                self._check_length(length)
+                negative_prompt_embeds = self._encode(_paired(negative_prompt, count), length=length)
+            check_pair(prompt_embeds, negative_prompt_embeds)
+            return positive, negative_prompt_embeds.to(device, dtype).repeat_interleave(num_images_per_prompt, 0)
 
     def _check_length(self, length: int) -> None:
         limit = self.text_encoder.config.max_position_embeddings if self.text_encoder is not None else length
@@ -347,6 +346,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
             images, flags = _finish(engine, x_BCHW, output_type)
         finally:
             engine.release()
+            self._rescale(None)
         return StableDiffusionPipelineOutput(images, flags) if return_dict else (images, flags)
 
     def _run(self, engine: Engine, track: Track, callback: Callback | None, names: tuple[str, ...]) -> Tensor:

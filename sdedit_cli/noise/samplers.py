@@ -44,8 +44,10 @@ CURVES: Mapping[str, Mapping[str, bool]] = {
 CURVE_OPTIONS = tuple(option for options in CURVES.values() for option in options)
 
 _SDE = {"algorithm_type": "sde-dpmsolver++"}
+_TRAILING = {"timestep_spacing": "trailing"}
 _BASE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "DDIM": ("ddim", {}),
+    "DDIM trailing": ("ddim", _TRAILING),
     "DDPM": ("ddpm", {}),
     "PNDM": ("pndm", {}),
     "PLMS": ("pndm", {"skip_prk_steps": True}),

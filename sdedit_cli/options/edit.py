@@ -97,7 +97,7 @@ class Edit:
     schedule: str | None = declare(
         None, "Curve of the noise levels.", "Sampling", choices=CURVES, blank="the sampler's own"
     )
-    eta: float = declare(0.0, "Noise that DDIM adds on each step.", "Sampling", low=0.0, high=1.0)
+    eta: float = declare(0.0, "Noise that DDIM and TCD add on each step.", "Sampling", low=0.0, high=1.0)
     timesteps: tuple[int, ...] | None = declare(
         None,
         "Timesteps to use in place of --steps, falling, with commas.",
@@ -123,7 +123,8 @@ class Edit:
     )
     lora: tuple[LoraFile, ...] = declare(
         (),
-        "A LoRA or one of its relatives: a file or folder, its strength, and that for the text encoder.",
+        "A LoRA or one of its relatives: a file, folder or name, its strength, and that for the text encoder (which"
+        " comes first in tags of prompts).",
         "Model",
         kind=LORA_FILE,
         path=True,

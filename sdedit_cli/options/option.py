@@ -113,6 +113,8 @@ class Field:
         """One item of a repeated option, as the command line gives it. Raises UsageError."""
         try:
             return self.kind.parse(self._text(text))
+        except UsageError as problem:
+            raise UsageError(f"{label}: {problem}") from None
         except ValueError:
             raise self.misfit(text, label, many=False) from None
 
@@ -132,6 +134,8 @@ class Field:
             raise UsageError(f"{label} has {len(items)} entries; expected at most {MAX_ITEMS}")
         try:
             values = tuple(read(item) for item in items)
+        except UsageError as problem:
+            raise UsageError(f"{label}: {problem}") from None
         except ValueError:
             raise self.misfit(whole, label) from None
         if not values and self.default != ():

@@ -14,6 +14,7 @@ from .record import Found, Ingredient, Record, ingredient
 # The kinds of ingredients that have a pair of their own, in which names and hashes are listed.
 _LISTS = {"lora": "Lora hashes", "embedding": "TI hashes"}
 _HASH_LENGTH = 10
+_LISTED_HASH_LENGTH = 12
 _NEGATIVE = "Negative prompt:"
 # How many pairs make a text one of settings.
 _FEWEST = 3
@@ -65,7 +66,13 @@ def parameters(record: Record) -> str:
 
 
 def _listed(kind: str, record: Record) -> str:
-    return ", ".join(f"{one.name}: {one.sha256[:_HASH_LENGTH]}" for one in record.ingredients if one.kind == kind)
+    own = [one for one in record.ingredients if one.kind == kind]
+    return ", ".join(f"{listed_name(one.name)}: {(one.payload or one.sha256)[:_LISTED_HASH_LENGTH]}" for one in own)
+
+
+def listed_name(name: str) -> str:
+    """A name as web UIs write it in a list of names with hashes."""
+    return name.replace(":", "").replace(",", "").strip()
 
 
 def is_settings(text: str) -> bool:
@@ -90,7 +97,7 @@ def parse_parameters(text: str, source: str) -> Found | None:
             values[name] = _value(known[name], pairs[key])
             if values[name] is None:
                 unused.append(key)
-    unused += [key for key in ("VAE", *_LISTS.values()) if pairs.get(key)]
+    unused += ["VAE"] if pairs.get("VAE") else []
     layer = layer_of({name: value for name, value in values.items() if value not in (None, "")}, source, PictureError)
     return Found(layer, tuple(_ingredients(pairs)), ignored=tuple(f"{key}: {shown(pairs[key])}" for key in unused))
 

@@ -6,7 +6,7 @@ There are no times and no paths in it, so equal edits give equal bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,19 +16,32 @@ from ..options import KINDS, MAX_ITEMS, Layer, fields, layer_of
 SCHEMA = "sdedit.edit/1"
 # Every block has these two; further ingredients are listed when there are some.
 _ALWAYS = ("model", "vae")
+# What an ingredient has besides its name and hash.
+_MORE = {
+    "scale": KINDS[float],
+    "te_scale": KINDS[float],
+    "blocks": KINDS[str],
+    "dyn": KINDS[int],
+    "payload": KINDS[str],
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Ingredient:
     """A file that took part: what it is ('model', 'vae', 'lora', ...), its name, the start of its SHA-256, its scale.
 
-    The name is never a path; '' stands for the model's own, as '' does for a hash that is not known.
+    The name is never a path; '' stands for the model's own, as '' does for a hash that is not known. Of a LoRA also the
+    hash that web UIs know it by (`disk.hashes.payload_hash`), and what `options.adapters.LoraFile` has of strengths.
     """
 
     kind: str
     name: str = ""
     sha256: str = ""
     scale: float | None = None
+    te_scale: float | None = None
+    blocks: str = ""
+    dyn: int | None = None
+    payload: str = ""
 
 
 def ingredient(kind: str, among: Iterable[Ingredient]) -> Ingredient:
@@ -57,7 +70,8 @@ class Record:
 class Found:
     """What a picture was found to say: the layer of its edit, and what it was made of.
 
-    `exact` tells our own block from a text of another tool; `ignored` lists what of it is not taken over.
+    `exact` tells our own block from a text of another tool; `ignored` lists what of it is not taken over, beside
+    the ingredients.
     """
 
     layer: Layer
@@ -65,6 +79,11 @@ class Found:
     input_hash: str = ""
     exact: bool = False
     ignored: tuple[str, ...] = ()
+
+    def left_out(self, taken: Collection[Ingredient]) -> tuple[str, ...]:
+        """All that is not taken over, where of the adapters these are."""
+        left = [one for one in self.ingredients if one.kind not in _ALWAYS and one not in taken]
+        return (*self.ignored, *(f"{one.kind}: {shown(one.name)}" for one in left))
 
     @property
     def model(self) -> Ingredient:
@@ -93,8 +112,8 @@ def block(record: Record) -> str:
 
 
 def _listed(one: Ingredient) -> dict[str, Any]:
-    scale = {} if one.scale is None else {"scale": one.scale}
-    return {"kind": one.kind, "name": one.name, "sha256": one.sha256, **scale}
+    more = {name: value for name in _MORE if (value := getattr(one, name)) not in (None, "")}
+    return {"kind": one.kind, "name": one.name, "sha256": one.sha256, **more}
 
 
 def parse_block(text: str, source: str) -> Found:
@@ -115,7 +134,6 @@ def parse_block(text: str, source: str) -> Found:
     names = {word: word.replace("-", "_") for word in edit}
     layer = layer_of({word: edit[word] for word in edit if names[word] not in refused}, source, PictureError)
     ignored = [f"{refused[name]}: {shown(edit[word])}" for word, name in names.items() if name in refused]
-    ignored += [f"{one.kind}: {shown(one.name)}" for one in made_of if one.kind not in _ALWAYS]
     return Found(layer, made_of, input_hash, exact=True, ignored=tuple(ignored))
 
 
@@ -133,5 +151,5 @@ def _table(value: object) -> dict[str, object]:
 
 def _ingredient(table: Mapping[str, object]) -> Ingredient:
     kind, name, sha256 = (KINDS[str].fit(table[key]) for key in ("kind", "name", "sha256"))
-    scale = table.get("scale")
-    return Ingredient(kind, name, sha256, None if scale is None else KINDS[float].fit(scale))
+    more = {key: kinds.fit(table[key]) for key, kinds in _MORE.items() if table.get(key) is not None}
+    return Ingredient(kind, name, sha256, **more)

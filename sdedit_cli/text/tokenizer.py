@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_LETTERS_AT_BOTH_ENDS = re.compile(r"\w(?:.*\w)?")
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,10 @@ class Tokenizer:
         filled = [self.bos_id, *ids, self.eos_id]
         return filled + [self.pad_id] * (self.model_max_length - len(filled))
 
-    def with_added_tokens(self, tokens: Iterable[str]) -> Tokenizer:
+    def with_added_tokens(self, tokens: Iterable[str], *, whole_words: bool = False) -> Tokenizer:
         """A tokenizer that also knows `tokens`, numbered from `len(self)` on; this one stays as it is.
 
+        With `whole_words` those of letters and digits are not found within longer words.
         Raises UsageError for a token that is empty or known already.
         """
         added = self._settings.added
@@ -130,7 +132,8 @@ class Tokenizer:
                 raise UsageError(f"{token!r} cannot be a token; name it by a word such as '<cat-toy>'")
             if self.id_of(token) is not None or token in [known.content for known in added]:
                 raise UsageError(f"the tokenizer knows the token '{token}' already; choose another word")
-            added += (AddedToken(token, normalized=True, special=False),)
+            alone = whole_words and _LETTERS_AT_BOTH_ENDS.fullmatch(token) is not None
+            added += (AddedToken(token, normalized=True, special=False, single_word=alone),)
         settings = replace(self._settings, added=added)
         return Tokenizer(_assemble(self._engine.model, settings), settings)
 

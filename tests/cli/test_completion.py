@@ -34,17 +34,22 @@ def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None
         ("sdedit run --preset qu", ["quick"]),
         ("sdedit run --device cu", ["cuda", "cuda:N"]),
         ("sdedit run -m mi", ["mine"]),
+        ("sdedit run --lora m", ["mist"]),
     ],
 )
 def test_words_are_completed(folder: Path, words: str, expected: list[str]) -> None:
     (folder / "models" / "mine").mkdir(parents=True)
     (folder / "models" / "mine" / "model_index.json").touch()
+    (folder / "loras").mkdir()
+    for name in ("mist.safetensors", "my own.safetensors"):
+        (folder / "loras" / name).touch()
     position = str(len(words.split()) - 1)
     request = {
         VARIABLE: "bash_complete",
         "COMP_WORDS": words,
         "COMP_CWORD": position,
         "SDEDIT_MODELS": str(folder / "models"),
+        "SDEDIT_LORAS": str(folder / "loras"),
     }
     done = sdedit(cwd=folder, more=request)
     assert [line.split(",")[1] for line in done.stdout.decode().splitlines()] == expected

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
-from sdedit_cli.disk.hashes import file_hash, model_hash
+import pytest
+
+from sdedit_cli.disk import hashes
+from sdedit_cli.disk.hashes import file_hash, model_hash, payload_hash, remembered_hash
 
 
 def test_the_hash_of_a_folder_covers_what_is_loaded_and_nothing_else(tmp_path: Path) -> None:
@@ -21,3 +25,20 @@ def test_the_hash_of_a_folder_covers_what_is_loaded_and_nothing_else(tmp_path: P
     component = model_hash(tmp_path / "unet")
     weights.write_bytes(b"4")
     assert model_hash(tmp_path / "unet") != component
+
+
+def test_web_uis_know_an_adapter_by_what_follows_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its header says; files of other kinds by all of their bytes, and a broken one without an error."""
+    monkeypatch.setattr(hashes, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(hashes, "cache_folder", lambda: tmp_path)
+    one, two, pickle, broken = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.pt", "d.safetensors"))
+    for path, header in ((one, b"{}"), (two, b'{"__metadata__": {"title": "x"}}')):
+        path.write_bytes(len(header).to_bytes(8, "little") + header + b"tensors")
+    pickle.write_bytes(one.read_bytes())
+    broken.write_bytes(b"\xff" * 20)
+    wanted = hashlib.sha256(b"tensors").hexdigest()
+    for _ in range(2):
+        assert [payload_hash(one), payload_hash(two)] == [wanted, wanted]
+        assert remembered_hash(one) == payload_hash(pickle) == file_hash(pickle) != wanted
+        assert payload_hash(broken) == hashlib.sha256(b"").hexdigest()
+    assert payload_hash(tmp_path) == ""

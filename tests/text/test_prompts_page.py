@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sdedit_cli.options.adapters import tagged_lora
 from sdedit_cli.text import Tokenizer, encode_weighted, segments
 from sdedit_cli.text.grammar import Break, parse, pieces
+from sdedit_cli.text.tags import split_tags
 from sdedit_cli.text.weighting import Long
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
@@ -43,6 +45,14 @@ def test_segments(prompt: str, steps: str, expected: str) -> None:
         found.append(f"{start}-{until}: {now}")
         start = until
     assert "; ".join(found) == code(expected)
+
+
+@pytest.mark.parametrize(("prompt", "text", "loras"), table("tags"))
+def test_tags(prompt: str, text: str, loras: str) -> None:
+    plain, tags = split_tags(code(prompt))
+    assert plain == code(text)
+    found = [tagged_lora(tag.name, tag.items, tag.text) for tag in tags]
+    assert ", ".join(f"{one.path} {one.scale:g} {one.text_scale:g}" for one in found) == code(loras)
 
 
 @pytest.fixture(scope="module")

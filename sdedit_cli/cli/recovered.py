@@ -1,0 +1,80 @@
+"""The adapters of a picture of `--like`: those that are in the folders of adapters, found by their hashes or names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import PictureError, UsageError, shown
+from ..options import Layer
+from ..options.adapters import EmbeddingFile, LoraFile
+from ..pictures.record import Found, Ingredient
+from .folders import Folders
+from .loras import beside_tags, find_lora
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind that is looked for: which of a picture's ingredients, where they are, and the option's value for one."""
+
+    among: Callable[[Found], Collection[Ingredient]]
+    find: Callable[[Ingredient, Folders], Path | None]
+    value: Callable[[Path, Ingredient], Any]
+
+
+def _embedding(path: Path, one: Ingredient) -> EmbeddingFile:
+    plain = EmbeddingFile(str(path))
+    return plain if plain.word.lower() == one.name.lower() else replace(plain, token=one.name)
+
+
+def _lora(path: Path, one: Ingredient) -> LoraFile:
+    return LoraFile(str(path), 1.0 if one.scale is None else one.scale, one.te_scale, one.blocks, one.dyn)
+
+
+def _of_kind(kind: str) -> Callable[[Found], Collection[Ingredient]]:
+    return lambda found: [one for one in dict.fromkeys(found.ingredients) if one.kind == kind and one.name]
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "embedding": _Kind(_of_kind("embedding"), lambda one, where: where.by_hash(one.sha256, one.name), _embedding),
+    # How strongly, a web UI says in the prompt alone.
+    "lora": _Kind(lambda found: beside_tags(found) if found.exact else (), find_lora, _lora),
+}
+
+
+def recovered(
+    found: Found, folders: Mapping[str, Folders], given: Collection[str]
+) -> tuple[Layer, Found, tuple[str, ...]]:
+    """The layer of the adapters that are here, the picture's words with what is left out of them, notes for people.
+
+    Nothing is looked for of kinds that the user has `given` in its place. Raises PictureError for what no adapter has,
+    ModelError for a name that is several files.
+    """
+    source = found.layer.source
+    values: dict[str, tuple[Any, ...]] = {}
+    taken = [one for one in found.ingredients if one.kind == "lora" and one not in beside_tags(found)]
+    notes: list[str] = []
+    for name, kind in _KINDS.items():
+        if name in given:
+            continue
+        paths = [(one, kind.find(one, folders[name])) for one in kind.among(found)]
+        files = tuple(_value(kind, path, one, source) for one, path in paths if path)
+        # Our own block that names none of a kind says that there was none.
+        if files or (found.exact and not paths):
+            values[name] = files
+        taken += [one for one, path in paths if path]
+        word = folders[name].kind.word
+        notes += [
+            f"{source}: the {word} '{shown(one.name)}' is {path or f'not in the {word} folders; give it with --{name}'}"
+            for one, path in paths
+        ]
+    return Layer(source, values), replace(found, ignored=found.left_out(taken)), tuple(notes)
+
+
+def _value(kind: _Kind, path: Path, one: Ingredient, source: str) -> Any:
+    try:
+        return kind.value(path, one)
+    except UsageError as problem:
+        raise PictureError(f"{source}: {problem}") from None
