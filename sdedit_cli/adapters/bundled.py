@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -22,7 +22,7 @@ def read_bundled(source: WeightSource, width: int | None) -> tuple[tuple[Textual
     """
     words: dict[str, TextualInversion] = {}
     left: list[str] = []
-    found = _by_name(source)
+    found = _by_name(source.names())
     for name, keys in found.items():
         problem = _problem(source, keys, width)
         if problem:
@@ -37,10 +37,15 @@ def read_bundled(source: WeightSource, width: int | None) -> tuple[tuple[Textual
     return tuple(words.values()), tuple(left)
 
 
-def _by_name(source: WeightSource) -> dict[str, list[tuple[str, str]]]:
+def bundled_names(keys: Collection[str]) -> list[str]:
+    """The bundled words among the keys of a file."""
+    return list(_by_name(keys))
+
+
+def _by_name(keys: Collection[str]) -> dict[str, list[tuple[str, str]]]:
     """The keys of each bundled word, with what they are called in it. A name may have dots."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for key in source.names():
+    for key in keys:
         if not key.startswith(PREFIX):
             continue
         inner = key.removeprefix(PREFIX)

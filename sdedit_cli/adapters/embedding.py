@@ -21,10 +21,17 @@ from ..weights.formats.source import MemorySource, WeightSource
 _FOLDER_FILES = ("learned_embeds.safetensors", "learned_embeds.bin")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt", ".png")
 # Names of the vectors where they say nothing of the word: trainers' own.
-_NAMELESS = ("emb_params", "emp_params", "string_to_param.*", "*")
+NAMELESS = ("emb_params", "emp_params", "clip_l", "*")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXT = "sd-ti-embedding"
 MOST_VECTORS = 512
+# Bounds of what is read of a picture: its pixels, and the text that is packed in them.
+_MOST_PIXELS = 1 << 26
+_MOST_TEXT = 1 << 24
+_LONGEST_NAME = 256
+
+
+_UNREADABLE = (ValueError, TypeError, OSError, OverflowError, RuntimeError, RecursionError, SyntaxError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -36,28 +43,36 @@ class TextualInversion:
     path: Path
 
 
-def read_embedding(source: Path | str | Mapping[str, Any], width: int, *, token: str | None = None) -> TextualInversion:
-    """The embedding in a file, a folder or a state dict, for a text encoder of this width.
+def read_embedding(
+    source: Path | str | Mapping[str, Any], width: int | None, *, token: str | None = None
+) -> TextualInversion:
+    """The embedding in a file, a folder or a state dict, for a text encoder of this width (of any, for None).
 
     The word is `token`, else what the file says, else the name of the file. Raises ModelError for what is no
     embedding, is one of another width or family, or holds several words.
     """
-    path = Path("the state dict") if isinstance(source, Mapping) else _find(Path(source))
-    name, vectors = _vectors(_opened(source, path))
+    if isinstance(source, Mapping):
+        path = Path("the state dict")
+        opened = _of_dict(source, path)
+    else:
+        path = find_embedding(Path(source))
+        opened = open_embedding(path)
+    name, vectors = _vectors(opened)
     stem = path.stem if path.suffix.lower() in _SUFFIXES else path.name
     word = token or name or stem
-    vectors_NC = vectors.detach().float().reshape(-1, vectors.shape[-1]) if vectors.ndim else vectors.reshape(1, 1)
-    if vectors_NC.shape[1] != width:
+    vectors_NC = vectors.detach().reshape(-1, vectors.shape[-1]) if vectors.ndim else vectors.reshape(1, 1)
+    if width is not None and vectors_NC.shape[1] != width:
         raise ModelError(
             f"{path}: its vectors have {vectors_NC.shape[1]} numbers, and this model's text encoder takes {width}; "
             "it is made for another family (768: Stable Diffusion 1.x, 1024: 2.x)"
         )
-    if not 0 < len(vectors_NC) <= MOST_VECTORS or not bool(torch.isfinite(vectors_NC).all()):
+    if not 0 < len(vectors_NC) <= MOST_VECTORS or not bool(torch.isfinite(vectors_NC.float()).all()):
         raise ModelError(f"{path}: holds no usable vectors ({len(vectors_NC)}, or numbers that are not finite)")
     return TextualInversion(word, vectors_NC, path)
 
 
-def _find(path: Path) -> Path:
+def find_embedding(path: Path) -> Path:
+    """The file of an embedding: the file itself, or the one of a folder. Raises ModelError."""
     if not path.is_dir():
         return path
     names = sorted(e.name for e in path.iterdir() if e.suffix in _SUFFIXES and not e.name.endswith(".preview.png"))
@@ -67,30 +82,36 @@ def _find(path: Path) -> Path:
     return path / (known or names[0])
 
 
-def _opened(source: Path | str | Mapping[str, Any], path: Path) -> WeightSource:
-    if isinstance(source, Mapping):
-        return _of_dict(source, path)
+def open_embedding(path: Path) -> WeightSource:
+    """What a file of any layout holds, an embedding or not. Raises ModelError for one that cannot be read."""
     try:
         with path.open("rb") as file:
             is_png = file.read(8) == _PNG
     except OSError as problem:
         raise ModelError(f"{path}: cannot be read ({problem.strerror or problem})") from None
-    return _of_dict(_png(path), path) if is_png else open_weights(path)
+    return _of_dict(_png(path), path, "PNG") if is_png else open_weights(path)
 
 
-def _of_dict(held: Mapping[str, Any], path: Path) -> WeightSource:
+def is_bookkeeping(name: str) -> bool:
+    """Whether a tensor says which token was trained, and is no vector."""
+    return name.startswith("string_to_token")
+
+
+def _of_dict(held: Mapping[str, Any], path: Path, format: str = WeightSource.format) -> WeightSource:
     tensors: dict[str, Tensor] = {}
     for key, value in held.items():
         inner = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {"": value}
         tensors |= {f"{key}.{k}" if k else key: v for k, v in inner.items() if isinstance(v, Tensor)}
     extras = {key: value for key, value in held.items() if isinstance(value, str)}
-    return MemorySource(tensors, path=path, extras=extras)
+    source = MemorySource(tensors, path=path, extras=extras)
+    source.format = format
+    return source
 
 
 def _vectors(source: WeightSource) -> tuple[str, Tensor]:
     """The word that a file says ('' for none) and its vectors. Raises ModelError for several, or for none."""
-    names = [name for name in source.names() if not name.startswith("string_to_token")]
-    if {"clip_l", "clip_g"} & set(names):
+    names = [name for name in source.names() if not is_bookkeeping(name)]
+    if "clip_g" in names:
         raise ModelError(f"{source.path}: is an embedding for Stable Diffusion XL; give one for 1.x or 2.x")
     if "emp_params_out" in names:
         raise ModelError(f"{source.path}: has vectors that are added after the text encoder, which are not read")
@@ -102,8 +123,8 @@ def _vectors(source: WeightSource) -> tuple[str, Tensor]:
     if vectors.ndim > 2 or not vectors.is_floating_point():
         raise ModelError(f"{source.path}: '{shown(name)}' is no embedding: its shape is {list(vectors.shape)}")
     inner = source.extras.get("name")
-    named = inner if isinstance(inner, str) else ""
-    return (named if name in _NAMELESS or name.startswith("string_to_param.") else name), vectors
+    named = inner if isinstance(inner, str) and inner.isprintable() and len(inner) <= _LONGEST_NAME else ""
+    return (named if name in NAMELESS or name.startswith("string_to_param.") else name), vectors
 
 
 def _png(path: Path) -> dict[str, Any]:
@@ -113,13 +134,16 @@ def _png(path: Path) -> dict[str, Any]:
     try:
         image = Image.open(path)
         with image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"it has {image.width} x {image.height} pixels")
             image.load()
             text: object = image.info.get(_PNG_TEXT)
             content = base64.b64decode(text) if isinstance(text, str) else _of_pixels(np.asarray(image.convert("RGB")))
         held: object = json.loads(content)
-    except (ValueError, OSError, RecursionError, SyntaxError, zlib.error) as problem:
+        table = cast("dict[str, Any]", held) if isinstance(held, dict) else {}
+        return {key: _value(value) for key, value in table.items()}
+    except (Image.DecompressionBombError, *_UNREADABLE) as problem:
         raise ModelError(f"{path}: is a picture without an embedding that can be read ({problem})") from None
-    return {key: _value(value) for key, value in cast("dict[str, Any]", held).items()} if isinstance(held, dict) else {}
 
 
 def _value(value: Any) -> Any:
@@ -144,12 +168,18 @@ def _of_pixels(pixels_HWC: np.ndarray[Any, Any]) -> bytes:
     low, high = (_clear(strip & 0x0F) for strip in (cut[:, : dark[0]], cut[:, dark[-1] + 1 :]))
     count = min(len(low), len(high))
     packed = (low[:count] | (high[:count] << 4)).astype(np.uint8).tobytes()
-    return zlib.decompressobj().decompress(packed, 1 << 26)
+    return zlib.decompressobj().decompress(packed, _MOST_TEXT)
 
 
 def _clear(nibbles: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    state, mask = 1, np.empty(nibbles.size, dtype=np.uint8)
-    for i in range(nibbles.size):
-        mask[i] = (state % 255) & 0x0F
-        state = (state * 1664525 + 1013904223) % 2**32
-    return nibbles.reshape(-1) ^ mask
+    """The nibbles without the mask: states of x -> 1664525 x + 1013904223 mod 2^32, as many at once as are known."""
+    count, known = nibbles.size, 1
+    states = np.ones(count, dtype=np.uint64)
+    factor, addend = 1664525, 1013904223
+    while known < count:
+        new = min(known, count - known)
+        states[known : known + new] = (states[:new] * np.uint64(factor) + np.uint64(addend)) % np.uint64(2**32)
+        # The step of twice as many: x -> f (f x + a) + a.
+        factor, addend = factor * factor % 2**32, (factor * addend + addend) % 2**32
+        known += new
+    return nibbles.reshape(-1) ^ ((states % np.uint64(255)) & np.uint64(0x0F)).astype(np.uint8)

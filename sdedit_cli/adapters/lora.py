@@ -58,11 +58,15 @@ class Adapter:
     words: tuple[TextualInversion, ...] = ()
     unused: tuple[str, ...] = ()
 
+    def facts(self) -> dict[str, Any]:
+        """What is told of it: its summary, keys that were passed over, and what else is not used."""
+        return {"summary": self.summary(), "passed_over": list(self.passed_over), "unused": list(self.unused)}
+
     def summary(self) -> str:
         """What was matched, for people."""
         slots = sorted({slot for slot, _ in self.patches})
         counts = [f"{sum(slot == s for slot, _ in self.patches)} modules of the {s.replace('_', ' ')}" for s in slots]
-        return f"{self.path.name}: {', '.join(self.kinds)}; {self.keys} keys, {' and '.join(counts)}"
+        return f"{self.path.name}: {', '.join(self.kinds)}; {self.keys} keys, {' and '.join(counts) or 'nothing here'}"
 
 
 def find_adapter(path: Path, weight_name: str | None = None) -> Path:

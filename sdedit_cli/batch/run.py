@@ -131,7 +131,7 @@ class Run:
             self.to.note("no model named (-m): using the small built-in one")
         if self.request.model.knows:
             self.to.note(f"the {self.request.model.name} model knows {self.request.model.knows}")
-        if not edit.prompt:
+        if not edit.prompt and edit.prompt_embeds is None:
             self.to.note("no prompt (-p): nothing says what the picture shall show")
         seed = "a new seed" if edit.seed is None else f"seed {edit.seed}"
         self.to.note(f"{seed}, {edit.steps_run()} of {edit.steps_total()} steps (strength {edit.strength:g})")

@@ -140,13 +140,19 @@ def edit_options(command: F) -> F:
         group="Edit",
         help="Take settings from a preset; later ones win.",
     )(command)
+    command = adapter_dirs(command)
+    for field in reversed(fields()):
+        command = field_option(field)(command)
+    return command
+
+
+def adapter_dirs(command: F) -> F:
+    """Adds the options that name folders of adapters."""
     for kind in reversed(KINDS.values()):
         text = f"Folder to look for {kind.word}s in by name, before those in ${ADAPTER_VARIABLES[kind.name]}."
         command = option(
             kind.option, kind.parameter, multiple=True, type=FileName(), metavar="DIR", group="Model", help=text
         )(command)
-    for field in reversed(fields()):
-        command = field_option(field)(command)
     return command
 
 

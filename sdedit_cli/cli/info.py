@@ -10,7 +10,7 @@ import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,11 +21,16 @@ from ..options import field_named
 from ..signals import check
 from .render import plain
 
+if TYPE_CHECKING:
+    from ..adapters.recognise import Recognised
+
 SCHEMA = "sdedit.info/1"
-_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_PNG = b"\x89PNG"
+_PICTURES = (_PNG, b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 # More of a value than a few screens is for --json.
 _LONGEST = 2000
 _NARROWEST = 30
+_MOST_WORDS = 20
 
 
 @click.command("info", short_help="Say what a file or this machine is.")
@@ -34,7 +39,7 @@ _NARROWEST = 30
 @click.option("--no-hash", is_flag=True, help="Leave the hashes out: they take a while on large files.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 def command(files: tuple[Path, ...], as_json: bool, no_hash: bool) -> None:
-    """Say what each FILE is: a checkpoint, a model folder, a weights file of another kind, a picture.
+    """Say what each FILE is: a checkpoint, a model folder, a LoRA or another adapter, an embedding, a picture.
 
     Family, prediction type, precision, sizes and the hashes by which web UIs know a file. Nothing in a file is
     executed. Without a FILE: versions, devices, precisions, caches and model folders of this machine.
@@ -53,7 +58,7 @@ def _tell(files: tuple[Path, ...], *, as_json: bool, hashes: bool) -> None:
         if as_json:
             click.echo(json.dumps({"schema": SCHEMA, **facts}))
         else:
-            _show("This machine", machine_rows(facts))
+            show("This machine", machine_rows(facts))
         return
     failed: list[InputError] = []
     for path in files:
@@ -70,7 +75,7 @@ def _tell(files: tuple[Path, ...], *, as_json: bool, hashes: bool) -> None:
         if as_json:
             click.echo(json.dumps({"schema": SCHEMA, **facts}))
         else:
-            _show(str(path), file_rows(facts))
+            show(str(path), file_rows(facts))
     if not failed:
         return
     outcome = failed[0] if len(files) == 1 else InputError(f"{len(failed)} of {len(files)} files cannot be used")
@@ -114,7 +119,7 @@ def _picture(path: Path) -> dict[str, Any]:
         found |= opened.facts
         said = settings(opened, str(path))
     except PictureError as error:
-        return {**found, "note": str(error).removeprefix(f"{path}: ")}
+        return _embedded(path, found) or {**found, "note": str(error).removeprefix(f"{path}: ")}
     return {
         **found,
         "model": said.model.name,
@@ -123,13 +128,46 @@ def _picture(path: Path) -> dict[str, Any]:
     }
 
 
+def _embedded(path: Path, found: dict[str, Any]) -> dict[str, Any] | None:
+    """The facts of a picture that an embedding is kept in; None for any other."""
+    with path.open("rb") as file:
+        if not file.read(4).startswith(_PNG):
+            return None
+    from ..adapters.recognise import in_picture
+
+    adapter = in_picture(path)
+    return {**found, **_adapter(adapter)} if adapter else None
+
+
 def _weights(path: Path) -> dict[str, Any]:
+    from ..adapters.recognise import adapter_in, recognised
     from ..weights.describe import describe
+    from ..weights.formats.open import open_weights
 
     check()
-    facts = dataclasses.asdict(describe(path))
+    inner = adapter_in(path) if path.is_dir() else None
+    facts = dataclasses.asdict(describe(inner or path))
     del facts["path"]
-    return {"type": "weights", **facts}
+    adapter = None if facts["components"] else recognised(open_weights(inner or path))
+    if adapter is None:
+        return {"type": "weights", **facts}
+    facts["metadata"].pop(adapter.header, None)
+    return facts | _adapter(adapter, inner)
+
+
+def _adapter(adapter: Recognised, inner: Path | None = None) -> dict[str, Any]:
+    """The facts that an adapter's own replace."""
+    words = [f"'{shown(word.name)}' ({word.vectors} x {word.width})" for word in adapter.words[:_MOST_WORDS]]
+    return {
+        "type": adapter.type,
+        "kind": adapter.kind,
+        "family": adapter.family,
+        "note": adapter.note,
+        "extra_tensors": 0,
+        "words": words,
+        "made": dict(adapter.made),
+        **({"weights": inner.name} if inner else {}),
+    }
 
 
 def _size(path: Path) -> int:
@@ -191,7 +229,11 @@ def _pairs(key: str, longest: int = 100) -> Callable[[dict[str, Any]], list[Row]
 # fact -> the rows that show it, in the order of the table
 _SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
     ("format", _plain("format")),
+    ("weights", _plain("weights", "file")),
     ("bytes", lambda facts: [("size", size_text(facts["bytes"]))]),
+    ("family", lambda facts: [("family", facts["family"])] if facts["type"] != "weights" else []),
+    ("words", lambda facts: [("words", ", ".join(facts["words"]))]),
+    ("made", lambda facts: _pairs("made")(facts)),
     ("prediction_type", _prediction),
     ("components", _components),
     ("has_ema", lambda _: [("EMA", "has an averaged copy of the UNet (--ema takes it)")]),
@@ -208,10 +250,11 @@ _SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
 )
 
 
-def _show(title: str, rows: Sequence[Row]) -> None:
+def show(title: str, rows: Sequence[Row]) -> None:
+    """A table of facts under a title, as wide as the terminal."""
     width = max(len(label) for label, _ in rows)
     room = max(_NARROWEST, shutil.get_terminal_size().columns - width - 4)
-    click.echo(title)
+    click.echo(printable(title))
     for label, value in rows:
         first, *more = [part for line in value.split("\n") for part in _wrapped(printable(line), room)]
         click.echo(f"  {label:<{width}}  {first}")

@@ -63,7 +63,8 @@ class Preflight:
     def told(self) -> list[str]:
         """What will be used, for people, before anything is loaded."""
         edit, model = self.request.edit, self.request.model
-        lines = [f"model: {model.name}", f"sampler: {self._sampler()}", f"prompt: {edit.prompt or '(none)'}"]
+        prompt = edit.prompt or (f"as encoded in {edit.prompt_embeds}" if edit.prompt_embeds else "(none)")
+        lines = [f"model: {model.name}", f"sampler: {self._sampler()}", f"prompt: {prompt}"]
         lines += [f"LoRA: {file}" for file in edit.lora]
         return lines + ([f"negative prompt: {edit.negative_prompt}"] if edit.negative_prompt else [])
 
@@ -119,6 +120,11 @@ def _trained_at(checkpoint: Checkpoint) -> int | None:
 def _check_files(request: Request) -> None:
     """Raises ModelError for an autoencoder or config that is not there, UsageError for a config that is not read."""
     edit, model = request.edit, request.model
+    if edit.prompt_embeds is not None:
+        path, label = Path(edit.prompt_embeds), f"--prompt-embeds {edit.prompt_embeds}"
+        if not is_there(path, label):
+            raise ModelError(f"{shortened(label)}: no such file; 'sdedit embed encode' makes one")
+        check_readable(path, label)
     if edit.vae is not None:
         _check_file(Path(edit.vae), f"--vae {edit.vae}")
     files = (("--lora", edit.lora), ("--embedding", edit.embedding), ("--ip-adapter", edit.ip_adapter))
@@ -169,7 +175,7 @@ def _check_machine(edit: Edit) -> None:
 
 
 def _has_choices(edit: Edit) -> bool:
-    chosen = (edit.sampler, edit.schedule, edit.timesteps, edit.sigmas, edit.clip_skip)
+    chosen = (edit.sampler, edit.schedule, edit.timesteps, edit.sigmas, edit.clip_skip, edit.prompt_embeds)
     return bool(edit.ip_adapter) or any(value is not None for value in chosen)
 
 
@@ -179,6 +185,12 @@ def _check_choices(checkpoint: Checkpoint, edit: Edit) -> None:
     from ..engine.sampling import chosen_scheduler, grid_of
 
     grid_of(chosen_scheduler(scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler), edit), edit)
+    if edit.prompt_embeds is not None:
+        from ..engine.prompt_file import read_prompts
+
+        unet = checkpoint.components.get("unet")
+        width = getattr(unet.config, "cross_attention_dim", None) if unet else None
+        read_prompts(Path(edit.prompt_embeds)).check(width)
     text = checkpoint.components.get("text_encoder")
     layers = getattr(text.config, "num_hidden_layers", None) if text else None
     if edit.clip_skip is not None and layers is not None and edit.clip_skip > layers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..batch.request import Request
 from ..batch.worker import EditedPicture, OnStep
 from ..disk.hashes import FileHash, payload_hash
-from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, is_out_of_memory
+from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, is_out_of_memory, shown
 from ..options import Edit
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
@@ -41,6 +41,7 @@ class EditorWorker:
         self._request = request
         self._warn = warn
         self._warned = False
+        self._warned_of_prompts = False
         self.adapters: list[str] = []
         self._loaded: dict[str, Any] = {}
         pictures = looks(request.edit)
@@ -60,6 +61,8 @@ class EditorWorker:
         ]
         self._word_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.embedding]
         self._ip_hashes = hashes(request.edit, checkpoint)
+        encoded = request.edit.prompt_embeds
+        self._prompts_hash = FileHash(Path(encoded)) if encoded else None
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
         self.sampler, self.curve = sampler_label(request.edit, self._editor.scheduler_for(request.edit).name)
         self.dtype = _WORDS.get(str(self._loaded.get("dtype")), request.edit.dtype)
@@ -127,9 +130,11 @@ class EditorWorker:
         ]
         made_of += [Ingredient("embedding", f.word, h.value()) for f, h in self._word_hashes]
         made_of += [Ingredient(kind, name, digest.value(), scale) for kind, name, digest, scale in self._ip_hashes]
+        if self._prompts_hash and edit.prompt_embeds:
+            made_of.append(Ingredient("prompt_embeds", Path(edit.prompt_embeds).stem, self._prompts_hash.value()))
         self._compare(made_of)
         return Record(
-            edit=replace(edit, dtype=self.dtype).saved(),
+            edit=self._said(replace(edit, dtype=self.dtype)),
             width=picture.rgb.width,
             height=picture.rgb.height,
             ingredients=tuple(made_of),
@@ -138,6 +143,21 @@ class EditorWorker:
             curve=self.curve,
             version=__version__,
         )
+
+    def _said(self, edit: Edit) -> dict[str, Any]:
+        """What the record says of an edit: the texts also where they came encoded."""
+        prompts = self._editor.prompts_of(edit)
+        if prompts is None:
+            return edit.saved()
+        name, sha256 = prompts.model
+        ours = self._request.model.name
+        if name not in ("", ours) and sha256 != self._hash.value() and not self._warned_of_prompts:
+            self._warned_of_prompts = True
+            self._warn(
+                f"{edit.prompt_embeds}: its prompts were encoded with the model '{shown(name)}', and this is '{ours}': "
+                "a text encoder that was trained otherwise means another picture"
+            )
+        return prompts.recorded(edit)
 
     def _compare(self, made_of: Sequence[Ingredient]) -> None:
         like = self._request.like

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -13,6 +13,23 @@ from ..noise import Scheduler
 from ..text import Tokenizer
 
 VAE = AutoencoderKL | TinyAutoencoder
+
+
+class TextSide(Protocol):
+    """What reads prompts, whether or not there is more."""
+
+    @property
+    def text_encoder(self) -> CLIPTextModel | None: ...
+    @property
+    def tokenizer(self) -> Tokenizer | None: ...
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """A TextSide alone."""
+
+    text_encoder: CLIPTextModel
+    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,14 @@ from .denoise import Segment, Track
 from .engine import Engine
 from .image import postprocess, preprocess
 from .loading import STARTER_FOLDER, for_edit, open_for_edit
-from .prompts import PromptEncoder
+from .prompts import PromptEncoder, TimedText
 from .sampling import chosen_scheduler, grid_of
 
 if TYPE_CHECKING:
     from ..adapters.embedding import TextualInversion
     from ..weights import Checkpoint
     from .components import Components
+    from .prompt_file import PromptFile
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 # Called after each step with (steps done, steps to do, preview); True ends the edit with Interrupted.
@@ -75,6 +76,7 @@ class Editor:
         self.images = images
         self._tell = on_event or _ignore
         self._segments: tuple[Any, tuple[Segment, ...]] | None = None
+        self._encoded: dict[str, PromptFile] = {}
 
     @classmethod
     def open(
@@ -112,7 +114,9 @@ class Editor:
             )
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
-        return cls(Engine(components), native_size=native_size, on_event=on_event, images=images)
+        editor = cls(Engine(components), native_size=native_size, on_event=on_event, images=images)
+        editor.prompts_of(edit)
+        return editor
 
     def scheduler_for(self, edit: Edit) -> Scheduler:
         """The sampler of `edit` on this model. Raises UsageError when none of its steps would run."""
@@ -164,16 +168,10 @@ class Editor:
     def _conditioned(self, edit: Edit, order: int) -> tuple[Segment, ...]:
         """What the steps read, made once for all pictures of one prompt. A step takes `order` entries of the grid."""
         words = (edit.prompt, edit.negative_prompt, edit.weighting, edit.long_prompts, edit.clip_skip)
-        key = (*words, edit.cfg_scale, edit.freeu, edit.steps_run(), order)
+        key = (*words, edit.prompt_embeds, edit.cfg_scale, edit.freeu, edit.steps_run(), order)
         if self._segments is None or self._segments[0] != key:
-            engine, components = self.engine, self.engine.components
-            if components.tokenizer is None or components.text_encoder is None:
-                raise ModelError("this model has no text encoder, so it cannot read a prompt; use a complete one")
-            engine.bring(components.text_encoder)
-            encoder = PromptEncoder(engine.family, components, components.tokenizer)
-            texts = encoder.encode(edit, engine.guides(edit.cfg_scale))
-            for cut in encoder.truncated:
-                self._tell("truncated", {"text": cut, "limit": components.tokenizer.model_max_length})
+            engine = self.engine
+            texts = self._from_file(edit) if edit.prompt_embeds else self._from_texts(edit)
             freeu = FreeU(*edit.freeu) if edit.freeu else None
             images = tuple(image.rows([0, 1] if engine.guides(edit.cfg_scale) else [1]) for image in self.images)
             conditioned = [
@@ -181,6 +179,36 @@ class Editor:
             ]
             self._segments = (key, tuple(Segment(item, until * order) for item, until in conditioned))
         return self._segments[1]
+
+    def prompts_of(self, edit: Edit) -> PromptFile | None:
+        """The encoded prompts that an edit names, read once; None where it has texts. Raises ModelError."""
+        path = edit.prompt_embeds
+        if path is None:
+            return None
+        if path not in self._encoded:
+            from .prompt_file import read_prompts
+
+            self._encoded[path] = read_prompts(Path(path))
+            self._encoded[path].check(self.engine.components.unet.config.cross_attention_dim)
+        return self._encoded[path]
+
+    def _from_file(self, edit: Edit) -> list[TimedText]:
+        prompts = self.prompts_of(edit)
+        assert prompts is not None
+        unet = self.engine.components.unet
+        like = torch.empty((), dtype=unet.dtype, device=self.engine.device)
+        return [TimedText(edit.steps_run(), prompts.embeds(self.engine.guides(edit.cfg_scale), like))]
+
+    def _from_texts(self, edit: Edit) -> list[TimedText]:
+        engine, components = self.engine, self.engine.components
+        if components.tokenizer is None or components.text_encoder is None:
+            raise ModelError("this model has no text encoder, so it cannot read a prompt; use a complete one")
+        engine.bring(components.text_encoder)
+        encoder = PromptEncoder(engine.family, components, components.tokenizer)
+        texts = encoder.encode(edit, engine.guides(edit.cfg_scale))
+        for cut in encoder.truncated:
+            self._tell("truncated", {"text": cut, "limit": components.tokenizer.model_max_length})
+        return texts
 
     def _denoise(self, track: Track, canvas: Canvas, on_step: OnStep | None) -> Tensor:
         x_BCHW = track.x_BCHW
@@ -210,14 +238,16 @@ def _adapted(edit: Edit, components: Components, tell: OnEvent) -> Components:
     if edit.lora:
         from .merging import merge_files
 
-        for adapter in merge_files(edit.lora, components, partial=edit.partial):
-            facts = {"passed_over": list(adapter.passed_over), "unused": list(adapter.unused)}
-            tell("adapter", {"summary": adapter.summary(), **facts})
+        text = {} if components.text_encoder is None else {"text_encoder": components.text_encoder}
+        networks = {"unet": components.unet, **text}
+        for adapter in merge_files(edit.lora, networks, components.unet.config, partial=edit.partial):
+            tell("adapter", adapter.facts())
             bundled += adapter.words
     if edit.embedding or bundled:
         from .embeddings import with_words
 
-        components = with_words(components, edit.embedding, bundled, lambda word: tell("adapter", {"summary": word}))
+        tokenizer = with_words(components, edit.embedding, bundled, lambda word: tell("adapter", {"summary": word}))
+        components = replace(components, tokenizer=tokenizer)
     return components
 
 

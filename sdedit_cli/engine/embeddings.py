@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..nn import CLIPTextModel
 from ..options.adapters import EmbeddingFile
 from ..text import Tokenizer
-from .components import Components
+from .components import TextSide
 
 
 def places_of(embedding: TextualInversion) -> list[str]:
@@ -67,16 +67,16 @@ def check_words(tokenizer: Tokenizer | None, encoder: CLIPTextModel | None) -> t
 
 
 def with_words(
-    components: Components,
+    side: TextSide,
     files: Sequence[EmbeddingFile],
     bundled: Sequence[TextualInversion],
     tell: Callable[[str], object],
-) -> Components:
-    """The components of an edit with the words of these files and those that came with LoRAs, each named in `tell`.
+) -> Tokenizer:
+    """The tokenizer with the words of these files and those that came with LoRAs, each named in `tell`.
 
     Raises ModelError for a file that does not fit, UsageError for two of one word.
     """
-    tokenizer, encoder = check_words(components.tokenizer, components.text_encoder)
+    tokenizer, encoder = check_words(side.tokenizer, side.text_encoder)
     width = encoder.config.hidden_size
     found = [read_embedding(Path(file.path), width, token=file.word) for file in files]
     words = without_doubles([*found, *bundled])
@@ -89,7 +89,7 @@ def with_words(
     grown = set_words(tokenizer, encoder, (), words)
     for word in words:
         tell(told(word))
-    return replace(components, tokenizer=grown)
+    return grown
 
 
 def told(word: TextualInversion) -> str:

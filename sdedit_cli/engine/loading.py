@@ -33,7 +33,13 @@ def open_for_edit(edit: Edit, path: Path) -> Checkpoint:
     from ..weights import open_checkpoint
     from ..weights.checkpoint.index import SCHEDULER
 
-    brought = {"vae": edit.vae is not None, "scheduler": edit.sampler is not None and not (path / SCHEDULER).is_file()}
+    encoded = edit.prompt_embeds is not None
+    brought = {
+        "vae": edit.vae is not None,
+        "scheduler": edit.sampler is not None and not (path / SCHEDULER).is_file(),
+        "text_encoder": encoded,
+        "tokenizer": encoded,
+    }
     return open_checkpoint(
         path,
         config=None if path.is_dir() else edit.config,
@@ -64,7 +70,7 @@ def check_loadable(edit: Edit, checkpoint: Checkpoint) -> None:
     check_files(checkpoint)
     if not edit.partial:
         check_complete(checkpoint)
-    brought = {"vae"} if edit.vae else set[str]()
+    brought = {"vae" if edit.vae else "", "text_encoder" if edit.prompt_embeds else ""}
     for name in ("unet", "vae", "text_encoder"):
         if name not in checkpoint.components.keys() | brought:
             raise _lacks(checkpoint.path, name)
@@ -95,6 +101,8 @@ def for_edit(edit: Edit, checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Co
     if edit.safety == "off" or "safety_checker" not in checkpoint.extras:
         # A feature extractor alone would cost the import of transformers and do nothing.
         given |= {"safety_checker": None, "feature_extractor": None}
+    if edit.prompt_embeds is not None:
+        given |= {"text_encoder": None, "tokenizer": None}
     if edit.vae is not None:
         given["vae"] = load_vae(Path(edit.vae), dtype)
     found, native_size = components_of(checkpoint, dtype, given, partial=edit.partial)

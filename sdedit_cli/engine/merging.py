@@ -5,7 +5,9 @@ Each dW_k is made of the base in float32, and the sum is rounded once. The base 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,26 +19,32 @@ from ..adapters.lora import Adapter, read_adapter
 from ..adapters.ranks import first_ranks
 from ..adapters.set import AdapterSet
 from ..adapters.strengths import Strengths, by_block
+from ..configs.clip import CLIPTextConfig
+from ..configs.unet import UNetConfig
 from ..errors import ModelError
+from ..nn import CLIPTextModel
 from ..options.adapters import LoraFile
 from ..options.blocks import BLOCKS, block_numbers
-from .components import Components
 
+_MOST_LAYERS = 48
 Parts = tuple[tuple[Adapter, float], ...]
 
 
-def merge_files(files: Sequence[LoraFile], components: Components, *, partial: bool) -> list[Adapter]:
-    """Merges adapters into the networks of an edit, and returns them. Raises ModelError for what does not fit."""
-    text = components.text_encoder
-    adapters = [
-        read_adapter(Path(file.path), components.unet.config, text.config if text else None, partial=partial)
-        for file in files
-    ]
+def merge_files(
+    files: Sequence[LoraFile], networks: Mapping[str, nn.Module], unet: UNetConfig, *, partial: bool
+) -> list[Adapter]:
+    """Merges adapters into the networks (by slot) of an edit, and returns them. `unet` is the config of the model's.
+
+    What a file has for a network that is not there is left out, and said. Raises ModelError for what does not fit.
+    """
+    encoder = networks.get("text_encoder")
+    text = encoder.config if isinstance(encoder, CLIPTextModel) else _names_alone(unet)
+    read = [read_adapter(Path(file.path), unet, text, partial=partial) for file in files]
+    adapters = [_for(adapter, networks) for adapter in read]
     cut = [first_ranks(a, file.dyn) if file.dyn else a for a, file in zip(adapters, files, strict=True)]
     names = [str(number) for number in range(len(files))]
-    strengths = [_strengths(file, adapter, components) for file, adapter in zip(files, adapters, strict=True)]
+    strengths = [_strengths(file, adapter, unet) for file, adapter in zip(files, adapters, strict=True)]
     wanted = AdapterSet(dict(zip(names, cut, strict=True)), dict(zip(names, strengths, strict=True)))
-    networks = {"unet": components.unet, **({"text_encoder": text} if text else {})}
     merging = Merging(networks)
     for adapter in adapters:
         merging.check(adapter)
@@ -44,9 +52,25 @@ def merge_files(files: Sequence[LoraFile], components: Components, *, partial: b
     return adapters
 
 
-def _strengths(file: LoraFile, adapter: Adapter, components: Components) -> Strengths:
+def _strengths(file: LoraFile, adapter: Adapter, unet: UNetConfig) -> Strengths:
     numbers = block_numbers(file.blocks, file.path) if file.blocks else (1.0,) * len(BLOCKS)
-    return by_block(numbers, file.scale, file.text_scale, adapter.patches, components.unet.config)
+    return by_block(numbers, file.scale, file.text_scale, adapter.patches, unet)
+
+
+def _names_alone(unet: UNetConfig) -> CLIPTextConfig:
+    """A config that gives the modules of any text encoder their names."""
+    width = unet.cross_attention_dim
+    return CLIPTextConfig(hidden_size=width if isinstance(width, int) else 768, num_hidden_layers=_MOST_LAYERS)
+
+
+def _for(adapter: Adapter, networks: Mapping[str, nn.Module]) -> Adapter:
+    left = Counter(slot for slot, _ in adapter.patches if slot not in networks)
+    if not left:
+        return adapter
+    patches = {module: patch for module, patch in adapter.patches.items() if module[0] in networks}
+    told = [f"{count} modules of the {slot.replace('_', ' ')} are not used here" for slot, count in left.items()]
+    words = adapter.words if "text_encoder" in networks else ()
+    return replace(adapter, patches=patches, words=words, unused=(*adapter.unused, *told))
 
 
 class Merging:

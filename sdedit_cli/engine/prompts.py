@@ -16,7 +16,7 @@ from ..options import Edit
 from ..text import Tokenizer, WeightedChunks, apply_weights, encode_weighted, segments
 from ..text.tags import split_tags
 from ..text.weighting import Long
-from .components import Components
+from .components import TextSide
 from .families import Family
 
 
@@ -30,7 +30,7 @@ class Encoded:
 
 def encode_texts(
     family: Family,
-    components: Components,
+    components: TextSide,
     texts: Sequence[str],
     *,
     clip_skip: int | None = None,
@@ -67,7 +67,7 @@ class TimedText:
 class PromptEncoder:
     """The prompts of edits through one tokenizer and text encoder; `truncated` collects what did not fit."""
 
-    def __init__(self, family: Family, components: Components, tokenizer: Tokenizer) -> None:
+    def __init__(self, family: Family, components: TextSide, tokenizer: Tokenizer) -> None:
         self.family = family
         self.components = components
         self.tokenizer = tokenizer

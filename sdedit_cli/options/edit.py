@@ -36,6 +36,13 @@ class Edit:
 
     prompt: str = declare("", "What the picture shall show.", "Edit", short="-p", metavar="TEXT")
     negative_prompt: str = declare("", "What it shall not show.", "Edit", short="-n", metavar="TEXT")
+    prompt_embeds: str | None = declare(
+        None,
+        "Prompts that 'sdedit embed encode' has encoded, in place of -p and -n: no text encoder is needed then.",
+        "Edit",
+        metavar="FILE",
+        path=True,
+    )
     strength: float = declare(
         0.8,
         "How far to go from the input: small keeps it, 1 ignores it. That share of the steps is run.",
@@ -227,6 +234,8 @@ class Edit:
             raise UsageError("timesteps and sigmas exclude each other; give one of them")
         if self.size is not None and self.max_side is not None:
             raise UsageError("size and max-side exclude each other; give one of them")
+        if self.prompt_embeds is not None:
+            _check_encoded(self)
         for key, listed in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
             _check_falling(key, listed or ())
         if self.freeu is not None and len(self.freeu) != 4:
@@ -277,6 +286,17 @@ class Edit:
     def _kept(self, which: Callable[[Option], bool]) -> dict[str, Any]:
         unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()
         return {name: value for name, value in kept(self, which).items() if name not in unused}
+
+
+def _check_encoded(edit: Edit) -> None:
+    """Raises UsageError for options of the text encoder beside prompts that are encoded already."""
+    for key in ("prompt", "negative_prompt", "embedding", "clip_skip"):
+        if getattr(edit, key) not in (None, "", ()):
+            flag = key.replace("_", "-")
+            raise UsageError(
+                f"{flag} and prompt-embeds exclude each other: the file has prompts that are encoded already; "
+                "give it to 'sdedit embed encode' instead"
+            )
 
 
 def _too_long(steps: int, strength: float, total: int) -> str:

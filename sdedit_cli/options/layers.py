@@ -29,13 +29,17 @@ class Layer:
     values: Mapping[str, Any]
 
 
-# Naming the steps in one way takes back the other ways that an earlier layer used; so does a sampler with a curve.
+# Naming the steps in one way takes back the other ways that an earlier layer used; so does a sampler with a curve, and
+# an encoded prompt with all that is said of the text encoder.
 _DISPLACES: dict[str, tuple[str, ...]] = {
     "steps": ("timesteps", "sigmas"),
     "exact_steps": ("timesteps", "sigmas"),
     "timesteps": ("steps", "exact_steps", "sigmas"),
     "sigmas": ("steps", "exact_steps", "timesteps"),
     "sampler": ("schedule",),
+    "prompt_embeds": ("prompt", "negative_prompt", "embedding", "clip_skip"),
+    "prompt": ("prompt_embeds",),
+    "negative_prompt": ("prompt_embeds",),
     "size": ("max_side",),
     "max_side": ("size",),
 }

@@ -12,7 +12,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ...nn import Context, FreeU, UNet2DCondition
-from ..components import VAE, Components
+from ..components import VAE, TextSide
 from ..conditioning import Conditioning
 from ..randomness import Generators
 
@@ -20,7 +20,7 @@ from ..randomness import Generators
 class Family(Protocol):
     """How prompts become a Conditioning, how a step calls the network, and how latents are scaled."""
 
-    def encode_ids(self, components: Components, rows: Sequence[Sequence[int]], clip_skip: int | None) -> Tensor:
+    def encode_ids(self, components: TextSide, rows: Sequence[Sequence[int]], clip_skip: int | None) -> Tensor:
         """Text embeddings (B, T, C) of rows of token ids: of the last layer, or of that many layers before it.
 
         Raises UsageError when the encoder has fewer layers than that.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...errors import UsageError
 from ...nn import Context, FreeU, TinyAutoencoder, UNet2DCondition
-from ..components import VAE, Components
+from ..components import VAE, TextSide
 from ..conditioning import Conditioning
 from ..randomness import Generators, normal
 
@@ -22,7 +22,7 @@ from ..randomness import Generators, normal
 class StableDiffusion:
     """See `families.Family`."""
 
-    def encode_ids(self, components: Components, rows: Sequence[Sequence[int]], clip_skip: int | None) -> Tensor:
+    def encode_ids(self, components: TextSide, rows: Sequence[Sequence[int]], clip_skip: int | None) -> Tensor:
         encoder = components.text_encoder
         assert encoder is not None, "callers say in their own words that there is none"
         out = encoder(torch.tensor(rows, dtype=torch.long, device=encoder.device))

@@ -80,7 +80,7 @@ def read_file(
         components={slot: component for slot, component in components.items() if slot not in skip},
         prediction=prediction,
         scheduler=scheduler if "unet" in components or configured else None,
-        tokenizers=_tokenizers(source, components, family, config),
+        tokenizers={} if "tokenizer" in skip else _tokenizers(source, components, family, config),
         metadata=writable(source.metadata),
         native_size=notes.native_size(source.metadata),
         block=noted_block(source.metadata, str(source.path)),

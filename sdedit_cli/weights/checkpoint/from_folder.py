@@ -85,7 +85,7 @@ def read_folder(
         components=components,
         prediction=prediction,
         scheduler=scheduler if configured or "unet" in components else None,
-        tokenizers={} if alone else _tokenizers(folder, config, index, components, family),
+        tokenizers={} if alone or "tokenizer" in skip else _tokenizers(folder, config, index, components, family),
         metadata=metadata,
         native_size=index.native_size,
         block=index.block,

@@ -1,0 +1,207 @@
+"""What a file of an adapter is, told by the names and shapes in it: no tensor is read but for norms.
+
+LoRA and its relatives, textual inversions, IP-Adapters, and prompts that are encoded already.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import ModelError, shown
+from ..weights.formats.source import WeightSource
+from .bundled import PREFIX as BUNDLED
+from .bundled import bundled_names
+from .deltas import Misfit, kinds_of
+from .dialects import FAMILIES_BY_WIDTH, family_of, split_key
+from .embedding import MOST_VECTORS, NAMELESS, find_embedding, is_bookkeeping, open_embedding
+from .lora import find_adapter
+
+_MOST_WORDS = 1000
+_FOLDERS = ("adapter_model.", "pytorch_lora_weights.")  # what begins the names of weights in a folder of a LoRA
+_PASSED_OVER = ("_aux.", BUNDLED)
+_XL = "Stable Diffusion XL"
+# Names of single tensors of networks: an embedding is called by its word.
+_NO_WORDS = {"weight", "bias"}
+_PROMPTS = ("prompt_embeds", "negative_prompt_embeds")
+_HEADER = "sdedit"
+_FIRST = ("prompt", "negative_prompt")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of an embedding: its name, the tensor of its vectors, how many they are and how wide."""
+
+    name: str
+    key: str
+    vectors: int
+    width: int
+
+    def norms(self, source: WeightSource) -> list[float]:
+        """The norm of each vector; this reads them. Raises ModelError where they are not finite."""
+        vectors_NC = source.get(self.key).detach().double().reshape(-1, self.width)
+        found = (vectors_NC * vectors_NC).sum(dim=1).sqrt()
+        if not bool(found.isfinite().all()):
+            raise ModelError(f"{source.path}: '{shown(self.name)}' has numbers that are not finite")
+        return [float(norm) for norm in found]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a file is: its `type` for programs, `kind` for people, the `family` it is for ('' where nothing tells it),
+    `note` why it is not used by this program, `made` what it says of its making, `header` where in the metadata."""
+
+    type: str
+    kind: str
+    family: str = ""
+    note: str = ""
+    words: tuple[Word, ...] = ()
+    made: Mapping[str, str] = field(default_factory=dict[str, str])
+    header: str = ""
+
+
+def adapter_in(folder: Path) -> Path | None:
+    """The weights file of a folder that is an adapter's, as trainers write them; None for any other folder."""
+    names = {entry.name for entry in folder.iterdir()}
+    if any(name.startswith(_FOLDERS) for name in names):
+        return find_adapter(folder)
+    return find_embedding(folder) if any(name.startswith("learned_embeds.") for name in names) else None
+
+
+def in_picture(path: Path) -> Recognised | None:
+    """The embedding that is kept in a picture; None for any other picture."""
+    try:
+        return recognised(open_embedding(path))
+    except ModelError:
+        return None
+
+
+def recognised(source: WeightSource) -> Recognised | None:
+    """What adapter a file is, None for what is none."""
+    names = source.names()
+    return next((found for tell in _TELLING if (found := tell(source, names)) is not None), None)
+
+
+def _prompts(source: WeightSource, names: Collection[str]) -> Recognised | None:
+    if _PROMPTS[0] not in names or set(names) - {*_PROMPTS} or len(source.shape(_PROMPTS[0])) != 3:
+        return None
+    _, tokens, width = source.shape(_PROMPTS[0])
+    made = {"size": f"{tokens} tokens of {width} numbers"}
+    try:
+        told = _table(json.loads(source.metadata.get(_HEADER, "{}")))
+    except (ValueError, RecursionError):
+        told = {}
+    edit = _table(told.get("edit"))
+    made |= {key.replace("_", " "): str(edit[key]) for key in dict.fromkeys([*_FIRST, *edit]) if key in edit}
+    made |= {f"model {key}": str(value) for key, value in _table(told.get("model")).items()}
+    return Recognised("prompts", "encoded prompts", FAMILIES_BY_WIDTH.get(width, ""), made=made, header=_HEADER)
+
+
+def _table(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _ip_adapter(source: WeightSource, names: Collection[str]) -> Recognised | None:
+    if any(name.startswith("image_proj_model.") for name in names) or any("processor.to_k_ip." in n for n in names):
+        note = "its parts have to be named image_proj.* and ip_adapter.*, as the scripts of its trainer do"
+        return Recognised("ip_adapter", "a training dump of an IP-Adapter", note=note)
+    inner = {name.removeprefix("image_proj.") for name in names if name.startswith("image_proj.")}
+    if not inner or not any(name.startswith("ip_adapter.") for name in names):
+        return None
+    key = next((name for name in names if name.endswith("to_k_ip.weight")), "")
+    shape = source.shape(key) if key else ()
+    family = FAMILIES_BY_WIDTH.get(shape[1], "") if len(shape) == 2 else ""
+    if any(".to_q_lora." in name for name in names) or any(n.startswith("perceiver_resampler.") for n in inner):
+        plus = " plus" if any(n.startswith("perceiver_resampler.") for n in inner) else ""
+        return Recognised(
+            "ip_adapter", f"IP-Adapter FaceID{plus}", family, "it needs a face recogniser, and is not run"
+        )
+    kind = next((words for mark, words in _PROJECTIONS.items() if mark in inner), "of a form that is not known")
+    return Recognised("ip_adapter", f"IP-Adapter, {kind}", family, f"it is for {_XL}" if family == _XL else "")
+
+
+_PROJECTIONS = {"latents": "plus", "proj.3.weight": "full-face", "proj.weight": "base"}
+
+
+def _embedding(source: WeightSource, names: Collection[str]) -> Recognised | None:
+    held = [name for name in names if not is_bookkeeping(name)]
+    if not 0 < len(held) <= _MOST_WORDS or not all(_fits(source, name) for name in held):
+        return None
+    keys, extras = set(held), source.extras
+    inner = extras.get("name")
+    named = inner if isinstance(inner, str) else source.path.stem
+    words = tuple(
+        Word(named if _is_nameless(key) else key, key, _rows(shape := source.shape(key)), shape[-1]) for key in held
+    )
+    layout, note = _layout(keys), ""
+    family = _XL if "clip_g" in keys else FAMILIES_BY_WIDTH.get(words[0].width, "")
+    if "clip_g" in keys:
+        note = f"it is for {_XL}"
+    elif "emp_params_out" in keys:
+        note = "it has vectors that are added after the text encoder, which are not read"
+    elif len(held) > 1:
+        note = f"it holds {len(held)} words where an embedding has one"
+    told = {key: str(extras[key]) for key in ("step", "sd_checkpoint", "sd_checkpoint_name") if extras.get(key)}
+    return Recognised("embedding", layout, family, note, words, told)
+
+
+def _layout(keys: Collection[str]) -> str:
+    if any(key.startswith("string_to_param.") for key in keys):
+        return "embedding, A1111"
+    known = {"emb_params": "kohya", "emp_params": "OneTrainer", "clip_l": "by encoder", "clip_g": "by encoder"}
+    return f"embedding, {next((words for key, words in known.items() if key in keys), 'diffusers')}"
+
+
+def _is_nameless(key: str) -> bool:
+    return key in NAMELESS or key.startswith("string_to_param.") or key in ("clip_g", "emp_params_out")
+
+
+def _fits(source: WeightSource, name: str) -> bool:
+    shape = source.shape(name)
+    is_word = _is_nameless(name) or (name not in _NO_WORDS and "." not in name.strip("."))
+    is_shaped = len(shape) in (1, 2) and 0 < _rows(shape) <= MOST_VECTORS and shape[-1] > 1
+    return is_word and is_shaped and source.dtype(name).is_floating_point
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    return shape[0] if len(shape) == 2 else 1
+
+
+def _lora(source: WeightSource, names: Collection[str]) -> Recognised | None:
+    present = set(names)
+    keys = [name for name in names if not name.startswith(_PASSED_OVER)]
+    leaves: dict[str, dict[str, str]] = {}
+    count = 0
+    for key in keys:
+        split = split_key(key, present)
+        if split is not None:
+            count += 1
+            leaves.setdefault(split[0], {})[split[1]] = key
+    kinds: Counter[str] = Counter()
+    for own in leaves.values():
+        try:
+            kinds.update(kind.words for kind in kinds_of(own))
+        except Misfit:
+            continue
+    if not kinds or count * 2 < len(keys):
+        return None
+    made = {"modules": ", ".join(f"{words} ({number})" for words, number in kinds.most_common())}
+    if len(keys) > count:
+        made["other keys"] = str(len(keys) - count)
+    if words := bundled_names(names):
+        made["bundled words"] = ", ".join(shown(word) for word in words[:20])
+    family = family_of({key: source.shape(key) for key in keys})
+    first = "LoRA" if any(key in kinds for key in ("LoRA", "LoCon")) else next(iter(kinds))
+    return Recognised("lora", first, family, made=made)
+
+
+_TELLING: tuple[Callable[[WeightSource, Collection[str]], Recognised | None], ...] = (
+    _prompts,
+    _ip_adapter,
+    _embedding,
+    _lora,
+)

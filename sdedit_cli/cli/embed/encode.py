@@ -1,0 +1,94 @@
+"""`sdedit embed encode`: prompts to a file of embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...batch.request import Request
+from ...errors import UsageError, printable
+from ...options import field_named
+from ...signals import check
+from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, option, resolve
+from ..models import readable
+from ..render import plain
+from .options import DEBUG, PATH, check_target, options
+
+_FIELDS = (
+    *("prompt", "negative_prompt", "weighting", "long_prompts", "model", "lora", "embedding", "config"),
+    *("download", "partial", "clip_skip", "dtype", "device", "threads"),
+)
+_SUFFIX = ".safetensors"
+
+
+@click.command("encode", cls=GroupedCommand, short_help="Encode prompts to a file.")
+@options(*(field_option(field_named(name, "")) for name in _FIELDS), adapter_dirs)
+@option("-o", "--output", type=PATH, required=True, metavar="FILE", group=FILES, help=f"The {_SUFFIX} file to write.")
+@DEBUG
+def encode(output: Path, **given: Any) -> None:
+    """Write what the text encoder makes of a prompt and a negative prompt.
+
+    'sdedit run --prompt-embeds FILE' takes it in place of -p and -n: then no text encoder is loaded, and none need be
+    there. Weights, long prompts, embeddings and the text side of LoRAs are in it; prompts that change over the steps,
+    such as [a:b:0.5], are refused. The file says what made it, without paths and times: equal prompts give equal bytes.
+    """
+    if output.suffix != _SUFFIX:
+        raise UsageError(f"-o {output}: encoded prompts are a {_SUFFIX} file; give it that ending")
+    request = resolve(given, (), None)
+    if not (request.edit.prompt or request.edit.negative_prompt):
+        raise UsageError("there is nothing to encode; give a prompt with -p")
+    check_target(output)
+    for line in encoded(request, output):
+        click.echo(f"sdedit: {plain(line)}", err=True)
+
+
+def encoded(request: Request, output: Path) -> list[str]:
+    """Writes the prompts of a request, and says what was done. Raises ModelError, UsageError, OutputError."""
+    from dataclasses import replace
+
+    from ... import __version__
+    from ...disk.hashes import model_hash, remembered_hash
+    from ...engine.encoding import check_constant, encode_prompts, encoder_hash
+    from ...engine.prompt_file import write_prompts
+    from ..folders import content_hash
+    from ..preflight import Preflight
+
+    edit, model = request.edit, request.model
+    check_constant(edit)
+    preflight = Preflight(request)
+    preflight.check(complete=False)
+    check()
+    said: list[str] = []
+
+    def hear(event: str, facts: dict[str, Any]) -> None:
+        if event == "truncated":
+            said.append(f"warning: over the model's {facts['limit']} tokens; left out is '{facts['text']}'")
+            return
+        said.append(facts["summary"])
+        said.extend(f"warning: {text}" for text in facts.get("unused", ()))
+
+    with readable(model.name):
+        checkpoint = preflight.checkpoint()
+        prompts = encode_prompts(edit, checkpoint, hear)
+        made_of = [
+            *({"kind": "lora", "sha256": content_hash(Path(f.path)), "scale": _strength(f)} for f in edit.lora),
+            *({"kind": "embedding", "name": f.word, "sha256": content_hash(Path(f.path))} for f in edit.embedding),
+        ]
+        sha256 = model_hash(checkpoint.path, remembered_hash)
+        facts = {
+            "version": __version__,
+            "text_encoder_sha256": encoder_hash(checkpoint),
+            "family": checkpoint.family.title,
+            **({"ingredients": made_of} if made_of else {}),
+        }
+    check()
+    write_prompts(output, replace(prompts, path=output, model=(model.name, sha256)), facts)
+    _, tokens, width = prompts.prompt_1TC.shape
+    said.append(f"{output}: {tokens} tokens of {width} numbers by the model {printable(model.name)}")
+    return said
+
+
+def _strength(file: Any) -> float:
+    return file.scale if file.te_scale is None else file.te_scale

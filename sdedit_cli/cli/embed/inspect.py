@@ -1,0 +1,109 @@
+"""`sdedit embed inspect`: what a file of an embedding or of encoded prompts is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...batch.events import ReaderGone
+from ...errors import InputError, ModelError, shown
+from ...signals import check
+from ..info import show
+from ..render import plain
+from .options import DEBUG, PATH, check_source, options
+
+SCHEMA = "sdedit.embedding/1"
+_FEW = 8
+_LONGEST = 300
+
+
+@click.command("inspect", short_help="Say what an embedding file is.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=PATH)
+@options(click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout."), DEBUG)
+def inspect(files: tuple[Path, ...], as_json: bool) -> None:
+    """Say what each FILE is: layout, words, vectors and their norms, the family that they are for, what made them.
+
+    Embeddings of other families and files of several words are described too, with why they are not loaded. Files of
+    'embed encode' are known as well.
+    """
+    try:
+        _tell(files, as_json=as_json)
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
+def _tell(files: Sequence[Path], *, as_json: bool) -> None:
+    failed: list[InputError] = []
+    for path in files:
+        try:
+            facts = facts_of(path)
+        except InputError as error:
+            failed.append(error)
+            if as_json:
+                click.echo(json.dumps({"schema": SCHEMA, "file": str(path), "error": str(error)}))
+            if len(files) > 1:
+                click.echo(f"sdedit: {plain(str(error))}", err=True)
+            continue
+        check()
+        if as_json:
+            click.echo(json.dumps({"schema": SCHEMA, **facts}))
+        else:
+            show(str(path), _rows(facts))
+    if failed:
+        outcome = failed[0] if len(files) == 1 else InputError(f"{len(failed)} of {len(files)} files cannot be used")
+        outcome.reported = as_json
+        raise outcome
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """What a file is, as JSON values. Raises InputError when it cannot be read or is none."""
+    from ...adapters.embedding import find_embedding, open_embedding
+    from ...adapters.recognise import recognised
+    from ...disk.hashes import remembered_hash
+
+    check_source(path)
+    file = find_embedding(path)
+    source = open_embedding(file)
+    found = recognised(source)
+    if found is None or found.type not in ("embedding", "prompts"):
+        what = f"is {found.kind}" if found else "holds no embedding"
+        raise ModelError(f"{path}: {what}; 'sdedit info' says more of it")
+    words = [
+        {"name": shown(word.name, _LONGEST), "vectors": word.vectors, "width": word.width, "norms": word.norms(source)}
+        for word in found.words
+    ]
+    try:
+        sha256 = remembered_hash(file)
+    except OSError as problem:
+        raise ModelError(f"{path}: cannot be read ({problem.strerror or problem}); check its permissions") from None
+    return {
+        "file": str(path),
+        "type": found.type,
+        "layout": found.kind,
+        "format": source.format,
+        "family": found.family,
+        "words": words,
+        "made": dict(found.made),
+        "note": found.note,
+        "sha256": sha256,
+        "autov2": sha256[:10],
+    }
+
+
+def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [("layout", facts["layout"]), ("family", facts["family"] or "not known by its width")]
+    rows += [("word", _word(word)) for word in facts["words"]]
+    rows += [(shown(key, 40), shown(value, _LONGEST)) for key, value in facts["made"].items()]
+    rows += [("note", facts["note"]), ("SHA-256", facts["sha256"]), ("AutoV2", facts["autov2"])]
+    return [(label, value) for label, value in rows if value]
+
+
+def _word(word: Mapping[str, Any]) -> str:
+    norms = word["norms"]
+    listed = ", ".join(f"{norm:.3g}" for norm in norms[:_FEW]) + (", ..." if len(norms) > _FEW else "")
+    count = f"{word['vectors']} vector{'s' if word['vectors'] != 1 else ''}"
+    return f"'{word['name']}': {count} of {word['width']} numbers; norm {listed}"
