@@ -59,12 +59,14 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
         assert field.fit(field.default, "default") == field.default
 
 
+PATHS = set(["model", "vae", "config", "lora", "embedding", "prompt_embeds", "ip_adapter", "ip_image", "ip_encoder"])
+
+
 def test_what_a_picture_may_set_and_what_it_may_not() -> None:
     kept_out = {field.name for field in fields() if not field.option.in_picture}
-    files = {"model", "vae", "config", "lora", "embedding", "ip_adapter", "ip_image", "ip_encoder"}
-    assert {field.name for field in fields() if field.option.path} == files
+    assert {field.name for field in fields() if field.option.path} == PATHS
     assert kept_out == {
-        *files,
+        *PATHS,
         *("count", "download", "partial", "safety", "attention", "device", "quality"),
     }
 
