@@ -39,7 +39,7 @@ def check_constant(edit: Edit) -> None:
         if is_scheduled(parse(text)):
             raise UsageError(
                 f"'{text}' changes over the steps of an edit, and a file holds prompts that stay; encode its parts "
-                "each to a file, or take the square brackets and bars out (--no-weighting takes them as text)"
+                "each to a file, or take the square brackets and bars out (without weighting they are text)"
             )
 
 
@@ -122,7 +122,7 @@ def vectors_of(checkpoint: Checkpoint, text: str, count: int | None) -> Tensor:
         raise ModelError(f"{checkpoint.path}: has no text encoder to take words from; give a complete checkpoint")
     ids = tokenizer.ids(text)
     if not ids:
-        raise UsageError("--from has no word; say what the embedding shall begin as, such as --from 'a tabby cat'")
+        raise UsageError("the text has no word; say what the embedding shall begin as, such as 'a tabby cat'")
     table_VC = component.tensors.get("text_model.embeddings.token_embedding.weight")
     if max(ids) >= len(table_VC):
         raise ModelError(f"{checkpoint.path}: its tokenizer knows more words than its text encoder has vectors")

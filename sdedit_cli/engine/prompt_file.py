@@ -59,7 +59,9 @@ class PromptFile:
         if not guided:
             return self.prompt_1TC[:, : self.own].to(like)
         if self.negative_1TC is None:
-            raise ModelError(f"{self.path}: has no '{NEGATIVE}', which guidance needs; give --cfg-scale 1")
+            raise ModelError(
+                f"{self.path}: has no '{NEGATIVE}', which guidance needs; turn that off with a cfg-scale of 1"
+            )
         return torch.cat([self.negative_1TC, self.prompt_1TC]).to(like)
 
     def recorded(self, edit: Edit) -> dict[str, Any]:

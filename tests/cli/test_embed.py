@@ -168,7 +168,10 @@ def prompts_of(**tensors: torch.Tensor) -> Path:
 POSITIVE = torch.ones(1, 32, WIDTH)
 WRONG: list[tuple[dict[str, torch.Tensor], str]] = [
     ({"prompt_embeds": POSITIVE[..., :64], "negative_prompt_embeds": POSITIVE[..., :64]}, "this model's UNet takes"),
-    ({"prompt_embeds": POSITIVE}, "has no 'negative_prompt_embeds', which guidance needs; give --cfg-scale 1"),
+    (
+        {"prompt_embeds": POSITIVE},
+        "has no 'negative_prompt_embeds', which guidance needs; turn that off with a cfg-scale of 1",
+    ),
     ({"prompt_embeds": POSITIVE, "negative_prompt_embeds": POSITIVE[:, :8]}, "differ in shape"),
     ({"prompt_embeds": POSITIVE * float("nan")}, "not finite"),
     ({"prompt_embeds": POSITIVE[0]}, "expected (1, tokens, width)"),
