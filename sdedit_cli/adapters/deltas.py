@@ -30,6 +30,7 @@ class Kind:
 
     `weight` and `bias` make the change of a module's parameters. A kind `on` others comes with one of them, and is
     given the weight with their change in it. `fits` raises what the function would raise, and computes nothing.
+    `of_base`: the change depends on the weight, and cannot be told without a checkpoint.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Kind:
     or_else: tuple[frozenset[str], ...] = ()
     on: frozenset[str] = frozenset()
     fits: Check | None = None
+    of_base: bool = False
 
     @property
     def forms(self) -> tuple[frozenset[str], ...]:
@@ -71,13 +73,22 @@ ROWS = (
     Kind("lora", "LoRA", names("down up"), SCALES | {"mid"}, lora, fits=check_lora),
     Kind("loha", "LoHa", LOHA, SCALES, loha, or_else=(LOHA | names("hada_t1 hada_t2"),)),
     Kind("lokr", "LoKr", LOKR[0], SCALES, lokr, or_else=tuple(LOKR[1:])),
-    Kind("dora", "DoRA", names("dora_scale"), weight=dora, or_else=(names("magnitude"),), on=FACTORED, fits=magnitudes),
+    Kind(
+        "dora",
+        "DoRA",
+        names("dora_scale"),
+        weight=dora,
+        or_else=(names("magnitude"),),
+        on=FACTORED,
+        fits=magnitudes,
+        of_base=True,
+    ),
     Kind("lora_bias", "bias of LoRA", names("up_bias"), bias=lora_bias, on=names("lora"), fits=check_lora_bias),
-    Kind("ia3", "(IA)³", names("ia3_weight ia3_on_input"), names("alpha"), ia3),
-    Kind("glora", "GLoRA", names("a1 a2 b1 b2"), SCALES, glora),
-    Kind("oft", "OFT or BOFT", names("oft_blocks"), names("alpha rescale"), oft),
-    Kind("oft_first", "OFT, first form", names("oft_diag"), names("alpha rescale"), oft_first),
-    Kind("oft_v2", "OFTv2", names("oft_R"), names("alpha oft_R_scaled"), oft_v2),
+    Kind("ia3", "(IA)³", names("ia3_weight ia3_on_input"), names("alpha"), ia3, of_base=True),
+    Kind("glora", "GLoRA", names("a1 a2 b1 b2"), SCALES, glora, of_base=True),
+    Kind("oft", "OFT or BOFT", names("oft_blocks"), names("alpha rescale"), oft, of_base=True),
+    Kind("oft_first", "OFT, first form", names("oft_diag"), names("alpha rescale"), oft_first, of_base=True),
+    Kind("oft_v2", "OFTv2", names("oft_R"), names("alpha oft_R_scaled"), oft_v2, of_base=True),
     Kind("full", "full change", names("diff"), names("alpha"), whole("diff"), fits=check_whole("diff")),
     Kind("bias", "bias", names("diff_b"), names("alpha"), bias=whole("diff_b"), fits=check_whole("diff_b")),
     Kind("norm", "norm", names("w_norm"), names("alpha"), whole("w_norm"), fits=check_whole("w_norm")),

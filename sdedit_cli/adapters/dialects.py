@@ -7,6 +7,7 @@ naming that trainers use, with dots as underscores. Nothing is ever turned back 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
 from ..configs.clip import CLIPTextConfig
@@ -148,6 +149,34 @@ def split_key(key: str, present: Collection[str]) -> tuple[str, str] | None:
     return None
 
 
+# How files of each dialect are told, by the beginning and the leaf of a key; the first row that fits is taken.
+_TELLING: tuple[tuple[str, str], ...] = (
+    (r"lora_unet_(input_blocks|middle_block|output_blocks)_", "kohya, original block names"),
+    (r"lora_(unet|te1?|te2)_.*lora_magnitude_vector", "kohya, as diffusers converts to it"),
+    (r"lora_(unet|te|te1|te2|prior|transformer)_", "kohya"),
+    (r"lycoris_", "LyCORIS"),
+    (r"oft_(unet|te)_", "kohya OFT"),
+    (r".*\.processor\.to_\w+_lora\.", "diffusers, oldest"),
+    (r".*\.to_\w+_lora\.(down|up)\.", "diffusers, oldest"),
+    (r"(.*\.)?base_model\.model\.", "PEFT"),
+    (r"(diffusion_model|text_encoders)\.", "ComfyUI"),
+    (r"diffusion_model_", "slider"),
+    (r".*\.lora_[AB]\b", "diffusers, PEFT form"),
+    (r".*\.(lora|lora_linear_layer)\.(down|up)\.", "diffusers"),
+    (r"(unet|text_encoder|te)[._].*\.(lora_down|lora_up|alpha|dora_scale|oft_R)\b", "OneTrainer"),
+)
+
+
+_LONGEST = 500  # more is no name of a module, and costs time
+
+
+def dialect_of(keys: Collection[str]) -> str:
+    """The dialect that most keys are in, for people; 'unknown' for none that is known."""
+    short = [key for key in keys if len(key) < _LONGEST]
+    counts = Counter(next((words for mark, words in _TELLING if re.match(mark, key)), "unknown") for key in short)
+    return counts.most_common(1)[0][0] if counts else "unknown"
+
+
 _FAMILIES: tuple[tuple[str, str], ...] = (
     ("lora_te2_", "Stable Diffusion XL"),
     ("text_encoder_2.", "Stable Diffusion XL"),
@@ -160,7 +189,7 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("joint_blocks", "Stable Diffusion 3"),
     ("lora_prior_", "Stable Cascade"),
     ("lora_transformer_", "a transformer model"),
-    ("transformer.", "a transformer model"),
+    ("^transformer.", "a transformer model"),  # text encoders have it further inside
 )
 FAMILIES_BY_WIDTH = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
 _CONTEXT = re.compile(r"attn2[._](?:processor[._])?to_[kv]")
@@ -169,7 +198,8 @@ _CONTEXT = re.compile(r"attn2[._](?:processor[._])?to_[kv]")
 def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """The family that the adapter with these keys is for, in words; '' where they do not tell."""
     for mark, family in _FAMILIES:
-        if any(mark in key for key in shapes):
+        start = mark.removeprefix("^")
+        if any(key.startswith(start) if start != mark else mark in key for key in shapes):
             return family
     for key, shape in shapes.items():
         leaf = split_key(key, shapes)

@@ -18,7 +18,7 @@ from ..weights.formats.source import MemorySource, WeightSource
 from ..weights.load.fill import fill
 from .dialects import FAMILIES_BY_WIDTH
 from .ip_layers import ImageLayer, image_layers
-from .lora import find_adapter
+from .open import find_adapter
 
 _PARTS = ("image_proj.", "ip_adapter.")
 

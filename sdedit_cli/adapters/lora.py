@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..configs.base import read_json
 from ..configs.clip import CLIPTextConfig
 from ..configs.unet import UNetConfig
 from ..errors import ModelError, listed, shown
-from ..weights.formats.open import open_weights
 from ..weights.formats.source import MemorySource, WeightSource
 from .bundled import PREFIX as BUNDLED
 from .bundled import read_bundled
 from .deltas import Misfit, Scaling, kinds_of
 from .dialects import Module, family_of, module_names, split_key
 from .embedding import TextualInversion
+from .open import Header, open_adapter
 
 _IGNORED = ("_aux.",)  # the bookkeeping of slider tools
-_HEADER = "lora_adapter_metadata"
-_FOLDER_FILES = (
-    "pytorch_lora_weights.safetensors",
-    "adapter_model.safetensors",
-    "pytorch_lora_weights.bin",
-    "adapter_model.bin",
-)
-_CONFIG = "adapter_config.json"
+M = TypeVar("M", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -69,21 +60,6 @@ class Adapter:
         return f"{self.path.name}: {', '.join(self.kinds)}; {self.keys} keys, {' and '.join(counts) or 'nothing here'}"
 
 
-def find_adapter(path: Path, weight_name: str | None = None) -> Path:
-    """The weights file of an adapter: the file itself, or the one of a folder. Raises ModelError."""
-    if not path.is_dir():
-        return path
-    if weight_name is not None:
-        return path / weight_name
-    names = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
-    known = next((name for name in _FOLDER_FILES if name in names), None)
-    if known is None and len(names) != 1:
-        raise ModelError(
-            f"{path}: which of its weights files is the adapter? Found {listed(names) or 'none'}; name the file"
-        )
-    return path / (known or names[0])
-
-
 def read_adapter(
     source: Path | str | Mapping[str, Tensor],
     unet: UNetConfig | None,
@@ -97,40 +73,21 @@ def read_adapter(
     Raises ModelError, naming keys and families, for keys that fit no module, for half a kind, for numbers that are not
     finite, and for another family's file; with `partial` keys that fit nowhere are passed over and counted.
     """
-    config: Mapping[str, Any] = {}
     if isinstance(source, Mapping):
         opened: WeightSource = MemorySource(source, path=Path("the state dict"))
+        header = Header.of(opened)
     else:
-        path = find_adapter(Path(source), weight_name)
-        opened = open_weights(path)
-        beside = path.parent / _CONFIG
-        config = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
-        if config.get("use_cayley_neumann") is False:
-            raise ModelError(f"{beside}: asks for exact rotations (use_cayley_neumann false), which are not read yet")
-    adapter = _read(opened, module_names(unet, text), _Header.of(opened, config), unet, partial)
+        opened, header = open_adapter(Path(source), weight_name)
+    adapter = _read(opened, module_names(unet, text), header, unet, partial)
     words, unused = read_bundled(opened, text.hidden_size if text else None)
     return replace(adapter, words=words, unused=unused)
 
 
 def _read(
-    source: WeightSource, names: Mapping[str, Module], header: _Header, unet: UNetConfig | None, partial: bool
+    source: WeightSource, names: Mapping[str, Module], header: Header, unet: UNetConfig | None, partial: bool
 ) -> Adapter:
-    keys = [key for key in source.names() if not key.startswith((*_IGNORED, BUNDLED))]
-    present = set(keys)
-    leaves: dict[Module, dict[str, str]] = {}
-    unmatched: list[str] = []
-    for key in keys:
-        split = split_key(key, present)
-        module = names.get(split[0]) if split else None
-        if split is None or module is None:
-            unmatched.append(key)
-        elif split[1] in leaves.setdefault(module, {}):
-            raise ModelError(
-                f"{source.path}: '{shown(key)}' and '{shown(leaves[module][split[1]])}' are the same of {module[1]}"
-            )
-        else:
-            leaves[module][split[1]] = key
-    leaves = {module: own for module, own in leaves.items() if own.keys() - {"alpha", "scale"}}
+    leaves, unmatched = grouped(source, names.get)
+    keys = adapter_keys(source)
     family = family_of({key: source.shape(key) for key in keys})
     if not leaves or (unmatched and not partial):
         raise _misfit(source, keys, unmatched, family)
@@ -145,6 +102,33 @@ def _read(
         patches[module] = Patch({leaf: _tensor(source, key) for leaf, key in own.items()}, header.scaling(module))
     used = sum(map(len, leaves.values()))
     return Adapter(source.path, patches, used, tuple(unmatched), tuple(kinds), dict(source.metadata))
+
+
+def adapter_keys(source: WeightSource) -> list[str]:
+    """The keys of a file that are meant to be an adapter's."""
+    return [key for key in source.names() if not key.startswith((*_IGNORED, BUNDLED))]
+
+
+def grouped(source: WeightSource, module_of: Callable[[str], M | None]) -> tuple[dict[M, dict[str, str]], list[str]]:
+    """The keys by module and canonical leaf, and those that fit no module.
+
+    `module_of` knows a module by its name with dots as underscores. Raises ModelError where two keys are the same leaf.
+    """
+    keys = adapter_keys(source)
+    present = set(keys)
+    leaves: dict[M, dict[str, str]] = {}
+    unmatched: list[str] = []
+    for key in keys:
+        split = split_key(key, present)
+        module = module_of(split[0]) if split else None
+        if split is None or module is None:
+            unmatched.append(key)
+        elif split[1] in leaves.setdefault(module, {}):
+            other = leaves[module][split[1]]
+            raise ModelError(f"{source.path}: '{shown(key)}' and '{shown(other)}' are the same of one module")
+        else:
+            leaves[module][split[1]] = key
+    return {module: own for module, own in leaves.items() if own.keys() - {"alpha", "scale"}}, unmatched
 
 
 def _misfit(source: WeightSource, keys: list[str], unmatched: list[str], family: str) -> ModelError:
@@ -170,40 +154,3 @@ def _tensor(source: WeightSource, key: str) -> Tensor:
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise ModelError(f"{source.path}: '{shown(key)}' has numbers that are not finite; download the file again")
     return tensor
-
-
-@dataclass(frozen=True)
-class _Header:
-    """Ranks and alphas that stand in the header of a file, or in a config beside it, by component."""
-
-    parts: Mapping[str, Mapping[str, Any]]
-
-    @classmethod
-    def of(cls, source: WeightSource, config: Mapping[str, Any]) -> _Header:
-        if config:
-            return cls({"unet": config, "text_encoder": config})
-        try:
-            told: object = json.loads(source.metadata.get(_HEADER, "{}"))
-        except (ValueError, RecursionError):
-            told = {}
-        parts: dict[str, dict[str, Any]] = {}
-        for name, value in cast("dict[str, Any]", told if isinstance(told, dict) else {}).items():
-            slot, _, key = name.partition(".")
-            parts.setdefault(slot, {})[key] = value
-        return cls(parts)
-
-    def scaling(self, module: Module) -> Scaling:
-        """What is said of a module: the alpha of the first pattern that ends its name, or the general one."""
-        slot, name = module
-        told = self.parts.get(slot, {})
-        patterns: object = told.get("alpha_pattern")
-        found = next(
-            (
-                value
-                for pattern, value in cast("dict[str, Any]", patterns if isinstance(patterns, dict) else {}).items()
-                if name == pattern or name.endswith("." + pattern)
-            ),
-            told.get("lora_alpha"),
-        )
-        alpha = float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
-        return Scaling(alpha, rank_stabilised=told.get("use_rslora") is True)

@@ -19,7 +19,7 @@ from .bundled import bundled_names
 from .deltas import Misfit, kinds_of
 from .dialects import FAMILIES_BY_WIDTH, family_of, split_key
 from .embedding import MOST_VECTORS, NAMELESS, find_embedding, is_bookkeeping, open_embedding
-from .lora import find_adapter
+from .open import find_adapter
 
 _MOST_WORDS = 1000
 _FOLDERS = ("adapter_model.", "pytorch_lora_weights.")  # what begins the names of weights in a folder of a LoRA

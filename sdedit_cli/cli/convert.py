@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +10,9 @@ import click
 
 from ..disk.leftovers import clear_leftovers
 from ..disk.sizes import parse_size, size_text
-from ..errors import ModelError, printable, shortened, shown
+from ..errors import ModelError, shortened, shown
 from ..signals import check, settle
+from .progress import byte_bar, watched
 from .render import plain
 
 if TYPE_CHECKING:
@@ -69,7 +67,7 @@ def command(
         check_readable(path, str(path))
     for name in clear_leftovers(dst.absolute().parent):
         click.echo(f"sdedit: warning: removed {plain(name)}, which a run that was killed left unfinished", err=True)
-    with _bar(src.name) as bar:
+    with byte_bar(src.name) as bar:
         from ..weights.formats.precisions import PRECISIONS
         from ..weights.write.convert import convert
 
@@ -84,50 +82,11 @@ def command(
             config=config,
             prediction_type=prediction_type,
             variant=variant,
-            progress=_watched(bar),
+            progress=watched(bar),
             placed=settle,  # the file is what was asked for: from here on a signal takes nothing back
         )
     for line in report(summary):
         click.echo(line, err=True)
-
-
-def _watched(bar: Callable[[int], Callable[[int], None]] | None) -> Callable[[int], Callable[[int], None]]:
-    """What `convert` tells its progress: it moves the bar, and ends the work when a signal came meanwhile."""
-
-    def begin(total: int) -> Callable[[int], None]:
-        check()
-        advance = bar(total) if bar else None
-
-        def told(count: int) -> None:
-            check()
-            if advance:
-                advance(count)
-
-        return told
-
-    return begin
-
-
-@contextmanager
-def _bar(name: str) -> Generator[Callable[[int], Callable[[int], None]] | None, None, None]:
-    """A progress bar on a terminal, else nothing: gives what `convert` calls with the number of bytes to come."""
-    # Python has no stderr where it was closed before.
-    if sys.stderr is None or not sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison]
-        yield None
-        return
-    from rich.console import Console
-
-    from .bars import lines_on
-
-    with lines_on(Console(stderr=True, markup=False, highlight=False)) as lines:
-        task = lines.add_task(printable(name), total=None, what="reading")
-
-        def begin(total: int) -> Callable[[int], None]:
-            # Every byte is written, then read back and compared.
-            lines.update(task, total=total, bytes=True)
-            return lambda count: lines.advance(task, count)
-
-        yield begin
 
 
 def report(summary: Summary) -> list[str]:

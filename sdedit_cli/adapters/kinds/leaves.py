@@ -40,10 +40,27 @@ def scale_of(leaves: Leaves, rank: int, scaling: Scaling) -> Tensor | float:
     return 1.0 if alpha is None else alpha / (rank**0.5 if scaling.rank_stabilised else rank)
 
 
+def exact_scale(leaves: Leaves, rank: int, scaling: Scaling) -> float:
+    """`scale_of` in double precision, whatever precision says alpha: for what is written anew."""
+    said = {name: leaves[name].double() for name in ("alpha", "scale") if name in leaves}
+    return float(scale_of(said, rank, scaling))
+
+
 def alpha_of(leaves: Leaves, scaling: Scaling) -> Tensor | float | None:
     if scaling.alpha is not None:
         return scaling.alpha
     return single(leaves, "alpha") if "alpha" in leaves else None
+
+
+# The factors whose rows are the rank, of the kinds whose alpha is divided by it; of LoKr the second's wins.
+_RANKED = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
+
+
+def rank_of(leaves: Leaves) -> int | None:
+    """What the alpha of a module is divided by; None where it is divided by nothing."""
+    if "a1" in leaves:  # GLoRA's first factor is the other way round in its first layout
+        return min(leaves["a1"].shape[:2])
+    return next((leaves[name].shape[0] for name in _RANKED if name in leaves), None)
 
 
 def single(leaves: Leaves, name: str) -> Tensor:

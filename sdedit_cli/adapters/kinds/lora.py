@@ -31,6 +31,15 @@ def lora(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
     return delta.reshape(weight.shape)
 
 
+def thin_factors(leaves: Leaves, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """up (out, r[, 1, 1]) and down (r, in[, kh, kw]) for a weight of that shape, a middle factor taken into down."""
+    up, down = matrix(leaves, "up"), leaves["down"]
+    if "mid" in leaves:
+        made = torch.einsum("mn...,ni->mi...", leaves["mid"].float(), matrix(leaves, "down").float())
+        down = made.to(torch.promote_types(down.dtype, leaves["mid"].dtype))
+    return up.reshape(*up.shape, *[1] * (len(shape) - 2)), down.reshape(down.shape[0], *shape[1:])
+
+
 def check_lora(leaves: Leaves, weight: Tensor) -> None:
     """Raises Misfit for factors of several ranks, and for those whose product is not of the weight's shape."""
     flat_of(weight)

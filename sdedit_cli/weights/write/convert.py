@@ -61,6 +61,7 @@ def convert(
     variant: str | None = None,
     progress: Callable[[int], Progress] | None = None,
     placed: Callable[[], None] | None = None,
+    change: Callable[[Checkpoint], Checkpoint] | None = None,
 ) -> Summary:
     """Write `source` as `target`: by default a single file if its name ends in .safetensors, else a folder.
 
@@ -78,6 +79,7 @@ def convert(
         variant: Of a folder's weights those of this variant, where a component has it.
         progress: Called with the number of bytes to come (written and compared), gives what is told about them.
         placed: Called when the target has its name, while signals still wait.
+        change: What is made of the checkpoint, once it is known to be complete, before it is written.
 
     Raises:
         UsageError: The target's name and layout contradict each other.
@@ -92,6 +94,7 @@ def convert(
     if ema is False and "unet" in chosen and checkpoint.uses_ema:
         raise UsageError(f"{checkpoint.path}: its UNet is there as an EMA copy only; leave --no-ema out")
     check_complete(checkpoint, only)
+    checkpoint = change(checkpoint) if change else checkpoint
     files, dropped = _plan(checkpoint, target, layout, Layout(dtype, max_shard_size), ema, only)
     items = [item for file in files for item in file.items]
     _check_writable(items)

@@ -1,0 +1,37 @@
+"""Adapters into a checkpoint: what becomes of each of its tensors, worked out when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from torch import Tensor
+
+from .apply import Parts, applied
+from .deltas import kinds_of
+from .dialects import Module
+from .set import AdapterSet
+
+
+def changes(wanted: AdapterSet) -> Mapping[str, Mapping[str, Callable[[Tensor], Tensor]]]:
+    """By component and name of a parameter, what is made of it in float32 by the active adapters.
+
+    Whether they fit is to be checked before (`apply.check_fits`).
+    """
+    made: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {}
+    for module, parts in wanted.patched().items():
+        slot, name = module
+        for leaf in _changed_leaves(parts, module):
+            made.setdefault(slot, {})[f"{name}.{leaf}"] = partial(_changed, parts, module, leaf)
+    return made
+
+
+def _changed_leaves(parts: Parts, module: Module) -> list[str]:
+    kinds = [kind for adapter, _ in parts for kind in kinds_of(adapter.patches[module].leaves)]
+    return [leaf for leaf in ("weight", "bias") if any(getattr(kind, leaf) for kind in kinds)]
+
+
+def _changed(parts: Parts, module: Module, leaf: str, base: Tensor) -> Tensor:
+    made = applied(parts, module, leaf, base.float())
+    assert made is not None
+    return made

@@ -1,0 +1,132 @@
+"""Files of adapters opened: the tensors, and what a header or a config beside them says of their strengths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..configs.base import read_json
+from ..errors import ModelError, listed
+from ..weights.formats.open import open_weights
+from ..weights.formats.source import WeightSource
+from .deltas import Scaling
+from .dialects import Module
+
+HEADER = "lora_adapter_metadata"
+_FOLDER_FILES = (
+    "pytorch_lora_weights.safetensors",
+    "adapter_model.safetensors",
+    "pytorch_lora_weights.bin",
+    "adapter_model.bin",
+)
+CONFIG = "adapter_config.json"
+HALVES = ("unet", "text_encoder")
+"""The folders within one that holds an adapter of PEFT for each of the two."""
+
+
+def find_adapter(path: Path, weight_name: str | None = None) -> Path:
+    """The weights file of an adapter: the file itself, or the one of a folder. Raises ModelError."""
+    if not path.is_dir():
+        return path
+    if weight_name is not None:
+        return path / weight_name
+    names = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
+    known = next((name for name in _FOLDER_FILES if name in names), None)
+    if known is None and len(names) != 1:
+        raise ModelError(
+            f"{path}: which of its weights files is the adapter? Found {listed(names) or 'none'}; name the file"
+        )
+    return path / (known or names[0])
+
+
+def open_adapter(path: Path, weight_name: str | None = None) -> tuple[WeightSource, Header]:
+    """The tensors of an adapter's file or folder, and what is said of their strengths. Raises ModelError.
+
+    A folder that holds two of PEFT, `unet` and `text_encoder`, is one adapter.
+    """
+    halves = {slot: path / slot for slot in HALVES if weight_name is None and (path / slot / CONFIG).is_file()}
+    if halves:
+        opened = {slot: _open(half, None) for slot, half in halves.items()}
+        told = {slot: header.parts.get(slot, {}) for slot, (_, header) in opened.items()}
+        return _Halves(path, {slot: source for slot, (source, _) in opened.items()}), Header(told)
+    return _open(path, weight_name)
+
+
+def _open(path: Path, weight_name: str | None) -> tuple[WeightSource, Header]:
+    path = find_adapter(path, weight_name)
+    source = open_weights(path)
+    beside = path.parent / CONFIG
+    config = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
+    if config.get("use_cayley_neumann") is False:
+        raise ModelError(f"{beside}: asks for exact rotations (use_cayley_neumann false), which are not read yet")
+    return source, Header(dict.fromkeys(HALVES, config)) if config else Header.of(source)
+
+
+class _Halves(WeightSource):
+    """Sources by component as one, the component before each name."""
+
+    def __init__(self, path: Path, sources: Mapping[str, WeightSource]) -> None:
+        self.path, self._sources = path, sources
+        first = next(iter(sources.values()))
+        self.format, self.metadata = first.format, {k: v for s in sources.values() for k, v in s.metadata.items()}
+
+    def names(self) -> list[str]:
+        return [f"{slot}.{name}" for slot, source in self._sources.items() for name in source.names()]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        source, own = self._of(name)
+        return source.shape(own)
+
+    def dtype(self, name: str) -> torch.dtype:
+        source, own = self._of(name)
+        return source.dtype(own)
+
+    def get(self, name: str) -> Tensor:
+        source, own = self._of(name)
+        return source.get(own)
+
+    def _of(self, name: str) -> tuple[WeightSource, str]:
+        slot, _, own = name.partition(".")
+        return self._sources[slot], own
+
+
+@dataclass(frozen=True)
+class Header:
+    """Ranks and alphas that stand in the header of a file, or in a config beside it, by component."""
+
+    parts: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, source: WeightSource) -> Header:
+        """What the file's own header says."""
+        try:
+            told: object = json.loads(source.metadata.get(HEADER, "{}"))
+        except (ValueError, RecursionError):
+            told = {}
+        parts: dict[str, dict[str, Any]] = {}
+        for name, value in cast("dict[str, Any]", told if isinstance(told, dict) else {}).items():
+            slot, _, key = name.partition(".")
+            parts.setdefault(slot, {})[key] = value
+        return cls(parts)
+
+    def scaling(self, module: Module) -> Scaling:
+        """What is said of a module: the alpha of the first pattern that ends its name, or the general one."""
+        slot, name = module
+        told = self.parts.get(slot, {})
+        patterns: object = told.get("alpha_pattern")
+        found = next(
+            (
+                value
+                for pattern, value in cast("dict[str, Any]", patterns if isinstance(patterns, dict) else {}).items()
+                if name == pattern or name.endswith("." + pattern)
+            ),
+            told.get("lora_alpha"),
+        )
+        alpha = float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+        return Scaling(alpha, rank_stabilised=told.get("use_rslora") is True)

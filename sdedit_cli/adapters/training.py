@@ -1,0 +1,54 @@
+"""What the metadata of an adapter says of its training, bounded: it comes from strangers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from heapq import nsmallest
+from typing import cast
+
+_TAGS = "ss_tag_frequency"
+_TRIGGER = "modelspec.trigger_phrase"
+_LARGEST = 1 << 23  # characters of JSON that are read
+_LONGEST = 2000  # characters of a value
+_MOST = 200  # entries
+_TAG_LENGTH = 100
+# Tables that are long and say nothing to people.
+_LEFT_OUT = (_TAGS, "ss_dataset_dirs", "ss_bucket_info", "ss_datasets", "ss_reg_dataset_dirs")
+
+
+def training_facts(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The entries of training programs (`ss_...`, `modelspec....`), long ones cut short, in order of their names."""
+    kept = [key for key in metadata if key.startswith(("ss_", "modelspec.")) and key not in _LEFT_OUT]
+    return {key[:_TAG_LENGTH]: _short(metadata[key]) for key in nsmallest(_MOST, kept)}
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST else value[:_LONGEST] + "..."
+
+
+def trigger_words(metadata: Mapping[str, str]) -> str:
+    """The words that its maker says call it, '' where none are said."""
+    return _short(metadata.get(_TRIGGER, ""))
+
+
+def frequent_tags(metadata: Mapping[str, str], most: int = 20) -> list[tuple[str, int]]:
+    """The tags of the pictures that it was trained on, the most frequent first; empty where there are none to read."""
+    text = metadata.get(_TAGS, "")
+    if len(text) > _LARGEST:
+        return []
+    try:
+        told: object = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return []
+    counts: Counter[str] = Counter()
+    for folder in _values(told):
+        for tag, count in cast("dict[str, object]", folder if isinstance(folder, dict) else {}).items():
+            if isinstance(count, int) and 0 < count < 1 << 53:
+                counts[tag.strip()[:_TAG_LENGTH]] += count
+    return nsmallest(most, counts.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _values(told: object) -> list[object]:
+    return list(cast("dict[str, object]", told).values()) if isinstance(told, dict) else []

@@ -1,0 +1,87 @@
+"""The options that the commands of `sdedit lora` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ...errors import UsageError
+from ...options.adapters import LORA_FILE, LoraFile
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...adapters.lowrank import Keep
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path, readable=False)
+TO = click.option(
+    "--to",
+    type=click.Choice(["kohya", "diffusers", "peft"]),
+    default="kohya",
+    show_default=True,
+    help="The names that the file is written in; 'peft' is a folder.",
+)
+DTYPE = click.option("--dtype", type=click.Choice(["fp16", "bf16", "fp32"]), help="Precision; by default as it was.")
+MODEL = click.option(
+    "-m", "--model", metavar="MODEL", help="The model that it is for, where that is none of the usual ones."
+)
+PARTIAL = click.option("--partial", is_flag=True, help="Leave out what fits no module of the model.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+VERBOSE = click.option("-v", "--verbose", is_flag=True, help="A row for each module, not each block.")
+DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+
+
+def options(*given: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options in this order."""
+
+    def decorate(function: F) -> F:
+        for one in reversed(given):
+            function = one(function)
+        return function
+
+    return decorate
+
+
+KEEP = options(
+    click.option("--rank", type=click.IntRange(1), metavar="N", help="The rank of each module."),
+    click.option(
+        "--energy",
+        type=click.FloatRange(0, 1, min_open=True),
+        metavar="F",
+        help="The smallest rank of each module that keeps this share of its change, such as 0.95.",
+    ),
+)
+
+
+def keep_of(rank: int | None, energy: float | None) -> Keep:
+    """What was asked for. Raises UsageError unless it is one of both."""
+    if (rank is None) == (energy is None):
+        raise UsageError("give one of --rank N and --energy F")
+    from ...adapters.lowrank import Keep
+
+    return Keep(rank, energy)
+
+
+def lora_files(texts: Sequence[str]) -> list[LoraFile]:
+    """The values of --lora."""
+    return [LORA_FILE.parse(text) for text in texts]
+
+
+def precision(dtype: str | None) -> torch.dtype | None:
+    """The precision that a word stands for."""
+    from ...weights.formats.precisions import PRECISIONS
+
+    return PRECISIONS[dtype] if dtype else None
+
+
+def check_name(target: Path, to: str) -> None:
+    """Raises UsageError for a name that does not fit what is written."""
+    is_file = target.suffix.lower() == ".safetensors"
+    if to == "peft" and is_file:
+        raise UsageError(f"{target}: an adapter of PEFT is a folder; leave .safetensors out")
+    if to != "peft" and not is_file:
+        raise UsageError(f"{target}: is written as safetensors; give it a name that ends in .safetensors")

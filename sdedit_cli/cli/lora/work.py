@@ -1,0 +1,153 @@
+"""What the commands of `sdedit lora` share: whose modules a file has, reading it, writing an adapter."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ...disk.checks import refuse_existing
+from ...disk.leftovers import clear_leftovers
+from ...disk.sizes import size_text
+from ...errors import ModelError, UsageError, shortened
+from ...options.adapters import LoraFile
+from ...signals import check, settle
+from ..models import check_readable, find_model, is_there
+from ..render import plain
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...adapters.architecture import Architecture
+    from ...adapters.lora import Adapter
+    from ...adapters.set import AdapterSet
+    from ...adapters.write import Dialect
+    from ...weights.checkpoint import Checkpoint
+    from ...weights.formats.source import WeightSource
+
+
+def check_file(path: Path) -> None:
+    """Raises ModelError when there is nothing to read at `path`."""
+    if not is_there(path, str(path)):
+        raise ModelError(f"{shortened(path)}: no such file or folder")
+    check_readable(path, str(path))
+
+
+def begin(*sources: Path, target: Path) -> None:
+    """Raises for sources that cannot be read and a target that is there already; clears what was left unfinished."""
+    check()
+    for path in sources:
+        check_file(path)
+    refuse_existing(target)
+    for name in clear_leftovers(target.absolute().parent):
+        click.echo(f"sdedit: warning: removed {plain(name)}, which a run that was killed left unfinished", err=True)
+
+
+def architecture_of(source: WeightSource, model: str | None) -> Architecture | None:
+    """The model that an adapter is for: the one that was named, or what its shapes tell; None for another family's."""
+    from ...adapters.architecture import KNOWN, told_by
+    from ...configs.model_block import STARTER_FOLDER
+    from ...weights.checkpoint import open_checkpoint
+
+    if model is None:
+        return told_by(source, [*KNOWN, architecture_in(open_checkpoint(STARTER_FOLDER), "the built-in model")])
+    from ...presets import user_config
+
+    found = find_model(model, user_config(os.environ).model_folders)
+    if found.hub is not None:
+        raise ModelError(f"--model {shortened(model)}: no such file or folder")
+    return architecture_in(open_checkpoint(found.path or STARTER_FOLDER))
+
+
+def architecture_in(checkpoint: Checkpoint, title: str = "") -> Architecture:
+    """The modules of a checkpoint that adapters may be for."""
+    from ...adapters.architecture import Architecture
+
+    configs = {slot: component.config for slot, component in checkpoint.components.items()}
+    return Architecture.of(configs.get("unet"), configs.get("text_encoder"), title or checkpoint.title())
+
+
+def known_architecture(path: Path, model: str | None) -> Architecture:
+    """The model that the adapter at `path` is for. Raises ModelError where it is none that is known."""
+    from ...adapters.architecture import unknown
+    from ...adapters.open import open_adapter
+
+    source, _ = open_adapter(path)
+    architecture = architecture_of(source, model)
+    if architecture is None:
+        raise unknown(source)
+    return architecture
+
+
+def read(path: Path, architecture: Architecture, *, partial: bool) -> Adapter:
+    """The adapter at `path`, checked against the modules of the model. Raises ModelError for what does not fit."""
+    from ...adapters.apply import check_fits
+    from ...adapters.lora import read_adapter
+
+    adapter = read_adapter(path, architecture.unet, architecture.text, partial=partial)
+    check_fits(adapter, architecture.shape)
+    if adapter.passed_over:
+        click.echo(f"sdedit: warning: {path}: {len(adapter.passed_over)} keys fit nowhere and are left out", err=True)
+    if adapter.words:
+        words = ", ".join(word.token for word in adapter.words)
+        click.echo(f"sdedit: warning: {path}: brings words ({plain(words)}), which are not taken over", err=True)
+    check()
+    return adapter
+
+
+def active(files: Sequence[LoraFile], architecture: Architecture, *, partial: bool) -> AdapterSet:
+    """The adapters of --lora at their strengths. Raises ModelError for what does not fit, or has no strength at all."""
+    from ...engine.merging import at_work
+
+    if architecture.unet is None:
+        raise ModelError(f"{architecture.title}: has no UNet; give a whole model")
+    adapters = [read(Path(file.path), architecture, partial=partial) for file in files]
+    found = at_work(files, adapters, architecture.unet)
+    if not found.patched():
+        raise UsageError("all strengths are 0: nothing would be changed")
+    return found
+
+
+def save(
+    adapter: Adapter, target: Path, to: Dialect, dtype: torch.dtype | None, architecture: Architecture
+) -> list[str]:
+    """Writes an adapter, and gives lines for people. Raises OutputError, ModelError for what cannot be held."""
+    from ...adapters.write import peft_files, written
+    from ...weights.formats.source import MemorySource
+    from ...weights.write.diffusers import json_text
+    from ...weights.write.files import OutputFile, write_files
+    from ...weights.write.safetensors import item
+
+    files: list[OutputFile] = []
+    for place, one in written(adapter, to, architecture.weight_shape).items():
+        source = MemorySource({key: tensor.contiguous() for key, tensor in one.tensors.items()}, path=adapter.path)
+        items = tuple(
+            # A number that divides and multiplies is kept as it is.
+            item(key, source, key, None if key.endswith(".alpha") else dtype) for key in sorted(one.tensors)
+        )  # fmt: skip
+        weights, config = peft_files(place) if one.config is not None else ("", "")
+        files.append(OutputFile(weights, items, dict(sorted(one.metadata.items()))))
+        if one.config is not None:
+            files.append(OutputFile(config, text=json_text(one.config)))
+    items = [entry for file in files for entry in file.items]
+    write_files(target, files, lambda _: check(), placed=settle)
+    counts = sorted(Counter(slot for slot, _ in adapter.patches).items(), reverse=True)
+    parts = ", ".join(f"{count} modules of the {slot.replace('_', ' ')}" for slot, count in counts)
+    return [
+        f"{adapter.path} -> {target} ({to})",
+        f"{architecture.title}: {parts}; {len(items)} tensors, {size_text(sum(entry.nbytes for entry in items))}",
+    ]
+
+
+def widest(adapters: Iterable[Adapter]) -> torch.dtype:
+    """The precision that holds the numbers of all these adapters."""
+    import torch
+
+    leaves = [pair for adapter in adapters for patch in adapter.patches.values() for pair in patch.leaves.items()]
+    kinds = {tensor.dtype for leaf, tensor in leaves if leaf != "alpha" and tensor.is_floating_point()}
+    found = next(iter(kinds)) if len(kinds) == 1 else torch.float32
+    return torch.float32 if found == torch.float64 else found
