@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..adapters.deltas import Misfit, bias_delta, check, weight_delta
+from ..adapters.apply import Parts, applied, check_fits
 from ..adapters.dialects import Module
 from ..adapters.lora import Adapter, read_adapter
 from ..adapters.ranks import first_ranks
@@ -21,13 +21,11 @@ from ..adapters.set import AdapterSet
 from ..adapters.strengths import Strengths, by_block
 from ..configs.clip import CLIPTextConfig
 from ..configs.unet import UNetConfig
-from ..errors import ModelError
 from ..nn import CLIPTextModel
 from ..options.adapters import LoraFile
 from ..options.blocks import BLOCKS, block_numbers
 
 _MOST_LAYERS = 48
-Parts = tuple[tuple[Adapter, float], ...]
 
 
 def merge_files(
@@ -84,14 +82,11 @@ class Merging:
 
     def check(self, adapter: Adapter) -> None:
         """Raises ModelError for an adapter that does not fit these networks; nothing is computed."""
-        for module, patch in adapter.patches.items():
-            layer = self.networks[module[0]].get_submodule(module[1])
-            weight, bias = (getattr(layer, leaf, None) for leaf in ("weight", "bias"))
-            assert isinstance(weight, Tensor)
-            try:
-                check(patch.leaves, weight.shape, bias.shape if isinstance(bias, Tensor) else None)
-            except (Misfit, RuntimeError) as problem:
-                raise _misfit(adapter, module, problem) from None
+        check_fits(adapter, self._shape)
+
+    def _shape(self, module: Module, leaf: str) -> torch.Size | None:
+        parameter = getattr(self.networks[module[0]].get_submodule(module[1]), leaf, None)
+        return parameter.shape if isinstance(parameter, Tensor) else None
 
     @torch.no_grad()
     def apply(self, wanted: Mapping[Module, Parts]) -> None:
@@ -124,40 +119,12 @@ class Merging:
     def _fill(self, module: Module, leaf: str, parameter: Tensor, parts: Parts) -> None:
         key = (module[0], f"{module[1]}.{leaf}")
         base = self._bases.get(key, parameter)
-        wide = base.to(parameter.device, torch.float32) if parts else base
-        made = [(_delta(adapter, module, leaf, wide), strength) for adapter, strength in parts]
-        deltas = [(delta, strength) for delta, strength in made if delta is not None]
+        total = applied(parts, module, leaf, base.to(parameter.device, torch.float32)) if parts else None
         # In place: captured graphs, fused projections and packed weights keep their addresses.
-        if deltas:
+        if total is not None:
             if key not in self._bases:
                 self._bases[key] = parameter.detach().clone()
-            first, strength = deltas[0]
-            total = torch.add(wide, first, alpha=strength)
-            for delta, strength in deltas[1:]:
-                total.add_(delta, alpha=strength)
             parameter.copy_(total)
         elif key in self._bases:
             parameter.copy_(base)
             del self._bases[key]
-
-
-def _delta(adapter: Adapter, module: Module, leaf: str, base: Tensor) -> Tensor | None:
-    patch = adapter.patches[module]
-    leaves = {name: tensor.to(base.device) for name, tensor in patch.leaves.items()}
-    try:
-        made = (
-            weight_delta(leaves, base, patch.scaling) if leaf == "weight" else bias_delta(leaves, base, patch.scaling)
-        )
-    except (Misfit, RuntimeError) as problem:
-        raise _misfit(adapter, module, problem) from None
-    if made is not None and not bool(torch.isfinite(made).all()):
-        raise ModelError(f"{adapter.path}: what it adds to {'.'.join(module)} is not finite; nothing was changed")
-    return made
-
-
-def _misfit(adapter: Adapter, module: Module, problem: Exception) -> ModelError:
-    first = str(problem).split("\n")[0]
-    return ModelError(
-        f"{adapter.path}: does not fit {'.'.join(module)} ({first}); nothing was changed.\n"
-        "Give an adapter of the model's family."
-    )
