@@ -31,6 +31,13 @@ def lora(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
     return delta.reshape(weight.shape)
 
 
+def add_lora(total: Tensor, leaves: Leaves, strength: float, scaling: Scaling) -> None:
+    """Adds the change of two factors, times `strength`, to a contiguous float32 weight; it is never made by itself."""
+    check_lora(leaves, total)
+    up, down = matrix(leaves, "up").float(), matrix(leaves, "down").float()
+    total.view(len(total), -1).addmm_(up * scale_of(leaves, down.shape[0], scaling), down, alpha=strength)
+
+
 def check_lora(leaves: Leaves, weight: Tensor) -> None:
     """Raises Misfit for factors of several ranks, and for those whose product is not of the weight's shape."""
     flat_of(weight)
