@@ -90,10 +90,10 @@ def test_a_refusal_in_the_middle_gives_every_weight_back(pipe: StableDiffusionIm
     wrong = Adapter(Path("huge.safetensors"), patches, 4)
     merging.check(wrong)
     with pytest.raises(ModelError, match="not finite"):
-        merging.apply({module: ((wrong, 1.0),) for module in patches})
+        merging.apply(dict.fromkeys(patches, ((wrong, 1.0),)))
     assert all(torch.equal(tensor, before[name]) for name, tensor in unet.state_dict().items())
     fits = Adapter(Path("fits.safetensors"), {module: patches[module] for module in list(patches)[:1]}, 2)
-    merging.apply({module: ((fits, 1.0),) for module in fits.patches})
+    merging.apply(dict.fromkeys(fits.patches, ((fits, 1.0),)))
     assert not torch.equal(unet.time_embedding.linear_1.weight, before["time_embedding.linear_1.weight"])
 
 
