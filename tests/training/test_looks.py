@@ -151,7 +151,8 @@ def test_what_ships_is_small_and_what_the_card_speaks_of() -> None:
 def test_the_lora_makes_blueprints_in_proportion_to_its_strength(pipeline: StableDiffusionImg2ImgPipeline) -> None:
     none, half, whole = (edits(pipeline, weight) for weight in (0.0, 0.5, 1.0))
     blue = [blue_over_red(pixels) for pixels in (none, half, whole)]
-    assert (blue[2] > blue[0] + 0.2).all()
+    assert (blue[2] > blue[0] + 0.1).all()
+    assert blue[2].mean() > blue[0].mean() + 0.25
     assert blue[0].mean() + 0.05 < blue[1].mean() < blue[2].mean() - 0.05
 
 
