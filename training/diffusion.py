@@ -101,10 +101,16 @@ class Batch:
 
 
 class Sampler:
-    """Draws training batches: pictures by style weight, a view of each, and a caption."""
+    """Draws training batches: pictures by style weight, a view of each, and what `worded` makes of a caption."""
 
-    def __init__(self, latents: Latents, dataset: data.Dataset, tokenizer: Tokenizer) -> None:
-        self.latents, self.dataset, self.tokenizer = latents, dataset, tokenizer
+    def __init__(
+        self,
+        latents: Latents,
+        dataset: data.Dataset,
+        tokenizer: Tokenizer,
+        worded: Callable[[str], str] = str,
+    ) -> None:
+        self.latents, self.dataset, self.tokenizer, self.worded = latents, dataset, tokenizer, worded
         style = torch.from_numpy(dataset.style)[latents.rows]
         self.weights = torch.tensor(STYLE_WEIGHTS)[style]
 
@@ -118,7 +124,8 @@ class Sampler:
 
     def caption_ids(self, row: int, draw: random.Random) -> list[int]:
         concept = self.dataset.concepts[int(self.dataset.concept[row])]
-        return self.tokenizer.encode(caption(concept, int(self.dataset.style[row]), draw)).ids
+        text = caption(concept, int(self.dataset.style[row]), draw)
+        return self.tokenizer.encode(self.worded(text)).ids
 
 
 def plain_attention(q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor) -> Tensor:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
-from .deltas import Misfit, bias_delta, check, weight_delta
+from .deltas import Misfit, bias_delta, check, is_product, kinds_of, weight_delta
 from .dialects import Module
-from .lora import Adapter
+from .kinds.leaves import is_finite
+from .kinds.lora import add_lora
+from .lora import Adapter, Patch
 
 Parts = tuple[tuple[Adapter, float], ...]
 """Adapters of a module with their strengths."""
@@ -32,32 +34,63 @@ def check_fits(adapter: Adapter, shape_of: ShapeOf) -> None:
             raise misfit(adapter, module, problem) from None
 
 
+def changes(parts: Parts, module: Module, leaf: str) -> bool:
+    """Whether one of these adapters changes the module's 'weight' or 'bias'."""
+    return any(getattr(kind, leaf) for adapter, _ in parts for kind in kinds_of(adapter.patches[module].leaves))
+
+
 def applied(parts: Parts, module: Module, leaf: str, base: Tensor) -> Tensor | None:
     """The 'weight' or 'bias' of a module with these adapters, float32; None where none of them changes it.
 
-    `base` is float32. Raises ModelError for an adapter that does not fit it, or makes it something that is not finite.
+    `base` is float32. Raises ModelError as `add_changes`.
     """
-    made = [(_delta(adapter, module, leaf, base), strength) for adapter, strength in parts]
-    deltas = [(delta, strength) for delta, strength in made if delta is not None]
-    if not deltas:
-        return None
-    first, strength = deltas[0]
-    total = torch.add(base, first, alpha=strength)
-    for delta, strength in deltas[1:]:
-        total.add_(delta, alpha=strength)
+    return add_changes(base.clone(), parts, module, leaf) if changes(parts, module, leaf) else None
+
+
+def add_changes(total: Tensor, parts: Parts, module: Module, leaf: str) -> Tensor:
+    """`total`, which begins as the base in float32, with what these adapters add to it, in place.
+
+    Raises ModelError for an adapter that does not fit it, or adds what is not finite; `total` is of no use then.
+    """
+    products = [part for part in parts if leaf == "weight" and _is_product(part[0].patches[module], total)]
+    # Of the base alone, and so before anything is added to it.
+    deltas = [(_delta(part[0], module, leaf, total), part[1]) for part in parts if part not in products]
+    for adapter, strength in products:
+        _add_product(total, adapter, module, strength)
+    for delta, strength in deltas:
+        if delta is not None:
+            total.add_(delta, alpha=strength)
     return total
+
+
+def _is_product(patch: Patch, total: Tensor) -> bool:
+    return is_product(patch.leaves) and total.is_contiguous()
+
+
+def _add_product(total: Tensor, adapter: Adapter, module: Module, strength: float) -> None:
+    patch = adapter.patches[module]
+    try:
+        add_lora(total, _on(total.device, patch), strength, patch.scaling)
+    except (Misfit, RuntimeError) as problem:
+        raise misfit(adapter, module, problem) from None
+    if not is_finite(total):
+        _delta(adapter, module, "weight", torch.zeros_like(total))  # whose fault it is: the adapter's, or the base's
+
+
+def _on(device: torch.device, patch: Patch) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in patch.leaves.items()}
 
 
 def _delta(adapter: Adapter, module: Module, leaf: str, base: Tensor) -> Tensor | None:
     patch = adapter.patches[module]
-    leaves = {name: tensor.to(base.device) for name, tensor in patch.leaves.items()}
+    leaves = _on(base.device, patch)
     try:
         made = (
             weight_delta(leaves, base, patch.scaling) if leaf == "weight" else bias_delta(leaves, base, patch.scaling)
         )
     except (Misfit, RuntimeError) as problem:
         raise misfit(adapter, module, problem) from None
-    if made is not None and not bool(torch.isfinite(made).all()):
+    if made is not None and not is_finite(made):
         raise ModelError(f"{adapter.path}: what it adds to {'.'.join(module)} is not finite; nothing was changed")
     return made
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -119,7 +120,11 @@ def kinds_of(leaves: Collection[str]) -> tuple[Kind, ...]:
 
     Raises Misfit for half a kind, for leaves that belong to none, and for what is refused.
     """
-    given = frozenset(leaves)
+    return _kinds_of(frozenset(leaves))
+
+
+@cache  # the modules of a file have few sets of leaves among them
+def _kinds_of(given: frozenset[str]) -> tuple[Kind, ...]:
     for name in sorted(given & REFUSED.keys()):
         raise Misfit(f"{name} is refused: {REFUSED[name]}")
     found = tuple(kind for kind in ROWS if kind.own & given)
@@ -135,6 +140,11 @@ def kinds_of(leaves: Collection[str]) -> tuple[Kind, ...]:
     if spare := given.difference(*(kind.own | kind.may for kind in found)):
         raise Misfit(f"{listed(spare)} is left over beside {', '.join(kind.words for kind in found)}")
     return found
+
+
+def is_product(leaves: Collection[str]) -> bool:
+    """Whether the leaves are two factors and nothing else: their change needs not be made before it is added."""
+    return kinds_of(leaves) == (KINDS["lora"],) and "mid" not in leaves
 
 
 def listed(leaves: Collection[str]) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from ..configs.clip import CLIPTextConfig
@@ -19,6 +18,7 @@ from .bundled import read_bundled
 from .deltas import Misfit, Scaling, kinds_of
 from .dialects import Module, family_of, module_names, split_key
 from .embedding import TextualInversion
+from .kinds.leaves import is_finite
 from .open import Header, open_adapter
 
 _IGNORED = ("_aux.",)  # the bookkeeping of slider tools
@@ -151,6 +151,6 @@ def _check_width(source: WeightSource, unet: UNetConfig | None, family: str) -> 
 
 def _tensor(source: WeightSource, key: str) -> Tensor:
     tensor = source.get(key)
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    if tensor.is_floating_point() and not is_finite(tensor):
         raise ModelError(f"{source.path}: '{shown(key)}' has numbers that are not finite; download the file again")
     return tensor

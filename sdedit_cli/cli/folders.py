@@ -1,7 +1,7 @@
 """Folders of adapters: what `--lora NAME`, words of a prompt and the hashes in a picture find in them.
 
-The folders are those of the options, then of the SDEDIT_* variable, then of the user's config.toml; of several with one
-name the first wins, as with models.
+The folders are those of the options, then of the SDEDIT_* variable, then of the user's config.toml, then the one that
+ships with sdedit; of several with one name the first wins, as with models.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..options.adapters import EMBEDDING_SUFFIXES
 from ..presets import ADAPTER_VARIABLES, UserConfig, expanded
 from .models import is_there
 
+_SHIPPED = Path(__file__).parents[1] / "assets" / "adapters"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt")
 _DEEPEST = 8
 _MOST_ENTRIES = 50_000
@@ -140,7 +141,8 @@ class Folders:
 
     def missing(self, label: str, wanted: str) -> ModelError:
         """The error for a name that is nowhere; `label` is the option."""
-        places = ", ".join(map(shortened, self.folders)) or f"none are set; name one with {self.kind.option}"
+        named = [folder for folder in self.folders if folder.parent != _SHIPPED]
+        places = ", ".join(map(shortened, named)) or f"none are set; name one with {self.kind.option}"
         near = did_you_mean(wanted, self.names())
         return ModelError(
             f"{label} {shortened(wanted)}: no such path, and no {self.kind.word} of that name{near} "
@@ -149,7 +151,7 @@ class Folders:
 
 
 def adapter_folders(given: Mapping[str, Any], config: UserConfig) -> dict[str, Folders]:
-    """The folders of each kind ('lora', 'embedding'): those `given` on the command line, then the config's.
+    """The folders of each kind ('lora', 'embedding'): those `given` on the command line, then the config's, then ours.
 
     Raises ModelError for a given one that is not there; those of a config may be missing, as on another machine.
     """
@@ -159,7 +161,7 @@ def adapter_folders(given: Mapping[str, Any], config: UserConfig) -> dict[str, F
         for folder in named:
             if not folder.is_dir():
                 raise ModelError(f"{kind.option} {shortened(folder)}: no such folder")
-        found[name] = Folders(kind, (*named, *config.adapter_folders.get(name, ())))
+        found[name] = Folders(kind, (*named, *config.adapter_folders.get(name, ()), _SHIPPED / name))
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..adapters.apply import Parts, applied, check_fits
+from ..adapters.apply import Parts, add_changes, changes, check_fits
 from ..adapters.dialects import Module
 from ..adapters.lora import Adapter, read_adapter
 from ..adapters.ranks import first_ranks
@@ -122,13 +122,15 @@ class Merging:
 
     def _fill(self, module: Module, leaf: str, parameter: Tensor, parts: Parts) -> None:
         key = (module[0], f"{module[1]}.{leaf}")
-        base = self._bases.get(key, parameter)
-        total = applied(parts, module, leaf, base.to(parameter.device, torch.float32)) if parts else None
+        base = self._bases.get(key)
         # In place: captured graphs, fused projections and packed weights keep their addresses.
-        if total is not None:
-            if key not in self._bases:
-                self._bases[key] = parameter.detach().clone()
-            parameter.copy_(total)
-        elif key in self._bases:
+        if changes(parts, module, leaf):
+            if base is None:
+                base = self._bases[key] = parameter.detach().clone()
+            wide = parameter if parameter.dtype == torch.float32 else torch.empty_like(parameter, dtype=torch.float32)
+            add_changes(wide.copy_(base), parts, module, leaf)
+            if wide is not parameter:
+                parameter.copy_(wide)
+        elif base is not None:
             parameter.copy_(base)
             del self._bases[key]

@@ -126,8 +126,10 @@ def test_folders_of_options_come_first(folder: Path) -> None:
     config = UserConfig(None, adapter_folders={"lora": (folder / "b",)})  # pyright: ignore[reportArgumentType]
     (folder / "a").mkdir()
     found = adapter_folders({"lora_dir": (str(folder / "a"),), "embedding_dir": ()}, config)
-    assert found["lora"].folders == (folder / "a", folder / "b")
-    assert found["embedding"].folders == ()
+    *named, shipped = found["lora"].folders
+    assert named == [folder / "a", folder / "b"]
+    assert [path.stem for path in shipped.iterdir()] == ["blueprint"]
+    assert [path.stem for path in found["embedding"].folders[-1].iterdir()] == ["emoji-gold"]
     with pytest.raises(ModelError, match=r"--embedding-dir nowhere: no such folder"):
         adapter_folders({"embedding_dir": ("nowhere",)}, config)
 

@@ -1,0 +1,67 @@
+"""What training a LoRA and training a word share: pictures of a look, the loss on them, and the sheet of edits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sdedit_cli import StableDiffusionImg2ImgPipeline
+from sdedit_cli.configs.scheduler import SchedulerConfig
+from sdedit_cli.engine.loading import STARTER_FOLDER
+from sdedit_cli.nn import AutoencoderKL
+from sdedit_cli.noise import process_of
+from sdedit_cli.text import Tokenizer
+
+from . import data, strokes
+from .diffusion import Sampler, Velocity, encode_all, velocity_loss
+from .looks import LOOKS
+from .loop import on
+from .model import SCHEDULER, trainable
+from .words import with_article
+
+PICTURES = 1000
+Loss = Callable[[torch.Generator], Tensor]
+
+
+def look_sampler(
+    dataset: data.Dataset,
+    look: str,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    worded: Callable[[str], str] = str,
+) -> Sampler:
+    """Batches of some of the training pictures in a look, with what `worded` makes of their usual captions."""
+    rows = np.random.default_rng(0).permutation(dataset.rows("train"))[:PICTURES]
+    split = np.full_like(dataset.split, -1)
+    split[rows] = data.SPLITS.index("train")
+    pixels = dataset.pixels.copy()
+    pixels[rows] = LOOKS[look](pixels[rows])
+    changed = dataclasses.replace(dataset, pixels=pixels, split=split)
+    vae = on(trainable(STARTER_FOLDER / "vae", AutoencoderKL).eval(), device)
+    return Sampler(encode_all(vae, changed, 1, device), changed, tokenizer, worded)
+
+
+def loss_on(sampler: Sampler, predict: Velocity, batch: int) -> Loss:
+    """The loss of `training.diffusion` on batches of the sampler."""
+    process = process_of(SchedulerConfig.from_dict(SCHEDULER))
+    return lambda generator: velocity_loss(predict, process, sampler.draw(batch, generator), generator, predict.device)
+
+
+def edits(pipeline: StableDiffusionImg2ImgPipeline, size: int, strength: float, prompt: str) -> list[Image.Image]:
+    """The stroke drawings, edited under `prompt` with their names in it."""
+    drawings = list(strokes.DRAWINGS.values())
+    output: Any = pipeline(
+        prompt=[prompt.format(name=with_article(drawing.concept)) for drawing in drawings],
+        image=[strokes.draw(drawing, size) for drawing in drawings],
+        strength=strength,
+        num_inference_steps=15,
+        guidance_scale=5.0,
+        generator=[torch.Generator().manual_seed(seed) for seed in range(len(drawings))],
+    )
+    return output.images
