@@ -6,8 +6,8 @@ from a CPU generator of its own, and tells what it does through events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import Interrupted, ModelError
+from ..errors import ModelError, SdeditError
 from ..nn import FreeU, ImageSource
 from ..noise import Scheduler
 from ..options import Edit
@@ -24,11 +24,12 @@ from ..runtime.attention import set_attention
 from ..runtime.device import pick
 from ..runtime.dtype import choose
 from .canvas import Canvas, canvas_for
+from .company import Company, OnStep, Result, Wish
 from .denoise import Segment, Track
 from .engine import Engine
-from .image import postprocess, preprocess
+from .image import preprocess
 from .loading import STARTER_FOLDER, for_edit, open_for_edit
-from .prompts import PromptEncoder, TimedText
+from .prompts import PromptEncoder, TimedText, changes_on_the_way
 from .sampling import chosen_scheduler, grid_of
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
     from .prompt_file import PromptFile
 
 OnEvent = Callable[[str, dict[str, Any]], None]
-# Called after each step with (steps done, steps to do, preview); True ends the edit with Interrupted.
-OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
-
+# Keys and values of every layer are kept for each: some 20 MB at the size of Stable Diffusion 1.5.
+_MOST_PROMPTS = 16
 
 _ATTENTION: dict[str, dict[str, Any]] = {
     "torch": {},
@@ -48,15 +48,6 @@ _ATTENTION: dict[str, dict[str, Any]] = {
     "max-sliced": {"slicing": "max"},
     "xformers": {"xformers": True},
 }
-
-
-@dataclass(frozen=True)
-class Result:
-    """An edited picture of the input's size; `finite`: all values were numbers; `nsfw`: None without a checker."""
-
-    image: Image.Image
-    finite: bool
-    nsfw: bool | None = None
 
 
 class Editor:
@@ -75,7 +66,7 @@ class Editor:
         self.native_size = native_size
         self.images = images
         self._tell = on_event or _ignore
-        self._segments: tuple[Any, tuple[Segment, ...]] | None = None
+        self._segments: dict[object, tuple[Segment, ...]] = {}
         self._encoded: dict[str, PromptFile] = {}
 
     @classmethod
@@ -128,22 +119,42 @@ class Editor:
         """How a picture of `size` (width, height) will be worked on."""
         return canvas_for(size, self.engine.components.vae.config.scale, self.native_size)
 
-    @torch.no_grad()
     def edit(self, edit: Edit, image: Image.Image, on_step: OnStep | None = None) -> Result:
         """`image` edited with the seed of `edit`, which must have been drawn.
 
-        Raises Interrupted when `on_step` asks to end.
+        Raises Interrupted when `on_step` asks to end, and what speaks against the edit on this model.
         """
-        canvas = self.canvas(image.size)
-        config = self.engine.components.vae.config
+        ((_, result),) = self.edits([Wish(edit, image, on_step)])
+        if isinstance(result, SdeditError):
+            raise result
+        return result
+
+    @torch.no_grad()
+    def edits(self, wishes: Iterable[Wish], size: int | None = None) -> Iterator[tuple[Wish, Result | SdeditError]]:
+        """Every wish with its result, or with what speaks against it, as they end; `size` of them at a time.
+
+        A wish is taken when there is room for it. At one `size` the result does not depend on the company; with None
+        one after the other is edited, each in a batch of its own shape. Raises Interrupted as `edit`, and whatever
+        concerns all of them: those that were under way can be wished for again.
+        """
+        company = Company(self.engine, None if size is None else 2 * size)
         try:
-            track = self.track(edit, preprocess(canvas.fit(image), config.scale, config.latent_channels))
-            x_BCHW = self._denoise(track, canvas, on_step)
-            pixels_BCHW, finite = self._decode(x_BCHW)
-            flags = self.engine.judge(pixels_BCHW)[1] if finite else None
+            for wish in wishes:
+                canvas = self.canvas(wish.image.size)
+                while not company.has_room(2 if self.engine.guides(wish.edit.cfg_scale) else 1, canvas):
+                    yield from company.tick()
+                try:
+                    company.join(wish, canvas, self.track(wish.edit, self._pixels(canvas.fit(wish.image))))
+                except SdeditError as error:
+                    yield wish, error
+            while company.guests:
+                yield from company.tick()
         finally:
             self.engine.release()
-        return Result(canvas.restore(postprocess(pixels_BCHW, "pil")[0]), finite, flags[0] if flags else None)
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        config = self.engine.components.vae.config
+        return preprocess(image, config.scale, config.latent_channels)
 
     def track(self, edit: Edit, pixels_BCHW: Tensor) -> Track:
         """The trajectory of one picture (1, 3, H, W) in -1..1, noised from a CPU generator of its own."""
@@ -167,18 +178,22 @@ class Editor:
 
     def _conditioned(self, edit: Edit, order: int) -> tuple[Segment, ...]:
         """What the steps read, made once for all pictures of one prompt. A step takes `order` entries of the grid."""
+        engine = self.engine
         words = (edit.prompt, edit.negative_prompt, edit.weighting, edit.long_prompts, edit.clip_skip)
-        key = (*words, edit.prompt_embeds, edit.cfg_scale, edit.freeu, edit.steps_run(), order)
-        if self._segments is None or self._segments[0] != key:
-            engine = self.engine
+        scale = (engine.guides(edit.cfg_scale), engine.embedded_guidance(edit.cfg_scale))
+        when = (edit.steps_run(), order) if changes_on_the_way(edit) else ()
+        key = (words, edit.prompt_embeds, scale, when, edit.freeu)
+        if key not in self._segments:
             texts = self._from_file(edit) if edit.prompt_embeds else self._from_texts(edit)
             freeu = FreeU(*edit.freeu) if edit.freeu else None
             images = tuple(image.rows([0, 1] if engine.guides(edit.cfg_scale) else [1]) for image in self.images)
             conditioned = [
                 (engine.condition(text.embeds_BTC, edit.cfg_scale, freeu, images), text.until) for text in texts
             ]
-            self._segments = (key, tuple(Segment(item, until * order) for item, until in conditioned))
-        return self._segments[1]
+            if len(self._segments) >= _MOST_PROMPTS:
+                del self._segments[next(iter(self._segments))]
+            self._segments[key] = tuple(Segment(item, until * order if when else None) for item, until in conditioned)
+        return self._segments[key]
 
     def prompts_of(self, edit: Edit) -> PromptFile | None:
         """The encoded prompts that an edit names, read once; None where it has texts. Raises ModelError."""
@@ -209,27 +224,6 @@ class Editor:
         for cut in encoder.truncated:
             self._tell("truncated", {"text": cut, "limit": components.tokenizer.model_max_length})
         return texts
-
-    def _denoise(self, track: Track, canvas: Canvas, on_step: OnStep | None) -> Tensor:
-        x_BCHW = track.x_BCHW
-        # Second-order solvers spend two grid entries on a step; people count steps.
-        order = track.scheduler.order
-        for running in self.engine.steps(track):
-            x_BCHW = running.x_BCHW
-            if on_step is None or (running.done % order and not running.finished):
-                continue
-
-            def preview(x_BCHW: Tensor = x_BCHW) -> list[Image.Image]:
-                return [canvas.restore(postprocess(self._decode(x_BCHW)[0], "pil")[0])]
-
-            if on_step(-(-running.done // order), -(-track.steps // order), preview):
-                raise Interrupted("interrupted; pictures finished before are kept")
-        return x_BCHW
-
-    def _decode(self, x_BCHW: Tensor) -> tuple[Tensor, bool]:
-        pixels_BCHW, finite = self.engine.decode(x_BCHW)
-        # A picture has to be handed back even where there is none; it is never written.
-        return torch.nan_to_num(pixels_BCHW), finite
 
 
 def _adapted(edit: Edit, components: Components, tell: OnEvent) -> Components:

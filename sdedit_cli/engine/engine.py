@@ -66,6 +66,10 @@ class Engine:
         """Whether a step runs the negative prompt too: not at scale 1 or less, nor where the scale is embedded."""
         return scale > 1 and self.components.unet.config.time_cond_proj_dim is None
 
+    def embedded_guidance(self, scale: float) -> float | None:
+        """The scale where the model reads it among its inputs; None where it does not."""
+        return None if self.components.unet.config.time_cond_proj_dim is None else scale
+
     def condition(
         self,
         text_RTC: Tensor,

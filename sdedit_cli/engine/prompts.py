@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ..options import Edit
 from ..text import Tokenizer, WeightedChunks, apply_weights, encode_weighted, segments
+from ..text.grammar import parse
+from ..text.prompt_schedule import is_scheduled
 from ..text.tags import split_tags
 from ..text.weighting import Long
 from .components import TextSide
@@ -62,6 +64,13 @@ class TimedText:
 
     until: int
     embeds_BTC: Tensor
+
+
+def changes_on_the_way(edit: Edit) -> bool:
+    """Whether a prompt of the edit may be another one at another step."""
+    return edit.weighting and any(
+        is_scheduled(parse(split_tags(text)[0])) for text in (edit.prompt, edit.negative_prompt)
+    )
 
 
 class PromptEncoder:

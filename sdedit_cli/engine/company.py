@@ -1,0 +1,102 @@
+"""Edits in each other's company: each is a track that joins the loop when there is room and leaves when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import Interrupted, SdeditError
+from ..options import Edit
+from .canvas import Canvas
+from .denoise import Loop, Running, Track
+from .engine import Engine
+from .image import postprocess
+
+# Called after each step with (steps done, steps to do, preview); True ends the edit with Interrupted.
+OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """An edited picture of the input's size; `finite`: all values were numbers; `nsfw`: None without a checker."""
+
+    image: Image.Image
+    finite: bool
+    nsfw: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """A picture, and the edit that is wanted of it, its seed drawn."""
+
+    edit: Edit
+    image: Image.Image
+    on_step: OnStep | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Guest:
+    """A wish on its way: the size that it is worked on, and its track."""
+
+    wish: Wish
+    canvas: Canvas
+    running: Running
+
+
+class Company:
+    """The edits under way on one model. `rows`: how many rows every call of the UNet has; None: one edit at a time."""
+
+    def __init__(self, engine: Engine, rows: int | None) -> None:
+        self.guests: list[Guest] = []
+        self._engine = engine
+        self._rows = rows
+        self._loop = Loop(engine.family, engine.components.unet, rows)
+
+    def has_room(self, rows: int, canvas: Canvas) -> bool:
+        """Whether a track of so many rows may join: all of a loop are worked on at one size."""
+        if not self.guests:
+            return True
+        taken = sum(guest.running.track.rows for guest in self.guests)
+        return self._rows is not None and taken + rows <= self._rows and canvas.padded == self.guests[0].canvas.padded
+
+    def join(self, wish: Wish, canvas: Canvas, track: Track) -> None:
+        """Has the track of a wish take part from the next tick on."""
+        self.guests.append(Guest(wish, canvas, self._loop.join(track)))
+
+    def tick(self) -> Iterator[tuple[Wish, Result | SdeditError]]:
+        """One step of every edit; those that have made their last one, with their results. Raises Interrupted."""
+        self._engine.bring(self._engine.components.unet)
+        self._loop.tick()
+        for guest in self.guests:
+            self._tell(guest)
+        ended = [guest for guest in self.guests if guest.running.finished]
+        self.guests = [guest for guest in self.guests if not guest.running.finished]
+        for guest in ended:
+            yield guest.wish, self._result(guest)
+
+    def _tell(self, guest: Guest) -> None:
+        # Second-order solvers spend two grid entries on a step; people count steps.
+        running, order = guest.running, guest.running.track.scheduler.order
+        if guest.wish.on_step is None or (running.done % order and not running.finished):
+            return
+
+        def preview(x_BCHW: Tensor = running.x_BCHW) -> list[Image.Image]:
+            return [guest.canvas.restore(postprocess(self._decoded(x_BCHW)[0], "pil")[0])]
+
+        if guest.wish.on_step(-(-running.done // order), -(-running.track.steps // order), preview):
+            raise Interrupted("interrupted; pictures finished before are kept")
+
+    def _result(self, guest: Guest) -> Result:
+        pixels_BCHW, finite = self._decoded(guest.running.x_BCHW)
+        flags = self._engine.judge(pixels_BCHW)[1] if finite else None
+        image = guest.canvas.restore(postprocess(pixels_BCHW, "pil")[0])
+        return Result(image, finite, flags[0] if flags else None)
+
+    def _decoded(self, x_BCHW: Tensor) -> tuple[Tensor, bool]:
+        pixels_BCHW, finite = self._engine.decode(x_BCHW)
+        # A picture has to be handed back even where there is none; it is never written.
+        return torch.nan_to_num(pixels_BCHW), finite
