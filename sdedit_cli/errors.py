@@ -10,6 +10,7 @@
     │   ├── ModelError         3   a checkpoint, a config or an adapter
     │   │   └── UnsafeFileError    3   a weights file that asks for code to be run
     │   ├── PresetError        3   a preset or a user config
+    │   ├── JobFileError       3   a list of jobs, or what one of its rows says
     │   └── OutputError        3   a place to write to
     ├── SomeFailed             4   some items of a batch failed
     ├── AllFailed              5   all of them did
@@ -32,14 +33,16 @@ from reprlib import Repr
 
 class SdeditError(Exception):
     exit_code = 1
+    word = "failed"  # stable, for programs
     reported = False  # whether programs have been told, by the event that ends a run
 
 
 class InternalError(SdeditError):
-    pass
+    word = "internal-error"
 
 
 class UsageError(SdeditError, ValueError):
+    word = "bad-request"
     exit_code = 2
 
 
@@ -52,54 +55,65 @@ class InputError(SdeditError):
 
 
 class PictureError(InputError):
-    pass
+    word = "input-unusable"
 
 
 class OutOfMemory(PictureError):
-    pass
+    word = "out-of-memory"
 
 
 class ModelError(InputError):
-    pass
+    word = "model-unusable"
 
 
 class UnsafeFileError(ModelError):
-    pass
+    word = "unsafe-file"
 
 
 class PresetError(InputError):
-    pass
+    word = "preset-unusable"
+
+
+class JobFileError(InputError):
+    word = "job-unusable"
 
 
 class OutputError(InputError):
-    pass
+    word = "output-unwritable"
 
 
 class SomeFailed(SdeditError):
+    word = "some-failed"
     exit_code = 4
 
 
 class AllFailed(SdeditError):
+    word = "all-failed"
     exit_code = 5
 
 
 class StaleOutputs(SdeditError):
+    word = "stale-outputs"
     exit_code = 6
 
 
 class BlockedBySafety(SdeditError):
+    word = "blocked-by-safety"
     exit_code = 7
 
 
 class NotFiniteError(SdeditError):
+    word = "not-finite"
     exit_code = 8
 
 
 class Interrupted(SdeditError):
+    word = "interrupted"
     exit_code = 130
 
 
 class Terminated(SdeditError):
+    word = "terminated"
     exit_code = 143
 
 

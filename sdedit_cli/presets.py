@@ -8,21 +8,17 @@ and `[embeddings]`.
 from __future__ import annotations
 
 import os
-import re
 import stat
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 from .errors import PresetError, did_you_mean
-from .options import Layer, fields, layer_of
+from .options import Layer, fields, layer_of, toml_table
 
 MAX_BYTES = 1_000_000
-_DEEP_NAME = re.compile(r"""(?:(?:[A-Za-z0-9_-]+|""|'')[ \t]*\.[ \t]*){64}""")
 CONFIG_VARIABLE = "SDEDIT_CONFIG"
 MODELS_VARIABLE = "SDEDIT_MODELS"
 # Kinds of adapters -> where the environment names folders of them; in config.toml it is the same word, [loras].
@@ -41,18 +37,15 @@ class UserConfig:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The table in a TOML file. Raises PresetError when it cannot be read or is not TOML."""
-    # By name: the type checker runs for 3.10, where the one is missing, in environments where the other is.
-    toml: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        return toml.loads(_checked(_toml_text(path), path))
+        text = _toml_text(path)
     except FileNotFoundError:
         raise PresetError(f"{path}: no such file") from None
     except UnicodeDecodeError:
         raise PresetError(f"{path}: is not a text file in UTF-8; expected TOML") from None
-    except OSError as problem:
-        raise PresetError(f"{path}: cannot be read ({problem.strerror})") from None
-    except (ValueError, RecursionError) as problem:
-        raise PresetError(f"{path}: is not TOML: {problem}") from None
+    except (OSError, ValueError) as problem:
+        raise PresetError(f"{path}: cannot be read ({getattr(problem, 'strerror', None) or problem})") from None
+    return toml_table(text, str(path), PresetError)
 
 
 def _toml_text(path: Path) -> str:
@@ -65,14 +58,6 @@ def _toml_text(path: Path) -> str:
     if len(data) > MAX_BYTES:
         raise PresetError(f"{path}: has more than {MAX_BYTES:,} bytes; expected options, one a line")
     return data.decode("utf-8-sig")  # editors on Windows begin a file with a mark
-
-
-def _checked(text: str, path: Path) -> str:
-    # The readers of TOML take time by the square of the parts of a name, and no option has a dot in it.
-    deep = _DEEP_NAME.search(text)
-    if deep:
-        raise PresetError(f"{path}: is not TOML that is meant: '{deep[0][:40]}...' has too many dots for a name")
-    return text
 
 
 def config_path(variables: Mapping[str, str]) -> Path:

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from sdedit_cli.errors import shown
+from sdedit_cli import errors
+from sdedit_cli.errors import SdeditError, shown
+
+PAGE = Path(__file__).parents[1] / "docs" / "batch.md"
+WORDS = {
+    "all-failed",
+    "bad-request",
+    "blocked-by-safety",
+    "failed",
+    "input-unusable",
+    "internal-error",
+    "interrupted",
+    "job-unusable",
+    "model-unusable",
+    "not-finite",
+    "out-of-memory",
+    "output-unwritable",
+    "preset-unusable",
+    "some-failed",
+    "stale-outputs",
+    "terminated",
+    "unsafe-file",
+}
 
 
 def doubled(depth: int) -> list[object]:
@@ -37,3 +61,10 @@ def test_values_are_shown(value: object, text: str) -> None:
 )
 def test_large_values_are_cut(value: object) -> None:
     assert len(shown(value)) <= 80
+
+
+def test_every_failure_has_a_word_that_stays() -> None:
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, SdeditError)]
+    assert {one.word for one in classes} == WORDS, "programs ask for these words: add some, and keep those that are"
+    page = PAGE.read_text(encoding="utf-8")
+    assert [word for word in WORDS if f"`{word}`" not in page] == []

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from sdedit_cli.batch.request import Model, Request
 from sdedit_cli.batch.targets import plan
 from sdedit_cli.configs.base import LARGEST_TEXT, read_json
 from sdedit_cli.configs.clip import CLIPTextConfig
@@ -23,12 +24,15 @@ from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.configs.vae import VAEConfig
 from sdedit_cli.errors import ModelError, PresetError, SdeditError, UsageError
 from sdedit_cli.noise.scheduler import Scheduler
+from sdedit_cli.options import Edit
 from sdedit_cli.presets import MAX_BYTES, read_toml
 from sdedit_cli.text import Tokenizer, encode_weighted, segments
 from sdedit_cli.text.grammar import _NUMBER, _SIGNED, parse
 from sdedit_cli.text.tags import _END, _OPENING, split_tags
 
 HUGE: list[Any] = [10**400, -(10**400), 10**18, 1e308, -1e308, float("inf"), float("nan"), [10**400], [], "x" * 10**5]
+
+REQUEST = Request(Edit(), Model("built-in", None))
 
 
 def lines_run(work: Callable[[], object]) -> int:
@@ -164,5 +168,5 @@ def test_a_preset_is_a_file_of_bounded_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("template", ["{seed:" + "9" * 5000 + "}.png", "{n:999}" * 1000 + ".png", "x" * 5000 + ".png"])
 def test_templates_are_bounded(template: str) -> None:
     with pytest.raises(UsageError, match="-o ") as caught:
-        plan(["a.png"], [1], template, None)
+        plan(REQUEST, ["a.png"], [1], template, None)
     assert len(str(caught.value)) < 400

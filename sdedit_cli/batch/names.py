@@ -1,13 +1,18 @@
-"""Names that file systems hold: what makes a name too long is taken from its stem."""
+"""Names of results: those that a run gives by itself, and those that file systems hold."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
+
+from ..pictures.encode import FORMATS
 
 LONGEST = 255  # bytes, on every file system in common use
 _SHORTEST = 20
+# What a run without -o writes beside its input, numbered where there are several.
+RESULT = re.compile(rf"(.+)\.edited(-\d+)?(?:{'|'.join(map(re.escape, FORMATS.values()))})", re.I | re.S)
 
 
 def fitting(stem: str, name_with: Callable[[str], str]) -> str:
@@ -20,7 +25,7 @@ def fitting(stem: str, name_with: Callable[[str], str]) -> str:
     over = len(os.fsencode(os.path.basename(whole))) - LONGEST
     if over <= 0:
         return whole
-    mark = "~" + hashlib.sha256(os.fsencode(stem)).hexdigest()[:6]
+    mark = mark_of(stem)
     kept = len(os.fsencode(stem)) - over - len(mark)
     short = name_with(_cut(stem, kept) + mark) if kept >= _SHORTEST else whole
     return short if len(os.fsencode(os.path.basename(short))) <= LONGEST else whole
@@ -31,3 +36,13 @@ def _cut(text: str, size: int) -> str:
     while len(os.fsencode(text)) > size:
         text = text[:-1]
     return text
+
+
+def clipped(text: str, most: int) -> str:
+    """The text, or its beginning with '~' and a hash of the whole, in at most `most` bytes."""
+    return text if len(os.fsencode(text)) <= most else _cut(text, most - len(mark_of(text))) + mark_of(text)
+
+
+def mark_of(text: str) -> str:
+    """'~' and the beginning of a hash, which tells texts apart that a name cannot."""
+    return "~" + hashlib.sha256(os.fsencode(text)).hexdigest()[:6]

@@ -6,6 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import (
+    BlockedBySafety,
+    InputError,
+    NotFiniteError,
+    OutputError,
+    PictureError,
+    SdeditError,
+    UsageError,
+)
 from ..options import Edit
 
 if TYPE_CHECKING:
@@ -35,3 +44,29 @@ class Request:
     model: Model
     like: Found | None = None
     notes: tuple[str, ...] = ()
+
+
+# What goes wrong with one picture does not concern the others.
+_OF_ONE_PICTURE = (PictureError, OutputError, NotFiniteError, BlockedBySafety)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a run does besides the edits themselves.
+
+    `keep_going`: what speaks against one request does not end the others; `fail_fast`: the first failure ends it.
+    """
+
+    on_exists: str = "fail"
+    save_every: int | None = None
+    steps_dir: Path | None = None
+    dry_run: bool = False
+    max_megapixels: float = 100.0
+    drawn_seed: bool = False
+    keep_going: bool = False
+    fail_fast: bool = False
+
+    @property
+    def bearable(self) -> tuple[type[SdeditError], ...]:
+        """What does not end the run."""
+        return (*_OF_ONE_PICTURE, InputError, UsageError) if self.keep_going else _OF_ONE_PICTURE

@@ -14,6 +14,7 @@ from ..disk.checks import check_name, is_special
 from ..errors import OutputError, UsageError, did_you_mean, shortened
 from ..pictures.encode import FORMATS, SUFFIXES
 from .names import fitting
+from .request import Request
 
 STDIO = "-"
 _ENDINGS = ", ".join(FORMATS.values())
@@ -25,11 +26,15 @@ _TELLS_PICTURES_APART = ("seed", "n")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One picture to make: its seed, its file (None for stdout), and the name that was wanted before it was settled."""
+    """One picture to make: its seed, its file (None for stdout), and the name that was wanted before it was settled.
+
+    `replaces` says that what is there may be replaced, whatever else holds of the run.
+    """
 
     seed: int
     path: Path | None
     wanted: Path | None = None
+    replaces: bool = False
 
     @property
     def shown(self) -> str:
@@ -38,12 +43,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input and the pictures to make of it."""
+    """One input, what is asked for, and the pictures to make of it."""
 
+    request: Request
     source: str
     index: int
     targets: tuple[Target, ...]
     format: str
+    size: int | None = None  # how many pictures it is edited among; None: alone
 
     @property
     def shown(self) -> str:
@@ -62,14 +69,14 @@ def expand(patterns: Sequence[str]) -> list[str]:
         # A file may have brackets in its name; what exists is never a pattern.
         is_pattern = glob.has_magic(pattern) and not os.path.lexists(pattern)
         matches = [p for p in glob.glob(os.path.expanduser(pattern), recursive=True) if os.path.isfile(p)]
-        for path in (sorted(matches, key=_natural) or [pattern]) if is_pattern else [pattern]:
+        for path in (sorted(matches, key=natural) or [pattern]) if is_pattern else [pattern]:
             found.setdefault(path)
     if STDIO in found and len(found) > 1:
         raise UsageError("'-' (stdin) gives one picture and cannot be mixed with other inputs")
     return list(found)
 
 
-def _natural(path: str) -> list[tuple[int, str]]:
+def natural(path: str) -> list[tuple[int, str]]:
     """Orders img2 before img10."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path)]
 
@@ -78,7 +85,9 @@ def stem_of(source: str) -> str:
     return "stdin" if source == STDIO else Path(source).stem
 
 
-def plan(sources: Sequence[str], seeds: Sequence[int], output: str | None, format: str | None) -> list[Job]:
+def plan(
+    request: Request, sources: Sequence[str], seeds: Sequence[int], output: str | None, format: str | None
+) -> list[Job]:
     """A job for each source. Raises UsageError when the names cannot be told apart, or fit no picture format."""
     several = len(sources) > 1 or len(seeds) > 1
     if output is None and STDIO in sources:
@@ -88,14 +97,14 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: str | None, forma
     if output == STDIO:
         if several:
             raise UsageError(f"-o - takes one picture, and this run makes {len(sources) * len(seeds)}")
-        return [Job(sources[0], 1, (Target(seeds[0], None),), format or "png")]
+        return [Job(request, sources[0], 1, (Target(seeds[0], None),), format or "png")]
     template = _template(output, format, len(sources))
-    chosen = _format(template, format)
+    chosen = format_of(template, format)
     jobs = [
-        Job(source, index, tuple(_targets(template, source, index, seeds, chosen)), chosen)
+        Job(request, source, index, tuple(targets(template, Path(source), index, seeds, chosen)), chosen)
         for index, source in enumerate(sources, 1)
     ]
-    _refuse_clashes(jobs, output)
+    refuse_clashes(jobs, "-o" if output is None else f"-o {output}")
     return jobs
 
 
@@ -108,23 +117,24 @@ def _template(output: str | None, format: str | None, inputs: int) -> str:
     # Of what was typed, and not of the inputs' names: those are meant as they are.
     output = os.path.expanduser(output)
     if output.endswith(("/", os.sep)) or os.path.isdir(output):
-        return _literal(output.rstrip("/" + os.sep) or os.sep) + f"/{{stem}}{ext}"
+        return literal(output.rstrip("/" + os.sep) or os.sep) + f"/{{stem}}{ext}"
     if "{" in output:
-        _check_placeholders(output)
+        check_placeholders(output)
         return output
     if inputs > 1:
         raise UsageError(
             f"-o {output} names one file for {inputs} inputs; give a folder (end it with '/'), "
             "or a template such as 'out/{stem}-{seed}.png'"
         )
-    return _literal(output)
+    return literal(output)
 
 
-def _literal(path: str) -> str:
+def literal(path: str) -> str:
+    """A path as a template that stands for it."""
     return path.replace("{", "{{").replace("}", "}}")
 
 
-def _check_placeholders(template: str) -> None:
+def check_placeholders(template: str) -> None:
     try:
         found = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as problem:
@@ -152,7 +162,7 @@ def _split(template: str) -> tuple[str, str]:
     return os.path.splitext(template)
 
 
-def _format(template: str, format: str | None) -> str:
+def format_of(template: str, format: str | None) -> str:
     suffix = _split(template)[1].lower()
     if not suffix:
         raise UsageError(f"-o {template}: has no ending; expected {_ENDINGS}, or a folder ending in '/'")
@@ -166,11 +176,11 @@ def _format(template: str, format: str | None) -> str:
     return named
 
 
-def _targets(template: str, source: str, index: int, seeds: Sequence[int], format: str) -> Iterator[Target]:
+def targets(template: str, given: Path, index: int, seeds: Sequence[int], format: str) -> Iterator[Target]:
+    """The pictures of the input `given` under the names that a template gives them. Raises UsageError."""
     if len(seeds) > 1 and not _has_placeholder(template, _TELLS_PICTURES_APART):
         root, ending = _split(template)
         template = f"{root}-{{n}}{ending}"
-    given = Path(source)
     for n, seed in enumerate(seeds, 1):
         facts: Mapping[str, object] = {
             "name": given.name,
@@ -182,7 +192,7 @@ def _targets(template: str, source: str, index: int, seeds: Sequence[int], forma
             "n": n,
         }
         try:
-            named = fitting(stem_of(source), lambda stem, facts=facts: template.format_map({"stem": stem, **facts}))
+            named = fitting(stem_of(str(given)), lambda stem, facts=facts: template.format_map({"stem": stem, **facts}))
             path = Path(named)
         except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as problem:
             raise UsageError(f"-o {template}: is no template ({problem})") from None
@@ -195,7 +205,8 @@ def _has_placeholder(template: str, names: Sequence[str]) -> bool:
     return any(name in names for _, name, _, _ in string.Formatter().parse(template))
 
 
-def _refuse_clashes(jobs: Sequence[Job], output: str | None) -> None:
+def refuse_clashes(jobs: Sequence[Job], label: str) -> None:
+    """Raises UsageError for two pictures that would get one name, with a template that tells them apart."""
     owners: dict[str, str] = {}
     for job in jobs:
         for target in job.targets:
@@ -204,9 +215,9 @@ def _refuse_clashes(jobs: Sequence[Job], output: str | None) -> None:
             if key in owners:
                 raise UsageError(
                     f"{owners[key]} and {job.shown} would both be written to {target.shown}; "
-                    f"use a template that tells them apart, such as -o '{_apart(jobs)}'"
+                    f"use a template that tells them apart, such as {label.split()[0]} '{_apart(jobs)}'"
                     if owners[key] != job.shown
-                    else f"-o {output}: gives every picture of {job.shown} the same name; add {{n}} or {{seed}}"
+                    else f"{label}: gives every picture of {job.shown} the same name; add {{n}} or {{seed}}"
                 )
             owners[key] = job.shown
 
@@ -223,7 +234,7 @@ def _tells_apart(template: str, jobs: Sequence[Job]) -> bool:
     names = [
         os.path.normpath(target.shown).casefold()
         for job in jobs
-        for target in _targets(template, job.source, job.index, [one.seed for one in job.targets], job.format)
+        for target in targets(template, Path(job.source), job.index, [one.seed for one in job.targets], job.format)
     ]
     return len(set(names)) == len(names)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..errors import SdeditError
     from ..options import Edit
     from ..pictures.codec import Picture
+    from .request import Request
 
 # Called with (steps done, steps to do, preview) after each step.
 OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
@@ -26,6 +28,17 @@ class EditedPicture:
     nsfw: bool | None
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A picture to make: the edit with its seed, the input (called `name` in errors), and the format of its file."""
+
+    edit: Edit
+    picture: Picture
+    name: str
+    format: str
+    on_step: OnStep | None = None
+
+
 class Worker(Protocol):
     """A loaded model that edits pictures."""
 
@@ -34,13 +47,37 @@ class Worker(Protocol):
         """What was loaded: model, device, dtype, sampler, seconds."""
         ...
 
-    def edit(
-        self, edit: Edit, picture: Picture, name: str, format: str, on_step: OnStep | None = None
-    ) -> EditedPicture:
-        """`picture` (called `name` in errors) edited with the seed of `edit`, as a file of this format.
+    def edits(
+        self, tasks: Iterable[Task], size: int | None = None
+    ) -> Iterator[tuple[Task, EditedPicture | SdeditError]]:
+        """Every task with its picture, or with what speaks against it, as they end; `size` of them at a time (None:
+        one, in a batch of its own shape).
 
-        Raises NotFiniteError, and BlockedBySafety when the checker flags the result and the edit asks for a block.
+        Raises OutOfMemory: those that were under way can be given again.
         """
+        ...
+
+
+class Host(Protocol):
+    """Who knows models: checks requests, loads what they need, and says what suits it."""
+
+    def group(self, request: Request) -> object:
+        """Equal for requests that one loaded model carries out."""
+        ...
+
+    def check(self, request: Request) -> None:
+        """Raises what speaks against a request, before anything is loaded."""
+        ...
+
+    def load(
+        self, request: Request, warn: Callable[[str], None], loaded: Callable[[Mapping[str, Any]], None]
+    ) -> Worker:
+        """The model of a request: that of the last time, or loaded, which `loaded` is told with the facts; `warn` hears
+        what users should know."""
+        ...
+
+    def advice(self, request: Request, size: tuple[int, int]) -> str:
+        """What to know of a picture of `size` (width, height); '' when there is nothing to say."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,8 +14,8 @@ from click.shell_completion import CompletionItem
 from ..batch.request import Model, Request
 from ..errors import ModelError
 from ..options import BUILT_IN_NAME, GROUPS, Field, Layer, checked, edit_from, environment, fields, layer_of
-from ..presets import ADAPTER_VARIABLES, load_preset, preset_paths, user_config
-from .folders import KINDS, adapter_folders, located
+from ..presets import ADAPTER_VARIABLES, UserConfig, load_preset, preset_paths, user_config
+from .folders import KINDS, Folders, adapter_folders, located
 from .loras import with_tags
 from .models import find_model, model_names
 from .recovered import recovered
@@ -141,8 +141,8 @@ def edit_options(command: F) -> F:
         help="Take settings from a preset; later ones win.",
     )(command)
     command = adapter_dirs(command)
-    for field in reversed(fields()):
-        command = field_option(field)(command)
+    for one in reversed(fields()):
+        command = field_option(one)(command)
     return command
 
 
@@ -193,8 +193,48 @@ def default_text(field: Field) -> str:
     return f"default: {field.default}"
 
 
-def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) -> Request:
-    """The edit of a command line. Layers: the model, user config, presets, --like, environment, command line.
+@dataclass(frozen=True)
+class Layering:
+    """The layers of a command line: user config, presets, --like, those of a job between, environment, command line."""
+
+    below: tuple[Layer, ...]
+    above: tuple[Layer, ...]
+    config: UserConfig
+    folders: Mapping[str, Folders]
+    like: str | None
+    found: Found | None
+    notes: tuple[str, ...]
+    models: dict[str | None, tuple[Model, Layer]] = field(default_factory=dict[Any, Any], repr=False)
+    """Those asked for so far, by what a layer calls them, with the layer that each brings."""
+
+    def request(self, between: Sequence[Layer] = (), last: Sequence[Layer] = ()) -> Request:
+        """The edit of these layers, with those of a job in their place (`last` above all), and the checkpoint that it
+        means.
+
+        Raises UsageError, PresetError, ModelError and PictureError.
+        """
+        layers = [*self.below, *between, *self.above, *last]
+        wanted = next((layer.values["model"] for layer in reversed(layers) if "model" in layer.values), None)
+        if wanted not in self.models:
+            self.models[wanted] = with_defaults(find_model(wanted, self.config.model_folders))
+        model, own = self.models[wanted]
+        edit, told = with_tags(located(edit_from([own, *layers]), self.folders), self.folders["lora"], self.found)
+        edit = with_words(edit, self.folders["embedding"])
+        own_words = [name for layer in (*between, *self.above) for name in layer.values]
+        found, like = self.found, self.like
+        of_like = found is not None and "sampler" in found.layer.values and "sampler" not in own_words
+        check_sampler(edit.sampler, like if of_like else None)
+        if found and found.exact and found.vae.name and not edit.vae:
+            raise ModelError(f"{like}: was made with the autoencoder '{found.vae.name}'; say where it is with --vae")
+        return Request(edit, model, found, (*self.notes, *told))
+
+    def gives(self, name: str) -> bool:
+        """Whether any of the layers says something of that option."""
+        return any(name in layer.values for layer in (*self.below, *self.above))
+
+
+def layering(given: Mapping[str, Any], presets: Sequence[str], like: str | None) -> Layering:
+    """The layers of a command line.
 
     `given` has the command line's values by field name, None where not given. Raises UsageError, PresetError,
     ModelError and PictureError.
@@ -218,15 +258,7 @@ def resolve(given: Mapping[str, Any], presets: Sequence[str], like: str | None) 
         replay = [said.layer, adapters]
         if found.model.name and "model" not in given_here:
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
-    layers = [config.layer, *chosen, *replay, variables, line]
-    wanted = next((layer.values["model"] for layer in reversed(layers) if "model" in layer.values), None)
-    model, own = with_defaults(find_model(wanted, config.model_folders))
-    edit, told = with_tags(located(edit_from([own, *layers]), folders), folders["lora"], found)
-    edit = with_words(edit, folders["embedding"])
-    check_sampler(edit.sampler, like if found and "sampler" in found.layer.values.keys() - given_here.keys() else None)
-    if found and found.exact and found.vae.name and not edit.vae:
-        raise ModelError(f"{like}: was made with the autoencoder '{found.vae.name}'; say where it is with --vae")
-    return Request(edit, model, found, (*notes, *told))
+    return Layering((config.layer, *chosen, *replay), (variables, line), config, folders, like, found, notes)
 
 
 def with_defaults(model: Model) -> tuple[Model, Layer]:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Sequence
 
+from ..batch.names import RESULT
 from ..batch.targets import STDIO, expand
 from ..errors import UsageError, shown
-from ..pictures.encode import FORMATS
-
-# What a run without -o writes beside its input, numbered where there are several.
-_OUTPUT = re.compile(rf"(.+)\.edited(-\d+)?(?:{'|'.join(map(re.escape, FORMATS.values()))})", re.IGNORECASE)
 
 
 def chosen(inputs: Sequence[str], prompt: str, output: str | None) -> tuple[list[str], list[str]]:
@@ -26,12 +22,12 @@ def chosen(inputs: Sequence[str], prompt: str, output: str | None) -> tuple[list
     for pattern in inputs:
         is_pattern = glob.has_magic(pattern) and not os.path.lexists(pattern)
         if is_pattern and ".edited" not in pattern:
-            outputs |= dict.fromkeys(path for path in expand([pattern]) if _OUTPUT.fullmatch(path))
+            outputs |= dict.fromkeys(path for path in expand([pattern]) if RESULT.fullmatch(path))
     found = expand(inputs)
     if output is None:
         # A shell that expands patterns itself gives the outputs beside what they were made from.
         roots = {os.path.splitext(path)[0] for path in found}
-        outputs |= {path: None for path in found if (made := _OUTPUT.fullmatch(path)) and made[1] in roots}
+        outputs |= {path: None for path in found if (made := RESULT.fullmatch(path)) and made[1] in roots}
     kept = [path for path in found if path not in outputs]
     if not kept:
         raise UsageError(f"all inputs are results of earlier runs ({shown(found[0])}); name one by itself")

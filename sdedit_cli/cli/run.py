@@ -119,24 +119,25 @@ def command(
         raise UsageError("--json and -o - both want stdout; write the picture to a file")
     to = reporter(-1 if quiet else int(verbose))
     show_warnings(to, debug=debug)
-    with _closing(to), _stdout(claim=as_json or output == "-") as stdout:
+    with _closing(to), stdout_of(claim=as_json or output == "-") as stdout:
         from ..batch.events import Events, ended
 
         events = Events(stdout if as_json else None)
-        with _told_when_nobody_reads(to), ended(events):
-            from .flags import resolve
+        with told_when_nobody_reads(to), ended(events):
+            from .flags import layering
 
             if save_every is None and steps_dir is not None:
                 raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")
             if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
                 raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
-            request = resolve(given, presets, like)
+            request = layering(given, presets, like).request()
             # After what is refused most often, so that a typing error is told at once.
-            from ..batch.run import Run, RunOptions
+            from ..batch.request import RunOptions
+            from ..batch.run import Run
             from ..batch.targets import plan
             from ..pictures.codec import pixel_limit
+            from .host import Models
             from .inputs import chosen
-            from .preflight import Preflight
             from .replay import beyond
 
             sources, left_out = chosen(inputs, request.edit.prompt, output)
@@ -150,21 +151,15 @@ def command(
             if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
                 request = beyond(request, sources)
             seeds = request.edit.seeds()
-            jobs = plan(sources, [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds, output, format)
+            shown_seeds = [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds
+            jobs = plan(request, sources, shown_seeds, output, format)
             if given.get("quality") is not None and all(job.format == "png" for job in jobs):
                 raise UsageError("--quality is for JPEG and WebP, and this run writes PNG; see -o and --format")
             if save_every is not None and steps_dir is None:
                 steps_dir = steps_folder(jobs)
                 to.note(f"the pictures of the steps go to {steps_dir}{os.sep}")
             options = RunOptions(on_exists, save_every, steps_dir, dry_run, pixel_limit(os.environ), drawn)
-            preflight = Preflight(request)
-
-            def check() -> None:
-                preflight.check(complete=dry_run)
-                for line in preflight.told() if dry_run else ():
-                    to.note(line)
-
-            Run(request, jobs, options, check, preflight.load, to, events, stdout, preflight.advice).execute()
+            Run(request, jobs, options, Models(to.note, complete=dry_run), to, events, stdout).execute()
 
 
 class Undrawn(int):
@@ -185,7 +180,8 @@ def steps_folder(jobs: Sequence[Job]) -> Path:
 
 
 @contextlib.contextmanager
-def _told_when_nobody_reads(to: Reporter) -> Generator[None, None, None]:
+def told_when_nobody_reads(to: Reporter) -> Generator[None, None, None]:
+    """Within it, a reader of stdout who goes away is told of."""
     from ..batch.events import ReaderGone
 
     try:
@@ -204,7 +200,8 @@ def _closing(to: Any) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _stdout(*, claim: bool) -> Generator[BinaryIO | None, None, None]:
+def stdout_of(*, claim: bool) -> Generator[BinaryIO | None, None, None]:
+    """The real stdout where it is claimed for our own bytes, else None."""
     if not claim:
         yield None
         return

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.request import Request
-from ..batch.worker import EditedPicture, OnStep
+from ..batch.worker import EditedPicture, Task
 from ..disk.hashes import FileHash, payload_hash
-from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, is_out_of_memory, shown
+from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, SdeditError, is_out_of_memory, shown
 from ..options import Edit
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
@@ -22,6 +22,7 @@ from .loras import names_of
 from .models import readable
 
 if TYPE_CHECKING:
+    from ..engine.company import Result
     from ..weights import Checkpoint
 
 _WORDS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
@@ -64,35 +65,52 @@ class EditorWorker:
         encoded = request.edit.prompt_embeds
         self._prompts_hash = FileHash(Path(encoded)) if encoded else None
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
-        self.sampler, self.curve = sampler_label(request.edit, self._editor.scheduler_for(request.edit).name)
+        sampler, curve = self._label(request.edit)
         self.dtype = _WORDS.get(str(self._loaded.get("dtype")), request.edit.dtype)
         self.facts: Mapping[str, Any] = {
             "model": request.model.name,
             "device": self._loaded.get("device"),
             "dtype": self.dtype,
             "threads": self._loaded.get("threads"),
-            "sampler": f"{self.sampler} {self.curve}".strip(),
+            "sampler": f"{sampler} {curve}".strip(),
             **({"adapters": self.adapters} if self.adapters else {}),
             "seconds": round(time.monotonic() - started, 3),
         }
 
-    def edit(
-        self, edit: Edit, picture: Picture, name: str, format: str, on_step: OnStep | None = None
-    ) -> EditedPicture:
-        """See `Worker.edit`."""
+    def edits(
+        self, tasks: Iterable[Task], size: int | None = None
+    ) -> Iterator[tuple[Task, EditedPicture | SdeditError]]:
+        """See `Worker.edits`."""
+        from ..engine.company import Wish
+
+        under_way: dict[Wish, Task] = {}
+
+        def wishes() -> Iterator[Wish]:
+            for task in tasks:
+                wish = Wish(task.edit, task.picture.rgb, task.on_step)
+                under_way[wish] = task
+                yield wish
+
         try:
-            result = self._editor.edit(edit, picture.rgb, on_step)
+            for wish, result in self._editor.edits(wishes(), size):
+                task = under_way.pop(wish)
+                yield task, result if isinstance(result, SdeditError) else self._ended(task, result)
         except Exception as problem:
-            if not is_out_of_memory(problem):
+            if not is_out_of_memory(problem) or not under_way:
                 raise
-            raise OutOfMemory(_too_much(name, edit, picture.rgb.size)) from problem
+            largest = max(under_way.values(), key=lambda task: task.picture.rgb.width * task.picture.rgb.height)
+            raise OutOfMemory(_too_much(largest.name, largest.edit, largest.picture.rgb.size)) from problem
+
+    def _ended(self, task: Task, result: Result) -> EditedPicture | SdeditError:
+        """The file of a finished picture, or why there is none."""
+        edit, picture, name, format = task.edit, task.picture, task.name, task.format
         if not result.finite:
-            raise NotFiniteError(
+            return NotFiniteError(
                 f"{name}: the result is not finite (seed {edit.seed}), so nothing was written; "
                 "try --dtype fp32, or look at the model with 'sdedit info'"
             )
         if result.nsfw and edit.safety == "block":
-            raise BlockedBySafety(
+            return BlockedBySafety(
                 f"{name}: the safety checker flags the result (seed {edit.seed}), so nothing was written; "
                 "try another seed or prompt, or --safety flag"
             )
@@ -133,16 +151,21 @@ class EditorWorker:
         if self._prompts_hash and edit.prompt_embeds:
             made_of.append(Ingredient("prompt_embeds", Path(edit.prompt_embeds).stem, self._prompts_hash.value()))
         self._compare(made_of)
+        sampler, curve = self._label(edit)
         return Record(
             edit=self._said(replace(edit, dtype=self.dtype)),
             width=picture.rgb.width,
             height=picture.rgb.height,
             ingredients=tuple(made_of),
             input_hash=picture.sha256,
-            sampler=self.sampler,
-            curve=self.curve,
+            sampler=sampler,
+            curve=curve,
             version=__version__,
         )
+
+    def _label(self, edit: Edit) -> tuple[str, str]:
+        """The web UIs' name of the sampler of an edit, and its curve."""
+        return sampler_label(edit, self._editor.scheduler_for(edit).name)
 
     def _said(self, edit: Edit) -> dict[str, Any]:
         """What the record says of an edit: the texts also where they came encoded."""

@@ -10,6 +10,7 @@ from .declared import declare, fit_values, kept, with_hashes
 from .edit import BUILT_IN_NAME, CURVES, GROUPS, MAX_STEPS, Edit, fields, schedule_for, smallest_strength
 from .layers import Layer, checked, edit_from, environment, field_named, layer_of
 from .option import ENV_PREFIX, MAX_CHARACTERS, MAX_ITEMS, MAX_SEED, Field, Option
+from .toml import toml_table
 from .values import KINDS, ValueType, composite, split_numbers
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "schedule_for",
     "smallest_strength",
     "split_numbers",
+    "toml_table",
     "with_hashes",
 ]

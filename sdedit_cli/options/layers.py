@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ..errors import PresetError, SdeditError, UsageError, did_you_mean, shown
@@ -13,12 +14,17 @@ from .option import Field
 
 def field_named(word: str, label: str, of: type = Edit) -> Field:
     """The option of that TOML or attribute name; UsageError with the nearest one otherwise."""
-    known = {f.name: f for f in fields(of)}
+    known = _by_name(of)
     found = known.get(word.replace("-", "_"))
     if found is None:
         hint = did_you_mean(word, [f.key for f in known.values()])
         raise UsageError(f"{label}: no option is called '{shown(word)}'{hint}")
     return found
+
+
+@cache
+def _by_name(of: type) -> dict[str, Field]:
+    return {f.name: f for f in fields(of)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,22 @@ _DISPLACES: dict[str, tuple[str, ...]] = {
 _RIVALS = (("steps", "timesteps"), ("steps", "sigmas"), ("timesteps", "sigmas"), ("size", "max_side"))
 
 
-def layer_of(data: Mapping[str, object], source: str, error: type[SdeditError] = PresetError, of: type = Edit) -> Layer:
-    """The options of a TOML or JSON table as a layer. Raises `error`, with `source` and a near word, on misfits."""
+def layer_of(
+    data: Mapping[str, object],
+    source: str,
+    error: type[SdeditError] = PresetError,
+    of: type = Edit,
+    read: Callable[[Field, Any, str], Any] = Field.fit,
+) -> Layer:
+    """The options of a table as a layer. Raises `error`, with `source` and a near word, on misfits.
+
+    `read` makes a value of what is given for an option; its label names the place. As it is, of TOML or JSON.
+    """
     values: dict[str, Any] = {}
     try:
         for word, value in data.items():
             field = field_named(word, source, of)
-            values[field.name] = field.fit(value, f"{source}: {field.key}")
+            values[field.name] = read(field, value, f"{source}: {field.key}")
         return checked(Layer(source, values))
     except UsageError as problem:
         raise error(str(problem)) from None

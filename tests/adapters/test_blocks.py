@@ -15,7 +15,6 @@ from torch import Tensor
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.adapters.strengths import by_block
 from sdedit_cli.configs.unet import UNetConfig
-from sdedit_cli.engine.components import Components
 from sdedit_cli.engine.merging import merge_files
 from sdedit_cli.names.table import modules
 from sdedit_cli.names.unet import unet_table
@@ -61,16 +60,8 @@ def merged(pipe: Any, of: Factors, strength: Any, ranks: int = RANK) -> dict[str
 
 
 def by_us(pipe: Any, of: Factors, file: LoraFile) -> dict[str, Tensor]:
-    components = Components(
-        vae=pipe.vae,
-        text_encoder=pipe.text_encoder,
-        tokenizer=pipe.tokenizer,
-        unet=pipe.unet,
-        scheduler=pipe.scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-    )
-    merge_files([file], components, partial=False)
+    networks = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
+    merge_files([file], networks, pipe.unet.config, partial=False)
     return {f"{slot}.{module}": getattr(pipe, slot).get_submodule(module).weight for slot, module in of}
 
 

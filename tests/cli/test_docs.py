@@ -43,6 +43,15 @@ def test_events_have_the_fields_that_the_page_lists(folder: Path, capfd: pytest.
     told = events(capfd.readouterr().out)
     assert run(["run", "a.png", "-o", "d.png", "--dry-run", "--json"]) == 0
     told += events(capfd.readouterr().out)
+    assert run(["batch", "?.png", "out", "--check", "--json"]) == 6
+    told += events(capfd.readouterr().out)
+    (folder / "a.edited.png").unlink()
+    for source in ("?.png", "d.png"):
+        (folder / "d.png").write_bytes((folder / "a.png").read_bytes())
+        run(["batch", source, "out", "--prune", "--json", *QUICK])
+        (folder / "b.png").unlink(missing_ok=True)
+        (folder / "c.png").unlink(missing_ok=True)
+        told += events(capfd.readouterr().out)
     assert {event["event"] for event in told} == set(re.findall(r"^\| `(\w+)` \| `", PAGE, re.MULTILINE))
     for event in told:
         fields = set(event) - {"schema", "event"}

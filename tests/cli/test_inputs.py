@@ -10,12 +10,16 @@ from helpers.ends import reached, reaches
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdedit_cli.batch.request import Model, Request
 from sdedit_cli.batch.targets import expand, plan, settle
 from sdedit_cli.errors import OutputError, UsageError
+from sdedit_cli.options import Edit
+
+REQUEST = Request(Edit(), Model("built-in", None))
 
 
 def targets(*arguments: object) -> list[str]:
-    return [str(target.path) for job in plan(*arguments) for target in job.targets]  # pyright: ignore[reportArgumentType]
+    return [str(target.path) for job in plan(REQUEST, *arguments) for target in job.targets]  # pyright: ignore[reportArgumentType]
 
 
 def test_patterns_expand_in_natural_order_and_each_file_once(folder: Path) -> None:
@@ -77,7 +81,7 @@ def test_names_that_cannot_work_are_refused_before_any_work(
     sources: list[str], seeds: list[int], output: str | None, format: str | None, words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        plan(sources, seeds, output, format)
+        plan(REQUEST, sources, seeds, output, format)
     assert words in str(caught.value)
 
 
@@ -94,7 +98,7 @@ _TEMPLATES = st.lists(_PIECES, max_size=4).map(lambda pieces: "".join(pieces) + 
 @given(_TEMPLATES | st.text("{}sted:!.0-/ n", min_size=1, max_size=20))
 def test_no_template_ends_in_anything_but_names_or_a_usage_error(template: str) -> None:
     try:
-        plan(["a.jpg"], [1], template, None)
+        plan(REQUEST, ["a.jpg"], [1], template, None)
     except UsageError as error:
         assert "-o" in str(error)  # noqa: PT017
         reached("refused")
@@ -151,9 +155,9 @@ def test_a_device_is_never_taken() -> None:
 )
 def test_the_hint_at_a_clash_works(sources: list[str], seeds: list[int]) -> None:
     with pytest.raises(UsageError, match="would both be written to") as caught:
-        plan(sources, seeds, "o/", None)
+        plan(REQUEST, sources, seeds, "o/", None)
     hint = re.search(r"such as -o '(out/.*)'", str(caught.value))
     assert hint is not None
-    assert len({target.shown for job in plan(sources, seeds, hint[1], None) for target in job.targets}) == len(
+    assert len({target.shown for job in plan(REQUEST, sources, seeds, hint[1], None) for target in job.targets}) == len(
         sources
     ) * len(seeds)

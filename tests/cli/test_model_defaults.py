@@ -11,7 +11,7 @@ from helpers.cli import BUILT_IN, photo
 from helpers.pipelines import write_checkpoint
 from PIL import Image
 
-from sdedit_cli.cli.flags import resolve
+from sdedit_cli.cli.flags import layering
 from sdedit_cli.cli.main import run
 from sdedit_cli.configs.model_block import NOTE, ModelBlock, read_block
 from sdedit_cli.errors import ModelError
@@ -33,7 +33,7 @@ def test_the_built_in_model_is_used_as_it_was_measured(folder: Path) -> None:
     card = (BUILT_IN / "README.md").read_text(encoding="utf-8")
     assert "25 steps of DDIM, guidance 5.0" in card
     assert "strength 0.75" in card
-    edit = resolve(none_given(), [], None).edit
+    edit = layering(none_given(), [], None).request().edit
     assert (edit.steps, edit.cfg_scale, edit.strength) == (25, 5.0, 0.75)
 
 
@@ -42,7 +42,7 @@ def test_every_layer_of_the_user_wins_over_the_model(folder: Path, monkeypatch: 
     config = folder / "config.toml"
     config.write_text("cfg-scale = 4\n")
     monkeypatch.setenv("SDEDIT_CONFIG", str(config))
-    edit = resolve(none_given(model=mine, timesteps=(800, 500, 100), strength=0.9), [], None).edit
+    edit = layering(none_given(model=mine, timesteps=(800, 500, 100), strength=0.9), [], None).request().edit
     assert (edit.strength, edit.cfg_scale, edit.sampler) == (0.9, 4.0, "euler")
     assert edit.steps_total() == 3  # naming the timesteps takes the model's steps back
 
@@ -50,7 +50,7 @@ def test_every_layer_of_the_user_wins_over_the_model(folder: Path, monkeypatch: 
 def test_the_model_of_a_preset_brings_its_defaults_too(folder: Path) -> None:
     mine = model(folder / "mine", {"defaults": {"strength": 0.3}, "knows": "cats"})
     (folder / "p.toml").write_text(f'model = "{mine}"\n')
-    request = resolve(none_given(), [str(folder / "p.toml")], None)
+    request = layering(none_given(), [str(folder / "p.toml")], None).request()
     assert (request.edit.strength, request.model.knows) == (0.3, "cats")
 
 
@@ -71,7 +71,7 @@ def test_the_model_of_a_preset_brings_its_defaults_too(folder: Path) -> None:
 )
 def test_a_model_may_not_set_what_is_for_users_or_makes_no_sense(folder: Path, block: Any, words: str) -> None:
     with pytest.raises(ModelError, match=words):
-        resolve(none_given(model=model(folder / "mine", block)), [], None)
+        layering(none_given(model=model(folder / "mine", block)), [], None).request()
 
 
 def test_a_converted_folder_keeps_them(folder: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_single_file_keeps_them(folder: Path) -> None:
     """Through the file and back into a folder; read from the header alone, where a run resolves its options."""
     assert run(["convert", str(BUILT_IN), "one.safetensors"]) == 0
     assert read_block(folder / "one.safetensors").as_json() == read_block(BUILT_IN).as_json() != {}
-    request = resolve(none_given(model="one.safetensors"), [], None)
+    request = layering(none_given(model="one.safetensors"), [], None).request()
     assert (request.edit.steps, request.edit.cfg_scale, request.edit.strength) == (25, 5.0, 0.75)
     assert request.model.knows == read_block(BUILT_IN).knows
     assert run(["convert", "one.safetensors", "again"]) == 0

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.cli import photo
 
-from sdedit_cli.cli.flags import resolve
+from sdedit_cli.cli.flags import layering
 from sdedit_cli.cli.main import command, run
 from sdedit_cli.errors import ModelError
 from sdedit_cli.options import GROUPS, Edit, fields
@@ -70,7 +70,7 @@ def test_layers_win_in_the_order_of_the_design(folder: Path, monkeypatch: pytest
     monkeypatch.setenv("SDEDIT_CONFIG", str(config))
     monkeypatch.setenv("SDEDIT_STRENGTH", "0.4")
     monkeypatch.setenv("SDEDIT_CFG_SCALE", "4")
-    edit = resolve(none_given(strength=0.5), [str(preset)], str(like)).edit
+    edit = layering(none_given(strength=0.5), [str(preset)], str(like)).request().edit
     # The picture's steps (50, saved with it) hide those of the config.
     assert [getattr(edit, name) for name in names] == [0.5, 4.0, 0.3, 2, 50]
 
@@ -78,7 +78,7 @@ def test_layers_win_in_the_order_of_the_design(folder: Path, monkeypatch: pytest
 def test_presets_stack(folder: Path) -> None:
     for name, text in (("a", "steps = 10\nstrength = 0.5"), ("b", "steps = 20")):
         (folder / f"{name}.toml").write_text(text)
-    edit = resolve(none_given(), [f"{folder}/a.toml", f"{folder}/b.toml"], None).edit
+    edit = layering(none_given(), [f"{folder}/a.toml", f"{folder}/b.toml"], None).request().edit
     assert (edit.steps, edit.strength) == (20, 0.5)
 
 
@@ -88,18 +88,18 @@ def test_a_picture_names_models_that_we_have_and_no_paths(folder: Path, monkeypa
     (folder / "elsewhere").mkdir()
     monkeypatch.setenv("SDEDIT_MODELS", str(folder / "models"))
     mine = made_with(folder / "a.png", Edit(seed=1), "mine")
-    assert resolve(none_given(), [], str(mine)).model.path == folder / "models" / "mine"
+    assert layering(none_given(), [], str(mine)).request().model.path == folder / "models" / "mine"
     foreign = made_with(folder / "b.png", Edit(seed=1), "elsewhere")
     with pytest.raises(ModelError, match="was made with the model 'elsewhere', which is not in the model folders"):
-        resolve(none_given(), [], str(foreign))
-    assert resolve(none_given(model="mine"), [], str(foreign)).model.name == "mine"
+        layering(none_given(), [], str(foreign)).request()
+    assert layering(none_given(model="mine"), [], str(foreign)).request().model.name == "mine"
 
 
 def test_a_picture_is_not_a_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo(folder / "a.png")
     foreign = {**Edit(seed=1, strength=0.5).saved(), "download": True, "safety": "off", "count": 9, "vae": "/etc/x"}
     like = photo(folder / "l.png", **carried(Record(foreign, 64, 48), "png").arguments)
-    request = resolve(none_given(), [], str(like))
+    request = layering(none_given(), [], str(like)).request()
     assert request.edit == Edit(seed=1, strength=0.5)
     assert request.like is not None
     assert request.like.ignored == ("count: 9", "download: True", "safety: off", "vae: /etc/x")
@@ -137,7 +137,7 @@ def test_the_default_model_of_the_config(folder: Path, monkeypatch: pytest.Monke
     (folder / "weights" / "mine.safetensors").write_bytes(b"")
     (folder / "config.toml").write_text('model = "mine"\n[models]\nfolders = ["weights"]\n')
     monkeypatch.setenv("SDEDIT_CONFIG", str(folder / "config.toml"))
-    request = resolve(none_given(), [], None)
+    request = layering(none_given(), [], None).request()
     assert (request.model.name, request.model.path) == ("mine", folder / "weights" / "mine.safetensors")
 
 
@@ -145,9 +145,9 @@ def test_the_variable_of_the_user_config_is_no_option_of_an_edit(folder: Path, m
     (folder / "config.toml").write_text("steps = 9\n")
     monkeypatch.setenv("SDEDIT_CONFIG", str(folder / "config.toml"))
     monkeypatch.setenv("SDEDIT_MODEL_CONFIG", "configs")
-    edit = resolve(none_given(), [], None).edit
+    edit = layering(none_given(), [], None).request().edit
     assert (edit.steps, edit.config) == (9, "configs")
 
 
 def test_flags_take_a_preset_back(folder: Path) -> None:
-    assert not resolve(none_given(exact_steps=False), ["quick"], None).edit.exact_steps
+    assert not layering(none_given(exact_steps=False), ["quick"], None).request().edit.exact_steps

@@ -11,7 +11,7 @@ from ...batch.request import Request
 from ...errors import UsageError, printable
 from ...options import field_named
 from ...signals import check
-from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, option, resolve
+from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, layering, option
 from ..models import readable
 from ..render import plain
 from .options import DEBUG, PATH, check_target, options
@@ -36,7 +36,7 @@ def encode(output: Path, **given: Any) -> None:
     """
     if output.suffix != _SUFFIX:
         raise UsageError(f"-o {output}: encoded prompts are a {_SUFFIX} file; give it that ending")
-    request = resolve(given, (), None)
+    request = layering(given, (), None).request()
     if not (request.edit.prompt or request.edit.negative_prompt):
         raise UsageError("there is nothing to encode; give a prompt with -p")
     check_target(output)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ...options import field_named
-from ..flags import field_option, resolve
+from ..flags import field_option, layering
 from ..models import readable
 from .convert import layout_of, write
 from .options import DEBUG, PATH, TO, check_target, options
@@ -33,7 +33,7 @@ def init(word: str, text: str, vectors: int | None, output: Path, to: str | None
     from ..preflight import Preflight
 
     layout = layout_of(output, to)
-    request = resolve(given, (), None)
+    request = layering(given, (), None).request()
     check_target(output)
     with readable(request.model.name):
         found_NC = vectors_of(Preflight(request).checkpoint(), text, vectors)

@@ -1,0 +1,78 @@
+"""The ledger of a batch: what its run does goes into the journal before the next thing happens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from ..errors import SdeditError
+from .journal import Entry, Journal, Known, stamp_of
+from .ledger import Ledger
+from .targets import Job, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the journal is to say of an output besides what happens to it."""
+
+    key: str
+    facts: Mapping[str, str]
+    input: str
+
+
+def name_of(folder: Path, output: Path) -> str:
+    """How the journal of a destination calls an output."""
+    return PurePath(os.path.relpath(output, folder)).as_posix()
+
+
+class Books(Ledger):
+    """Keeps the journal of a destination, and `known` up to it; `accounts` are by the names of outputs."""
+
+    def __init__(self, journal: Journal, folder: Path, known: dict[str, Known], torch: str) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.known = known
+        self._journal = journal
+        self._folder = folder
+        self._environment: dict[str, Any] = {"torch": torch}
+        self._intent = Entry("intent", "?")
+
+    def loaded(self, facts: Mapping[str, Any]) -> None:
+        self._environment |= {name: facts.get(name) for name in ("device", "dtype", "threads")}
+
+    def intends(self, target: Target, sha256: str, input_sha256: str) -> None:
+        assert target.path is not None, "a batch writes files"
+        output = name_of(self._folder, target.path)
+        account = self.accounts[output]
+        self._intent = Entry(
+            "intent",
+            output,
+            key=account.key,
+            sha256=sha256,
+            input=account.input,
+            input_sha256=input_sha256,
+            input_stamp=stamp_of(Path(account.input)),
+            facts=account.facts,
+            environment=self._environment,
+        )
+        self._add(self._intent)
+
+    def did(self, target: Target, sha256: str, seconds: float) -> None:
+        assert target.path is not None, "a batch writes files"
+        stamp = stamp_of(target.path)
+        self._add(replace(self._intent, event="done", output_stamp=stamp, seconds=round(seconds, 3)))
+
+    def failed(self, job: Job, error: SdeditError) -> None:
+        for target in job.targets:
+            if target.path is not None:
+                output = name_of(self._folder, target.path)
+                text = str(error).split("\n")[0]
+                self._add(Entry("failed", output, key=self.accounts[output].key, error=text, word=error.word))
+
+    def _add(self, entry: Entry) -> None:
+        self._journal.add(entry)
+        before = self.known.get(entry.output)
+        written = before.written if before else frozenset[str]()
+        self.known[entry.output] = Known(entry, written | {entry.sha256} if entry.sha256 else written)

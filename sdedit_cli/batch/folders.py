@@ -1,0 +1,188 @@
+"""Folders and glob patterns as a source: which pictures are in them, in an order that people expect."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..errors import JobFileError, UsageError, listed, shortened
+from ..pictures.endings import COMMON_ENDINGS, READ_ENDINGS
+from .names import RESULT
+from .patterns import ANY_FOLDERS, fits, parts_of, reached
+from .targets import natural
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a folder is looked through. `leave_out` is a folder (of results) that may lie within it.
+
+    `include` and `exclude` are glob patterns on names within the folder; one without '/' is of a name at any depth.
+    What is excluded as a folder is so with all that is in it.
+    """
+
+    recursive: bool = False
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    leave_out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pictures by their names in `folder`, and what people are to know of others."""
+
+    folder: str
+    names: tuple[PurePosixPath, ...]
+    notes: tuple[str, ...] = ()
+
+    def paths(self) -> Iterator[str]:
+        """The path of each, from where that of the folder counts."""
+        folder = Path(self.folder)
+        return (str(folder / name) for name in self.names)
+
+
+def pictures_of(source: str, search: Search, base: str = "") -> Pictures:
+    """The pictures that a folder, a glob pattern or the path of one names, relative ones from the folder `base`.
+
+    A path is taken as it is, whatever lies there. Raises UsageError where a folder or pattern has none, JobFileError
+    where a folder cannot be read.
+    """
+    place = os.path.join(base, source)
+    if os.path.isdir(place):
+        return _in_folder(source, search, base)
+    if is_pattern(source, base):
+        return _by_pattern(source, search, base)
+    return Pictures(os.path.dirname(source), (PurePosixPath(os.path.basename(source)),))
+
+
+def is_pattern(source: str, base: str = "") -> bool:
+    """Whether it is a glob pattern: a file may have brackets in its name, and what exists is never one."""
+    return glob.has_magic(source) and not os.path.lexists(os.path.join(base, source))
+
+
+def _in_folder(folder: str, search: Search, base: str) -> Pictures:
+    depth = (ANY_FOLDERS, "*") if search.recursive else ("*",)
+    found = _pictures(folder, depth, search, base)
+    if not found.names:
+        deeper = "" if search.recursive else "; --recursive looks into its folders too"
+        raise _nothing(f"{shortened(folder)}: no picture in it", search, found.notes, deeper)
+    return found
+
+
+def _by_pattern(pattern: str, search: Search, base: str) -> Pictures:
+    expanded = os.path.expanduser(pattern)
+    parts = (expanded if os.sep == "/" else expanded.replace(os.sep, "/")).split("/")
+    fixed = next(at for at, part in enumerate(parts) if glob.has_magic(part))
+    folder = "/".join(parts[:fixed]) or ("/" if fixed else "")
+    found = _pictures(folder, tuple(part for part in parts[fixed:] if part), search, base, pattern)
+    if not found.names:
+        raise _nothing(f"'{shortened(pattern)}': no picture fits it", search, found.notes, "")
+    return found
+
+
+def _nothing(begin: str, search: Search, notes: Sequence[str], hint: str) -> UsageError:
+    chosen = [
+        f"{flag} {listed(patterns)}"
+        for flag, patterns in (("--include", search.include), ("--exclude", search.exclude))
+        if patterns
+    ]
+    words = "; ".join([f"{begin} (0 inputs); looked for {COMMON_ENDINGS}", *chosen, *notes[:3]])
+    return UsageError(f"{words}{hint}")
+
+
+def _pictures(folder: str, wanted: tuple[str, ...], search: Search, base: str, pattern: str = "") -> Pictures:
+    include = [parts_of(one) for one in search.include]
+    exclude = [parts_of(one) for one in search.exclude]
+    notes: list[str] = []
+
+    def enters(name: PurePosixPath) -> bool:
+        open_ended = any(place < len(wanted) for place in reached(name.parts, wanted))
+        return open_ended and not any(fits(name, one) for one in exclude)
+
+    def takes(name: PurePosixPath) -> bool:
+        return (
+            fits(name, wanted)
+            and (not include or any(fits(name, one) for one in include))
+            and not any(fits(name, one) for one in exclude)
+        )
+
+    files = [name for name in _files(os.path.join(base, folder), enters, search.leave_out, notes) if takes(name)]
+    pictures = [name for name in files if name.suffix.lower() in READ_ENDINGS]
+    if pattern and len(files) > len(pictures):
+        notes.append(_left_out(len(files) - len(pictures), "that do not end as pictures do", files, pictures))
+    # Who names them, has them.
+    if not any(".edited" in one for one in (pattern, *search.include)):
+        kept = [name for name in pictures if not RESULT.fullmatch(name.name)]
+        if len(kept) < len(pictures):
+            notes.append(_left_out(len(pictures) - len(kept), "as results of earlier runs", pictures, kept))
+        pictures = kept
+    return Pictures(folder, tuple(sorted(pictures, key=_order)), tuple(notes))
+
+
+def _left_out(count: int, why: str, names: Sequence[PurePosixPath], kept: Sequence[PurePosixPath]) -> str:
+    still = set(kept)
+    example = next(name for name in names if name not in still)
+    return f"{count} file{'s' * (count > 1)} left out {why}, such as {shortened(example)}"
+
+
+def _order(name: PurePosixPath) -> tuple[list[list[tuple[int, str]]], str]:
+    # The name itself decides between img1 and img01, which a system may list either way round.
+    return [natural(part) for part in name.parts], str(name)
+
+
+def _files(
+    folder: str, enters: Callable[[PurePosixPath], bool], leave_out: Path | None, notes: list[str]
+) -> Iterator[PurePosixPath]:
+    """Every file below a folder by its name in it, in no order; links to files are files, links to folders are not
+    followed (they may lead in a circle). Hidden ones are left out, and what cannot be read is noted.
+    """
+    avoided = _status(leave_out)
+    todo = [PurePosixPath()]
+    while todo:
+        inside = todo.pop()
+        place = Path(folder, inside)
+        at_root = not inside.parts
+        if not at_root and avoided and (status := _status(place)) and os.path.samestat(status, avoided):
+            continue
+        try:
+            with os.scandir(place) as entries:
+                seen = [entry for entry in entries if not entry.name.startswith(".")]
+        except (OSError, ValueError) as problem:
+            reason = getattr(problem, "strerror", None) or problem
+            if at_root:
+                raise JobFileError(f"{shortened(place)}: cannot be read ({reason})") from None
+            notes.append(f"{shortened(place)}: cannot be read ({reason}); what is in it is left out")
+            continue
+        for entry in seen:
+            name = inside / entry.name
+            kind = _kind(entry)
+            if kind == "folder" and enters(name):
+                todo.append(name)
+            elif kind == "file":
+                yield name
+            elif kind == "linked folder" and enters(name):
+                notes.append(f"{shortened(place / entry.name)}: is a link to a folder, which is not followed")
+
+
+def _status(path: Path | None) -> os.stat_result | None:
+    try:
+        return path.stat() if path else None
+    except (OSError, ValueError):
+        return None
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What lies there: "folder", "linked folder", "file", or "" for a device, a pipe or a socket.
+
+    A link that leads nowhere is a file: it fails by its name, and is not passed over.
+    """
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            return "folder"
+        if entry.is_dir():
+            return "linked folder"
+        return "file" if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)) else ""
+    except OSError:
+        return "file"

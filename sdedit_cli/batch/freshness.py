@@ -1,0 +1,87 @@
+"""Whether an output is what its job would make, and if not, why: from the journal and the files, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..disk.hashes import file_hash
+from ..errors import OutputError
+from .journal import Known, stamp_of
+
+_WORDS = {
+    "input": "the input changed",
+    "prompt": "the prompt changed",
+    "negative_prompt": "the negative prompt changed",
+    "model": "the model changed",
+    "version": "made by another numeric version",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be done about an output. `reason` says why, for people; '' when it is `fresh`.
+
+    `failed`: the last try failed. `ours`: what is there (if anything) was made by this batch and nobody touched it.
+    `sha256` is that of the output as it is, where it was looked at.
+    """
+
+    reason: str
+    ours: bool = True
+    failed: bool = False
+    sha256: str = ""
+
+    @property
+    def fresh(self) -> bool:
+        return not self.reason
+
+
+def judge(
+    output: Path, key: str, facts: Mapping[str, str], known: Known | None, environment: Mapping[str, Any] | None = None
+) -> Verdict:
+    """The verdict on an output; `environment` (of now, as far as it is known) is compared too where given."""
+    there = stamp_of(output)
+    if known is None or known.last.event == "pruned":
+        exists = there != (0, 0) or output.is_symlink()
+        return Verdict("it is there and no journal knows it" if exists else "not made yet", ours=not exists)
+    last = known.last
+    sha256 = _hash(output, there, known)
+    ours = not sha256 or sha256 in known.written
+    if last.event == "failed":
+        return Verdict(f"failed: {last.error}" if last.error else "failed", ours, failed=True)
+    if not sha256:
+        return Verdict("the output is gone" if last.event == "done" else "it was not finished")
+    if not ours:
+        return Verdict("the output was edited by hand", ours=False)
+    if sha256 != last.sha256:
+        return Verdict("the output is an older one" if last.event == "done" else "it was not finished")
+    if key != last.key:
+        return Verdict(changed(last.facts, facts))
+    if environment is not None and (other := _other(last.environment, environment)):
+        return Verdict(f"made on another {other}")
+    return Verdict("", sha256=sha256)
+
+
+def _hash(output: Path, stamp: tuple[int, int], known: Known) -> str:
+    """The hash of an output; '' where there is none. One of the size and time of then is not read."""
+    if stamp == (0, 0):
+        return ""
+    if known.last.event == "done" and stamp == known.last.output_stamp:
+        return known.last.sha256
+    try:
+        return file_hash(output)
+    except OSError as problem:
+        raise OutputError(f"{output}: cannot be read ({problem.strerror})") from None
+
+
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which of the facts of a picture are others now, for people."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    words = [_WORDS.get(name, f"{name.replace('_', '-')} changed") for name in names]
+    return "; ".join(words) or "what it is made of changed"
+
+
+def _other(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return next((name for name, value in now.items() if before.get(name) not in (None, value)), "")

@@ -1,0 +1,157 @@
+"""What a batch has done, in lines that are only ever added: `DEST/.sdedit/journal.jsonl`.
+
+    {"event": "intent", "output": "a/b.png", "key": ..., "sha256": ...}     before a file gets its name
+    {"event": "done", "output": "a/b.png", "key": ..., "sha256": ..., "facts": {...}, ...}
+    {"event": "failed", "output": "a/b.png", "key": ..., "error": ..., "word": ...}
+    {"event": "pruned", "output": "a/b.png"}
+
+Lines count up (`n`), over all journals of a destination; the last line of an output counts. Each is on the disk before
+the next thing happens, so that after a kill at any moment the outputs and the lines agree: an intent without an end is
+settled by the hash of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from ..disk.whole import cannot_write
+from ..errors import OutputError
+
+FOLDER = ".sdedit"
+SCHEMA = 1
+_MOST_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the journal knows of an output. `facts` tell by parts what its key was made of."""
+
+    event: str
+    output: str
+    n: int = 0
+    key: str = ""
+    sha256: str = ""
+    input: str = ""
+    input_sha256: str = ""
+    input_stamp: tuple[int, int] = (0, 0)
+    output_stamp: tuple[int, int] = (0, 0)
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    seconds: float = 0.0
+    error: str = ""
+    word: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What all journals say of an output: the last entry, and the hashes of all that was ever written to it."""
+
+    last: Entry
+    written: frozenset[str]
+
+
+def read_all(folder: Path) -> dict[str, Known]:
+    """What is known of each output of a destination, from all its journals. Lines that are none are passed over.
+
+    A line is half there when a machine lost power while it was written; nothing had happened yet. Raises OutputError
+    for a journal that cannot be read.
+    """
+    last: dict[str, Entry] = {}
+    written: dict[str, set[str]] = {}
+    for path in sorted((folder / FOLDER).glob("journal*.jsonl")):
+        for entry in _entries(path):
+            if entry.output not in last or entry.n >= last[entry.output].n:
+                last[entry.output] = entry
+            if entry.event in ("intent", "done"):
+                written.setdefault(entry.output, set()).add(entry.sha256)
+    return {output: Known(entry, frozenset(written.get(output, ()))) for output, entry in last.items()}
+
+
+def _entries(path: Path) -> list[Entry]:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise OutputError(f"{path}: has more than {_MOST_BYTES:,} bytes; move it away to begin anew")
+        lines = path.read_bytes().split(b"\n")
+    except OSError as problem:
+        raise OutputError(f"{path}: cannot be read ({problem.strerror})") from None
+    return [entry for line in lines if line and (entry := _entry(line)) is not None]
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        told: object = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(told, dict):
+        return None
+    table = cast("dict[str, Any]", told)
+    texts = {name: table.get(name, "") for name in ("event", "output", "key", "sha256", "input", "input_sha256")}
+    texts |= {name: table.get(name, "") for name in ("error", "word")}
+    if not all(isinstance(text, str) for text in texts.values()) or not texts["event"] or not texts["output"]:
+        return None
+    facts, environment, seconds = table.get("facts", {}), table.get("environment", {}), table.get("seconds", 0.0)
+    number: object = table.get("n", 0)
+    return Entry(
+        **texts,
+        n=number if isinstance(number, int) else 0,
+        input_stamp=_stamp(table.get("input_stamp")),
+        output_stamp=_stamp(table.get("output_stamp")),
+        facts=cast("dict[str, str]", facts) if isinstance(facts, dict) else {},
+        environment=cast("dict[str, Any]", environment) if isinstance(environment, dict) else {},
+        seconds=float(seconds) if isinstance(seconds, (int, float)) else 0.0,
+    )
+
+
+def _stamp(value: object) -> tuple[int, int]:
+    items = cast("list[Any]", value) if isinstance(value, list) else []
+    return (items[0], items[1]) if len(items) == 2 and all(isinstance(item, int) for item in items) else (0, 0)
+
+
+class Journal:
+    """A journal that is added to; `n` is that of the last line of the destination so far."""
+
+    def __init__(self, path: Path, n: int) -> None:
+        self._path = path
+        self._n = n
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab", buffering=0)
+            # What a power cut left of a line must not become the beginning of the next one.
+            if self._file.tell() and not path.read_bytes().endswith(b"\n"):
+                self._file.write(b"\n")
+        except OSError as problem:
+            raise cannot_write(path, problem) from None
+
+    def add(self, entry: Entry) -> None:
+        """Writes a line, and returns when it is on the disk. Raises OutputError."""
+        self._n += 1
+        told = {name: value for name in Entry.__slots__ if (value := getattr(entry, name)) not in ("", (0, 0), {}, 0.0)}
+        try:
+            self._file.write(json.dumps({"v": SCHEMA, **told, "n": self._n}).encode("ascii") + b"\n")
+            os.fsync(self._file.fileno())
+        except OSError as problem:
+            raise cannot_write(self._path, problem) from None
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._file.close()
+
+
+def journal_of(folder: Path, shard: tuple[int, int] | None, known: Mapping[str, Known]) -> Journal:
+    """The journal of a destination of which so much is `known`, or of a shard (i of n). Raises OutputError."""
+    name = "journal.jsonl" if shard is None else f"journal-{shard[0]}-of-{shard[1]}.jsonl"
+    return Journal(folder / FOLDER / name, max((entry.last.n for entry in known.values()), default=0))
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Size and time of a file, which are other ones when it was written anew; (0, 0) for none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_size, status.st_mtime_ns)

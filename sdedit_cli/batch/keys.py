@@ -1,0 +1,64 @@
+"""The key of a picture: a hash of all that makes it what it is, and of nothing else, so that equal keys mean no work.
+
+Options come from their declaration (`Edit.identity`), so that a new one cannot be forgotten; the place of every path is
+taken by the hash of what lies there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..disk.hashes import model_hash, remembered_hash
+from ..errors import ModelError
+from ..options import Edit
+
+# Counts up when the same request gives another picture than before, beyond rounding.
+NUMERIC_VERSION = 1
+
+
+class Contents:
+    """The hashes of files and folders by path, each taken once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def hash_of(self, path: str) -> str:
+        """The hash of a model, an adapter or a picture; of a name that is no path here, the name. Raises ModelError."""
+        if path not in self._known:
+            self._known[path] = self._taken(Path(path))
+        return self._known[path]
+
+    @staticmethod
+    def _taken(path: Path) -> str:
+        if not path.exists():
+            return f"name:{path}"  # of the Hub, or not there: the run says so
+        try:
+            return model_hash(path, remembered_hash)
+        except OSError as problem:
+            raise ModelError(f"{path}: cannot be read ({problem.strerror})") from None
+
+
+def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, format: str) -> dict[str, str]:
+    """What a picture is made of, by parts, each short: to say later which of them changed. Raises ModelError."""
+    identity = edit.identity(contents.hash_of)
+    made_of: dict[str, Any] = {**identity, "model": contents.hash_of(str(model)), "input": input_sha256}
+    made_of |= {"format": format, "version": NUMERIC_VERSION}
+    if format != "png":
+        made_of["quality"] = edit.quality
+    return {name: _short(value) for name, value in made_of.items() if value is not None}
+
+
+def _short(value: Any) -> str:
+    """A value as it is where it is short, else its hash."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return text if len(text) <= 64 else "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def key_of(facts: Mapping[str, str]) -> str:
+    """The key of these facts."""
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,27 @@
+"""Who keeps the books of a run: what is about to be written, what is done, what has failed. `run` keeps none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SdeditError
+
+if TYPE_CHECKING:
+    from .targets import Job, Target
+
+
+class Ledger:
+    """Keeps nothing."""
+
+    def loaded(self, facts: Mapping[str, Any]) -> None:
+        """A model was loaded, in these circumstances."""
+
+    def intends(self, target: Target, sha256: str, input_sha256: str) -> None:
+        """A file of that hash is about to get its name."""
+
+    def did(self, target: Target, sha256: str, seconds: float) -> None:
+        """The file is in place."""
+
+    def failed(self, job: Job, error: SdeditError) -> None:
+        """Of this job, some picture could not be made."""

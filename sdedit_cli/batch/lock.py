@@ -1,0 +1,99 @@
+"""One process at a time: a lock that the system lets go of when its holder ends, however that comes about."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from .. import signals
+from ..disk.whole import cannot_write
+from ..errors import OutputError
+
+_PAUSE = 0.2  # seconds between two looks at a lock that is held
+
+
+@contextmanager
+def locked(
+    path: Path, *, shared: bool = False, wait: Callable[[str], object] | None = None
+) -> Generator[None, None, None]:
+    """Holds the lock at `path` within the block, `shared` with others that share it, where the system can do that.
+
+    The file stays: who removes it could remove another one's.
+    Raises OutputError, with the holder's process, when another holds it; with `wait` it is told so once, and this
+    waits. A file of a holder that is dead locks nothing.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as problem:
+        raise cannot_write(path, problem) from None
+    try:
+        told = False
+        while not _taken(handle, shared):
+            text = f"{path.parent.parent}: another sdedit is at work here ({_holder(path)})"
+            if wait is None:
+                raise OutputError(f"{text}; let it end, or wait for it with --wait")
+            if not told:
+                wait(f"{text}; waiting for it")
+                told = True
+            signals.check()
+            time.sleep(_PAUSE)
+        os.truncate(handle, 0)
+        os.write(handle, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode())
+        yield
+    finally:
+        with suppress(OSError):
+            os.truncate(handle, 0)
+        os.close(handle)
+
+
+@contextmanager
+def locked_folder(
+    folder: Path, shard: tuple[int, int] | None, wait: Callable[[str], object] | None = None
+) -> Generator[None, None, None]:
+    """Holds the lock of a batch's own folder, or of a part of the batch: parts work beside each other, and never
+    beside the whole. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise cannot_write(folder, problem) from None
+    with ExitStack() as held:
+        held.enter_context(locked(folder / "lock", shared=shard is not None, wait=wait))
+        if shard is not None:
+            held.enter_context(locked(folder / f"lock-{shard[0]}-of-{shard[1]}", wait=wait))
+        yield
+
+
+def _taken(handle: int, shared: bool) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            if shared:
+                return True
+
+            # Far behind the text, which others are to read.
+            os.lseek(handle, 1 << 20, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _holder(path: Path) -> str:
+    try:
+        told = json.loads(path.read_text("utf-8"))
+        return f"process {int(told['pid'])} on {told['host']}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "its process is not known"

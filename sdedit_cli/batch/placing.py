@@ -1,0 +1,45 @@
+"""Finished pictures get their names: to a file, the next free one, or stdout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from ..disk.whole import TakenError, write_bytes
+from ..pictures.codec import Picture
+from ..pictures.encode import encode
+from .events import write_all
+from .targets import Target, settle
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def placed(target: Target, data: bytes, on_exists: str, taken: set[Path], stdout: BinaryIO | None) -> Target:
+    """Writes a picture under its name, or with `suffix` under the next one that is free; the target with it.
+
+    `taken` are the paths promised to earlier pictures of this run. Raises OutputError.
+    """
+    if target.path is None:
+        assert stdout is not None
+        write_all(stdout, data)
+        return target
+    while True:
+        try:
+            write_bytes(target.path, data, replace=target.replaces or on_exists == "overwrite")
+            return target
+        except TakenError:
+            if on_exists != "suffix":
+                raise
+            target = replace(target, path=settle(target.wanted or target.path, "suffix", taken))
+            assert target.path is not None
+
+
+def save_step(wanted: Path, image: Image.Image, picture: Picture, on_exists: str) -> str:
+    """Writes a picture as it is after a step, with the alpha and profile of the input; its path. Raises OutputError."""
+    policy = "overwrite" if on_exists == "overwrite" else "suffix"
+    path = settle(wanted, policy, set())
+    assert path is not None
+    write_bytes(path, encode(image, picture.alpha, picture.icc, "png"), replace=policy == "overwrite")
+    return str(path)

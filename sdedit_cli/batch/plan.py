@@ -1,0 +1,108 @@
+"""From the rows of a source to jobs: each row with its own edit, prompt, seed, and place below the destination."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import SdeditError, UsageError
+from ..options import MAX_SEED, Edit, Layer
+from ..pictures.encode import FORMATS
+from .prompts import PromptSource
+from .request import Request
+from .rows import Row, Source, layer_of_row
+from .targets import Job, Target, check_placeholders, format_of, literal, refuse_clashes, targets
+
+SEED_MODES = ("same", "index", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where outputs go: a folder, a template of names below it, and the format (None: by the ending)."""
+
+    folder: Path
+    template: str | None = None
+    format: str | None = None
+
+    @classmethod
+    def of(cls, destination: str, format: str | None) -> Place:
+        """The place that a DEST means: a folder, or a template whose folder is what stands before its first brace."""
+        if "{" not in destination:
+            return cls(Path(os.path.expanduser(destination)), None, format)
+        check_placeholders(destination)
+        head, _, _ = destination.partition("{")
+        folder, _ = os.path.split(os.path.expanduser(head))
+        return cls(Path(folder or "."), destination[len(os.path.split(head)[0]) :].lstrip("/" + os.sep), format)
+
+    def names(self, row: Row) -> str:
+        """The template of a row's names below the folder."""
+        if row.output is not None:
+            return row.output
+        ending = FORMATS[self.format] if self.format else ".png"
+        variant = f"-{literal(row.variant)}" if row.variant else ""
+        return self.template or f"{{parent}}/{{stem}}{variant}{ending}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How each row gets its edit: `request_of` makes one of the layers below the command line and of those above it;
+    prompts, and seeds by SEED_MODES."""
+
+    request_of: Callable[[Sequence[Layer], Sequence[Layer]], Request]
+    prompts: PromptSource
+    seed_mode: str = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All jobs of a batch in order, and the rows that cannot be meant, with the reasons."""
+
+    jobs: tuple[Job, ...]
+    failures: tuple[tuple[Row, SdeditError], ...]
+
+
+def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
+    """The jobs of a source. Raises UsageError when two of them would write to one name."""
+    jobs: list[Job] = []
+    failures: list[tuple[Row, SdeditError]] = []
+    for index, row in enumerate(source.rows, 1):
+        try:
+            jobs.append(job_of(row, index, source.defaults, place, ways))
+        except SdeditError as problem:
+            failures.append((row, problem))
+    refuse_clashes(jobs, "DEST")
+    return Plan(tuple(jobs), tuple(failures))
+
+
+def job_of(row: Row, index: int, defaults: Layer, place: Place, ways: Ways) -> Job:
+    """The job of a row. Raises what speaks against it."""
+    layer = layer_of_row(row)
+    found, asked = ways.prompts.layers(row), ways.prompts.origin is not None
+    request = ways.request_of([defaults, *([] if asked else found), layer], found if asked else [])
+    edit = ways.prompts.filled(request.edit, row, index)
+    seeds = _seeds(edit, row, index, "same" if "seed" in layer.values else ways.seed_mode)
+    names = place.names(row)
+    format = format_of(names, place.format)
+    made = [_below(place.folder, target, row) for target in targets(names, Path(row.name), index, seeds, format)]
+    return Job(replace(request, edit=replace(edit, seed=seeds[0])), row.input, index, tuple(made), format)
+
+
+def _seeds(edit: Edit, row: Row, index: int, mode: str) -> Sequence[int]:
+    first = edit.seed or 0
+    if mode == "index":
+        first += (index - 1) * edit.count
+    if mode == "name":
+        first += int.from_bytes(hashlib.sha256(str(row.name).encode("utf-8", "surrogateescape")).digest()[:4], "big")
+    return replace(edit, seed=first % (MAX_SEED + 1)).seeds()
+
+
+def _below(folder: Path, target: Target, row: Row) -> Target:
+    assert target.path is not None, "a batch writes files"
+    inside = os.path.normpath(target.path)
+    if os.path.isabs(inside) or inside.split(os.sep)[0] == os.pardir:
+        where = f"{row.place}: " if row.place else ""
+        raise UsageError(f"{where}output {target.path} lies outside of {folder}; all outputs of a batch lie below DEST")
+    return replace(target, path=folder / inside)

@@ -1,0 +1,57 @@
+"""What `sdedit batch SOURCE` names: a folder, a list of jobs, a glob pattern, or one picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import JobFileError, UsageError, shortened
+from .folders import Search, is_pattern, pictures_of
+from .json_lines import read_json_lines
+from .rows import Row, Source
+from .tables import read_csv
+from .toml_jobs import read_toml_jobs
+
+_LISTS: Mapping[str, Callable[[str, Path | None], Source]] = {
+    ".csv": lambda path, _: read_csv(path),
+    ".tsv": lambda path, _: read_csv(path),
+    ".jsonl": lambda path, _: read_json_lines(path),
+    ".ndjson": lambda path, _: read_json_lines(path),
+    ".toml": read_toml_jobs,
+}
+_NEAR_LISTS = frozenset((".json", ".yaml", ".yml", ".txt", ".xls", ".xlsx", ".ods", ".xml"))
+
+
+def rows_of(
+    source: str,
+    *,
+    recursive: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    leave_out: Path | None = None,
+) -> Source:
+    """The rows of a source, in natural order for folders and patterns, in its own for a list.
+
+    `include` and `exclude` are glob patterns on names within the source; `leave_out` is a folder of results. A folder
+    is one whatever its name ends in. Raises JobFileError for a list or folder that cannot be read, UsageError where
+    nothing is found, or where something is to be chosen of a list, which says itself what it means.
+    """
+    ending = os.path.splitext(source)[1].lower()
+    search = Search(recursive, include, exclude, leave_out)
+    if os.path.isdir(source) or (ending not in _LISTS and ending not in _NEAR_LISTS) or is_pattern(source):
+        return _pictures(source, search)
+    if ending in _NEAR_LISTS:
+        raise JobFileError(f"{shortened(source)}: is no list that is read; expected {', '.join(_LISTS)}, or a folder")
+    if recursive or include or exclude:
+        flag = "--recursive" if recursive else "--include" if include else "--exclude"
+        raise UsageError(f"{flag} chooses pictures of a folder, and {shortened(source)} says itself which it means")
+    return _LISTS[ending](source, leave_out)
+
+
+def _pictures(source: str, search: Search) -> Source:
+    if not is_pattern(source) and not os.path.lexists(source):
+        raise JobFileError(f"{shortened(source)}: no such file or folder")
+    found = pictures_of(source, search)
+    rows = [Row(path, name) for path, name in zip(found.paths(), found.names, strict=True)]
+    return Source(rows, Path(found.folder), notes=found.notes)

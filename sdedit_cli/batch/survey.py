@@ -1,0 +1,136 @@
+"""What a batch would have to do: every output with its key and the verdict on it; no model, nothing written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from ..disk.hashes import file_hash
+from ..errors import OutputError
+from .books import Account, name_of
+from .freshness import Verdict, judge
+from .journal import Known, stamp_of
+from .keys import Contents, facts_of, key_of
+from .request import Model
+from .targets import Job, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One output: the job and target that make it, what the journal calls it and will say of it, and the verdict."""
+
+    job: Job
+    target: Target
+    output: str
+    account: Account
+    verdict: Verdict
+
+
+def survey(
+    jobs: Sequence[Job],
+    folder: Path,
+    known: Mapping[str, Known],
+    path_of: Callable[[Model], Path],
+    environment: Mapping[str, Any] | None = None,
+) -> list[Item]:
+    """Every output of the jobs. `path_of` says where the files of a model are. Raises ModelError, OutputError."""
+    contents = Contents()
+    items: list[Item] = []
+    for job in jobs:
+        seen = ""
+        for target in job.targets:
+            assert target.path is not None, "a batch writes files"
+            output = name_of(folder, target.path)
+            entry = known.get(output)
+            seen = seen or _input_hash(job.source, entry)
+            edit = replace(job.request.edit, seed=target.seed, count=1)
+            model = path_of(job.request.model)
+            facts = facts_of(edit, contents, model=model, input_sha256=seen, format=job.format)
+            account = Account(key_of(facts), facts, job.source)
+            verdict = judge(target.path, account.key, facts, entry, environment)
+            items.append(Item(job, target, output, account, verdict))
+    return items
+
+
+def _input_hash(source: str, entry: Known | None) -> str:
+    """The hash of an input: as it was, where its size and time are those of then; 'missing' where it cannot be read."""
+    last, stamp = entry.last if entry else None, stamp_of(Path(source))
+    if last and last.input == source and last.input_sha256 and last.input_stamp == stamp != (0, 0):
+        return last.input_sha256
+    try:
+        return file_hash(Path(source))
+    except OSError:
+        return "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a batch takes on: jobs with the pictures to make, outputs that are fresh, and those it may not replace."""
+
+    jobs: tuple[Job, ...]
+    fresh: tuple[Item, ...]
+    kept: tuple[tuple[Item, OutputError], ...]
+    left: int = 0
+    """How many outputs are stale and not taken on, by --limit or --retry-failed."""
+
+
+def choose(
+    items: Sequence[Item],
+    *,
+    force: bool = False,
+    overwrite: bool = False,
+    failed_alone: bool = False,
+    limit: int | None,
+) -> Choice:
+    """The jobs to carry out. What is not ours is not replaced, unless `overwrite` or `force` says so."""
+    fresh: list[Item] = []
+    kept: list[tuple[Item, OutputError]] = []
+    wanted: dict[int, list[Item]] = {}
+    left = taken = 0
+    for item in items:
+        verdict = item.verdict
+        if verdict.fresh and not force:
+            fresh.append(item)
+        elif (failed_alone and not verdict.failed) or taken == limit:
+            left += 1
+        elif verdict.ours or overwrite or force:
+            taken += 1
+            wanted.setdefault(id(item.job), []).append(item)
+        else:
+            kept.append((item, _not_ours(item)))
+    jobs = [_with(items) for items in wanted.values()]
+    return Choice(tuple(jobs), tuple(fresh), tuple(kept), left)
+
+
+def _with(items: Sequence[Item]) -> Job:
+    """A job with the pictures of these items; what is there of them is ours to replace."""
+    targets = [replace(item.target, wanted=item.target.path, replaces=True) for item in items]
+    return replace(items[0].job, targets=tuple(targets))
+
+
+def _not_ours(item: Item) -> OutputError:
+    return OutputError(
+        f"{item.target.path}: {item.verdict.reason}, so it is left as it is; "
+        "move it away, or replace it with --on-exists overwrite"
+    )
+
+
+def strays(known: Mapping[str, Known], made: Collection[str]) -> list[str]:
+    """The outputs that the journals know and no job makes any more."""
+    there = (output for output, entry in known.items() if entry.last.event in ("done", "intent"))
+    return sorted(output for output in there if output not in made)
+
+
+def prunable(folder: Path, outputs: Iterable[str], known: Mapping[str, Known]) -> list[Path]:
+    """Those of the outputs that are there as the journals say that they were written."""
+    found: list[Path] = []
+    for output in outputs:
+        path = folder / output
+        if os.path.isabs(output) or os.pardir in PurePath(output).parts:
+            continue  # no journal of ours says so
+        if path.is_file() and not path.is_symlink() and file_hash(path) in known[output].written:
+            found.append(path)
+    return found

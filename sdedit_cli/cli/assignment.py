@@ -1,0 +1,225 @@
+"""One `sdedit batch`: what it is to make, what of that is stale, and carrying it out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..batch.books import Books, name_of
+from ..batch.events import Events
+from ..batch.journal import FOLDER, Entry, Journal, Known, journal_of, read_all
+from ..batch.lock import locked_folder
+from ..batch.plan import Place, Plan, Ways, plan_batch
+from ..batch.prompts import PromptSource
+from ..batch.request import Model, RunOptions
+from ..batch.rows import Row
+from ..batch.run import Run
+from ..batch.shapes import gathered
+from ..batch.sources import rows_of
+from ..batch.survey import Choice, Item, choose, prunable, strays, survey
+from ..batch.targets import Job
+from ..batch.worker import Reporter
+from ..errors import AllFailed, ModelError, SdeditError, SomeFailed, UsageError, listed
+from ..pictures.codec import pixel_limit
+from .flags import Layering, layering
+from .host import Models
+
+_MOST_SHOWN = 20
+
+
+@dataclass(eq=False)
+class Assignment:
+    """The jobs of a source, with all that was said about how to carry them out. `given` are the command's options."""
+
+    place: Place
+    plan: Plan
+    layers: Layering
+    given: Mapping[str, Any]
+    to: Reporter
+    events: Events
+
+    @classmethod
+    def of(cls, source: str, dest: str | None, given: Mapping[str, Any], to: Reporter, events: Events) -> Assignment:
+        """Reads the source and plans its jobs. Raises what speaks against the whole of it."""
+        _check_together(given)
+        layers = layering(given, given["presets"], given["like"])
+        place = Place.of(dest or default_destination(source), given["format"])
+        found = rows_of(
+            source,
+            recursive=given["recursive"],
+            include=given["include"],
+            exclude=given["exclude"],
+            leave_out=place.folder,
+        )
+        for note in found.notes:
+            to.note(note)
+        prompts = PromptSource(
+            given["prompt_from"], given["prompt_prefix"], given["prompt_suffix"], layers.gives("prompt")
+        )
+        plan = plan_batch(found, place, Ways(layers.request, prompts, given["seed_mode"]))
+        return cls(place, plan, layers, given, to, events)
+
+    @property
+    def total(self) -> int:
+        """How many outputs there are to be, those of rows that cannot be meant included."""
+        return sum(len(job.targets) for job in self.jobs) + len(self.failures)
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        """The jobs of this shard."""
+        part, parts = self.given["shard"] or (1, 1)
+        return [job for job in self.plan.jobs if (job.index - 1) % parts == part - 1]
+
+    @property
+    def failures(self) -> Sequence[tuple[Row, SdeditError]]:
+        """The rows that cannot be meant: they count for the first shard."""
+        part, _ = self.given["shard"] or (1, 1)
+        return self.plan.failures if part == 1 else ()
+
+    def stale(self) -> int:
+        """Tells which outputs are stale, and why; how many there are."""
+        items = self._survey(read_all(self.place.folder))
+        for row, problem in self.failures:
+            self.events.emit("stale", input=row.input, output=None, reason=str(problem))
+            self.to.warn(str(problem))
+        for item in items:
+            if not item.verdict.fresh:
+                self.events.emit(
+                    "stale", input=item.job.source, output=str(item.target.path), reason=item.verdict.reason
+                )
+                self.to.note(f"{item.target.path}: {item.verdict.reason}")
+        return sum(not item.verdict.fresh for item in items) + len(self.failures)
+
+    def carry_out(self) -> None:
+        """Makes what is missing, changed or failed. Raises SomeFailed or AllFailed."""
+        if self.given["dry_run"]:
+            self._carry_out(read_all(self.place.folder), None)
+            return
+        folder, shard = self.place.folder, self.given["shard"]
+        with locked_folder(folder / FOLDER, shard, self.to.note if self.given["wait"] else None):
+            known = read_all(folder)
+            with closing(journal_of(folder, shard, known)) as journal:
+                self._carry_out(known, journal)
+
+    def _survey(self, known: Mapping[str, Known]) -> list[Item]:
+        environment = {"torch": torch_version()} if self.given["strict_env"] else None
+        return survey(self.jobs, self.place.folder, known, path_of, environment)
+
+    def _carry_out(self, known: dict[str, Known], journal: Journal | None) -> None:
+        given = self.given
+        items = self._survey(known)
+        choice = choose(
+            items,
+            force=given["force"],
+            overwrite=given["on_exists"] == "overwrite",
+            failed_alone=given["retry_failed"],
+            limit=given["limit"],
+        )
+        failed = self._tell_failures(choice)
+        models = Models(self.to.note, complete=given["dry_run"])
+        limit = pixel_limit(os.environ)
+        pictures = sum(len(job.targets) for job in self.plan.jobs)
+        jobs = gathered(choice.jobs, lambda job: models.group(job.request), pictures, given["batch_size"], limit)
+        options = RunOptions("overwrite", None, None, given["dry_run"], limit, False, True, given["fail_fast"])
+        books = None if journal is None else Books(journal, self.place.folder, known, torch_version())
+        if books:
+            books.accounts |= {item.output: item.account for item in items}
+        run = Run(self.layers.request(), jobs, options, models, self.to, self.events, None, books)
+        run.start()
+        run.work()
+        self._skip(choice)
+        if given["prune"]:
+            self._prune(known, journal)
+        self._judge(choice, [*failed, *run.errors])
+
+    def _tell_failures(self, choice: Choice) -> list[SdeditError]:
+        """The errors of what is not even tried."""
+        told = [(row.input, "", problem) for row, problem in self.failures]
+        told += [(item.job.source, str(item.target.path), problem) for item, problem in choice.kept]
+        for source, output, problem in told:
+            facts = {"output": output} if output else {}
+            self.events.emit(
+                "failed", input=source, **facts, error=str(problem), word=problem.word, exit_code=problem.exit_code
+            )
+            self.to.error(str(problem))
+        if told and self.given["fail_fast"]:
+            raise SomeFailed("one input failed, and --fail-fast ends the run; nothing was made")
+        return [problem for _, _, problem in told]
+
+    def _skip(self, choice: Choice) -> None:
+        for item in choice.fresh:
+            self.events.emit("skipped", input=item.job.source, output=str(item.target.path), seed=item.target.seed)
+
+    def _prune(self, known: Mapping[str, Known], journal: Journal | None) -> None:
+        """Removes what no job makes any more, where the journal knows it and nobody touched it."""
+        folder = self.place.folder
+        if self.plan.failures:
+            self.to.warn("--prune: nothing is removed while some jobs cannot be read, as their outputs are not known")
+            return
+        made = {name_of(folder, target.path) for job in self.plan.jobs for target in job.targets if target.path}
+        for path in prunable(folder, strays(known, made), known):
+            if journal is None:
+                self.to.note(f"would remove {path}: no job makes it any more")
+                continue
+            path.unlink(missing_ok=True)
+            journal.add(Entry("pruned", name_of(folder, path)))
+            self.events.emit("pruned", output=str(path))
+            self.to.note(f"removed {path}: no job makes it any more")
+
+    def _judge(self, choice: Choice, errors: Sequence[SdeditError]) -> None:
+        saved, fresh = self.events.counts["saved"], len(choice.fresh)
+        parts = [f"{saved} made", f"{fresh} unchanged", f"{len(errors)} failed"]
+        parts += [f"{choice.left} left for another time"] if choice.left else []
+        if not self.given["dry_run"]:
+            self.to.note(", ".join(parts))
+        if not errors:
+            return
+        if saved + fresh == 0:
+            raise AllFailed(f"all {len(errors)} failed: {_summary(errors)}")
+        raise SomeFailed(f"{len(errors)} of {len(errors) + saved + fresh} failed: {_summary(errors)}")
+
+
+def default_destination(source: str) -> str:
+    """Where outputs go when nobody says: beside the source."""
+    if any(mark in source for mark in "*?["):
+        return "edited"
+    path = Path(source.rstrip("/" + os.sep) or source)
+    return str(path.with_name(f"{path.name if path.is_dir() else path.stem}.edited"))
+
+
+def _check_together(given: Mapping[str, Any]) -> None:
+    for one, other in (("check", "force"), ("check", "prune"), ("check", "dry_run"), ("force", "retry_failed")):
+        if given[one] and given[other]:
+            flags = [f"--{name.replace('_', '-')}" for name in (one, other)]
+            raise UsageError(f"{' and '.join(flags)} exclude each other; give one of them")
+    if given["strict_env"] and not given["check"]:
+        raise UsageError("--strict-env is for --check; give that too")
+
+
+def path_of(model: Model) -> Path:
+    """Where the files of a model are. Raises ModelError for one that is not on this machine."""
+    if model.hub is not None and model.path is None:
+        raise ModelError(f"{model.name}: a batch needs its model on this machine; fetch it first, and name its path")
+    from ..configs.model_block import STARTER_FOLDER
+
+    return model.path or STARTER_FOLDER
+
+
+def torch_version() -> str:
+    """The version of torch, without importing it."""
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return ""
+
+
+def _summary(errors: Sequence[SdeditError]) -> str:
+    counts: dict[str, int] = {}
+    for error in errors:
+        counts[error.word] = counts.get(error.word, 0) + 1
+    return listed([f"{count} {word}" for word, count in counts.items()], _MOST_SHOWN)

@@ -1,0 +1,157 @@
+"""sdedit batch: edit a folder or a list of pictures; what is done and unchanged is not done again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import StaleOutputs
+from ..pictures.encode import FORMATS
+from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
+from .run import reporting_options, stdout_of, told_when_nobody_reads
+
+if TYPE_CHECKING:
+    from .assignment import Assignment
+
+SOURCE, WORK = "Source", "Work"
+_EXAMPLES = """\b
+Examples:
+  sdedit batch sprites/ out/ -p "pixel art of a {stem}" --strength 0.5
+  sdedit batch jobs.csv out/ --seed-mode name
+  sdedit batch sprites/ out/ -p "..." --check        (exit code 6 when outputs are stale)
+  producer | sdedit batch - out/ --json              (a job a line, answered by events)"""
+
+
+class Shard(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
+    """'i/n': the i-th of n parts."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        part, slash, parts = str(value).partition("/")
+        known = slash and part.isascii() and parts.isascii() and part.isdecimal() and parts.isdecimal()
+        if not known or len(parts) > 4 or not 1 <= int(part) <= int(parts):
+            self.fail(f"'{value}' is no part of a whole; expected I/N, such as 1/4", param, ctx)
+        return int(part), int(parts)
+
+
+class BatchSize(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
+    """A number of pictures, or 'auto'."""
+
+    name = "batch size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value is None or isinstance(value, int):
+            return value
+        if value == "auto":
+            return None
+        if not (str(value).isascii() and str(value).isdecimal() and len(value) <= 3 and int(value) > 0):
+            self.fail(f"'{value}' is no number of pictures; expected 1 to 999, or auto", param, ctx)
+        return int(value)
+
+
+@click.command(cls=GroupedCommand, epilog=_EXAMPLES)
+@click.argument("source", metavar="SOURCE", type=FileName())
+@click.argument("dest", metavar="[DEST]", required=False, type=FileName())
+@edit_options
+@option("--recursive", is_flag=True, group=SOURCE, help="Look into the folders below SOURCE too.")
+@option("--include", multiple=True, metavar="PATTERN", group=SOURCE, help="Take only names like it, such as 'ui/*'.")
+@option("--exclude", multiple=True, metavar="PATTERN", group=SOURCE, help="Leave out names like it.")
+@option(
+    "--prompt-from",
+    type=click.Choice(["text", "metadata"]),
+    group=SOURCE,
+    help="Take each prompt from the .txt beside the picture, or from the settings in it; --prompt is for the others."
+    "  [default: the .txt, where no prompt is given]",
+)
+@option("--prompt-prefix", default="", metavar="TEXT", group=SOURCE, help="Put this before every prompt.")
+@option("--prompt-suffix", default="", metavar="TEXT", group=SOURCE, help="Put this behind every prompt.")
+@option(
+    "--seed-mode",
+    type=click.Choice(["same", "index", "name"]),
+    default="same",
+    group=SOURCE,
+    help="One seed for all, one more for each, or one that follows from the name.  [default: same]",
+)
+@option("--check", is_flag=True, group=WORK, help="Only say which outputs are stale, and why; exit code 6 if any is.")
+@option("--strict-env", is_flag=True, group=WORK, help="Count outputs of another machine or torch as stale too.")
+@option("--force", is_flag=True, group=WORK, help="Make everything anew.")
+@option("--retry-failed", is_flag=True, group=WORK, help="Take on only what failed.")
+@option("--fail-fast", is_flag=True, group=WORK, help="End at the first failure.")
+@option("--limit", type=click.IntRange(1), metavar="N", group=WORK, help="Make at most N pictures.")
+@option("--shard", type=Shard(), metavar="I/N", group=WORK, help="Take the I-th of N parts of the jobs.")
+@option("--prune", is_flag=True, group=WORK, help="Remove outputs that no job makes any more.")
+@option("--wait", is_flag=True, group=WORK, help="Wait for another sdedit that works on DEST.")
+@option(
+    "--batch-size",
+    type=BatchSize(),
+    default="auto",
+    metavar="N|auto",
+    group=WORK,
+    help="How many pictures the model takes at a time.  [default: auto]",
+)
+@option(
+    "--format",
+    "format",
+    type=click.Choice(list(FORMATS)),
+    group=FILES,
+    help="Picture format.  [default: by the ending of DEST, else png]",
+)
+@option(
+    "--on-exists",
+    type=click.Choice(["fail", "overwrite"]),
+    default="fail",
+    group=FILES,
+    help="What to do with an output that this batch did not write, or that was edited since.  [default: fail]",
+)
+@option("--dry-run", is_flag=True, group=REPORTING, help="Say what would be done, and why.")
+@reporting_options
+def command(
+    source: str, dest: str | None, as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: Any
+) -> None:
+    """Edit every picture that SOURCE names (a folder, a pattern, a .csv, .jsonl or .toml list, or - for jobs on stdin).
+
+    Outputs go to DEST, a folder or a template such as 'out/{parent}/{stem}-{seed}.png'. What is done is kept in
+    DEST/.sdedit: another run makes only what is missing, changed or failed.
+    """
+    from .render import show_warnings
+    from .reporters import reporter
+
+    to = reporter(-1 if quiet else int(verbose))
+    show_warnings(to, debug=debug)
+    with _closing(to), stdout_of(claim=as_json) as stdout:
+        from ..batch.events import Events, ended
+
+        events = Events(stdout if as_json else None)
+        with told_when_nobody_reads(to), ended(events):
+            if source == "-":
+                from .co_process import serve
+
+                serve(dest, given, to, events)
+                return
+            from .assignment import Assignment
+
+            work = Assignment.of(source, dest, given, to, events)
+            if given["check"]:
+                _check(work)
+            else:
+                work.carry_out()
+
+
+def _check(work: Assignment) -> None:
+    """Says which outputs are stale. Raises StaleOutputs if any is."""
+    stale = work.stale()
+    if stale:
+        raise StaleOutputs(f"{stale} of {work.total} outputs are stale; run the same command without --check")
+    work.to.note(f"all {work.total} outputs are fresh")
+
+
+@contextlib.contextmanager
+def _closing(to: Any) -> Generator[None, None, None]:
+    try:
+        yield
+    finally:
+        to.close()

@@ -1,0 +1,104 @@
+"""`sdedit batch -`: jobs come in on stdin, a line of JSON each, and are answered by events; the model stays warm."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+from ..batch.books import Books
+from ..batch.events import Events
+from ..batch.journal import FOLDER, journal_of, read_all
+from ..batch.lock import locked_folder
+from ..batch.plan import Place, Ways, job_of
+from ..batch.prompts import PromptSource
+from ..batch.request import RunOptions
+from ..batch.rows import Row
+from ..batch.run import Run
+from ..batch.stream import rows_from
+from ..batch.survey import choose, survey
+from ..batch.worker import Reporter
+from ..errors import AllFailed, SdeditError, SomeFailed, UsageError
+from ..options import Layer
+from ..pictures.codec import pixel_limit
+from .assignment import path_of, torch_version
+from .flags import layering
+from .host import Models
+
+# What needs to know all jobs before the first is done.
+_OF_LISTS = ("recursive", "include", "exclude", "check", "retry_failed", "limit", "shard", "prune", "dry_run")
+
+
+def serve(dest: str | None, given: Mapping[str, Any], to: Reporter, events: Events) -> None:
+    """Carries out one job after the other until stdin ends. Raises SomeFailed or AllFailed then."""
+    _check_together(given)
+    place = Place.of(dest or ".", given["format"])
+    with locked_folder(place.folder / FOLDER, None, to.note if given["wait"] else None):
+        known = read_all(place.folder)
+        with closing(journal_of(place.folder, None, known)) as journal:
+            errors = _Server(place, given, to, events, Books(journal, place.folder, known, torch_version())).run()
+    done = events.counts["saved"] + events.counts["skipped"]
+    if errors and not done:
+        raise AllFailed(f"all {errors} jobs failed")
+    if errors:
+        raise SomeFailed(f"{errors} of {errors + done} jobs failed; the others are done")
+
+
+class _Server:
+    def __init__(self, place: Place, given: Mapping[str, Any], to: Reporter, events: Events, books: Books) -> None:
+        layers = layering(given, given["presets"], given["like"])
+        prompts = PromptSource(
+            given["prompt_from"], given["prompt_prefix"], given["prompt_suffix"], layers.gives("prompt")
+        )
+        self._ways = Ways(layers.request, prompts, given["seed_mode"])
+        self._request = layers.request()
+        self._place = place
+        self._given = given
+        self._to = to
+        self._events = events
+        self._books = books
+        self._models = Models(to.note)
+        limit = pixel_limit(os.environ)
+        self._options = RunOptions("overwrite", max_megapixels=limit, keep_going=True, fail_fast=given["fail_fast"])
+
+    def run(self) -> int:
+        """How many jobs failed."""
+        self._events.emit("start", inputs=None, model=self._request.model.name, dry_run=False)
+        errors = 0
+        for number, row in enumerate(rows_from(sys.stdin.buffer), 1):
+            try:
+                errors += self._carry_out(row, number)
+            except SdeditError as problem:
+                self._tell(row.input, problem)
+                errors += 1
+        return errors
+
+    def _carry_out(self, row: Row, number: int) -> int:
+        given, books = self._given, self._books
+        job = job_of(row, number, Layer("", {}), self._place, self._ways)
+        items = survey([job], self._place.folder, books.known, path_of)
+        choice = choose(items, force=given["force"], overwrite=given["on_exists"] == "overwrite", limit=None)
+        for item, problem in choice.kept:
+            self._tell(item.job.source, problem)
+        for item in choice.fresh:
+            self._events.emit("skipped", input=job.source, output=str(item.target.path), seed=item.target.seed)
+        books.accounts = {item.output: item.account for item in items}
+        run = Run(job.request, choice.jobs, self._options, self._models, self._to, self._events, None, books)
+        run.work()
+        return len(run.errors) + len(choice.kept)
+
+    def _tell(self, source: str, problem: SdeditError) -> None:
+        self._events.emit("failed", input=source, error=str(problem), word=problem.word, exit_code=problem.exit_code)
+        self._to.error(str(problem))
+        if self._given["fail_fast"]:
+            raise SomeFailed("one job failed, and --fail-fast ends the run")
+
+
+def _check_together(given: Mapping[str, Any]) -> None:
+    for name in _OF_LISTS:
+        if given[name]:
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning for jobs on stdin, which come one by one")
+    if sys.stdin is None or sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]  (started with it closed)
+        raise UsageError("SOURCE - reads jobs from stdin, and nothing is piped in")

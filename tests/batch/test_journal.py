@@ -1,0 +1,133 @@
+"""The journal: what is half written counts for nothing, the last line counts, and what it says decides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdedit_cli.batch.freshness import judge
+from sdedit_cli.batch.journal import Entry, Journal, journal_of, read_all, stamp_of
+from sdedit_cli.batch.survey import prunable
+
+DONE = Entry("done", "a.png", key="k", sha256=hashlib.sha256(b"picture").hexdigest(), facts={"prompt": "p"})
+
+
+def journal(folder: Path, shard: tuple[int, int] | None = None) -> Journal:
+    return journal_of(folder, shard, read_all(folder))
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    book = journal(tmp_path)
+    book.add(DONE)
+    book.add(replace(DONE, output="b.png", event="failed", error="no", word="input-unusable"))
+    book.close()
+    known = read_all(tmp_path)
+    assert known["a.png"].last == replace(DONE, n=1)
+    assert known["b.png"].last.error == "no"
+
+
+def test_the_last_line_counts_whichever_journal_it_is_in(tmp_path: Path) -> None:
+    for shard, key in ((None, "1"), ((2, 2), "2"), (None, "3")):
+        book = journal(tmp_path, shard)
+        book.add(replace(DONE, key=key))
+        book.close()
+    assert read_all(tmp_path)["a.png"].last.key == "3"
+
+
+@given(cut=st.integers(1, 400), junk=st.binary(max_size=20))
+def test_a_half_written_line_costs_itself_alone(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, junk: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    book = journal(folder)
+    book.add(DONE)
+    book.add(replace(DONE, output="b.png"))
+    book.close()
+    path = folder / ".sdedit" / "journal.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut] + junk.replace(b"\n", b""))
+    book = journal(folder)
+    book.add(replace(DONE, output="c.png"))
+    book.close()
+    known = read_all(folder)
+    assert known["c.png"].last.output == "c.png"
+    assert ("a.png" in known) or cut > len(whole.split(b"\n")[1])
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_journal_of_nothing_or_something(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    (folder / ".sdedit").mkdir()
+    (folder / ".sdedit" / "journal.jsonl").write_bytes(data)
+    assert isinstance(read_all(folder), dict)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"event": "done", "output": 7},
+        {"event": "done", "output": "a.png", "n": "x", "facts": 3, "environment": [], "seconds": "long"},
+        {"event": "done", "output": "a.png", "input_stamp": [1], "output_stamp": "now"},
+        [1, 2],
+    ],
+)
+def test_a_line_of_other_types_breaks_nothing(tmp_path: Path, line: object) -> None:
+    (tmp_path / ".sdedit").mkdir()
+    (tmp_path / ".sdedit" / "journal.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    known = read_all(tmp_path)
+    judge(tmp_path / "a.png", "k", {}, known.get("a.png"))
+
+
+def test_an_intent_is_settled_by_the_file(tmp_path: Path) -> None:
+    book = journal(tmp_path)
+    book.add(replace(DONE, event="intent"))
+    book.close()
+    known = read_all(tmp_path)["a.png"]
+    output = tmp_path / "a.png"
+    assert judge(output, "k", DONE.facts, known).reason == "it was not finished"
+    output.write_bytes(b"picture")
+    assert judge(output, "k", DONE.facts, known).fresh
+    output.write_bytes(b"another")
+    assert not judge(output, "k", DONE.facts, known).ours
+
+
+def test_an_interrupted_replacement_may_be_finished(tmp_path: Path) -> None:
+    output = tmp_path / "a.png"
+    output.write_bytes(b"picture")
+    book = journal(tmp_path)
+    book.add(DONE)
+    book.add(replace(DONE, event="intent", key="k2", sha256="0" * 64))
+    book.close()
+    verdict = judge(output, "k2", DONE.facts, read_all(tmp_path)["a.png"])
+    assert (verdict.fresh, verdict.ours) == (False, True)
+
+
+def test_a_file_written_anew_in_the_same_size_is_seen(tmp_path: Path) -> None:
+    output = tmp_path / "a.png"
+    output.write_bytes(b"picture")
+    book = journal(tmp_path)
+    book.add(replace(DONE, output_stamp=stamp_of(output)))
+    book.close()
+    known = read_all(tmp_path)["a.png"]
+    assert judge(output, "k", DONE.facts, known).fresh
+    output.unlink()
+    output.write_bytes(b"pictura")
+    assert judge(output, "k", DONE.facts, known).reason == "the output was edited by hand"
+
+
+def test_no_journal_has_files_outside_removed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim.png"
+    victim.write_bytes(b"picture")
+    folder = tmp_path / "out"
+    book = journal(folder)
+    for output in ("../victim.png", str(victim)):
+        book.add(replace(DONE, output=output))
+    book.close()
+    known = read_all(folder)
+    assert prunable(folder, list(known), known) == []

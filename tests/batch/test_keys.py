@@ -1,0 +1,71 @@
+"""Keys: every option that changes pixels changes the key, and no other does; paths count by what lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdedit_cli.batch.keys import Contents, facts_of, key_of
+from sdedit_cli.options import Edit, edit_from, fields, layer_of
+
+OTHERS: dict[str, Any] = {
+    "timesteps": [500, 100],
+    "sigmas": [5.0, 1.0],
+    "freeu": [0.9, 0.2, 1.3, 1.4],
+    "background": "#ff0000",
+    "size": "32x32",
+    "exact_steps": True,
+}
+
+
+def another(field: Any) -> Any:
+    """A value of an option that is not its default."""
+    if field.name in OTHERS:
+        return OTHERS[field.name]
+    if field.is_switch:
+        return not field.default
+    if field.option.choices:
+        return next(choice for choice in field.option.choices if choice != field.default and ":" not in choice)
+    if field.option.path or field.many:
+        return ["file"] if field.many else "file"
+    if field.kind.is_number:
+        return 0.5 if field.kind.name == "float" and field.default != 0.5 else 7
+    return "another"
+
+
+def key(edit: Edit, folder: Path, **more: Any) -> str:
+    given = {"model": folder, "input_sha256": "0" * 64, "format": "png", **more}
+    return key_of(facts_of(edit, Contents(), **given))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(b"one")
+    return tmp_path
+
+
+@pytest.mark.parametrize("field", fields(), ids=lambda field: field.name)
+def test_an_option_changes_the_key_when_it_changes_pixels(place: Path, field: Any) -> None:
+    changed = edit_from([layer_of({field.key: another(field)}, "test")])
+    assert getattr(changed, field.name) != getattr(Edit(), field.name)
+    # The model counts by its files alone, which stand beside the options.
+    counts = field.option.pixels and field.name != "model"
+    assert (key(changed, place / "file") != key(Edit(), place / "file")) == counts
+
+
+def test_a_path_counts_by_what_lies_there(place: Path) -> None:
+    edit = edit_from([layer_of({"vae": "file"}, "test")])
+    before = key(edit, place / "file")
+    (place / "copy").write_bytes(b"one")
+    assert key(edit_from([layer_of({"vae": "copy"}, "test")]), place / "copy") == before
+    (place / "file").write_bytes(b"two")
+    assert key(edit, place / "file") != before
+
+
+def test_the_quality_counts_where_it_changes_pixels(place: Path) -> None:
+    for format, counts in (("png", False), ("jpeg", True)):
+        keys = {key(Edit(quality=quality), place / "file", format=format) for quality in (50, 90)}
+        assert (len(keys) == 2) == counts
