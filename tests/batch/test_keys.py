@@ -18,6 +18,8 @@ OTHERS: dict[str, Any] = {
     "size": "32x32",
     "exact_steps": True,
 }
+# What is refused without something else beside it.
+COMPANY: dict[str, Any] = {"ip_adapter": {"ip-image": ["other"]}, "ip_image": {"ip-adapter": ["other"]}}
 
 
 def another(field: Any) -> Any:
@@ -49,7 +51,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("field", fields(), ids=lambda field: field.name)
 def test_an_option_changes_the_key_when_it_changes_pixels(place: Path, field: Any) -> None:
-    changed = edit_from([layer_of({field.key: another(field)}, "test")])
+    changed = edit_from([layer_of({field.key: another(field), **COMPANY.get(field.name, {})}, "test")])
     assert getattr(changed, field.name) != getattr(Edit(), field.name)
     # The model counts by its files alone, which stand beside the options.
     counts = field.option.pixels and field.name != "model"
