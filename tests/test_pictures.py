@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,3 +285,17 @@ def test_a_web_uis_text_sets_only_what_a_picture_may() -> None:
     found = parse_parameters(f"a\nSteps: 3, Sampler: Euler, Eta: 1, {loud}, Download: True", "x")
     assert found is not None
     assert set(found.layer.values) <= {field.name for field in fields() if field.option.in_picture}
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("cut", [11, 14, 20, 31])
+def test_a_broken_exif_block_is_passed_over_without_a_word_of_the_decoders(
+    tmp_path: Path, format: str, cut: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a text that is longer than four bytes"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a", format, exif=exif.tobytes()[:cut] + b"\xff\xff\xff")
+    with warnings.catch_warnings(record=True) as said, pytest.raises(PictureError, match="no settings"):
+        warnings.simplefilter("always")
+        find(tmp_path / "a")
+    assert not said

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ UTF16 = b"UNICODE\0"
 _DESCRIPTION = 0x010E
 _ORIENTATION = 0x0112
 _TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+_BROKEN = object()
 _CODES = (b"UNICODE", b"ASCII\0\0", b"JIS\0\0\0\0", b"\0\0\0\0\0\0\0")
 
 
@@ -24,13 +26,22 @@ def orientation(image: Image.Image) -> int | None:
     """How the picture is turned (1 to 8), by its EXIF or XMP; None when that is broken."""
     from PIL import Image
 
-    try:
-        # Once it has failed, the picture's own reader gives an empty block.
-        Image.Exif().load(image.info.get("exif") or b"")
-        found = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a broken block raises whatever its reader stumbles over
+    # Once it has failed, the picture's own reader gives an empty block.
+    if _read(lambda: Image.Exif().load(image.info.get("exif") or b""), _BROKEN) is _BROKEN:
         return None
-    return found if found in range(1, 9) else 1
+    found: Any = _read(lambda: image.getexif().get(_ORIENTATION, 1), _BROKEN)
+    return None if found is _BROKEN else found if found in range(1, 9) else 1
+
+
+def _read(read: Callable[[], Any], broken: object) -> Any:
+    """What `read` gives; `broken` where it stumbles, over whatever it does. What it grumbles of meanwhile names no
+    file, and concerns nobody who looks for something else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read()
+    except Exception:
+        return broken
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
@@ -42,16 +53,11 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
 
 def held(image: Image.Image, tag: int) -> Iterator[Any]:
     """What stands under a tag: in the folder where EXIF has it, then in the main one, where some writers put it."""
-    try:
-        exif = image.getexif()
-    except Exception:
+    exif = _read(image.getexif, None)
+    if exif is None:
         return
-    for read in (lambda: exif.get_ifd(FOLDER).get(tag), lambda: exif.get(tag)):
-        try:
-            value = read()
-        except Exception:  # each is lost for itself
-            continue
-        if value:
+    for read in (lambda: exif.get_ifd(FOLDER).get(tag), lambda: exif.get(tag)):  # each may be lost for itself
+        if value := _read(read, None):
             yield value
 
 
