@@ -15,7 +15,7 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError, OutputError, UsageError
+from ..errors import ModelError, OutputError, UsageError, shown
 from .tokenizer_config import DEFAULT_LENGTH, AddedToken, Settings, read_settings
 from .vocabulary import END_OF_WORD, EOS, Vocabulary, packaged_vocabulary, read_vocabulary
 
@@ -129,9 +129,9 @@ class Tokenizer:
         added = self._settings.added
         for token in tokens:
             if not token.strip() or _SURROGATES.search(token):
-                raise UsageError(f"{token!r} cannot be a token; name it by a word such as '<cat-toy>'")
+                raise UsageError(f"'{shown(token)}' cannot be a token; name it by a word such as '<cat-toy>'")
             if self.id_of(token) is not None or token in [known.content for known in added]:
-                raise UsageError(f"the tokenizer knows the token '{token}' already; choose another word")
+                raise UsageError(f"the tokenizer knows the token '{shown(token)}' already; choose another word")
             alone = whole_words and _LETTERS_AT_BOTH_ENDS.fullmatch(token) is not None
             added += (AddedToken(token, normalized=True, special=False, single_word=alone),)
         settings = replace(self._settings, added=added)

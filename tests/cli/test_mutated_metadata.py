@@ -40,8 +40,8 @@ NAMES = (*(field.name for field in fields()), *(field.key for field in fields())
 # What names a sampler is checked against the model, which takes longer than all else: few of them do.
 CHOSEN = 0.05
 FOREIGN = (
-    "a pond, (frogs:1.2)\nNegative prompt: mist\nSteps: 20, {}CFG scale: 7, Seed: 42, Size: 64x48, Model hash: 0123456789, "
-    'Model: built-in, VAE: "a, b", Denoising strength: 0.6, Eta: 0.5, Lora hashes: "one: 0123456789, two: abcdef", '
+    "a pond, (frogs:1.2)\nNegative prompt: mist\nSteps: 20, {}CFG scale: 7, Seed: 42, Size: 64x48, Model: built-in, "
+    'Model hash: 0123456789, VAE: "a, b", Denoising strength: 0.6, Eta: 0.5, Lora hashes: "one: 0123456789, two: abc", '
     "Version: v1.10.0"
 )
 CHOICE = "Sampler: DPM++ 2M Karras, Schedule type: Karras, Clip skip: 2, "

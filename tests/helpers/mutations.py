@@ -87,7 +87,24 @@ def _deep(levels: int) -> Any:
 
 
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1, 1.5, 10**400, -(10**400), 2**64, 1e308, float("nan"), float("inf"), "", "x", "9" * 400),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        1.5,
+        10**400,
+        -(10**400),
+        2**64,
+        1e308,
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "9" * 400,
+    ),
     *("\ud800", "\0", "x" * 200_000, [], {}, [1, 2], {"a": 1}, [[]] * 2000, _deep(200), _deep(901), "BREAK " * 30_000),
     *("/etc/passwd", "owner/name", "https://huggingface.co/a/b/blob/main/c.ckpt", "cuda:99", "\x1b]0;x\x07"),
 )

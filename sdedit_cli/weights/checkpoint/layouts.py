@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
+from ...errors import shown
 from ...names import ldm
 from ...names.older import NAME_WRAPPERS
 
@@ -123,5 +124,5 @@ def looks_like(names: Sequence[str]) -> str:
         return "looks like one half of a TAESD in its first layout; give the AutoencoderTiny file in diffusers layout"
     if not names:
         return "holds no tensors; expected a Stable Diffusion checkpoint"
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return f"is no Stable Diffusion checkpoint that is known here: its {len(names)} tensors are named like {shown}"
+    told = ", ".join(f"'{shown(name)}'" for name in names[:3])
+    return f"is no Stable Diffusion checkpoint that is known here: its {len(names)} tensors are named like {told}"

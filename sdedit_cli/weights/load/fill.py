@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ...errors import ModelError, listed
+from ...errors import ModelError, listed, shown
 from ..formats.source import WeightSource
 from .materialize import Delta, materialize
 
@@ -105,7 +105,7 @@ def _assign(
         if target is None:
             continue
         if target in holders and target in origin:
-            raise ModelError(f"{source.path}: '{name}' and '{origin[target]}' are both '{target}'")
+            raise ModelError(f"{source.path}: '{shown(name)}' and '{shown(origin[target])}' are both '{shown(target)}'")
         if target in holders:
             origin[target] = name
         else:

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ....errors import ModelError
+from ....errors import ModelError, shown
 from ..mapped_file import MappedFile
 
 _END, _END_64, _LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
@@ -41,12 +41,12 @@ def read_members(file: MappedFile) -> dict[str, Member]:
     while position < end:
         member, position = _member(file, position, end, limit=start)
         if member.name in members:
-            raise _broken(file, f"'{member.name}' is there twice")
+            raise _broken(file, f"'{shown(member.name)}' is there twice")
         members[member.name] = member
     ordered = sorted(members.values(), key=lambda member: member.header)
     for before, after in pairwise(ordered):
         if before.start + before.size > after.header:
-            raise _broken(file, f"'{after.name}' overlaps '{before.name}'")
+            raise _broken(file, f"'{shown(after.name)}' overlaps '{shown(before.name)}'")
     return {member.name: member for member in ordered}
 
 
@@ -85,22 +85,22 @@ def _member(file: MappedFile, position: int, end: int, *, limit: int) -> tuple[M
     name = raw_name.decode("utf-8", "backslashreplace")
     size, compressed, header = _wide(file.data(position + 46 + name_length, extra_length), (size, compressed, header))
     if flags & 1:
-        raise _broken(file, f"'{name[:80]}' is encrypted")
+        raise _broken(file, f"'{shown(name)}' is encrypted")
     if method != 0 or compressed != size:
         raise _broken(
             file,
-            f"'{name[:80]}' is compressed ({compressed} bytes that claim to be {size}), "
+            f"'{shown(name)}' is compressed ({compressed} bytes that claim to be {size}), "
             "and torch never does that. Load and save it with torch where you trust it",
         )
     local = file.data(header, 30) if header < limit else b""
     if len(local) < 30 or local[:4] != _LOCAL:
-        raise _broken(file, f"'{name[:80]}' is not at byte {header}, where the directory says")
+        raise _broken(file, f"'{shown(name)}' is not at byte {header}, where the directory says")
     local_name, local_extra = struct.unpack_from("<HH", local, 26)
     if file.data(header + 30, local_name) != raw_name:
-        raise _broken(file, f"'{name[:80]}' has another name at byte {header}")
+        raise _broken(file, f"'{shown(name)}' has another name at byte {header}")
     start = header + 30 + local_name + local_extra
     if start + size > limit:
-        raise _broken(file, f"'{name[:80]}' ends at byte {start + size} of a file of {file.size}")
+        raise _broken(file, f"'{shown(name)}' ends at byte {start + size} of a file of {file.size}")
     return Member(name, header, start, size), following
 
 

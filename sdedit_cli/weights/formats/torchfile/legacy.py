@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ....errors import shown
 from ..mapped_file import MappedFile
 from .machine import PersistentLoad, PickleMachine
 from .opcodes import PickleStream
@@ -65,7 +66,7 @@ def _extents(
         size = storage.count * storage.dtype.itemsize
         if count != storage.count or position + 8 + size > file.size:
             raise BadPickle(
-                f"storage '{storage.key}' has {count} elements at byte {position}, expected {storage.count}"
+                f"storage '{shown(storage.key, 40)}' has {count} elements at byte {position}, expected {storage.count}"
             )
         extents[storage.key] = Extent(position + 8, size)
         position += 8 + size

@@ -66,7 +66,7 @@ class PickleSource(EntrySource[TensorRef | ArrayRef]):
         self._extents, self._little_endian = found.extents, found.little_endian
         missing = set(self._storages) - set(self._extents)
         if missing:
-            raise BadPickle(f"the storage '{min(missing)[:40]}' is not in the file")
+            raise BadPickle(f"the storage '{shown(min(missing), 40)}' is not in the file")
         return found.root
 
     def _read_zip(self) -> object:
@@ -89,7 +89,9 @@ class PickleSource(EntrySource[TensorRef | ArrayRef]):
             extent = self._extents.get(key)
             if extent is None or storage.count * storage.dtype.itemsize > extent.size:
                 held = f"{extent.size} bytes" if extent else "nothing"
-                raise BadPickle(f"storage '{key[:40]}' of {storage.count} elements, but the file has {held} for it")
+                raise BadPickle(
+                    f"storage '{shown(key, 40)}' of {storage.count} elements, but the file has {held} for it"
+                )
         return root
 
     def _persistent(self, reference: object) -> object:
@@ -110,7 +112,7 @@ class PickleSource(EntrySource[TensorRef | ArrayRef]):
             raise BadPickle("a storage without a name, or with one of any length")
         known = self._storages.setdefault(key, Storage(key, dtype, count))
         if (known.dtype, known.count) != (dtype, count):
-            raise BadPickle(f"the storage '{key[:40]}' is there with two sizes")
+            raise BadPickle(f"the storage '{shown(key, 40)}' is there with two sizes")
         return known if view is None else _storage_view(known, view)
 
     def _stored(self, ref: TensorRef) -> Tensor:
@@ -129,7 +131,7 @@ class PickleSource(EntrySource[TensorRef | ArrayRef]):
 def _storage_view(storage: Storage, view: object) -> Storage:
     key, first, count = (*(as_sequence(view) or ())[:3], None, None, None)[:3]
     if type(first) is not int or type(count) is not int or not 0 <= first <= first + max(count, 0) <= storage.count:
-        raise BadPickle(f"a view of the storage '{storage.key[:40]}' that leaves it ({short(key)})")
+        raise BadPickle(f"a view of the storage '{shown(storage.key, 40)}' that leaves it ({short(key)})")
     return Storage(storage.key, storage.dtype, count, first)
 
 
