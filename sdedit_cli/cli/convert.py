@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     "--prediction-type", metavar="KIND", help="What the UNet predicts where SRC does not say: epsilon, v_prediction."
 )
 @click.option("--variant", metavar="NAME", help="Which weights of a model folder to take, such as fp16.")
+@click.option(
+    "--mmap/--no-mmap", default=True, help="Map SRC, or read it into memory first: for storage that comes and goes."
+)
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 def command(
     src: Path,
@@ -51,6 +54,7 @@ def command(
     config: Path | None,
     prediction_type: str | None,
     variant: str | None,
+    mmap: bool,
 ) -> None:
     """Write the checkpoint SRC as DST.
 
@@ -68,23 +72,25 @@ def command(
     for name in clear_leftovers(dst.absolute().parent):
         click.echo(f"sdedit: warning: removed {plain(name)}, which a run that was killed left unfinished", err=True)
     with byte_bar(src.name) as bar:
+        from ..weights.formats.mapped_file import reading
         from ..weights.formats.precisions import PRECISIONS
         from ..weights.write.convert import convert
 
-        summary = convert(
-            src,
-            dst,
-            to=to,
-            dtype=PRECISIONS[dtype] if dtype else None,
-            ema=ema,
-            only=only,
-            max_shard_size=parse_size(max_shard_size, "--max-shard-size"),
-            config=config,
-            prediction_type=prediction_type,
-            variant=variant,
-            progress=watched(bar),
-            placed=settle,  # the file is what was asked for: from here on a signal takes nothing back
-        )
+        with reading(whole=not mmap):
+            summary = convert(
+                src,
+                dst,
+                to=to,
+                dtype=PRECISIONS[dtype] if dtype else None,
+                ema=ema,
+                only=only,
+                max_shard_size=parse_size(max_shard_size, "--max-shard-size"),
+                config=config,
+                prediction_type=prediction_type,
+                variant=variant,
+                progress=watched(bar),
+                placed=settle,  # the file is what was asked for: from here on a signal takes nothing back
+            )
     for line in report(summary):
         click.echo(line, err=True)
 

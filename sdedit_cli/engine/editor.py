@@ -84,6 +84,13 @@ class Editor:
 
         Raises ModelError for what cannot be loaded, UsageError for a device that is not there.
         """
+        from ..weights.formats.mapped_file import reading
+
+        with reading(whole=not edit.mmap):
+            return cls._opened(edit, on_event, checkpoint)
+
+    @classmethod
+    def _opened(cls, edit: Edit, on_event: OnEvent | None, checkpoint: Checkpoint | None) -> Editor:
         tell = on_event or _ignore
         if checkpoint is None:
             checkpoint = open_for_edit(edit, Path(edit.model) if edit.model else STARTER_FOLDER)

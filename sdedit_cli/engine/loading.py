@@ -32,6 +32,7 @@ def open_for_edit(edit: Edit, path: Path) -> Checkpoint:
     """The checkpoint at `path` as an edit asks for it, no weights read yet. Raises ModelError for what is none."""
     from ..weights import open_checkpoint
     from ..weights.checkpoint.index import SCHEDULER
+    from ..weights.formats.mapped_file import reading
 
     encoded = edit.prompt_embeds is not None
     brought = {
@@ -40,12 +41,13 @@ def open_for_edit(edit: Edit, path: Path) -> Checkpoint:
         "text_encoder": encoded,
         "tokenizer": encoded,
     }
-    return open_checkpoint(
-        path,
-        config=None if path.is_dir() else edit.config,
-        prediction_type=edit.prediction_type,
-        skip=[name for name, is_brought in brought.items() if is_brought],
-    )
+    with reading(whole=not edit.mmap):
+        return open_checkpoint(
+            path,
+            config=None if path.is_dir() else edit.config,
+            prediction_type=edit.prediction_type,
+            skip=[name for name, is_brought in brought.items() if is_brought],
+        )
 
 
 def components_of(

@@ -32,7 +32,6 @@ class _Harmless(NamedTuple):
 _OFF = (None, False)
 _NO_OFFLOAD_FILES = _Harmless(_OFF, "weights are mapped from their files as they are; leave it out")
 _NO_ONNX = _Harmless(_OFF, "networks run in torch alone; leave it out")
-_ONE_READING = _Harmless(_OFF, "files are always mapped, and read as they are; leave it out")
 _NO_CODE = _Harmless(_OFF, "no code of a model is ever run; leave it out")
 _NO_YAML = _Harmless(_OFF, "give `config=` (a diffusers folder) or `prediction_type=`")
 _COMPONENT = _Harmless(_OFF, "give a component or `config=` (a diffusers folder)")
@@ -50,8 +49,7 @@ HARMLESS: Mapping[str, _Harmless] = {
     "provider": _NO_ONNX,
     "provider_options": _NO_ONNX,
     "sess_options": _NO_ONNX,
-    "use_flashpack": _ONE_READING,
-    "disable_mmap": _ONE_READING,
+    "use_flashpack": _Harmless(_OFF, "files are read as they are; leave it out"),
     "load_connected_pipeline": _Harmless(_OFF, "load the other pipeline by a call of its own"),
     "output_loading_info": _Harmless(_OFF, "what does not fit is an error that names it; leave it out"),
     "original_config": _NO_YAML,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .components import as_dtype
 from .keywords import RESOLVING, among, without_harmless
 
 _SINGLE = ("config", "prediction_type", "ema", "partial")
-_EVERYWHERE = ("dtype",)  # the newer name of torch_dtype
+_EVERYWHERE = ("dtype", "disable_mmap")  # the newer name of torch_dtype, and the reference's of `reading(whole=)`
 _READ = ("variant", "use_safetensors", "partial")
 
 
@@ -36,7 +37,8 @@ def pretrained_components(
         raise ModelError(
             f"{folder}: is no folder; expected a model in diffusers layout (of one file: from_single_file)"
         )
-    return components_of(folder, dtype, given, **reading)
+    with _as_asked(options):
+        return components_of(folder, dtype, given, **reading)
 
 
 def single_file_components(
@@ -48,7 +50,14 @@ def single_file_components(
     options = _known(options, (*NAMES, *RESOLVING, *_SINGLE, *_EVERYWHERE))
     given, dtype = among(options, NAMES), as_dtype(options.get("dtype") or dtype)
     path = located(source, **among(options, RESOLVING)) if "://" in str(source) else Path(source)
-    return components_of(find_single_file(path), dtype, given, **among(options, _SINGLE))
+    with _as_asked(options):
+        return components_of(find_single_file(path), dtype, given, **among(options, _SINGLE))
+
+
+def _as_asked(options: Mapping[str, Any]) -> AbstractContextManager[None]:
+    from ..weights.formats.mapped_file import reading
+
+    return reading(whole=bool(options.get("disable_mmap")))
 
 
 def save(

@@ -44,12 +44,14 @@ from .image_arguments import without_masks
 from .image_prompts import ImagePrompts
 from .output import StableDiffusionPipelineOutput
 from .schedulers import NamedScheduler, named
+from .turns import Turn, in_turn
 from .words import arguments_named
 
 Texts = str | Sequence[str] | None
 Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 
 
+@in_turn
 class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familiar):
     """Edits pictures with one loaded checkpoint; arguments and defaults are those of the reference library."""
 
@@ -66,6 +68,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         requires_safety_checker: bool = True,
     ) -> None:
         super().__init__()
+        self._turn = Turn()
         self.vae = vae
         self.text_encoder = text_encoder
         self.tokenizer = tokenizer
@@ -156,7 +159,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         `torch_dtype` is given.
 
         Options are component overrides (`vae=`, `scheduler=`, `safety_checker=None`, ...), `variant`,
-        `use_safetensors`, `partial`, and those of `weights.resolve`.
+        `use_safetensors`, `partial`, `disable_mmap` (read files into memory at once), and those of `weights.resolve`.
         Raises ModelError for what is missing or does not fit, UsageError for an unknown option.
         """
         from .loading import pretrained_components
@@ -172,7 +175,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         """The pipeline of one checkpoint file (a path, also without its ending, or a Hub file URL).
 
         Options are component overrides, `config` (a diffusers folder that says what shapes cannot), `prediction_type`,
-        `ema`, `partial`, and those of `weights.resolve`.
+        `ema`, `partial`, `disable_mmap`, and those of `weights.resolve`.
         Raises ModelError for what is no Stable Diffusion 1.x or 2.x checkpoint, UnsafeFileError for a file that asks
         for code to be run, UsageError for an unknown option.
         """

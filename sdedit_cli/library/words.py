@@ -22,6 +22,7 @@ ARGUMENTS: Mapping[str, str] = {
     "--ip-encoder": "`image_encoder_folder`",
     "--ip-image": "`ip_adapter_image`",
     "--lora": "`load_lora_weights`",
+    "--no-mmap": "`disable_mmap=True`",
     "--partial": "`partial=True`",
     "--prediction-type": "`prediction_type=`",
     "--max-side": "a smaller `image`",

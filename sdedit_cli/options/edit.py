@@ -224,6 +224,12 @@ class Edit:
         high=1024,
         blank="as many as PyTorch takes",
     )
+    mmap: bool = declare(
+        True,
+        "Map weights from their files; --no-mmap reads them into memory first, for storage that comes and goes.",
+        "Machine",
+        pixels=False,
+    )
     quality: int | None = declare(
         None, "Quality of JPEG and WebP files.", "Files", low=1, high=100, pixels=False, blank="95"
     )

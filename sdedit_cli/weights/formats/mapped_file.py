@@ -3,12 +3,20 @@
 A mapped file is there twice in address space and once in memory. The first mapping is the source of truth: readers
 hand out views of it that nobody writes to. The second is copy-on-write and is what a module's parameters are made of:
 an adapter that is merged into them changes private pages, and the source can still give back the original bits.
+
+The system ends a process that touches a mapped page whose file was cut meanwhile. Each view is therefore given out
+after a look at the file, and loads look once more when they are done. Where that is not enough, on storage that comes
+and goes, `reading(whole=True)` has files read into memory at once.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+import os
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from io import BufferedReader
 from math import prod
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -19,17 +27,38 @@ from torch import Tensor
 from ...errors import ModelError
 
 _live: WeakValueDictionary[int, MappedFile] = WeakValueDictionary()  # by the address of the first mapping
+# Not an argument: how files are read is the machine's matter, and every reader of every format would hand it on.
+_whole: ContextVar[bool] = ContextVar("whole", default=False)
+_BLOCK = 1 << 26
+
+
+@contextmanager
+def reading(*, whole: bool) -> Generator[None, None, None]:
+    """Within it, in this thread, files that are opened are read into memory at once (`whole`), or mapped."""
+    before = _whole.set(whole)
+    try:
+        yield
+    finally:
+        _whole.reset(before)
 
 
 class MappedFile:
-    """A file's bytes, mapped. `view` gives tensors, `data` gives bytes; empty and unreadable files are a ModelError."""
+    """A file's bytes, mapped. `view` gives tensors, `data` gives bytes.
+
+    Raises ModelError for empty and unreadable files, and for one that changes while it is read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             with path.open("rb") as file:
-                self._truth = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-                self._private = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                self._stamp = _stamp(os.fstat(file.fileno()))
+                if _whole.get():
+                    self._truth, self._private = _read(file, self._stamp[0]), None
+                    self.check_unchanged()
+                else:
+                    self._truth = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                    self._private = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except FileNotFoundError:
             raise ModelError(f"{path}: no such file") from None
         except IsADirectoryError:
@@ -51,8 +80,34 @@ class MappedFile:
         return self._truth
 
     def view(self, start: int, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
-        """The tensor whose bytes begin at `start`: no copy, unless its address would not suit the dtype."""
+        """The tensor whose bytes begin at `start`: no copy, unless its address would not suit the dtype.
+
+        Raises ModelError when the file has changed since it was opened.
+        """
+        if self._private is not None:
+            self.check_unchanged()
         return _tensor(self._truth, start, dtype, shape, self._address)
+
+    def check_unchanged(self) -> None:
+        """Raises ModelError when another file has its name, or it has another size or time than when it was opened."""
+        try:
+            now = _stamp(os.stat(self.path))
+        except OSError as problem:
+            raise self._changed(f"it is gone: {problem.strerror}") from None
+        if now != self._stamp:
+            sizes = f"from {self._stamp[0]} to {now[0]} bytes" if now[0] != self._stamp[0] else "its time is another"
+            raise self._changed(sizes)
+
+    def check_whole(self) -> None:
+        """Raises ModelError when the file was cut since it was opened: who touched its end would be ended."""
+        if self._private is not None and (now := self._truth.size()) < self.size:
+            raise self._changed(f"from {self.size} to {now} bytes")
+
+    def _changed(self, how: str) -> ModelError:
+        return ModelError(
+            f"{self.path}: has changed while it was in use ({how}); try again when it is whole, and read it from a "
+            "local disk, or with --no-mmap"
+        )
 
     def offset_of(self, tensor: Tensor) -> int:
         return tensor.data_ptr() - self._address
@@ -61,16 +116,40 @@ class MappedFile:
         return 0 <= self.offset_of(tensor) <= self.size - tensor.nbytes
 
     def private_view(self, tensor: Tensor) -> Tensor:
-        """The same bytes as `tensor` (a view of this file) in the copy-on-write mapping."""
+        """The same bytes as `tensor` (a view of this file) in storage that may be written to."""
+        if self._private is None:
+            return tensor.clone(memory_format=torch.contiguous_format)
         return _tensor(self._private, self.offset_of(tensor), tensor.dtype, tensor.shape, self._address)
 
     def release(self, tensor: Tensor) -> None:
         """Give the memory of a tensor's pages back; they are read from the file again when they are touched again."""
-        if not hasattr(mmap, "MADV_DONTNEED"):  # Windows trims the working set on its own
+        # Windows trims the working set on its own; what was read into memory is nowhere else.
+        if self._private is None or not hasattr(mmap, "MADV_DONTNEED"):
             return
         start = self.offset_of(tensor)
         first = start - start % mmap.PAGESIZE
         self._truth.madvise(mmap.MADV_DONTNEED, first, min(start + tensor.nbytes, self.size) - first)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What is another when a file has changed, its size first."""
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
+
+
+def _read(file: BufferedReader, size: int) -> mmap.mmap:
+    """The bytes of a file in memory of no file's. Raises ValueError for an empty one, OSError for one that is cut."""
+    if not size:
+        raise ValueError
+    held = mmap.mmap(-1, size, **({"access": mmap.ACCESS_COPY} if os.name == "posix" else {}))
+    view, at = memoryview(held), 0
+    with view:
+        while at < size:
+            with view[at : at + _BLOCK] as block:
+                count = file.readinto(block)
+            if not count:
+                raise OSError(f"it ends at byte {at} of {size}")
+            at += count
+    return held
 
 
 def _tensor(buffer: mmap.mmap, start: int, dtype: torch.dtype, shape: Sequence[int], address: int) -> Tensor:
@@ -90,6 +169,11 @@ def mapped_file_of(tensor: Tensor) -> MappedFile | None:
     # A list of references: other threads may open and let go of files meanwhile.
     files = (reference() for reference in _live.valuerefs())
     return next((file for file in files if file is not None and file.holds(tensor)), None)
+
+
+def files_of(tensors: Iterable[Tensor]) -> set[MappedFile]:
+    """The mapped files that tensors are views of."""
+    return {file for tensor in tensors if (file := mapped_file_of(tensor)) is not None}
 
 
 def adopt(tensor: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ModelError, listed, shown
+from ..formats.mapped_file import files_of
 from ..formats.source import WeightSource
 from .materialize import Delta, materialize
 
@@ -62,7 +63,8 @@ def fill(
     of the source to the module's (None: leave it out); `config` is what errors call the config that shaped the module;
     `deltas` are by the module's names.
 
-    Raises ModelError when a shape differs, or unless `partial` when names are missing or left over.
+    Raises ModelError when a shape differs, or unless `partial` when names are missing or left over; or when the file
+    changes meanwhile.
     """
     holders = dict(_holders(module))
     origin, unused = _assign(holders, source, rename)
@@ -72,6 +74,8 @@ def fill(
     shaped = {name: _fit(source, origin[name], holders[name].tensor, config) for name in holders if name in origin}
 
     def made(name: str) -> Tensor:
+        for file in files_of([shaped[name]]):
+            file.check_whole()
         return materialize(shaped[name], dtype, (deltas or {}).get(name, ()), device=device)
 
     casts = torch.device(device).type == "cpu" and any(
@@ -79,6 +83,8 @@ def fill(
     )
     for name, tensor in _each(made, shaped, torch.get_num_threads() if casts else 1):
         _set(holders[name], tensor)
+    for file in files_of(shaped.values()):
+        file.check_unchanged()
     for name in missing:
         _set(holders[name], _zeros_if_meta(holders[name].tensor, dtype, device))
     return Report(tuple(origin.values()), unused, missing)
