@@ -29,7 +29,7 @@ types: .venv/tested
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 slow: .venv/tested
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --maxprocesses 4
 
 .venv/torch: Makefile
 	$(PYTHON) -m venv .venv

@@ -8,13 +8,13 @@ and `[embeddings]`.
 from __future__ import annotations
 
 import os
-import stat
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from .configs.base import bounded_text
 from .errors import PresetError, did_you_mean
 from .options import Layer, fields, layer_of, toml_table
 
@@ -38,7 +38,7 @@ class UserConfig:
 def read_toml(path: Path) -> dict[str, Any]:
     """The table in a TOML file. Raises PresetError when it cannot be read or is not TOML."""
     try:
-        text = _toml_text(path)
+        text = bounded_text(path, MAX_BYTES, PresetError, "TOML: options, one a line")
     except FileNotFoundError:
         raise PresetError(f"{path}: no such file") from None
     except UnicodeDecodeError:
@@ -46,18 +46,6 @@ def read_toml(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as problem:
         raise PresetError(f"{path}: cannot be read ({getattr(problem, 'strerror', None) or problem})") from None
     return toml_table(text, str(path), PresetError)
-
-
-def _toml_text(path: Path) -> str:
-    status = path.stat()
-    # Users name /dev/null for "no config"; another device might never end.
-    if not stat.S_ISREG(status.st_mode) and str(path) != os.devnull:
-        raise PresetError(f"{path}: is no file; expected TOML")
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise PresetError(f"{path}: has more than {MAX_BYTES:,} bytes; expected options, one a line")
-    return data.decode("utf-8-sig")  # editors on Windows begin a file with a mark
 
 
 def config_path(variables: Mapping[str, str]) -> Path:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import stat
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from ..errors import ModelError, quoted
+from ..errors import ModelError, SdeditError, quoted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -63,15 +65,23 @@ class NetworkConfig(ABC):
 def read_text(path: Path) -> str:
     """The UTF-8 text of a file of a model beside its weights.
 
-    Raises ModelError for what is no file or too large, OSError for what is not there or not readable, ValueError for
-    what is no UTF-8.
+    Raises as `bounded_text` does, ModelError where that says what is wrong.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ModelError(f"{path}: is a pipe or a device, expected a file")
+    return bounded_text(path, LARGEST_TEXT, ModelError, "a config or a vocabulary")
+
+
+def bounded_text(path: Path, most: int, error: type[SdeditError], expected: str) -> str:
+    """The UTF-8 text of a file of at most `most` bytes; '' of /dev/null, by which users name no file.
+
+    Raises `error` for what is no file (another device might never end) or too large, OSError for what is not there or
+    not readable, ValueError for what is no UTF-8.
+    """
+    if not stat.S_ISREG(path.stat().st_mode) and str(path) != os.devnull:
+        raise error(f"{path}: is no file; expected {expected}")
     with path.open("rb") as file:
-        data = file.read(LARGEST_TEXT + 1)
-    if len(data) > LARGEST_TEXT:
-        raise ModelError(f"{path}: has more than {LARGEST_TEXT / 1e6:g} MB, which is no config and no vocabulary")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise error(f"{path}: has more than {most / 1e6:g} MB; expected {expected}")
     return data.decode("utf-8-sig")  # editors on Windows begin a file with a mark
 
 

@@ -129,8 +129,16 @@ class Merging:
                 base = self._bases[key] = parameter.detach().clone()
             wide = parameter if parameter.dtype == torch.float32 else torch.empty_like(parameter, dtype=torch.float32)
             add_changes(wide.copy_(base), parts, module, leaf)
-            if wide is not parameter:
-                parameter.copy_(wide)
+            if wide is not parameter and not bool(torch.isfinite(parameter.copy_(wide)).all()):
+                raise _too_large(parts, module, parameter.dtype)
         elif base is not None:
             parameter.copy_(base)
             del self._bases[key]
+
+
+def _too_large(parts: Parts, module: Module, dtype: torch.dtype) -> ModelError:
+    paths = ", ".join(str(adapter.path) for adapter, _ in parts)
+    return ModelError(
+        f"{paths}: makes numbers in {'.'.join(module)} that are too large for {str(dtype).removeprefix('torch.')}; "
+        "nothing was changed. Take float32, or a smaller strength."
+    )

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PictureError, UsageError
+from ..errors import PictureError
 from .containers import PNG, Parts, taken_apart
 from .exif import orientation, turned
 from .layers import Layers
 from .profiles import label, settled
 from .refusals import is_tiff, program, unreadable
 from .samples import shallow
-from .source import read_bytes
+from .source import limit_of, read_bytes
 from .tiff import DeepTiff
 from .transparency import WHITE, Colour, declared, png_key, seen, split
 
@@ -75,14 +75,7 @@ class Opened:
 
 def pixel_limit(variables: Mapping[str, str]) -> float:
     """The limit of a picture's size in megapixels: $SDEDIT_MAX_MEGAPIXELS, or 100. Raises UsageError."""
-    text = variables.get(MEGAPIXELS_VARIABLE) or str(MAX_MEGAPIXELS)
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = 0.0
-    if not limit > 0:
-        raise UsageError(f"{MEGAPIXELS_VARIABLE} is '{text}'; expected a number above 0")
-    return limit
+    return limit_of(variables, MEGAPIXELS_VARIABLE, MAX_MEGAPIXELS)
 
 
 def open_picture(data: bytes, name: str, limit: float) -> Opened:

@@ -19,18 +19,25 @@ MAX_MEGABYTES = 1024.0
 MEGABYTES_VARIABLE = "SDEDIT_MAX_MEGABYTES"
 STDIN = "-"
 _BLOCK = 1 << 20
+_HIGHEST_LIMIT = 1e9
 
 
 def byte_limit(variables: Mapping[str, str]) -> int:
     """The most bytes of one input: $SDEDIT_MAX_MEGABYTES, or 1024 million. Raises UsageError."""
-    text = variables.get(MEGABYTES_VARIABLE) or str(MAX_MEGABYTES)
+    return int(limit_of(variables, MEGABYTES_VARIABLE, MAX_MEGABYTES) * 1e6)
+
+
+def limit_of(variables: Mapping[str, str], name: str, default: float) -> float:
+    """The number above 0 that a variable of the environment holds; the default where it is not set. UsageError."""
+    text = variables.get(name) or str(default)
     try:
         limit = float(text)
     except ValueError:
         limit = 0.0
-    if not 0 < limit <= 1e9:
-        raise UsageError(f"{MEGABYTES_VARIABLE} is '{shortened(text, 40)}'; expected a number above 0")
-    return int(limit * 1e6)
+    if not 0 < limit <= _HIGHEST_LIMIT:
+        expected = f"expected a number above 0, at most {_HIGHEST_LIMIT:g}"
+        raise UsageError(f"{name} is '{shortened(text, 40)}'; {expected}")
+    return limit
 
 
 def read_bytes(source: str) -> bytes:

@@ -77,14 +77,15 @@ def test_a_picture_comes_through_a_pipe(folder: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("value", ["x", "0", "-1", "nan", "1e400"])
+@pytest.mark.parametrize("value", ["x", "0", "-1", "nan", "1e400", "9" * 400, "\x1b[2J"])
+@pytest.mark.parametrize("name", ["SDEDIT_MAX_MEGABYTES", "SDEDIT_MAX_MEGAPIXELS"])
 def test_a_limit_that_is_none_is_a_usage_error(
-    folder: Path, capfd: Errors, monkeypatch: pytest.MonkeyPatch, value: str
+    folder: Path, capfd: Errors, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    monkeypatch.setenv("SDEDIT_MAX_MEGABYTES", value)
+    monkeypatch.setenv(name, value)
     photo(folder / "a.png")
     assert run(["run", "a.png", "--dry-run"]) == 2
-    assert "SDEDIT_MAX_MEGABYTES is" in one_line(capfd.readouterr().err)
+    assert f"{name} is" in one_line(capfd.readouterr().err)
 
 
 @posix

@@ -32,8 +32,8 @@ def write_files(
     """Write all files beside the target, read them back, and only then give the target its name.
 
     With `replace` the files of an existing folder are replaced, and others there stay. `placed` is called when the
-    target has its name, while signals still wait. Raises OutputError when the
-    target exists, the disk is full, or what was written reads back differently.
+    target has its name, while signals still wait. Raises OutputError when the target exists, the disk is full, or what
+    was written reads back differently.
     """
     if not replace:
         refuse_existing(target)
