@@ -13,6 +13,7 @@ from torch import nn
 from ..configs.unet import UNetConfig
 from ..errors import ModelError, UsageError, listed, shown
 from ..nn.ip_adapter import HEAD, ImageAdapter, ImageKeys, LinearProjection, Resampler, StatesProjection
+from ..weights.formats.mapped_file import reading
 from ..weights.formats.open import open_weights
 from ..weights.formats.source import MemorySource, WeightSource
 from ..weights.load.fill import fill
@@ -183,7 +184,8 @@ def check_encoder(of: Examined | IPAdapter, hidden_size: int, projection_dim: in
 
 def _opened(source: Path | str | Mapping[str, Any]) -> WeightSource:
     if not isinstance(source, Mapping):
-        return open_weights(find_adapter(Path(source)))
+        with reading(whole=True):  # as of all adapters
+            return open_weights(find_adapter(Path(source)))
     tensors: dict[str, Any] = {}
     for name, value in source.items():
         inner = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {"": value}

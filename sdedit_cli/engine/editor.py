@@ -87,10 +87,16 @@ class Editor:
         from ..weights.formats.mapped_file import reading
 
         with reading(whole=not edit.mmap):
-            return cls._opened(edit, on_event, checkpoint)
+            return cls._opened(edit, on_event, checkpoint, pictures)
 
     @classmethod
-    def _opened(cls, edit: Edit, on_event: OnEvent | None, checkpoint: Checkpoint | None) -> Editor:
+    def _opened(
+        cls,
+        edit: Edit,
+        on_event: OnEvent | None,
+        checkpoint: Checkpoint | None,
+        pictures: Sequence[Image.Image],
+    ) -> Editor:
         tell = on_event or _ignore
         if checkpoint is None:
             checkpoint = open_for_edit(edit, Path(edit.model) if edit.model else STARTER_FOLDER)

@@ -1,4 +1,4 @@
-"""50,000 files of LoRAs and 50,000 of embeddings with bytes changed: a refusal in words, or a right load.
+"""50,000 files of LoRAs, of embeddings and of IP-Adapters with bytes changed: refused in words, or loaded rightly.
 
 A right load is finite, changes what the file names and nothing else, by the numbers that are in the file, and leaves no
 trace.
@@ -19,22 +19,25 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import ip_adapters
 from helpers.adapters import drawn, example, forms
 from helpers.embeddings import LAYOUTS, WIDTH, as_json, in_pixels, in_text, vectors
 from helpers.loras import DIALECTS, factors, kohya
 from helpers.mutations import as_json as as_text
 from helpers.mutations import changed, changed_bytes, changed_tree
-from helpers.tiny.networks import tiny_clip, tiny_unet
+from helpers.tiny.networks import oracle_of, tiny_clip, tiny_unet
 from safetensors.torch import load, save_file
 
 from sdedit_cli.adapters.dialects import LEAVES
 from sdedit_cli.adapters.embedding import read_embedding
+from sdedit_cli.adapters.ip_adapter import examine
 from sdedit_cli.adapters.lora import Adapter, read_adapter
 from sdedit_cli.adapters.set import AdapterSet, Strength
 from sdedit_cli.engine.embeddings import places_of
 from sdedit_cli.engine.merging import Merging
 from sdedit_cli.errors import SdeditError
 from sdedit_cli.text import Tokenizer
+from sdedit_cli.weights import open_weights
 
 pytest.importorskip("resource", reason="bounds memory and time as Unix does")
 
@@ -197,6 +200,22 @@ def take_embedding(path: Path, draw: random.Random) -> None:
         tokenizer().with_added_tokens(places_of(found))
 
 
+@functools.cache
+def ip_state(variant: str) -> Any:
+    return ip_adapters.adapter(variant, oracle_of(model().unet))
+
+
+def write_ip(path: Path, variant: int) -> None:
+    ip_adapters.save_adapter(path, ip_state(ip_adapters.VARIANTS[variant % len(ip_adapters.VARIANTS)]))
+
+
+def take_ip(path: Path, draw: random.Random) -> None:
+    found = examine(path, model().unet.config).read(draw.choice((torch.float32, torch.float16)))
+    state = found.network.state_dict()
+    assert len(state) == len(open_weights(path).names())
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
+
+
 def some_bytes(content: bytes, draw: random.Random) -> bytes:
     """Bytes changed: of the head, of the tail, or anywhere."""
     where = draw.random()
@@ -250,6 +269,8 @@ TYPES: Mapping[str, Type] = {
         "embedding", "w.safetensors", embedding("diffusers", "kohya", "OneTrainer"), take_embedding
     ),
     "embedding, PNG": Type("embedding", "w.png", embedding("PNG, text", "PNG, pixels"), take_embedding, some_png),
+    "IP-Adapter": Type("IP-Adapter", "w.safetensors", write_ip, take_ip),
+    "IP-Adapter, pickle": Type("IP-Adapter", "w.bin", write_ip, take_ip),
 }
 VARIANTS = 12
 
