@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError, listed, shown
+from ..weights.formats.mapped_file import reading
 from ..weights.formats.open import open_weights
 from ..weights.formats.source import MemorySource, WeightSource
 
@@ -27,6 +30,7 @@ _PNG_TEXT = "sd-ti-embedding"
 MOST_VECTORS = 512
 # Bounds of what is read of a picture: its pixels, and the text that is packed in them.
 _MOST_PIXELS = 1 << 26
+_MOST_BYTES = 1 << 28
 _MOST_TEXT = 1 << 24
 _LONGEST_NAME = 256
 
@@ -60,7 +64,7 @@ def read_embedding(
     name, vectors = _vectors(opened)
     stem = path.stem if path.suffix.lower() in _SUFFIXES else path.name
     word = token or name or stem
-    vectors_NC = vectors.detach().reshape(-1, vectors.shape[-1]) if vectors.ndim else vectors.reshape(1, 1)
+    vectors_NC = vectors.detach().reshape(-1, vectors.shape[-1] or 1) if vectors.ndim else vectors.reshape(1, 1)
     if width is not None and vectors_NC.shape[1] != width:
         raise ModelError(
             f"{path}: its vectors have {vectors_NC.shape[1]} numbers, and this model's text encoder takes {width}; "
@@ -89,7 +93,8 @@ def open_embedding(path: Path) -> WeightSource:
             is_png = file.read(8) == _PNG
     except OSError as problem:
         raise ModelError(f"{path}: cannot be read ({problem.strerror or problem})") from None
-    return _of_dict(_png(path), path, "PNG") if is_png else open_weights(path)
+    with reading(whole=True):  # as of all adapters: they are small and used for long
+        return _of_dict(_png(path), path, "PNG") if is_png else open_weights(path)
 
 
 def is_bookkeeping(name: str) -> bool:
@@ -132,7 +137,10 @@ def _png(path: Path) -> dict[str, Any]:
     from PIL import Image
 
     try:
-        image = Image.open(path)
+        # From memory: of a file, Pillow would make room for as much as a broken chunk says that it has.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of many pixels: the limit here is lower
+            image = Image.open(io.BytesIO(_bytes(path)))
         with image:
             if image.width * image.height > _MOST_PIXELS:
                 raise ValueError(f"it has {image.width} x {image.height} pixels")
@@ -143,7 +151,17 @@ def _png(path: Path) -> dict[str, Any]:
         table = cast("dict[str, Any]", held) if isinstance(held, dict) else {}
         return {key: _value(value) for key, value in table.items()}
     except (Image.DecompressionBombError, *_UNREADABLE) as problem:
-        raise ModelError(f"{path}: is a picture without an embedding that can be read ({problem})") from None
+        raise ModelError(
+            f"{path}: is a picture without an embedding that can be read ({shown(str(problem))})"
+        ) from None
+
+
+def _bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
+    return data
 
 
 def _value(value: Any) -> Any:

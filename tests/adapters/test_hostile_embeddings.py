@@ -26,10 +26,10 @@ def test_what_is_no_tensor_is_refused(keep: Any, value: object, tmp_path: Path) 
         read_embedding(tmp_path / "w.png", WIDTH)
 
 
-@pytest.mark.parametrize("side", [5000, 10_000, 20_000])
+@pytest.mark.parametrize("side", [10_000, 20_000])
 def test_more_pixels_than_an_embedding_needs_are_not_decoded(side: int, tmp_path: Path) -> None:
     (tmp_path / "w.png").write_bytes(bomb(side))
-    with pytest.raises(ModelError, match=r"more pixels than any embedding|exceeds limit"), in_memory(300_000_000):
+    with pytest.raises(ModelError, match=r"pixels|exceeds limit"), in_memory(300_000_000):
         read_embedding(tmp_path / "w.png", WIDTH)
 
 

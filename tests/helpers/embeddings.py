@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import zlib
 from collections.abc import Callable
@@ -42,14 +43,23 @@ def as_json(of: Tensor) -> bytes:
 
 
 def png_text(path: Path, of: Tensor) -> None:
+    in_text(path, as_json(of))
+
+
+def in_text(path: Path | io.BytesIO, content: bytes) -> None:
+    """A picture with `content` in a text beside it."""
     info = PngInfo()
-    info.add_text("sd-ti-embedding", base64.b64encode(as_json(of)).decode())
-    Image.new("RGB", (8, 8), "red").save(path, pnginfo=info)
+    info.add_text("sd-ti-embedding", base64.b64encode(content).decode())
+    Image.new("RGB", (8, 8), "red").save(path, "png", pnginfo=info)
 
 
 def png_pixels(path: Path, of: Tensor) -> None:
+    in_pixels(path, as_json(of))
+
+
+def in_pixels(path: Path | io.BytesIO, content: bytes) -> None:
     """Two strips of nibbles beside a picture, black columns between them and black borders around."""
-    packed = zlib.compress(as_json(of))
+    packed = zlib.compress(content)
     height, channels = 40, 3
     columns = -(-len(packed) // (height * channels)) + 1
     data = np.zeros(height * columns * channels, dtype=np.uint8)
@@ -61,7 +71,7 @@ def png_pixels(path: Path, of: Tensor) -> None:
     strips = [((part ^ mask) | 0x40).reshape(height, columns, channels) for part in (data & 0x0F, data >> 4)]
     gap, middle = np.zeros((height, 3, channels), np.uint8), np.full((height, 20, channels), 200, np.uint8)
     whole = np.pad(np.concatenate([strips[0], gap, middle, gap, strips[1]], axis=1), ((2, 3), (4, 1), (0, 0)))
-    Image.fromarray(whole).save(path)
+    Image.fromarray(whole).save(path, "png")
 
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path, Tensor], object]]] = {
