@@ -126,11 +126,15 @@ class Examined:
         return self.source.path
 
     def read(self, dtype: torch.dtype) -> IPAdapter:
-        """The adapter with its weights. Raises ModelError for numbers that are not finite."""
+        """The adapter with its weights. Raises ModelError for numbers that are not finite, or not in this precision."""
         source = self.source
         for name in source.names():
-            if not bool(torch.isfinite(source.get(name)).all()):
+            stored = source.get(name)
+            if not bool(torch.isfinite(stored).all()):
                 raise ModelError(f"{source.path}: '{shown(name)}' has numbers that are not finite; download it again")
+            if not bool(torch.isfinite(stored.to(dtype)).all()):
+                kind = str(dtype).removeprefix("torch.")
+                raise ModelError(f"{source.path}: '{shown(name)}' has numbers too large for {kind}; take float32")
         with torch.device("meta"):
             keys = [ImageKeys(layer.channels, layer.context_dim) for layer in self.layers]
         network = ImageAdapter(self.projection, keys, [layer.module for layer in self.layers])
