@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..configs.base import read_json
 from ..errors import ModelError, listed
+from ..weights.formats.mapped_file import reading
 from ..weights.formats.open import open_weights
 from ..weights.formats.source import WeightSource
 from .deltas import Scaling
@@ -60,7 +61,8 @@ def open_adapter(path: Path, weight_name: str | None = None) -> tuple[WeightSour
 
 def _open(path: Path, weight_name: str | None) -> tuple[WeightSource, Header]:
     path = find_adapter(path, weight_name)
-    source = open_weights(path)
+    with reading(whole=True):  # an adapter is small and used for long: its file may change or go meanwhile
+        source = open_weights(path)
     beside = path.parent / CONFIG
     config = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
     if config.get("use_cayley_neumann") is False:

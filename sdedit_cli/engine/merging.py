@@ -21,6 +21,7 @@ from ..adapters.set import AdapterSet
 from ..adapters.strengths import Strengths, by_block
 from ..configs.clip import CLIPTextConfig
 from ..configs.unet import UNetConfig
+from ..errors import ModelError
 from ..nn import CLIPTextModel
 from ..options.adapters import LoraFile
 from ..options.blocks import BLOCKS, block_numbers
