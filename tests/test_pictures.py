@@ -269,7 +269,7 @@ def test_any_ingredient_is_recorded() -> None:
 KEPT_OUT = [field for field in fields() if not field.option.in_picture]
 
 
-@pytest.mark.parametrize("word", [w for field in KEPT_OUT for w in {field.name, field.key}])
+@pytest.mark.parametrize("word", [w for field in KEPT_OUT for w in dict.fromkeys((field.name, field.key))])
 def test_a_picture_is_not_a_command(word: str) -> None:
     loaded = json.loads(block(record_of(EDIT)))
     loaded["edit"][word] = "https://example.com/\x1b[2J" + "x" * 9000
