@@ -186,3 +186,18 @@ def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
     # The work grows with the length of the word, and no long one is near.
     near = get_close_matches(word[:100].lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean '{lowered[near[0]]}'?" if near else ""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns of a call, at the line of whoever called us, however many of our functions and decorators lie between."""
+    import inspect
+    import warnings
+
+    level, frame = 1, inspect.currentframe()
+    frame = frame and frame.f_back
+    while frame is not None and frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith(_BETWEEN):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level + 1)
+
+
+_BETWEEN = ("sdedit_cli.", "torch.", "contextlib")

@@ -9,7 +9,6 @@ B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Union, cast
 
@@ -19,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import UsageError
+from ..errors import UsageError, warn
 
 ImageInput = Union[
     "Image.Image", "np.ndarray[Any, Any]", Tensor, "Sequence[Image.Image | np.ndarray[Any, Any] | Tensor]"
@@ -107,9 +106,7 @@ def _fit(side: int, factor: int) -> int:
 
 def _normalise(x_BCHW: Tensor) -> Tensor:
     if x_BCHW.min() < 0:
-        warnings.warn(
-            "image: values below 0 are taken as already in -1..1; pass floats in 0..1", FutureWarning, stacklevel=4
-        )
+        warn("image: values below 0 are taken as already in -1..1; pass floats in 0..1", FutureWarning)
         return x_BCHW
     return 2.0 * x_BCHW - 1.0
 

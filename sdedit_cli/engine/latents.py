@@ -6,12 +6,11 @@ B pictures, C channels, H height, W width.
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
+from ..errors import UsageError, warn
 from .components import VAE
 from .families import Family
 from .randomness import Generators, check_count
@@ -47,7 +46,7 @@ def image_latents(
 
 def _warn_repeat(count: int, rows: int) -> None:
     if count > 1:
-        warnings.warn(f"image: {count} pictures are repeated to make {rows}", UserWarning, stacklevel=5)
+        warn(f"image: {count} pictures are repeated to make {rows}")
 
 
 def repeat_batch(x_BCHW: Tensor, rows: int) -> Tensor:

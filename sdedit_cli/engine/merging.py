@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..adapters.apply import Parts, add_changes, changes, check_fits
+from ..adapters.apply import Parts, add_changes, changes, check_fits, written_by_rows
 from ..adapters.dialects import Module
+from ..adapters.kinds.leaves import is_finite
 from ..adapters.lora import Adapter, read_adapter
 from ..adapters.ranks import first_ranks
 from ..adapters.set import AdapterSet
@@ -128,9 +129,12 @@ class Merging:
         if changes(parts, module, leaf):
             if base is None:
                 base = self._bases[key] = parameter.detach().clone()
-            wide = parameter if parameter.dtype == torch.float32 else torch.empty_like(parameter, dtype=torch.float32)
+            is_wide = parameter.dtype == torch.float32
+            if leaf == "weight" and not is_wide and written_by_rows(parameter, base, parts, module):
+                return
+            wide = parameter if is_wide else torch.empty_like(parameter, dtype=torch.float32)
             add_changes(wide.copy_(base), parts, module, leaf)
-            if wide is not parameter and not bool(torch.isfinite(parameter.copy_(wide)).all()):
+            if not is_wide and not is_finite(parameter.copy_(wide)):
                 raise _too_large(parts, module, parameter.dtype)
         elif base is not None:
             parameter.copy_(base)

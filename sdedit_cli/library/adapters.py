@@ -7,7 +7,6 @@ disabling, unfusing and unloading give the base back bit for bit.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from ..adapters.lora import Adapter, read_adapter
 from ..adapters.set import AdapterSet
 from ..adapters.strengths import Weight, by_part
 from ..engine.merging import Merging
-from ..errors import UsageError, did_you_mean, listed
+from ..errors import UsageError, did_you_mean, listed, warn
 from ..nn import CLIPTextModel, UNet2DCondition
 from .keywords import one_file_options
 from .words import arguments_named
@@ -70,11 +69,11 @@ class Adapters:
         adapter = self._read(source, weight_name, partial, options)
         self._merger().check(adapter)
         if left := adapter.passed_over:
-            warnings.warn(f"{adapter.summary()}; {len(left)} keys fit nowhere: {listed(left, 3)}", stacklevel=3)
+            warn(f"{adapter.summary()}; {len(left)} keys fit nowhere: {listed(left, 3)}")
         wanted = AdapterSet({**self._adapters.adapters, name: adapter}, {name: {}})
         self._take(wanted)
         for unused in adapter.unused:
-            warnings.warn(f"{adapter.path}: {unused}", stacklevel=3)
+            warn(f"{adapter.path}: {unused}")
 
     def _free_name(self) -> str:
         numbers = range(len(self._adapters.adapters) + 1)

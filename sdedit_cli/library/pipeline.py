@@ -6,7 +6,6 @@ B rows (prompts x pictures a prompt), T tokens, C channels, H height, W width.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from ..engine.image import ImageInput, postprocess, preprocess
 from ..engine.prompts import encode_texts
 from ..engine.randomness import Generators
 from ..engine.sampling import grid_for
-from ..errors import UsageError
+from ..errors import UsageError, warn
 from ..nn import CLIPTextModel, UNet2DCondition
 from ..noise import Scheduler
 from ..runtime.device import pick
@@ -251,7 +250,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         encoded = encode_texts(engine.family, engine.components, texts, clip_skip=clip_skip, length=length)
         for cut in filter(None, encoded.truncated):
             limit = self.tokenizer.model_max_length
-            warnings.warn(f"the prompt is longer than {limit} tokens; this was cut: {cut!r}", stacklevel=3)
+            warn(f"the prompt is longer than {limit} tokens; this was cut: {cut!r}")
         return encoded.embeds_BTC
 
     def get_guidance_scale_embedding(

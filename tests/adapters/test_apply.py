@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
-from sdedit_cli.adapters.apply import Parts, add_changes, applied
+from sdedit_cli.adapters.apply import Parts, add_changes, applied, written_by_rows
 from sdedit_cli.adapters.deltas import is_product, weight_delta
 from sdedit_cli.adapters.kinds.leaves import Scaling, is_finite
 from sdedit_cli.adapters.lora import Adapter, Patch
@@ -104,3 +105,24 @@ def test_large_numbers_are_finite_and_a_single_one_that_is_not_tells(dtype: torc
     for value in (torch.nan, torch.inf, -torch.inf):
         tensor[211, 3] = value
         assert not is_finite(tensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_row_by_row_a_half_weight_is_the_whole_one_rounded_once(dtype: torch.dtype, monkeypatch: Any) -> None:
+    monkeypatch.setattr("sdedit_cli.adapters.apply._BLOCK", 2 * SHAPE[1] * 9, raising=True)  # two of the six rows
+    base = normal(*SHAPE, seed=20).to(dtype)
+    parts: Parts = ((adapter(plain(21)), 0.7), (adapter(plain(22)), -1.5))
+    parameter = torch.empty_like(base)
+    assert written_by_rows(parameter, base, parts, MODULE)
+    whole = add_changes(base.float(), parts, MODULE, "weight")
+    assert torch.equal(parameter, whole.to(dtype))
+
+
+def test_row_by_row_other_kinds_misfits_and_overflow_go_the_long_way() -> None:
+    base = normal(*SHAPE, seed=23).half()
+    others = {name: leaves for name, leaves in KINDS.items() if not is_product(leaves)}
+    assert len(others) == 3
+    misfit = {**plain(24), "down": normal(RANK, 7)}
+    huge = {**plain(25), "alpha": torch.tensor(1e9)}
+    for leaves in (*others.values(), misfit, huge):
+        assert not written_by_rows(torch.empty_like(base), base, ((adapter(leaves), 1.0),), MODULE)

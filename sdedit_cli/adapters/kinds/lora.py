@@ -40,11 +40,16 @@ def thin_factors(leaves: Leaves, shape: torch.Size) -> tuple[Tensor, Tensor]:
     return up.reshape(*up.shape, *[1] * (len(shape) - 2)), down.reshape(down.shape[0], *shape[1:])
 
 
+def factors(leaves: Leaves, weight: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
+    """up (out, r), with the scale in it, and down (r, in of the flat weight), float32. Raises Misfit."""
+    check_lora(leaves, weight)
+    up, down = matrix(leaves, "up").float(), matrix(leaves, "down").float()
+    return up * scale_of(leaves, down.shape[0], scaling), down
+
+
 def add_lora(total: Tensor, leaves: Leaves, strength: float, scaling: Scaling) -> None:
     """Adds the change of two factors, times `strength`, to a contiguous float32 weight; it is never made by itself."""
-    check_lora(leaves, total)
-    up, down = matrix(leaves, "up").float(), matrix(leaves, "down").float()
-    total.view(len(total), -1).addmm_(up * scale_of(leaves, down.shape[0], scaling), down, alpha=strength)
+    total.view(len(total), -1).addmm_(*factors(leaves, total, scaling), alpha=strength)
 
 
 def check_lora(leaves: Leaves, weight: Tensor) -> None:
