@@ -194,10 +194,9 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     import warnings
 
     level, frame = 1, inspect.currentframe()
-    frame = frame and frame.f_back
-    while frame is not None and frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith(_BETWEEN):
+    while frame is not None and (level == 1 or str(frame.f_globals.get("__name__")).startswith(_BETWEEN)):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level + 1)
+    warnings.warn(message, category, stacklevel=level)
 
 
 _BETWEEN = ("sdedit_cli.", "torch.", "contextlib")
