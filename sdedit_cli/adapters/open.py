@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..configs.base import read_json
-from ..errors import ModelError, listed
+from ..errors import ModelError, listed, shown
 from ..weights.formats.mapped_file import reading
 from ..weights.formats.open import open_weights
 from ..weights.formats.source import WeightSource
@@ -118,7 +119,10 @@ class Header:
         return cls(parts)
 
     def scaling(self, module: Module) -> Scaling:
-        """What is said of a module: the alpha of the first pattern that ends its name, or the general one."""
+        """What is said of a module: the alpha of the first pattern that ends its name, or the general one.
+
+        Raises ModelError for one that is no finite number.
+        """
         slot, name = module
         told = self.parts.get(slot, {})
         patterns: object = told.get("alpha_pattern")
@@ -130,5 +134,16 @@ class Header:
             ),
             told.get("lora_alpha"),
         )
-        alpha = float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
-        return Scaling(alpha, rank_stabilised=told.get("use_rslora") is True)
+        return Scaling(_alpha(found, module), rank_stabilised=told.get("use_rslora") is True)
+
+
+def _alpha(found: object, module: Module) -> float | None:
+    if not isinstance(found, (int, float)) or isinstance(found, bool):
+        return None
+    try:
+        alpha = float(found)
+    except OverflowError:
+        alpha = math.inf
+    if not math.isfinite(alpha):
+        raise ModelError(f"the alpha of {'.'.join(module)} is {shown(found)}; expected a finite number")
+    return alpha

@@ -352,3 +352,20 @@ def test_files_of_other_kinds_change_what_they_name_and_nothing_else(
     assert_same(weights(pipe), {**base, f"unet.{name}.weight": weight - 0.5 * delta})
     pipe.delete_adapters("default_0")
     assert digest(pipe) == before
+
+
+@pytest.mark.parametrize("alpha", ["1" + "0" * 400, "1e400", "NaN"])
+def test_an_alpha_that_is_no_number_is_refused_in_words(
+    pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path, alpha: str
+) -> None:
+    """JSON has numbers of any length, infinities and NaN, in a header as in a config beside the file."""
+    key = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    layer = pipe.unet.get_submodule(key.removeprefix("unet."))
+    state = {
+        f"{key}.lora_A.weight": torch.ones(2, layer.in_features),
+        f"{key}.lora_B.weight": torch.ones(layer.out_features, 2),
+    }
+    header = {"lora_adapter_metadata": f'{{"unet.r": 2, "unet.lora_alpha": {alpha}}}'}
+    save_file(state, tmp_path / "lora.safetensors", metadata=header)
+    with pytest.raises(ModelError, match="expected a finite number"):
+        pipe.load_lora_weights(tmp_path / "lora.safetensors")
