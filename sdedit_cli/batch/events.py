@@ -87,11 +87,13 @@ class Events:
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self.stream = stream
         self.counts = {"saved": 0, "skipped": 0, "failed": 0}
+        self.planned = 0
 
     def emit(self, event: str, **facts: Any) -> None:
         """Writes one event at once. Raises ReaderGone when nobody reads any more."""
         if event in self.counts:
             self.counts[event] += 1
+        self.planned += event == "plan"
         if self.stream is None:
             return
         line = json.dumps({"schema": SCHEMA, "event": event, **facts}, default=str)

@@ -167,7 +167,7 @@ class Run:
         self.errors.append(error)
         self.ledger.failed(job, error)
         self.events.emit("failed", input=job.source, error=str(error), word=error.word, exit_code=error.exit_code)
-        if len(self.jobs) > 1:
+        if len(self.jobs) > 1 or self.options.keep_going:  # else the error is the end of the run, and told there
             self.to.error(str(error))
         if self.options.fail_fast:
             raise SomeFailed("one input failed, and --fail-fast ends the run; those before it are done")

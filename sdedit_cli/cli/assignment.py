@@ -172,16 +172,16 @@ class Assignment:
             self.to.note(f"removed {path}: no job makes it any more")
 
     def _judge(self, choice: Choice, errors: Sequence[SdeditError]) -> None:
-        saved, fresh = self.events.counts["saved"], len(choice.fresh)
-        parts = [f"{saved} made", f"{fresh} unchanged", f"{len(errors)} failed"]
+        made, fresh = self.events.counts["saved"] + self.events.planned, len(choice.fresh)
+        parts = [f"{made} made", f"{fresh} unchanged", f"{len(errors)} failed"]
         parts += [f"{choice.left} left for another time"] if choice.left else []
         if not self.given["dry_run"]:
             self.to.note(", ".join(parts))
         if not errors:
             return
-        if saved + fresh == 0:
+        if made + fresh == 0:
             raise AllFailed(f"all {len(errors)} failed: {_summary(errors)}")
-        raise SomeFailed(f"{len(errors)} of {len(errors) + saved + fresh} failed: {_summary(errors)}")
+        raise SomeFailed(f"{len(errors)} of {len(errors) + made + fresh} failed: {_summary(errors)}")
 
 
 def default_destination(source: str) -> str:

@@ -23,6 +23,7 @@ from .render import plain
 
 if TYPE_CHECKING:
     from ..adapters.recognise import Recognised
+    from ..pictures.record import Ingredient
 
 SCHEMA = "sdedit.info/1"
 _PNG = b"\x89PNG"
@@ -31,6 +32,7 @@ _PICTURES = (_PNG, b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _LONGEST = 2000
 _NARROWEST = 30
 _MOST_WORDS = 20
+_STRENGTHS = {"scale": "strength", "te_scale": "text encoder"}
 
 
 @click.command("info", short_help="Say what a file or this machine is.")
@@ -124,8 +126,14 @@ def _picture(path: Path) -> dict[str, Any]:
         **found,
         "model": said.model.name,
         "model_sha256": said.model.sha256,
+        "ingredients": [_ingredient(one) for one in said.ingredients if one.name and one.kind != "model"],
         "settings": {field_named(name, "").key: value for name, value in said.layer.values.items()},
     }
+
+
+def _ingredient(one: Ingredient) -> dict[str, Any]:
+    """A file that took part, as JSON values: what is known of it."""
+    return {key: value for key, value in dataclasses.asdict(one).items() if value not in ("", None)}
 
 
 def _embedded(path: Path, found: dict[str, Any]) -> dict[str, Any] | None:
@@ -216,6 +224,11 @@ def _prediction(facts: dict[str, Any]) -> list[Row]:
     return [("predicts", f"{facts['prediction_type']} ({facts['said_by']})")]
 
 
+def _taken(one: dict[str, Any]) -> str:
+    strengths = (f"{label} {one[key]:g}" for key, label in _STRENGTHS.items() if key in one)
+    return shown(", ".join([one["name"], *strengths]))
+
+
 def _plain(key: str, label: str = "") -> Callable[[dict[str, Any]], list[Row]]:
     return lambda facts: [(label or key, str(facts[key]))]
 
@@ -242,6 +255,7 @@ _SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
     ("profile", lambda facts: [("profile", shown(facts["profile"]))]),
     ("note", _plain("note")),
     ("model", lambda facts: [("model", shown(facts["model"]))]),
+    ("ingredients", lambda facts: [(one["kind"], _taken(one)) for one in facts["ingredients"]]),
     ("settings", _pairs("settings", _LONGEST)),
     ("metadata", _pairs("metadata")),
     ("sha256", _plain("sha256", "SHA-256")),

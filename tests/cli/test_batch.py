@@ -123,6 +123,24 @@ def test_a_failure_concerns_nobody_else_and_is_tried_again(source: Path, capfd: 
     assert batch("--check") == 0
 
 
+@pytest.mark.parametrize("more", [(), ("--fail-fast",)], ids=str)
+def test_the_only_job_left_that_fails_is_told_by_its_name(
+    source: Path, capfd: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    assert batch() == 0
+    (source / "b.png").write_bytes(b"no picture")
+    capfd.readouterr()
+    assert batch("-q", *more) == 4
+    assert "sdedit: in/b.png: " in capfd.readouterr().err
+
+
+def test_a_dry_run_counts_as_the_run_does(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (source / "b.png").write_bytes(b"no picture")
+    for more in (("--dry-run",), ()):
+        assert batch("-q", *more) == 4
+        assert "1 of 3 failed" in capfd.readouterr().err
+
+
 def test_all_failed_has_its_own_code(source: Path) -> None:
     for path in source.rglob("*.png"):
         path.write_bytes(b"no picture")

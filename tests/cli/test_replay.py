@@ -80,6 +80,20 @@ def test_info_calls_settings_as_the_options_are_and_wraps_between_words(folder: 
     assert set(words.split()[1:]) <= set(shown.split())
 
 
+def test_info_names_the_files_that_took_part(folder: Path) -> None:
+    looks = ("--lora", "blueprint:0.5", "--embedding", "emoji-gold")
+    photo(folder / "in.png")
+    sdedit("run", "in.png", "-p", "emoji-gold", *looks, *QUICK, "-o", "a.png", cwd=folder)
+    facts = json.loads(info(folder, "a.png", "--json"))["ingredients"]
+    assert [(one["kind"], one["name"], one.get("scale")) for one in facts] == [
+        ("lora", "blueprint", 0.5),
+        ("embedding", "emoji-gold", None),
+    ]
+    lines = [" ".join(line.split()) for line in info(folder, "a.png").splitlines()]
+    assert "lora blueprint, strength 0.5" in lines
+    assert "embedding emoji-gold" in lines
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_info_never_fails_for_a_character(folder: Path, encoding: str) -> None:
     foreign(folder / "灯 🍎.png", "Steps: 2, Sampler: Euler, Seed: 4")
