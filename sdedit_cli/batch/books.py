@@ -16,11 +16,13 @@ from .targets import Job, Target
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the journal is to say of an output besides what happens to it."""
+    """What the journal is to say of an output besides what happens to it. `input_stamp` is of before it was read: who
+    writes the input meanwhile makes another one."""
 
     key: str
     facts: Mapping[str, str]
     input: str
+    input_stamp: tuple[int, int]
 
 
 def name_of(folder: Path, output: Path) -> str:
@@ -38,6 +40,7 @@ class Books(Ledger):
         self._folder = folder
         self._environment: dict[str, Any] = {"torch": torch}
         self._intent = Entry("intent", "?")
+        self._done: dict[str, Account] = {}
 
     def loaded(self, facts: Mapping[str, Any]) -> None:
         self._environment |= {name: facts.get(name) for name in ("device", "dtype", "threads")}
@@ -53,7 +56,7 @@ class Books(Ledger):
             sha256=sha256,
             input=account.input,
             input_sha256=input_sha256,
-            input_stamp=stamp_of(Path(account.input)),
+            input_stamp=account.input_stamp,
             facts=account.facts,
             environment=self._environment,
         )
@@ -63,13 +66,15 @@ class Books(Ledger):
         assert target.path is not None, "a batch writes files"
         stamp = stamp_of(target.path)
         self._add(replace(self._intent, event="done", output_stamp=stamp, seconds=round(seconds, 3)))
+        self._done[self._intent.output] = self.accounts[self._intent.output]
 
     def failed(self, job: Job, error: SdeditError) -> None:
-        for target in job.targets:
-            if target.path is not None:
-                output = name_of(self._folder, target.path)
-                text = str(error).split("\n")[0]
-                self._add(Entry("failed", output, key=self.accounts[output].key, error=text, word=error.word))
+        text = str(error).split("\n")[0]
+        outputs = [name_of(self._folder, target.path) for target in job.targets if target.path is not None]
+        for output in outputs:
+            account = self.accounts[output]
+            if self._done.get(output) is not account:  # of several pictures of a job, some are made
+                self._add(Entry("failed", output, key=account.key, error=text, word=error.word))
 
     def _add(self, entry: Entry) -> None:
         self._journal.add(entry)

@@ -45,10 +45,12 @@ def locked(
             time.sleep(_PAUSE)
         os.truncate(handle, 0)
         os.write(handle, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode())
-        yield
+        try:
+            yield
+        finally:  # by the holder alone: who is refused leaves its name for the next one
+            with suppress(OSError):
+                os.truncate(handle, 0)
     finally:
-        with suppress(OSError):
-            os.truncate(handle, 0)
         os.close(handle)
 
 

@@ -312,8 +312,10 @@ class Run:
         of.left -= 1
         if isinstance(outcome, EditedPicture):
             signals.check()
-            with self._guarded(of.job):
+            try:
                 self._save(of.job, making, outcome)
+            except self.options.bearable as error:
+                of.refused.append(error)
         elif isinstance(outcome, self.options.bearable):
             of.refused.append(outcome)
         else:

@@ -40,24 +40,24 @@ def survey(
     contents = Contents()
     items: list[Item] = []
     for job in jobs:
-        seen = ""
+        seen, stamp = "", stamp_of(Path(job.source))
         for target in job.targets:
             assert target.path is not None, "a batch writes files"
             output = name_of(folder, target.path)
             entry = known.get(output)
-            seen = seen or _input_hash(job.source, entry)
+            seen = seen or _input_hash(job.source, stamp, entry)
             edit = replace(job.request.edit, seed=target.seed, count=1)
             model = path_of(job.request.model)
             facts = facts_of(edit, contents, model=model, input_sha256=seen, format=job.format)
-            account = Account(key_of(facts), facts, job.source)
+            account = Account(key_of(facts), facts, job.source, stamp)
             verdict = judge(target.path, account.key, facts, entry, environment)
             items.append(Item(job, target, output, account, verdict))
     return items
 
 
-def _input_hash(source: str, entry: Known | None) -> str:
+def _input_hash(source: str, stamp: tuple[int, int], entry: Known | None) -> str:
     """The hash of an input: as it was, where its size and time are those of then; 'missing' where it cannot be read."""
-    last, stamp = entry.last if entry else None, stamp_of(Path(source))
+    last = entry.last if entry else None
     if last and last.input == source and last.input_sha256 and last.input_stamp == stamp != (0, 0):
         return last.input_sha256
     try:

@@ -18,10 +18,10 @@ from ..batch.request import RunOptions
 from ..batch.rows import Row
 from ..batch.run import Run
 from ..batch.stream import rows_from
-from ..batch.survey import choose, survey
+from ..batch.survey import Item, choose, survey
 from ..batch.worker import Reporter
 from ..errors import AllFailed, SdeditError, SomeFailed, UsageError
-from ..options import Layer
+from ..options import Layer, fields
 from ..pictures.codec import pixel_limit
 from .assignment import path_of, torch_version
 from .flags import layering
@@ -60,6 +60,7 @@ class _Server:
         self._events = events
         self._books = books
         self._models = Models(to.note)
+        self._files: dict[object, dict[str, str]] = {}
         limit = pixel_limit(os.environ)
         self._options = RunOptions("overwrite", max_megapixels=limit, keep_going=True, fail_fast=given["fail_fast"])
 
@@ -85,9 +86,18 @@ class _Server:
         for item in choice.fresh:
             self._events.emit("skipped", input=job.source, output=str(item.target.path), seed=item.target.seed)
         books.accounts = {item.output: item.account for item in items}
+        if choice.jobs:
+            self._let_go_of_changed(items[0])
         run = Run(job.request, choice.jobs, self._options, self._models, self._to, self._events, None, books)
         run.work()
         return len(run.errors) + len(choice.kept)
+
+    def _let_go_of_changed(self, item: Item) -> None:
+        """Lets go of the models when files of the one that an item needs are others than when it was loaded."""
+        group, facts = self._models.group(item.job.request), item.account.facts
+        files = {field.name: facts[field.name] for field in fields() if field.option.path and field.name in facts}
+        if self._files.setdefault(group, files) != files:
+            self._models, self._files = Models(self._to.note), {group: files}
 
     def _tell(self, source: str, problem: SdeditError) -> None:
         self._events.emit("failed", input=source, error=str(problem), word=problem.word, exit_code=problem.exit_code)

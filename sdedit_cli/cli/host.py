@@ -30,7 +30,9 @@ class Models:
         edit = request.edit
         loaded = [f for f in fields() if f.option.path or f.option.group in ("Model", "Machine")]
         of_models = [field for field in loaded if field.name not in _OF_PICTURES]
-        return (request.model, edit.sampler is None, *(getattr(edit, field.name) for field in of_models))
+        # What image prompts show where they are transparent.
+        ground = edit.background if edit.ip_image else None
+        return (request.model, edit.sampler is None, ground, *(getattr(edit, field.name) for field in of_models))
 
     def check(self, request: Request) -> None:
         """Raises what speaks against a request, before anything is loaded."""

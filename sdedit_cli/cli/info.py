@@ -62,22 +62,41 @@ def _tell(files: tuple[Path, ...], *, as_json: bool, hashes: bool) -> None:
         else:
             show("This machine", machine_rows(facts))
         return
+    tell_each(
+        files,
+        lambda path: file_facts(path, hashes=hashes),
+        lambda facts: show(facts["file"], file_rows(facts)),
+        schema=SCHEMA,
+        as_json=as_json,
+    )
+
+
+def tell_each(
+    files: Sequence[Path],
+    facts_of: Callable[[Path], dict[str, Any]],
+    show: Callable[[dict[str, Any]], object],
+    *,
+    schema: str,
+    as_json: bool,
+) -> None:
+    """Shows the facts of each file, or prints them as an object a line. Raises InputError, after the others, when some
+    cannot be used."""
     failed: list[InputError] = []
     for path in files:
         try:
-            facts = file_facts(path, hashes=hashes)
+            facts = facts_of(path)
         except InputError as error:
             failed.append(error)
             if as_json:
-                click.echo(json.dumps({"schema": SCHEMA, "file": str(path), "error": str(error)}))
+                click.echo(json.dumps({"schema": schema, "file": str(path), "error": str(error)}))
             if len(files) > 1:
                 click.echo(f"sdedit: {plain(str(error))}", err=True)
             continue
         check()
         if as_json:
-            click.echo(json.dumps({"schema": SCHEMA, **facts}))
+            click.echo(json.dumps({"schema": schema, **facts}))
         else:
-            show(str(path), file_rows(facts))
+            show(facts)
     if not failed:
         return
     outcome = failed[0] if len(files) == 1 else InputError(f"{len(failed)} of {len(files)} files cannot be used")

@@ -57,8 +57,7 @@ class EditorWorker:
                 raise ModelError(f"{needed}; try --dtype bf16 or fp16, or --device cpu") from problem
         self._hash = FileHash(checkpoint.path)
         self._loras = [
-            (name, file, FileHash(Path(file.path)), FileHash(Path(file.path), payload_hash))
-            for name, file in zip(names_of(request.edit), request.edit.lora, strict=True)
+            (FileHash(Path(file.path)), FileHash(Path(file.path), payload_hash)) for file in request.edit.lora
         ]
         self._word_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.embedding]
         self._ip_hashes = hashes(request.edit, checkpoint)
@@ -144,7 +143,7 @@ class EditorWorker:
             made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))
         made_of += [
             Ingredient("lora", name, sha256.value(), f.scale, f.te_scale, f.blocks, f.dyn, payload.value())
-            for name, f, sha256, payload in self._loras
+            for name, f, (sha256, payload) in zip(names_of(edit), edit.lora, self._loras, strict=True)
         ]
         made_of += [Ingredient("embedding", f.word, h.value()) for f, h in self._word_hashes]
         made_of += [Ingredient(kind, name, digest.value(), scale) for kind, name, digest, scale in self._ip_hashes]

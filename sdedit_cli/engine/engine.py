@@ -135,9 +135,11 @@ class Engine:
         finite = bool(torch.isfinite(pixels_BCHW).all())
         if not finite and vae.dtype != torch.float32 and torch.isfinite(x_BCHW).all():
             stored = vae.dtype
-            pixels_BCHW = self.family.decode(vae.to(torch.float32), x_BCHW.float())
+            try:
+                pixels_BCHW = self.family.decode(vae.to(torch.float32), x_BCHW.float())
+            finally:
+                vae.to(stored)
             finite = bool(torch.isfinite(pixels_BCHW).all())
-            vae.to(stored)
         return pixels_BCHW, finite
 
     def judge(self, pixels_BCHW: Tensor) -> tuple[Tensor, list[bool] | None]:

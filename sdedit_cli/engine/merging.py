@@ -86,6 +86,14 @@ class Merging:
         self._bases: dict[tuple[str, str], Tensor] = {}
         self._now: dict[Module, Parts] = {}
 
+    @torch.no_grad()
+    def exchange(self, networks: Mapping[str, nn.Module]) -> None:
+        """Goes on with these networks. One that is not among them any more has its base back."""
+        gone = [slot for slot, network in self.networks.items() if networks.get(slot) is not network]
+        for module in [module for module in self._now if module[0] in gone]:
+            self._make(module, ())
+        self.networks = dict(networks)
+
     def check(self, adapter: Adapter) -> None:
         """Raises ModelError for an adapter that does not fit these networks; nothing is computed."""
         check_fits(adapter, self._shape)
@@ -98,9 +106,11 @@ class Merging:
     def apply(self, wanted: Mapping[Module, Parts]) -> None:
         """Makes the weights those of the base and `wanted`; only what changed since the last time is touched.
 
-        Raises ModelError for an adapter that does not fit a module; then all is as before.
+        What is wanted of a network that is not there is passed over. Raises ModelError for an adapter that does not
+        fit a module; then all is as before.
         """
         before = dict(self._now)
+        wanted = {module: parts for module, parts in wanted.items() if module[0] in self.networks}
         changed = [module for module in {**before, **wanted} if before.get(module, ()) != wanted.get(module, ())]
         try:
             for module in changed:

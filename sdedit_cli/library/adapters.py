@@ -249,8 +249,10 @@ class Adapters:
         networks: dict[str, nn.Module] = {"unet": self.unet}
         if self.text_encoder is not None:
             networks["text_encoder"] = self.text_encoder
-        if self._merging is None or self._merging.networks != networks:
+        if self._merging is None:
             self._merging = Merging(networks)
+        elif self._merging.networks != networks:
+            self._merging.exchange(networks)
         return self._merging
 
     @contextmanager

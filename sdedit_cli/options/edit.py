@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -287,7 +287,10 @@ class Edit:
 
     def identity(self, hash_of: Callable[[str], str]) -> dict[str, Any]:
         """All that makes the picture what it is, with what `hash_of` says of the content in the place of each path."""
-        return with_hashes(self._kept(lambda option: option.pixels), Edit, hash_of)
+        # Without a token the word is the name of the file, which its content does not tell.
+        words = tuple(replace(file, token=file.word) for file in self.embedding)
+        worded = replace(self, embedding=words) if words else self
+        return with_hashes(worded._kept(lambda option: option.pixels), Edit, hash_of)
 
     def _kept(self, which: Callable[[Option], bool]) -> dict[str, Any]:
         unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()

@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdedit_cli.batch.books import Books
 from sdedit_cli.batch.freshness import judge
-from sdedit_cli.batch.journal import Entry, Journal, journal_of, read_all, stamp_of
-from sdedit_cli.batch.survey import prunable
+from sdedit_cli.batch.journal import Entry, Journal, Known, journal_of, read_all, stamp_of
+from sdedit_cli.batch.request import Model, Request
+from sdedit_cli.batch.survey import Item, prunable, survey
+from sdedit_cli.batch.targets import Job, Target
+from sdedit_cli.options import Edit
 
 DONE = Entry("done", "a.png", key="k", sha256=hashlib.sha256(b"picture").hexdigest(), facts={"prompt": "p"})
 
@@ -131,3 +135,25 @@ def test_no_journal_has_files_outside_removed(tmp_path: Path) -> None:
     book.close()
     known = read_all(folder)
     assert prunable(folder, list(known), known) == []
+
+
+def test_an_input_that_is_written_while_it_is_edited_is_another_one(tmp_path: Path) -> None:
+    """The output is that of the input as it was; the next look at it finds that it changed."""
+    source, known = tmp_path / "in.png", dict[str, Known]()
+    source.write_bytes(b"as it was")
+    job = Job(Request(Edit(seed=1), Model("m", None)), str(source), 1, (Target(1, tmp_path / "a.png"),), "png")
+
+    def look() -> Item:
+        (item,) = survey([job], tmp_path, known, lambda _: tmp_path / "no model")
+        return item
+
+    item = look()
+    book = journal(tmp_path)
+    books = Books(book, tmp_path, known, "2")
+    books.accounts["a.png"] = item.account
+    source.write_bytes(b"as somebody saved it meanwhile")
+    Path(tmp_path / "a.png").write_bytes(b"picture")
+    books.intends(item.target, DONE.sha256, hashlib.sha256(b"as it was").hexdigest())
+    books.did(item.target, DONE.sha256, 1.0)
+    book.close()
+    assert look().verdict.reason == "the input changed"

@@ -9,6 +9,7 @@ import pytest
 
 from sdedit_cli.batch.keys import Contents, facts_of, key_of
 from sdedit_cli.options import Edit, edit_from, fields, layer_of
+from sdedit_cli.options.adapters import EmbeddingFile
 
 OTHERS: dict[str, Any] = {
     "timesteps": [500, 100],
@@ -71,3 +72,11 @@ def test_the_quality_counts_where_it_changes_pixels(place: Path) -> None:
     for format, counts in (("png", False), ("jpeg", True)):
         keys = {key(Edit(quality=quality), place / "file", format=format) for quality in (50, 90)}
         assert (len(keys) == 2) == counts
+
+
+def test_an_embedding_is_another_one_under_another_word() -> None:
+    def identity(file: str, token: str = "") -> dict[str, Any]:
+        return Edit(embedding=(EmbeddingFile(file, token),)).identity(lambda path: "its content")
+
+    assert identity("cat.pt") == identity("elsewhere/cat.safetensors") == identity("x.pt", "cat")
+    assert identity("cat.pt") != identity("dog.pt")

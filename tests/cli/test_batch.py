@@ -141,6 +141,24 @@ def test_a_dry_run_counts_as_the_run_does(source: Path, capfd: pytest.CaptureFix
         assert "1 of 3 failed" in capfd.readouterr().err
 
 
+def test_of_several_pictures_of_an_input_those_that_failed_are_tried_again(
+    source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    several = ("--count", "2", "--on-exists", "overwrite", "--json")
+    (Path("out") / "a-2.png").mkdir(parents=True)
+    assert batch(*several) == 4
+    assert len(told(capfd, "failed")) == 1
+    assert batch(*several, "--check") == 6
+    assert [one["output"] for one in told(capfd, "stale")] == ["out/a-2.png"]
+
+
+def test_an_input_fails_once_whatever_becomes_of_its_pictures(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2):
+        (Path("out") / f"a-{number}.png").mkdir(parents=True)
+    assert batch("--count", "2", "--on-exists", "overwrite", "--json") == 4
+    assert [one["input"] for one in told(capfd, "failed")] == ["in/a.png"]
+
+
 def test_all_failed_has_its_own_code(source: Path) -> None:
     for path in source.rglob("*.png"):
         path.write_bytes(b"no picture")

@@ -119,6 +119,15 @@ def test_an_overflow_of_the_autoencoder_is_retried_in_single_precision(folder: P
     assert torch.equal(conv_out.weight, before)
     assert conv_out.weight.dtype == torch.float16
 
+    def full(module: Any, inputs: Any) -> None:
+        if module.weight.dtype == torch.float32:
+            raise MemoryError
+
+    conv_out.register_forward_pre_hook(full)
+    with pytest.raises(MemoryError):
+        editor.edit(EDIT, picture())
+    assert conv_out.weight.dtype == torch.float16, "the next picture finds the model as it was"
+
 
 def test_the_safety_checker_judges_unless_it_is_off(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "sd15", checker=True)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ...batch.events import ReaderGone
-from ...errors import InputError, ModelError, shown
-from ...signals import check
-from ..info import show
-from ..render import plain
+from ...errors import ModelError, shown
+from ..info import show, tell_each
 from .options import DEBUG, PATH, check_source, options
 
 SCHEMA = "sdedit.embedding/1"
@@ -31,32 +28,9 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
     'embed encode' are known as well.
     """
     try:
-        _tell(files, as_json=as_json)
+        tell_each(files, facts_of, lambda facts: show(facts["file"], _rows(facts)), schema=SCHEMA, as_json=as_json)
     except BrokenPipeError:
         raise ReaderGone from None
-
-
-def _tell(files: Sequence[Path], *, as_json: bool) -> None:
-    failed: list[InputError] = []
-    for path in files:
-        try:
-            facts = facts_of(path)
-        except InputError as error:
-            failed.append(error)
-            if as_json:
-                click.echo(json.dumps({"schema": SCHEMA, "file": str(path), "error": str(error)}))
-            if len(files) > 1:
-                click.echo(f"sdedit: {plain(str(error))}", err=True)
-            continue
-        check()
-        if as_json:
-            click.echo(json.dumps({"schema": SCHEMA, **facts}))
-        else:
-            show(str(path), _rows(facts))
-    if failed:
-        outcome = failed[0] if len(files) == 1 else InputError(f"{len(failed)} of {len(files)} files cannot be used")
-        outcome.reported = as_json
-        raise outcome
 
 
 def facts_of(path: Path) -> dict[str, Any]:

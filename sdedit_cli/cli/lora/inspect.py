@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +11,8 @@ from typing import Any
 import click
 
 from ...batch.events import ReaderGone
-from ...errors import InputError, ModelError, listed, printable, shown
-from ...signals import check
-from ..info import show
-from ..render import plain
+from ...errors import ModelError, listed, printable, shown
+from ..info import show, tell_each
 from .lost import SCHEMA, span
 from .options import AS_JSON, DEBUG, MODEL, PATH, options
 
@@ -42,32 +39,9 @@ def inspect(files: tuple[Path, ...], as_json: bool, model: str | None) -> None:
     weights at strength 1.
     """
     try:
-        _tell(files, model, as_json=as_json)
+        tell_each(files, lambda path: facts_of(path, model), _show, schema=SCHEMA, as_json=as_json)
     except BrokenPipeError:
         raise ReaderGone from None
-
-
-def _tell(files: Sequence[Path], model: str | None, *, as_json: bool) -> None:
-    failed: list[InputError] = []
-    for path in files:
-        try:
-            facts = facts_of(path, model)
-        except InputError as error:
-            failed.append(error)
-            if as_json:
-                click.echo(json.dumps({"schema": SCHEMA, "file": str(path), "error": str(error)}))
-            if len(files) > 1:
-                click.echo(f"sdedit: {plain(str(error))}", err=True)
-            continue
-        check()
-        if as_json:
-            click.echo(json.dumps({"schema": SCHEMA, **facts}))
-        else:
-            _show(facts)
-    if failed:
-        outcome = failed[0] if len(files) == 1 else InputError(f"{len(failed)} of {len(files)} files cannot be used")
-        outcome.reported = as_json
-        raise outcome
 
 
 def facts_of(path: Path, model: str | None) -> dict[str, Any]:
