@@ -12,6 +12,7 @@ from typing import Any
 from .. import signals
 from ..batch.report import FAILED, STALE, Line, Report, clean
 from ..batch.worker import Reporter
+from ..disk.leftovers import clear_leftovers
 from ..errors import OutputError
 
 _LEVELS = {FAILED: "error", STALE: "warning"}
@@ -44,6 +45,8 @@ def _write_all(paths: Sequence[Path], report: Report, to: Reporter) -> None:
 
     ending = sys.exc_info()[1] is not None
     for path in paths:
+        for name in clear_leftovers(path.parent):
+            to.warn(f"{path.with_name(name)}: removed; a run that was killed left it unfinished")
         to.note(f"report: {path}")
         try:
             write_report(path, report)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
 import re
+import signal
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sdedit_cli import signals
 from sdedit_cli.batch import report_html, report_junit
 from sdedit_cli.batch.report import FAILED, LEFT, MADE, STALE, STATES, UNCHANGED, Line, Report, clean, settings_of
 from sdedit_cli.batch.report_files import check_reports, write_report
@@ -60,7 +64,8 @@ def junit(*lines: Line, folder: str = "out", checked: bool = False) -> ElementTr
 
 
 def hostile_line(state: str, text: str) -> Line:
-    return Line(state, text, text, text, text, text, text, text, ((text, text),), 1.5)
+    path = text.replace("\ud800", "").replace("\0", "")  # which no system takes
+    return Line(state, text, path, path, text, text, text, text, ((text, text),), 1.5)
 
 
 def test_hostile_texts_are_text() -> None:
@@ -221,6 +226,29 @@ def test_only_reports_are_replaced(tmp_path: Path) -> None:
             check_reports(paths, overwrite=True)
 
 
+class _Signalled(tuple[Line, ...]):
+    """Lines on whose way into a report a signal comes, `times` times."""
+
+    times = 1
+
+    def __iter__(self) -> Iterator[Line]:
+        if self.times:
+            self.times -= 1
+            signal.raise_signal(signal.SIGTERM)
+        return super().__iter__()
+
+
+@pytest.mark.parametrize(("times", "written"), [(1, True), (2, False)])
+def test_a_signal_does_not_lose_the_report_and_a_second_one_ends_it(tmp_path: Path, times: int, written: bool) -> None:
+    lines = _Signalled([Line(MADE, "a.png")])
+    lines.times = times
+    with signals.stoppable():
+        with contextlib.nullcontext() if written else pytest.raises(signals.Stop):
+            write_report(tmp_path / "r.xml", Report(tmp_path, lines))
+        signals.settle()
+    assert [path.name for path in tmp_path.iterdir()] == (["r.xml"] if written else [])
+
+
 @pytest.fixture
 def jobs(tmp_path: Path) -> Path:
     (tmp_path / "in" / "sub").mkdir(parents=True)
@@ -300,8 +328,6 @@ def test_an_interrupted_batch_reports_what_it_came_to(
     jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A signal while the first picture is saved ends the run after it."""
-    import signal
-
     from sdedit_cli.batch.books import Books
     from sdedit_cli.cli.main import run
 
