@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +16,8 @@ from ..batch.journal import FOLDER, Entry, Journal, Known, journal_of, read_all
 from ..batch.lock import locked_folder
 from ..batch.plan import Place, Plan, Ways, plan_batch
 from ..batch.prompts import PromptSource
+from ..batch.report import Report, of_check, of_run
+from ..batch.report_files import check_reports
 from ..batch.request import Model, RunOptions
 from ..batch.rows import Row
 from ..batch.run import Run
@@ -28,6 +30,7 @@ from ..errors import AllFailed, ModelError, SdeditError, SomeFailed, UsageError,
 from ..pictures.codec import pixel_limit
 from .flags import Layering, layering
 from .host import Models
+from .reports import report_paths, reported
 
 _MOST_SHOWN = 20
 
@@ -47,6 +50,7 @@ class Assignment:
     def of(cls, source: str, dest: str | None, given: Mapping[str, Any], to: Reporter, events: Events) -> Assignment:
         """Reads the source and plans its jobs. Raises what speaks against the whole of it."""
         _check_together(given)
+        check_reports(report_paths(given), overwrite=given["on_exists"] == "overwrite")
         layers = layering(given, given["presets"], given["like"])
         place = Place.of(dest or default_destination(source), given["format"])
         found = rows_of(
@@ -84,6 +88,10 @@ class Assignment:
     def stale(self) -> int:
         """Tells which outputs are stale, and why; how many there are."""
         items = self._survey(read_all(self.place.folder))
+        with self._reported(lambda: of_check(self.place.folder, items, self.failures)):
+            return self._tell_stale(items)
+
+    def _tell_stale(self, items: Sequence[Item]) -> int:
         for row, problem in self.failures:
             self.events.emit("stale", input=row.input, output=None, reason=str(problem))
             self.to.warn(str(problem))
@@ -110,8 +118,11 @@ class Assignment:
         environment = {"torch": torch_version()} if self.given["strict_env"] else None
         return survey(self.jobs, self.place.folder, known, path_of, environment)
 
+    def _reported(self, tell: Callable[[], Report]) -> AbstractContextManager[None]:
+        return reported(self.given, self.to, tell, quietly=self.events.stream is not None)
+
     def _carry_out(self, known: dict[str, Known], journal: Journal | None) -> None:
-        given = self.given
+        given, before = self.given, dict(known)
         items = self._survey(known)
         choice = choose(
             items,
@@ -120,6 +131,11 @@ class Assignment:
             failed_alone=given["retry_failed"],
             limit=given["limit"],
         )
+        with self._reported(lambda: of_run(self.place.folder, items, self.failures, choice, before, known)):
+            self._work_on(items, choice, known, journal)
+
+    def _work_on(self, items: Sequence[Item], choice: Choice, known: dict[str, Known], journal: Journal | None) -> None:
+        given = self.given
         failed = self._tell_failures(choice)
         models = Models(self.to.note, complete=given["dry_run"])
         limit = pixel_limit(os.environ)
@@ -193,7 +209,13 @@ def default_destination(source: str) -> str:
 
 
 def _check_together(given: Mapping[str, Any]) -> None:
-    for one, other in (("check", "force"), ("check", "prune"), ("check", "dry_run"), ("force", "retry_failed")):
+    for one, other in (
+        ("check", "force"),
+        ("check", "prune"),
+        ("check", "dry_run"),
+        ("force", "retry_failed"),
+        ("dry_run", "report"),
+    ):
         if given[one] and given[other]:
             flags = [f"--{name.replace('_', '-')}" for name in (one, other)]
             raise UsageError(f"{' and '.join(flags)} exclude each other; give one of them")

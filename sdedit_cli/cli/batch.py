@@ -108,6 +108,14 @@ class BatchSize(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
     help="What to do with an output that this batch did not write, or that was edited since.  [default: fail]",
 )
 @option("--dry-run", is_flag=True, group=REPORTING, help="Say what would be done, and why.")
+@option(
+    "--report",
+    multiple=True,
+    type=FileName(),
+    metavar="FILE",
+    group=REPORTING,
+    help="Write what became of every output: a page with pictures (.html), or JUnit (.xml).",
+)
 @reporting_options
 def command(
     source: str, dest: str | None, as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: Any

@@ -28,7 +28,7 @@ from .flags import layering
 from .host import Models
 
 # What needs to know all jobs before the first is done.
-_OF_LISTS = ("recursive", "include", "exclude", "check", "retry_failed", "limit", "shard", "prune", "dry_run")
+_OF_LISTS = ("recursive", "include", "exclude", "check", "retry_failed", "limit", "shard", "prune", "dry_run", "report")
 
 
 def serve(dest: str | None, given: Mapping[str, Any], to: Reporter, events: Events) -> None:

@@ -33,7 +33,7 @@ def settled(image: Image.Image, icc: bytes, notes: list[str]) -> tuple[Image.Ima
         image = image.convert("RGB")
     if space != _SPACES[image.mode]:
         return _without(image, notes), None
-    converted = _in_srgb(image, icc)
+    converted = in_srgb(image, icc)
     if converted is None:
         return _without(image, notes), None
     if space == b"RGB ":
@@ -46,7 +46,8 @@ def _without(image: Image.Image, notes: list[str]) -> Image.Image:
     return image.convert("RGB")
 
 
-def _in_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
+def in_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
+    """The picture brought to sRGB by its profile; None where that is no profile for it."""
     from PIL import ImageCms
 
     try:
