@@ -17,6 +17,7 @@ from ..weights.formats.source import WeightSource
 from .deltas import READ, Misfit, check
 from .dialects import Module, family_of, module_names
 from .lora import grouped
+from .recognise import taken_for
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def _fitting(source: WeightSource, architecture: Architecture) -> tuple[int, int
 
 def unknown(source: WeightSource) -> ModelError:
     """The error for a file whose modules no known model has."""
+    if other := taken_for(source, "lora"):
+        return ModelError(f"{source.path}: {other}")
     names = source.names()
     family = family_of({key: source.shape(key) for key in names})
     made_for = f"is made for {family}" if family else f"fits no model that is known ({listed(names, 2) or 'no keys'})"

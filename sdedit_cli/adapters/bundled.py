@@ -8,7 +8,7 @@ import torch
 
 from ..errors import ModelError, shown
 from ..weights.formats.source import WeightSource
-from .embedding import MOST_VECTORS, TextualInversion
+from .embedding_files import MOST_VECTORS, TextualInversion
 
 PREFIX = "bundle_emb."
 _MIDDLE = ".string_to_param."

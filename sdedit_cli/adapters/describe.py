@@ -16,8 +16,8 @@ from .architecture import Architecture
 from .blocks import block_of, place
 from .deltas import Kind, Misfit, kinds_of, weight_delta
 from .dialects import Module, dialect_of, family_of
-from .kinds.leaves import exact_scale, rank_of
-from .lora import Patch, adapter_keys, grouped
+from .kinds.leaves import exact_scale, matrix, rank_of, same_rank
+from .lora import Patch, adapter_keys, grouped, no_adapter
 from .lowrank import norm_of_product
 from .open import Header
 from .write import with_alpha
@@ -80,7 +80,7 @@ def describe(source: WeightSource, header: Header, architecture: Architecture | 
     else:
         leaves, unmatched = grouped(source, lambda name: (_component(name), name))
     if not leaves:
-        raise ModelError(f"{source.path}: holds no adapter; expected a LoRA or one of its relatives")
+        raise ModelError(f"{source.path}: {no_adapter(source)}")
     seen: list[_Seen] = []
     problems: list[str] = []
     for module, own in leaves.items():
@@ -142,7 +142,8 @@ def _norm(patch: Patch, shape: torch.Size | None) -> float | None:
     """The norm of the change of the weight at strength 1; None where it needs a shape that is not known."""
     leaves: Mapping[str, Tensor] = patch.leaves
     if set(leaves) <= {"down", "up", "alpha", "scale", "up_bias"} and "down" in leaves:
-        up, down = leaves["up"].flatten(1), leaves["down"].flatten(1)
+        up, down = matrix(leaves, "up"), matrix(leaves, "down")
+        same_rank(up=up.shape[1], down=down.shape[0])
         if up.shape[1] ** 2 <= _LARGEST_GRAM:
             return norm_of_product(up, down) * abs(exact_scale(leaves, down.shape[0], patch.scaling))
     if shape is None:

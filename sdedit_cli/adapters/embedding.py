@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import warnings
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import ModelError, listed, shown
-from ..weights.formats.mapped_file import reading
-from ..weights.formats.open import open_weights
-from ..weights.formats.source import MemorySource, WeightSource
+from ..weights.formats.source import WeightSource
+from .embedding_files import MOST_VECTORS, NAMELESS, SUFFIXES, find_embedding, is_bookkeeping, of_dict, open_embedding
+from .embedding_files import TextualInversion as TextualInversion
+from .recognise import taken_for
 
-_FOLDER_FILES = ("learned_embeds.safetensors", "learned_embeds.bin")
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt", ".png")
-# Names of the vectors where they say nothing of the word: trainers' own.
-NAMELESS = ("emb_params", "emp_params", "clip_l", "*")
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_TEXT = "sd-ti-embedding"
-MOST_VECTORS = 512
-# Bounds of what is read of a picture: its pixels, and the text that is packed in them.
-_MOST_PIXELS = 1 << 26
-_MOST_BYTES = 1 << 28
-_MOST_TEXT = 1 << 24
 _LONGEST_NAME = 256
-
-
-_UNREADABLE = (ValueError, TypeError, OSError, OverflowError, RuntimeError, RecursionError, SyntaxError, zlib.error)
-
-
-@dataclass(frozen=True)
-class TextualInversion:
-    """A word, and the vectors [N, C] that stand for it: it takes N places in a prompt."""
-
-    token: str
-    vectors_NC: Tensor
-    path: Path
 
 
 def read_embedding(
@@ -57,12 +28,12 @@ def read_embedding(
     """
     if isinstance(source, Mapping):
         path = Path("the state dict")
-        opened = _of_dict(source, path)
+        opened = of_dict(source, path)
     else:
         path = find_embedding(Path(source))
         opened = open_embedding(path)
     name, vectors = _vectors(opened)
-    stem = path.stem if path.suffix.lower() in _SUFFIXES else path.name
+    stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
     word = token or name or stem
     vectors_NC = vectors.detach().reshape(-1, vectors.shape[-1] or 1) if vectors.ndim else vectors.reshape(1, 1)
     if width is not None and vectors_NC.shape[1] != width:
@@ -75,44 +46,6 @@ def read_embedding(
     return TextualInversion(word, vectors_NC, path)
 
 
-def find_embedding(path: Path) -> Path:
-    """The file of an embedding: the file itself, or the one of a folder. Raises ModelError."""
-    if not path.is_dir():
-        return path
-    names = sorted(e.name for e in path.iterdir() if e.suffix in _SUFFIXES and not e.name.endswith(".preview.png"))
-    known = next((name for name in _FOLDER_FILES if name in names), None)
-    if known is None and len(names) != 1:
-        raise ModelError(f"{path}: which of its files is the embedding? Found {listed(names) or 'none'}; name the file")
-    return path / (known or names[0])
-
-
-def open_embedding(path: Path) -> WeightSource:
-    """What a file of any layout holds, an embedding or not. Raises ModelError for one that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            is_png = file.read(8) == _PNG
-    except OSError as problem:
-        raise ModelError(f"{path}: cannot be read ({problem.strerror or problem})") from None
-    with reading(whole=True):  # as of all adapters: they are small and used for long
-        return _of_dict(_png(path), path, "PNG") if is_png else open_weights(path)
-
-
-def is_bookkeeping(name: str) -> bool:
-    """Whether a tensor says which token was trained, and is no vector."""
-    return name.startswith("string_to_token")
-
-
-def _of_dict(held: Mapping[str, Any], path: Path, format: str = WeightSource.format) -> WeightSource:
-    tensors: dict[str, Tensor] = {}
-    for key, value in held.items():
-        inner = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {"": value}
-        tensors |= {f"{key}.{k}" if k else key: v for k, v in inner.items() if isinstance(v, Tensor)}
-    extras = {key: value for key, value in held.items() if isinstance(value, str)}
-    source = MemorySource(tensors, path=path, extras=extras)
-    source.format = format
-    return source
-
-
 def _vectors(source: WeightSource) -> tuple[str, Tensor]:
     """The word that a file says ('' for none) and its vectors. Raises ModelError for several, or for none."""
     names = [name for name in source.names() if not is_bookkeeping(name)]
@@ -122,82 +55,13 @@ def _vectors(source: WeightSource) -> tuple[str, Tensor]:
         raise ModelError(f"{source.path}: has vectors that are added after the text encoder, which are not read")
     if len(names) != 1:
         found = listed(names, 3) or "nothing"
-        raise ModelError(f"{source.path}: holds {len(names)} entries where an embedding has one ({found})")
+        what = taken_for(source, "embedding") or f"holds {len(names)} entries where an embedding has one ({found})"
+        raise ModelError(f"{source.path}: {what}")
     (name,) = names
     vectors = source.get(name)
     if vectors.ndim > 2 or not vectors.is_floating_point():
-        raise ModelError(f"{source.path}: '{shown(name)}' is no embedding: its shape is {list(vectors.shape)}")
+        what = taken_for(source, "embedding") or f"'{shown(name)}' is no embedding: its shape is {list(vectors.shape)}"
+        raise ModelError(f"{source.path}: {what}")
     inner = source.extras.get("name")
     named = inner if isinstance(inner, str) and inner.isprintable() and len(inner) <= _LONGEST_NAME else ""
     return (named if name in NAMELESS or name.startswith("string_to_param.") else name), vectors
-
-
-def _png(path: Path) -> dict[str, Any]:
-    """The embedding that web UIs keep in a picture: as a text, or in the low bits of two strips beside it."""
-    from PIL import Image
-
-    try:
-        # From memory: of a file, Pillow would make room for as much as a broken chunk says that it has.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels: the limit here is lower
-            image = Image.open(io.BytesIO(_bytes(path)))
-        with image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise ValueError(f"it has {image.width} x {image.height} pixels")
-            image.load()
-            text: object = image.info.get(_PNG_TEXT)
-            content = base64.b64decode(text) if isinstance(text, str) else _of_pixels(np.asarray(image.convert("RGB")))
-        held: object = json.loads(content)
-        table = cast("dict[str, Any]", held) if isinstance(held, dict) else {}
-        return {key: _value(value) for key, value in table.items()}
-    except (Image.DecompressionBombError, *_UNREADABLE) as problem:
-        raise ModelError(
-            f"{path}: is a picture without an embedding that can be read ({shown(str(problem))})"
-        ) from None
-
-
-def _bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
-    return data
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, dict):
-        inner = cast("dict[str, Any]", value)
-        if "TORCHTENSOR" in inner:
-            return torch.tensor(inner["TORCHTENSOR"], dtype=torch.float32)
-        return {key: _value(item) for key, item in inner.items()}
-    return value
-
-
-def _of_pixels(pixels_HWC: np.ndarray[Any, Any]) -> bytes:
-    """The strips hold the low and the high half of each byte, each xor'd with a generator's low bits."""
-    lit = pixels_HWC.reshape(*pixels_HWC.shape[:2], 3).max(axis=2) > 0
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    if not len(rows):
-        raise ValueError("it is black")
-    cut = pixels_HWC[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    dark = np.flatnonzero(~(cut.max(axis=2) > 0).any(axis=0))
-    if not len(dark):
-        raise ValueError("it has no strips of data")
-    low, high = (_clear(strip & 0x0F) for strip in (cut[:, : dark[0]], cut[:, dark[-1] + 1 :]))
-    count = min(len(low), len(high))
-    packed = (low[:count] | (high[:count] << 4)).astype(np.uint8).tobytes()
-    return zlib.decompressobj().decompress(packed, _MOST_TEXT)
-
-
-def _clear(nibbles: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The nibbles without the mask: states of x -> 1664525 x + 1013904223 mod 2^32, as many at once as are known."""
-    count, known = nibbles.size, 1
-    states = np.ones(count, dtype=np.uint64)
-    factor, addend = 1664525, 1013904223
-    while known < count:
-        new = min(known, count - known)
-        states[known : known + new] = (states[:new] * np.uint64(factor) + np.uint64(addend)) % np.uint64(2**32)
-        # The step of twice as many: x -> f (f x + a) + a.
-        factor, addend = factor * factor % 2**32, (factor * addend + addend) % 2**32
-        known += new
-    return nibbles.reshape(-1) ^ ((states % np.uint64(255)) & np.uint64(0x0F)).astype(np.uint8)

@@ -20,6 +20,7 @@ from ..weights.load.fill import fill
 from .dialects import FAMILIES_BY_WIDTH
 from .ip_layers import ImageLayer, image_layers
 from .open import find_adapter
+from .recognise import taken_for
 
 _PARTS = ("image_proj.", "ip_adapter.")
 
@@ -155,10 +156,9 @@ def examine(source: Path | str | Mapping[str, Any], unet: UNetConfig) -> Examine
             raise ModelError(f"{opened.path}: {words}")
     lacking = [part for part in _PARTS if not any(name.startswith(part) for name in names)]
     if len(lacking) == len(_PARTS):
-        raise ModelError(
-            f"{opened.path}: is no IP-Adapter; expected image_proj.* and ip_adapter.*, "
-            f"found {listed(names, 3) or 'nothing'}"
-        )
+        other = taken_for(opened, "ip_adapter")
+        found = f"expected image_proj.* and ip_adapter.*, found {listed(names, 3) or 'nothing'}"
+        raise ModelError(f"{opened.path}: is no IP-Adapter; {f'it {other}' if other else found}")
     if lacking:
         raise ModelError(f"{opened.path}: is half an IP-Adapter: it has no {lacking[0]}*; download the whole file")
     shapes = Shapes(opened)

@@ -20,6 +20,7 @@ from .dialects import Module, family_of, module_names, split_key
 from .embedding import TextualInversion
 from .kinds.leaves import is_finite
 from .open import Header, open_adapter
+from .recognise import taken_for
 
 _IGNORED = ("_aux.",)  # the bookkeeping of slider tools
 M = TypeVar("M", bound=Hashable)
@@ -90,7 +91,7 @@ def _read(
     keys = adapter_keys(source)
     family = family_of({key: source.shape(key) for key in keys})
     if not leaves or (unmatched and not partial):
-        raise _misfit(source, keys, unmatched, family)
+        raise _misfit(source, unmatched, unet, family, nothing=not leaves)
     _check_width(source, unet, family)
     kinds: dict[str, None] = {}
     patches: dict[Module, Patch] = {}
@@ -131,22 +132,39 @@ def grouped(source: WeightSource, module_of: Callable[[str], M | None]) -> tuple
     return {module: own for module, own in leaves.items() if own.keys() - {"alpha", "scale"}}, unmatched
 
 
-def _misfit(source: WeightSource, keys: list[str], unmatched: list[str], family: str) -> ModelError:
-    made_for = f"; it is made for {family}" if family else ""
-    if not keys:
-        return ModelError(f"{source.path}: holds no adapter; expected a LoRA or one of its relatives")
+def no_adapter(source: WeightSource) -> str:
+    """For an error: what a file is of which nothing is an adapter's."""
+    return taken_for(source, "lora") or "holds no adapter; expected a LoRA or one of its relatives"
+
+
+def _misfit(
+    source: WeightSource, unmatched: list[str], unet: UNetConfig | None, family: str, *, nothing: bool
+) -> ModelError:
+    """The error for keys that fit no module of a model; `nothing`: none of the file does."""
+    keys = len(adapter_keys(source))
+    other = taken_for(source, "lora") if nothing else ""
+    if not keys or other:
+        return ModelError(f"{source.path}: {other or no_adapter(source)}")
+    foreign = bool(family) and family != _family(unet)
+    begin = f"is made for {family}: " if foreign else ""
+    # Taking what fits is no cure where nothing does, or what does is of another model.
+    partial = "" if foreign or nothing else ", or take what fits with --partial (partial=True)"
     return ModelError(
-        f"{source.path}: {len(unmatched)} of {len(keys)} keys fit no module of this model ({listed(unmatched, 3)})"
-        f"{made_for}.\nGive an adapter of the model's family, or take what fits with --partial (partial=True)."
+        f"{source.path}: {begin}{len(unmatched)} of {keys} keys fit no module of this model ({listed(unmatched, 2)}).\n"
+        f"Give an adapter of the model's family{partial}."
     )
 
 
 def _check_width(source: WeightSource, unet: UNetConfig | None, family: str) -> None:
     """Names of 1.x fit a 2.x model: shapes alone tell."""
-    width: Any = unet.cross_attention_dim if unet else None
-    ours = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}.get(width, "")
+    ours = _family(unet)
     if family and ours and family != ours:
         raise ModelError(f"{source.path}: is made for {family}, and this model is {ours}; nothing was changed")
+
+
+def _family(unet: UNetConfig | None) -> str:
+    width: Any = unet.cross_attention_dim if unet else None
+    return {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}.get(width, "")
 
 
 def _tensor(source: WeightSource, key: str) -> Tensor:

@@ -18,7 +18,7 @@ from .bundled import PREFIX as BUNDLED
 from .bundled import bundled_names
 from .deltas import Misfit, kinds_of
 from .dialects import FAMILIES_BY_WIDTH, family_of, split_key
-from .embedding import MOST_VECTORS, NAMELESS, find_embedding, is_bookkeeping, open_embedding
+from .embedding_files import MOST_VECTORS, NAMELESS, find_embedding, is_bookkeeping, open_embedding
 from .open import find_adapter
 
 _MOST_WORDS = 1000
@@ -84,6 +84,27 @@ def recognised(source: WeightSource) -> Recognised | None:
     """What adapter a file is, None for what is none."""
     names = source.names()
     return next((found for tell in _TELLING if (found := tell(source, names)) is not None), None)
+
+
+# type -> what such a file is called, and where it is to be given
+_USED: Mapping[str, tuple[str, str]] = {
+    "lora": ("a LoRA or one of its relatives", "--lora (load_lora_weights)"),
+    "embedding": ("an embedding", "--embedding (load_textual_inversion)"),
+    "ip_adapter": ("an IP-Adapter", "--ip-adapter (load_ip_adapter)"),
+    "prompts": ("a file of encoded prompts", "--prompt-embeds"),
+}
+
+
+def taken_for(source: WeightSource, wanted: str) -> str:
+    """For an error: what a file is that was taken for one of the type `wanted`, and where to give it.
+
+    '' for one that is no adapter, or is of that type after all.
+    """
+    found = recognised(source)
+    if found is None or found.type == wanted:
+        return ""
+    called, option = _USED[found.type]
+    return f"is {called}; give it to {option}"
 
 
 def _prompts(source: WeightSource, names: Collection[str]) -> Recognised | None:
@@ -182,21 +203,28 @@ def _lora(source: WeightSource, names: Collection[str]) -> Recognised | None:
             count += 1
             leaves.setdefault(split[0], {})[split[1]] = key
     kinds: Counter[str] = Counter()
+    problems: Counter[str] = Counter()
     for own in leaves.values():
         try:
             kinds.update(kind.words for kind in kinds_of(own))
-        except Misfit:
-            continue
-    if not kinds or count * 2 < len(keys):
+        except Misfit as problem:
+            problems[str(problem)] += 1
+    if not leaves or count * 2 < len(keys):
         return None
-    made = {"modules": ", ".join(f"{words} ({number})" for words, number in kinds.most_common())}
+    parts = kinds or {"none is whole": len(leaves)}
+    made = {"modules": ", ".join(f"{words} ({number})" for words, number in Counter(parts).most_common())}
     if len(keys) > count:
         made["other keys"] = str(len(keys) - count)
     if words := bundled_names(names):
         made["bundled words"] = ", ".join(shown(word) for word in words[:20])
     family = family_of({key: source.shape(key) for key in keys})
-    first = "LoRA" if any(key in kinds for key in ("LoRA", "LoCon")) else next(iter(kinds))
-    return Recognised("lora", first, family, made=made)
+    first = "LoRA" if "LoRA" in kinds else next(iter(kinds), "LoRA")
+    return Recognised("lora", first, family, "; ".join(told_of(problems)), made=made)
+
+
+def told_of(problems: Mapping[str, int]) -> list[str]:
+    """What is wrong with modules, each reason with how many it is true of, the most frequent first."""
+    return [f"{shown(why, 160)} ({count} {'module' if count == 1 else 'modules'})" for why, count in problems.items()]
 
 
 _TELLING: tuple[Callable[[WeightSource, Collection[str]], Recognised | None], ...] = (

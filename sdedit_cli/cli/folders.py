@@ -14,11 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import click
+
 from ..disk.hashes import content_hash
 from ..errors import ModelError, did_you_mean, shortened
 from ..options import Edit
 from ..options.adapters import EMBEDDING_SUFFIXES
-from ..presets import ADAPTER_VARIABLES, UserConfig, expanded
+from ..presets import ADAPTER_VARIABLES, UserConfig, expanded, user_config
 from .models import is_there
 
 _SHIPPED = Path(__file__).parents[1] / "assets" / "adapters"
@@ -141,13 +143,16 @@ class Folders:
 
     def missing(self, label: str, wanted: str) -> ModelError:
         """The error for a name that is nowhere; `label` is the option."""
-        named = [folder for folder in self.folders if folder.parent != _SHIPPED]
-        places = ", ".join(map(shortened, named)) or f"none are set; name one with {self.kind.option}"
-        near = did_you_mean(wanted, self.names())
         return ModelError(
-            f"{label} {shortened(wanted)}: no such path, and no {self.kind.word} of that name{near} "
-            f"({self.kind.word} folders: {places})"
+            f"{label} {shortened(wanted)}: no such path, and no {self.kind.word} of that name{self.elsewhere(wanted)}"
         )
+
+    def elsewhere(self, wanted: str) -> str:
+        """For an error: what is called nearly as a name that is nowhere, and the folders that users named."""
+        named = [folder for folder in self.folders if folder.parent != _SHIPPED]
+        places = ", ".join(map(shortened, named)) or "none are set"
+        near = did_you_mean(wanted, self.names())
+        return f"{near} ({self.kind.word} folders: {places}); name its folder with {self.kind.option}"
 
 
 def adapter_folders(given: Mapping[str, Any], config: UserConfig) -> dict[str, Folders]:
@@ -163,6 +168,28 @@ def adapter_folders(given: Mapping[str, Any], config: UserConfig) -> dict[str, F
                 raise ModelError(f"{kind.option} {shortened(folder)}: no such folder")
         found[name] = Folders(kind, (*named, *config.adapter_folders.get(name, ()), _SHIPPED / name))
     return found
+
+
+class AdapterPath(click.Path):
+    """A path, or the name of an adapter in the folders of this machine: as `--lora NAME` finds it.
+
+    What is neither stays as it was given, for who opens it to refuse.
+    """
+
+    def __init__(self, *kinds: str) -> None:
+        super().__init__(path_type=Path, readable=False)
+        self.kinds = kinds
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        given = Path(super().convert(value, param, ctx))
+        return next((found for kind in self.kinds if (found := here(kind, given)) != given), given)
+
+
+def here(kind: str, given: Path) -> Path:
+    """What is at a path, else the adapter of that name, else the path. Raises ModelError for a name of several."""
+    if is_there(given, str(given)):
+        return given
+    return adapter_folders({}, user_config(os.environ))[kind].find(str(given)) or given
 
 
 def located(edit: Edit, folders: Mapping[str, Folders]) -> Edit:

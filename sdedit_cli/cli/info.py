@@ -19,6 +19,7 @@ from ..disk.sizes import size_text
 from ..errors import InputError, ModelError, PictureError, printable, shortened, shown
 from ..options import field_named
 from ..signals import check
+from .folders import AdapterPath
 from .render import plain
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ _LONGEST = 2000
 _NARROWEST = 30
 _MOST_WORDS = 20
 _STRENGTHS = {"scale": "strength", "te_scale": "text encoder"}
+_AUTOV1 = 0x100000
 
 
 @click.command("info", short_help="Say what a file or this machine is.")
-@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path, readable=False))
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=AdapterPath("lora", "embedding"))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout.")
 @click.option("--no-hash", is_flag=True, help="Leave the hashes out: they take a while on large files.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
@@ -207,13 +209,17 @@ def _hashes(path: Path, *, model: bool) -> dict[str, str]:
     from ..disk.hashes import remembered_hash
 
     sha256 = remembered_hash(path)
-    return {"sha256": sha256, **({"autov2": sha256[:10], "autov1": autov1(path)} if model else {})}
+    if not model:
+        return {"sha256": sha256}
+    # Of a file that ends before the part that is hashed, web UIs have a hash of nothing, the same for all.
+    old = {"autov1": autov1(path)} if path.stat().st_size > _AUTOV1 else {}
+    return {"sha256": sha256, "autov2": sha256[:10], **old}
 
 
 def autov1(path: Path) -> str:
     """The oldest hash of web UIs: the start of the SHA-256 of 64 KiB that begin at the first mebibyte."""
     with path.open("rb") as file:
-        file.seek(0x100000)
+        file.seek(_AUTOV1)
         return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
 
 

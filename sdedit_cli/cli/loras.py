@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..disk.hashes import payload_hash
-from ..errors import ModelError, PictureError, UsageError, did_you_mean, listed, shortened, shown
+from ..errors import ModelError, PictureError, UsageError, listed, shown
 from ..options import Edit
 from ..options.adapters import LoraFile, tagged_lora
 from ..pictures.parameters import listed_name
@@ -106,13 +106,8 @@ def _ingredient(name: str, said: Found | None) -> Ingredient:
 
 def _missing(tag: Tag, folders: Folders, said: Found | None) -> ModelError:
     whose = f"{said.layer.source}: its prompt has " if said else ""
-    places = ", ".join(map(shortened, folders.folders)) or "none are set"
-    near = did_you_mean(tag.name, folders.names())
     again = ", or give another prompt with -p" if said else ""
-    return ModelError(
-        f"{whose}{shown(tag.text)}: no LoRA is called so{near} (LoRA folders: {places}); "
-        f"name its folder with {folders.kind.option}{again}"
-    )
+    return ModelError(f"{whose}{shown(tag.text)}: no LoRA is called so{folders.elsewhere(tag.name)}{again}")
 
 
 def _stray(negative: str) -> str:

@@ -162,7 +162,8 @@ def _carried_out(arguments: list[str]) -> int:
     except click.ClickException as problem:
         signals.settle()
         where = problem.ctx.command_path if isinstance(problem, click.UsageError) and problem.ctx else "sdedit"
-        return _fail(arguments, 2, f"{problem.format_message()}\nsee {where} --help")
+        said = " ".join(problem.format_message().split())
+        return _fail(arguments, 2, f"{said}\nsee {where} --help")
     except (click.Abort, KeyboardInterrupt) as abort:
         signals.settle()
         stop = abort if isinstance(abort, Stop) else abort.__cause__

@@ -27,9 +27,9 @@ class Preflight:
         self._checkpoint: Checkpoint | None = None
 
     def check(self, *, complete: bool) -> None:
-        """Raises ModelError for a file that cannot be read, UsageError for a choice that this machine, the sampler or
-        the model does not have; with `complete`, ModelError also for a model that would not load. Nothing is fetched,
-        and what a model yet to be fetched would tell is left out."""
+        """Raises ModelError for a file that cannot be read and for adapters that do not fit, UsageError for a choice
+        that this machine, the sampler or the model does not have; with `complete`, ModelError also for a model that
+        would not load. Nothing is fetched, and what a model yet to be fetched would tell is left out."""
         _check_files(self.request)
         edit, model = self.request.edit, self.request.model
         _check_machine(edit)
@@ -42,6 +42,10 @@ class Preflight:
 
             check_loadable(edit, checkpoint)
         _check_choices(checkpoint, edit)
+        if edit.lora or edit.embedding:
+            from ..engine.loading import check_adapters
+
+            check_adapters(edit, checkpoint, complete=complete)
         if edit.ip_adapter:
             from ..engine.ip_files import found_for_edit
 
@@ -176,7 +180,7 @@ def _check_machine(edit: Edit) -> None:
 
 def _has_choices(edit: Edit) -> bool:
     chosen = (edit.sampler, edit.schedule, edit.timesteps, edit.sigmas, edit.clip_skip, edit.prompt_embeds)
-    return bool(edit.ip_adapter) or any(value is not None for value in chosen)
+    return bool(edit.lora or edit.embedding or edit.ip_adapter) or any(value is not None for value in chosen)
 
 
 def _check_choices(checkpoint: Checkpoint, edit: Edit) -> None:

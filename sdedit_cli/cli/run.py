@@ -88,7 +88,7 @@ def reporting_options(function: Any) -> Any:
     is_flag=True,
     group=REPORTING,
     help="Say what would be done, and check what can be without loading weights: inputs and outputs; that model, VAE"
-    " and config are there; sampler, schedule, device, attention and CLIP skip where they are given.",
+    " and config are there, and adapters fit; sampler, schedule, device, attention and CLIP skip where they are given.",
 )
 @reporting_options
 def command(
@@ -139,10 +139,13 @@ def command(
             from .host import Models
             from .inputs import chosen
             from .replay import beyond
+            from .words import unused_words
 
             sources, left_out = chosen(inputs, request.edit.prompt, output)
             if left_out:
                 to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")
+            for word in unused_words(request.edit):
+                to.warn(f"the word '{word}' stands in no prompt, so its embedding does nothing; write it into -p or -n")
             drawn = request.edit.seed is None
             if drawn and not dry_run:
                 import secrets  # here, as it takes as long to import as click's parser

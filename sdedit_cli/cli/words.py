@@ -27,6 +27,14 @@ def with_words(edit: Edit, folders: Folders) -> Edit:
     return replace(edit, embedding=(*edit.embedding, *files)) if files else edit
 
 
+def unused_words(edit: Edit) -> tuple[str, ...]:
+    """The words of embeddings that stand in no prompt of an edit, and do nothing."""
+    text = f"{without_tags(edit.prompt)}\n{edit.negative_prompt}"
+    words = {file.word: file.word.lower() for file in edit.embedding}
+    found = set(mentioned(text, list(words.values())))
+    return tuple(word for word, low in words.items() if low not in found and low not in text.lower())
+
+
 def mentioned(text: str, names: list[str]) -> list[str]:
     """Those of `names` (in small letters) that stand in a text as whole words, in its order, each once.
 

@@ -79,6 +79,25 @@ def check_loadable(edit: Edit, checkpoint: Checkpoint) -> None:
     scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)
 
 
+def check_adapters(edit: Edit, checkpoint: Checkpoint, *, complete: bool) -> None:
+    """Raises ModelError for LoRAs and embeddings of an edit that cannot be read, or do not fit the model. Of LoRAs the
+    tensors are looked at with `complete` alone."""
+    from ..adapters.architecture import Architecture
+    from ..adapters.embedding import read_embedding
+    from ..adapters.open import open_adapter
+    from .merging import check_files
+
+    configs = {slot: component.config for slot, component in checkpoint.components.items()}
+    model = Architecture.of(configs.get("unet"), configs.get("text_encoder"), checkpoint.title())
+    for file in edit.embedding:
+        read_embedding(Path(file.path), model.text.hidden_size if model.text else None)
+    if complete:
+        check_files(edit.lora, model, partial=edit.partial)
+    else:
+        for file in edit.lora:
+            open_adapter(Path(file.path))
+
+
 def scheduler_of(config: Mapping[str, Any] | None, path: Path, sampler: str | None = None) -> Scheduler:
     """The scheduler of the checkpoint at `path`.
 

@@ -6,7 +6,7 @@ Each dW_k is made of the base in float32, and the sum is rounded once. The base 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters.apply import Parts, add_changes, changes, check_fits, written_by_rows
+from ..adapters.architecture import Architecture
 from ..adapters.dialects import Module
 from ..adapters.kinds.leaves import is_finite
 from ..adapters.lora import Adapter, read_adapter
@@ -48,6 +49,15 @@ def merge_files(
     return adapters
 
 
+def check_files(files: Sequence[LoraFile], model: Architecture, *, partial: bool) -> None:
+    """Raises ModelError for what `merge_files` would refuse on a model; no weights of it are needed."""
+    slots = {slot for slot, config in (("unet", model.unet), ("text_encoder", model.text)) if config is not None}
+    for file in files:
+        text = model.text or (_names_alone(model.unet) if model.unet else None)
+        adapter = read_adapter(Path(file.path), model.unet, text, partial=partial)
+        check_fits(_for(adapter, slots), model.shape)
+
+
 def at_work(files: Sequence[LoraFile], adapters: Sequence[Adapter], unet: UNetConfig) -> AdapterSet:
     """The adapters of these files, as many ranks of each and as strongly as the files' values say."""
     cut = [first_ranks(a, file.dyn) if file.dyn else a for a, file in zip(adapters, files, strict=True)]
@@ -67,7 +77,7 @@ def _names_alone(unet: UNetConfig) -> CLIPTextConfig:
     return CLIPTextConfig(hidden_size=width if isinstance(width, int) else 768, num_hidden_layers=_MOST_LAYERS)
 
 
-def _for(adapter: Adapter, networks: Mapping[str, nn.Module]) -> Adapter:
+def _for(adapter: Adapter, networks: Container[str]) -> Adapter:
     left = Counter(slot for slot, _ in adapter.patches if slot not in networks)
     if not left:
         return adapter

@@ -149,8 +149,9 @@ class EmbeddingFile:
 
 def _embedding(text: str) -> EmbeddingFile:
     path, colon, token = text.rpartition(":")
-    # Neither a drive's letter nor a folder with a colon in its name makes what follows a word.
-    named = colon and len(path) > 1 and token and not set(token) & set("/\\")
+    # Neither a drive's letter nor a folder or file with a colon in its name makes what follows a word.
+    is_path = set(token) & set("/\\") or token.lower().endswith(EMBEDDING_SUFFIXES)
+    named = colon and len(path) > 1 and token and not is_path
     return EmbeddingFile(path, token) if named else EmbeddingFile(text)
 
 
@@ -188,6 +189,6 @@ def pictures_of(adapters: Sequence[IPAdapterFile], pictures: Sequence[str]) -> t
         )
     if len(adapters) > 1 and len(pictures) != len(adapters):
         raise UsageError(
-            f"{len(pictures)} pictures (ip-image) for {len(adapters)} IP-Adapters; give one for each, in their order"
+            f"{len(pictures)} of ip-image for {len(adapters)} of ip-adapter; give a picture for each, in their order"
         )
     return (tuple(pictures),) if len(adapters) == 1 else tuple((picture,) for picture in pictures)

@@ -141,4 +141,4 @@ def test_the_command_line_says_what_is_not_there(kind: str, folder: Path, capsys
     assert run([*command, "harbor", f"--{kind}-dir", "have"]) == 3
     assert "did you mean 'harbour'?" in capsys.readouterr().err
     assert run([*command, "harbor"]) == 3
-    assert f"none are set; name one with --{kind}-dir" in " ".join(capsys.readouterr().err.split())
+    assert f"none are set); name its folder with --{kind}-dir" in " ".join(capsys.readouterr().err.split())

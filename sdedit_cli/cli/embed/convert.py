@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ...errors import UsageError
 from ..render import plain
-from .options import DEBUG, PATH, TO, check_source, check_target, options
+from .options import ADAPTER, DEBUG, PATH, TO, check_source, check_target, options
 
 _DEFAULTS = {".pt": "a1111", ".bin": "diffusers", ".safetensors": "diffusers"}
 _SUFFIXES = {
@@ -19,7 +20,7 @@ _SUFFIXES = {
 
 
 @click.command("convert", short_help="Write an embedding in another layout.")
-@click.argument("src", type=PATH)
+@click.argument("src", type=ADAPTER)
 @click.argument("dst", type=PATH)
 @options(
     TO,
@@ -59,5 +60,7 @@ def write(target: Path, layout: str, word: object) -> None:
     from ...engine.embeddings import told
 
     assert isinstance(word, TextualInversion)
+    if layout == "kohya":
+        word = replace(word, token=target.stem)  # the file says none, so its name is it
     write_bytes(target, embedding_bytes(word, layout, pickled=target.suffix != ".safetensors"))
     click.echo(f"sdedit: {plain(str(target))}: {layout}, {plain(told(word).partition(': ')[2])}", err=True)

@@ -10,8 +10,9 @@ import click
 
 from ...batch.events import ReaderGone
 from ...errors import ModelError, shown
+from ...options.adapters import EmbeddingFile
 from ..info import show, tell_each
-from .options import DEBUG, PATH, check_source, options
+from .options import ADAPTER, DEBUG, check_source, options
 
 SCHEMA = "sdedit.embedding/1"
 _FEW = 8
@@ -19,7 +20,7 @@ _LONGEST = 300
 
 
 @click.command("inspect", short_help="Say what an embedding file is.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=PATH)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ADAPTER)
 @options(click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout."), DEBUG)
 def inspect(files: tuple[Path, ...], as_json: bool) -> None:
     """Say what each FILE is: layout, words, vectors and their norms, the family that they are for, what made them.
@@ -35,8 +36,8 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
 
 def facts_of(path: Path) -> dict[str, Any]:
     """What a file is, as JSON values. Raises InputError when it cannot be read or is none."""
-    from ...adapters.embedding import find_embedding, open_embedding
-    from ...adapters.recognise import recognised
+    from ...adapters.embedding_files import find_embedding, open_embedding
+    from ...adapters.recognise import recognised, taken_for
     from ...disk.hashes import remembered_hash
 
     check_source(path)
@@ -44,8 +45,8 @@ def facts_of(path: Path) -> dict[str, Any]:
     source = open_embedding(file)
     found = recognised(source)
     if found is None or found.type not in ("embedding", "prompts"):
-        what = f"is {found.kind}" if found else "holds no embedding"
-        raise ModelError(f"{path}: {what}; 'sdedit info' says more of it")
+        what = taken_for(source, "embedding") or "holds no embedding; 'sdedit info' says more of it"
+        raise ModelError(f"{path}: {what}")
     words = [
         {"name": shown(word.name, _LONGEST), "vectors": word.vectors, "width": word.width, "norms": word.norms(source)}
         for word in found.words
@@ -71,6 +72,9 @@ def facts_of(path: Path) -> dict[str, Any]:
 def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("layout", facts["layout"]), ("family", facts["family"] or "not known by its width")]
     rows += [("word", _word(word)) for word in facts["words"]]
+    called = EmbeddingFile(facts["file"]).word
+    if len(facts["words"]) == 1 and facts["words"][0]["name"] != called:
+        rows += [("in prompts", f"'{called}', as the file is called; --embedding FILE:WORD makes it another")]
     rows += [(shown(key, 40), shown(value, _LONGEST)) for key, value in facts["made"].items()]
     rows += [("note", facts["note"]), ("SHA-256", facts["sha256"]), ("AutoV2", facts["autov2"])]
     return [(label, value) for label, value in rows if value]

@@ -11,10 +11,12 @@ import click
 from ...disk.checks import refuse_existing
 from ...disk.leftovers import clear_leftovers
 from ...errors import ModelError, shortened
+from ..folders import AdapterPath
 from ..models import check_readable, is_there
 from ..render import plain
 
 PATH: Any = click.Path(path_type=Path, readable=False)
+ADAPTER: Any = AdapterPath("embedding")
 LAYOUTS = ("a1111", "diffusers", "kohya")
 DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 TO = click.option(

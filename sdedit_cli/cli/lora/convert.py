@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from .options import DEBUG, DTYPE, MODEL, PARTIAL, PATH, check_name, options, precision
+from .options import ADAPTER, DEBUG, DTYPE, MODEL, PARTIAL, PATH, check_name, options, precision
 
 
 @click.command("convert", short_help="Write a LoRA under the names of other programs.")
-@click.argument("src", type=PATH)
+@click.argument("src", type=ADAPTER)
 @click.argument("dst", type=PATH)
 @click.option(
     "--to",

@@ -14,10 +14,11 @@ from ...batch.events import ReaderGone
 from ...errors import ModelError, listed, printable, shown
 from ..info import show, tell_each
 from .lost import SCHEMA, span
-from .options import AS_JSON, DEBUG, MODEL, PATH, options
+from .options import ADAPTER, AS_JSON, DEBUG, MODEL, options
 
 _BAR = 24
 _LONGEST, _MOST = 300, 1000  # characters of a name, and names that are listed
+_REASONS = 5
 _SHOWN = 60  # characters of a value of metadata
 # What of the metadata is shown to people; --json has all that training programs write.
 _TRAINING = (
@@ -29,7 +30,7 @@ _TRAINING = (
 
 
 @click.command("inspect", short_help="Say what a LoRA file is.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=PATH)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ADAPTER)
 @options(AS_JSON, MODEL, DEBUG)
 def inspect(files: tuple[Path, ...], as_json: bool, model: str | None) -> None:
     """Say what each FILE is: naming, kinds, family, ranks and alphas, how much each block of the model is changed, what
@@ -88,7 +89,7 @@ def _show(facts: Mapping[str, Any]) -> None:
         ("rank", _often(facts["ranks"])),
         ("alpha", _often(facts["alphas"])),
         ("unmatched", _some(facts["unmatched"], "keys")),
-        ("problems", _some(facts["problems"], "modules")),
+        ("problems", "\n".join(_reasons(facts["problems"]))),
         ("trigger", shown(facts["trigger"], _SHOWN * 4)),
         ("tags", ", ".join(f"{shown(tag, _SHOWN)} ({count})" for tag, count in facts["tags"].items())),
         *((key, shown(facts["training"][key], _SHOWN * 4)) for key in _TRAINING if facts["training"].get(key)),
@@ -126,12 +127,23 @@ def _some(names: Sequence[str], what: str) -> str:
     return f"{len(names)} {what}: {listed(names, 3)}" if names else ""
 
 
+def _reasons(problems: Sequence[str]) -> list[str]:
+    """What is wrong, each reason once, with the modules that it is true of."""
+    modules: dict[str, list[str]] = {}
+    for text in problems:
+        module, _, why = text.partition(": ")
+        modules.setdefault(why, []).append(module)
+    return [f"{why} ({listed(found, 1)})" for why, found in modules.items()][:_REASONS]
+
+
 def chart(blocks: Iterable[Mapping[str, Any]], columns: int) -> list[str]:
     """A line for each block: its modules, ranks and alphas, and a bar as long as its norm; narrow ones say less."""
     rows = [_row(block) for block in blocks]
+    if not rows:
+        return []
     norms = [block["norm"] for block in blocks]
     largest = max((norm for norm in norms if norm is not None), default=0.0)
-    widths = [max(len(row[at]) for row in rows) for at in range(5)] if rows else []
+    widths = [max(len(row[at]) for row in rows) for at in range(5)]
     kept = [0, 1, 2, 3, 4]
     for left_out in (3, 1, 2):  # until there is room for a bar
         if _room(widths, kept, columns) < 8:

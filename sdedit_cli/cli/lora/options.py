@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +11,7 @@ import click
 
 from ...errors import UsageError
 from ...options.adapters import LORA_FILE, LoraFile
+from ..folders import AdapterPath, here
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path, readable=False)
+ADAPTER = AdapterPath("lora")
 TO = click.option(
     "--to",
     type=click.Choice(["kohya", "diffusers", "peft"]),
@@ -67,8 +70,9 @@ def keep_of(rank: int | None, energy: float | None) -> Keep:
 
 
 def lora_files(texts: Sequence[str]) -> list[LoraFile]:
-    """The values of --lora."""
-    return [LORA_FILE.parse(text) for text in texts]
+    """The values of --lora, names among them found. Raises ModelError for one that is several files."""
+    files = [LORA_FILE.parse(text) for text in texts]
+    return [replace(file, path=str(here("lora", Path(file.path)))) for file in files]
 
 
 def precision(dtype: str | None) -> torch.dtype | None:

@@ -9,6 +9,7 @@ import click
 
 from ...options.adapters import LoraFile
 from .options import (
+    ADAPTER,
     AS_JSON,
     DEBUG,
     DTYPE,
@@ -26,7 +27,7 @@ from .options import (
 
 
 @click.command("resize", short_help="Bring a LoRA to another rank.")
-@click.argument("src", type=PATH)
+@click.argument("src", type=ADAPTER)
 @click.argument("dst", type=PATH)
 @options(KEEP, TO, DTYPE, MODEL, PARTIAL, AS_JSON, VERBOSE, DEBUG)
 def resize(

@@ -73,7 +73,8 @@ class PickleSource(EntrySource[TensorRef | ArrayRef]):
         members = read_members(self._file)
         roots = [name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise ModelError(f"{self.path}: is a zip archive but no torch checkpoint (it has no data.pkl of its own)")
+            what = "is a zip archive but no torch checkpoint (it has no data.pkl of its own)"
+            raise ModelError(f"{self.path}: {what}; unpack it and name the weights in it")
         if f"{roots[0]}constants.pkl" in members:
             raise UnsafeFileError("is a TorchScript program; expected plain weights (a state dict)")
         pickled, order = members[f"{roots[0]}data.pkl"], members.get(f"{roots[0]}byteorder")
