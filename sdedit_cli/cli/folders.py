@@ -181,7 +181,7 @@ class AdapterPath(click.Path):
         self.kinds = kinds
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        given = Path(super().convert(value, param, ctx))
+        given = Path(str(super().convert(value, param, ctx)))
         return next((found for kind in self.kinds if (found := here(kind, given)) != given), given)
 
 

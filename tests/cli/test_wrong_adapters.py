@@ -154,6 +154,8 @@ def test_adapters_are_found_by_their_names_in_every_command(
         ["lora", "merge", "both.safetensors", "--lora", "blueprint:0.5", "--lora", "blueprint"],
         ["lora", "resize", "blueprint", "small.safetensors", "--rank", "2"],
         ["lora", "convert", "blueprint", "blue", "--to", "peft"],
+        ["lora", "merge", "built-in", "merged", "--lora", "blueprint"],
+        ["lora", "extract", "merged", "built-in", "back.safetensors", "--rank", "1"],
         ["lora", "inspect", "flux"],
         ["embed", "inspect", "emoji-gold"],
         ["embed", "convert", "emoji-gold", "gold.pt"],

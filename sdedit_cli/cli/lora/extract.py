@@ -46,10 +46,11 @@ def extract(
     from ...weights.load.check import check_complete
     from ..progress import each
     from .lost import Loss, tell
-    from .work import architecture_in, begin, save
+    from .work import architecture_in, begin, checkpoint_at, save
 
     keep = keep_of(rank, energy)
     check_name(dst, to)
+    tuned, base = checkpoint_at(tuned), checkpoint_at(base)
     begin(tuned, base, target=dst)
     after, before = open_checkpoint(tuned), open_checkpoint(base)
     for checkpoint in (after, before):

@@ -87,8 +87,9 @@ def _into_checkpoint(
     from ...weights.write.convert import convert
     from ..convert import report
     from ..progress import byte_bar, watched
-    from .work import begin
+    from .work import begin, checkpoint_at
 
+    base = checkpoint_at(base)
     begin(base, *(Path(file.path) for file in files), target=target)
     with byte_bar(base.name) as bar:
         summary = convert(

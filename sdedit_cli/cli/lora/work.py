@@ -14,6 +14,7 @@ from ...disk.checks import refuse_existing
 from ...disk.leftovers import clear_leftovers
 from ...disk.sizes import size_text
 from ...errors import ModelError, UsageError, shortened
+from ...options import BUILT_IN_NAME
 from ...options.adapters import LoraFile
 from ...signals import check, settle
 from ..models import check_readable, find_model, is_there
@@ -35,6 +36,13 @@ def check_file(path: Path) -> None:
     if not is_there(path, str(path)):
         raise ModelError(f"{shortened(path)}: no such file or folder")
     check_readable(path, str(path))
+
+
+def checkpoint_at(path: Path) -> Path:
+    """The checkpoint that a path names: also the built-in one, by the name that --model has for it."""
+    from ...configs.model_block import STARTER_FOLDER
+
+    return STARTER_FOLDER if str(path) == BUILT_IN_NAME and not is_there(path, str(path)) else path
 
 
 def begin(*sources: Path, target: Path) -> None:
