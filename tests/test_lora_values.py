@@ -8,7 +8,7 @@ import pytest
 
 from sdedit_cli.errors import PresetError, UsageError
 from sdedit_cli.options import Edit, layer_of
-from sdedit_cli.options.adapters import LORA_FILE, LoraFile, tagged_lora
+from sdedit_cli.options.adapters import EMBEDDING_FILE, LORA_FILE, EmbeddingFile, LoraFile, tagged_lora
 from sdedit_cli.options.blocks import BLOCKS, NAMES, block_numbers
 
 OUTALL = "1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"
@@ -139,3 +139,13 @@ PRESETS = {
 def test_names_stand_for_the_extensions_numbers(name: str) -> None:
     assert PRESETS.keys() == set(NAMES)
     assert block_numbers(f" {name.lower()} ", "x") == block_numbers(PRESETS[name], "x")
+
+
+def test_a_colon_in_the_name_of_an_embedding_makes_no_word() -> None:
+    for text, path, token in (
+        ("a/neg:ative.pt", "a/neg:ative.pt", ""),
+        ("a/neg:ative.PT:<me>", "a/neg:ative.PT", "<me>"),
+        ("C:\\word.bin", "C:\\word.bin", ""),
+        ("word.bin:me", "word.bin", "me"),
+    ):
+        assert EMBEDDING_FILE.parse(text) == EmbeddingFile(path, token)

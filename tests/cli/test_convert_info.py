@@ -124,7 +124,7 @@ def test_info_of_other_files_says_what_they_are(tmp_path: Path, capsys: pytest.C
     lora = {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": torch.ones(2, 2)}
     save_file(lora, tmp_path / "lora.safetensors")
     [found] = facts(capsys, str(tmp_path / "lora.safetensors"))
-    assert found["kind"] == "a LoRA"
+    assert (found["type"], found["kind"]) == ("lora", "LoRA")
 
     Image.new("RGB", (4, 4)).save(tmp_path / "picture.png")
     [found] = facts(capsys, str(tmp_path / "picture.png"))
