@@ -88,9 +88,9 @@ def recognised(source: WeightSource) -> Recognised | None:
 
 # type -> what such a file is called, and where it is to be given
 _USED: Mapping[str, tuple[str, str]] = {
-    "lora": ("a LoRA or one of its relatives", "--lora (load_lora_weights)"),
-    "embedding": ("an embedding", "--embedding (load_textual_inversion)"),
-    "ip_adapter": ("an IP-Adapter", "--ip-adapter (load_ip_adapter)"),
+    "lora": ("a LoRA or one of its relatives", "--lora"),
+    "embedding": ("an embedding", "--embedding"),
+    "ip_adapter": ("an IP-Adapter", "--ip-adapter"),
     "prompts": ("a file of encoded prompts", "--prompt-embeds"),
 }
 

@@ -24,6 +24,7 @@ ARGUMENTS: Mapping[str, str] = {
     "--lora": "`load_lora_weights`",
     "--no-mmap": "`disable_mmap=True`",
     "--partial": "`partial=True`",
+    "--prompt-embeds": "`prompt_embeds`",
     "--prediction-type": "`prediction_type=`",
     "--max-side": "a smaller `image`",
     "--sampler": "`scheduler=`",
