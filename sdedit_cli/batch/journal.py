@@ -118,6 +118,7 @@ class Journal:
     def __init__(self, path: Path, n: int) -> None:
         self._path = path
         self._n = n
+        self._torn = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
@@ -132,10 +133,18 @@ class Journal:
         self._n += 1
         told = {name: value for name in Entry.__slots__ if (value := getattr(entry, name)) not in ("", (0, 0), {}, 0.0)}
         try:
-            self._file.write(json.dumps({"v": SCHEMA, **told, "n": self._n}).encode("ascii") + b"\n")
+            self._write(json.dumps({"v": SCHEMA, **told, "n": self._n}).encode("ascii") + b"\n")
             os.fsync(self._file.fileno())
         except OSError as problem:
+            self._torn = True
             raise cannot_write(self._path, problem) from None
+
+    def _write(self, line: bytes) -> None:
+        # A disk that fills up takes a part of a line, and says so only of the rest.
+        rest = memoryview(b"\n" + line if self._torn else line)
+        while rest:
+            rest = rest[self._file.write(rest) or 0 :]
+        self._torn = False
 
     def close(self) -> None:
         """Lets go of the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -15,6 +16,8 @@ from .. import signals
 from ..disk.whole import cannot_write
 from ..errors import OutputError
 
+# What file systems say that know no locks: there is nobody to wait for.
+_WITHOUT_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)
 _PAUSE = 0.2  # seconds between two looks at a lock that is held
 
 
@@ -43,8 +46,9 @@ def locked(
                 told = True
             signals.check()
             time.sleep(_PAUSE)
-        os.truncate(handle, 0)
-        os.write(handle, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode())
+        with suppress(OSError):  # on a full disk the lock holds, and does not say whose it is
+            os.truncate(handle, 0)
+            os.write(handle, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode())
         try:
             yield
         finally:  # by the holder alone: who is refused leaves its name for the next one
@@ -88,8 +92,8 @@ def _taken(handle: int, shared: bool) -> bool:
             import fcntl
 
             fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as problem:
+        return problem.errno in _WITHOUT_LOCKS
     return True
 
 

@@ -46,7 +46,9 @@ def survey(
             output = name_of(folder, target.path)
             entry = known.get(output)
             seen = seen or _input_hash(job.source, stamp, entry)
-            edit = replace(job.request.edit, seed=target.seed, count=1)
+            edit = job.request.edit
+            if (edit.seed, edit.count) != (target.seed, 1):
+                edit = replace(edit, seed=target.seed, count=1)
             model = path_of(job.request.model)
             facts = facts_of(edit, contents, model=model, input_sha256=seen, format=job.format)
             account = Account(key_of(facts), facts, job.source, stamp)
@@ -126,11 +128,16 @@ def strays(known: Mapping[str, Known], made: Collection[str]) -> list[str]:
 
 def prunable(folder: Path, outputs: Iterable[str], known: Mapping[str, Known]) -> list[Path]:
     """Those of the outputs that are there as the journals say that they were written."""
-    found: list[Path] = []
-    for output in outputs:
-        path = folder / output
-        if os.path.isabs(output) or os.pardir in PurePath(output).parts:
-            continue  # no journal of ours says so
-        if path.is_file() and not path.is_symlink() and file_hash(path) in known[output].written:
-            found.append(path)
-    return found
+    return [folder / output for output in outputs if _is_ours(folder, output, known[output])]
+
+
+def _is_ours(folder: Path, output: str, known: Known) -> bool:
+    """Whether an output that a journal names lies below the folder, not behind a link, as it was written."""
+    path = folder / output
+    if os.path.isabs(output) or os.pardir in PurePath(output).parts:
+        return False  # no journal of ours says so
+    try:
+        within = path.is_file() and Path(os.path.realpath(path)) == Path(os.path.realpath(folder)) / output
+        return within and file_hash(path) in known.written
+    except (OSError, ValueError):  # a name that no file can have, or one that cannot be read
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sdedit_cli.batch.journal import Entry, Journal, Known, journal_of, read_all
 from sdedit_cli.batch.request import Model, Request
 from sdedit_cli.batch.survey import Item, prunable, survey
 from sdedit_cli.batch.targets import Job, Target
+from sdedit_cli.errors import OutputError
 from sdedit_cli.options import Edit
 
 DONE = Entry("done", "a.png", key="k", sha256=hashlib.sha256(b"picture").hexdigest(), facts={"prompt": "p"})
@@ -157,3 +159,33 @@ def test_an_input_that_is_written_while_it_is_edited_is_another_one(tmp_path: Pa
     books.did(item.target, DONE.sha256, 1.0)
     book.close()
     assert look().verdict.reason == "the input changed"
+
+
+def test_names_that_no_file_can_have_are_not_pruned(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere" / "x.png").write_bytes(b"data")
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "out" / "x.png").write_bytes(b"data")
+    names = ("a" * 5000, "a\0b.png", "\ud800.png", "link/x.png", "x.png")
+    known = {name: Known(Entry("done", name), frozenset({hashlib.sha256(b"data").hexdigest()})) for name in names}
+    assert prunable(tmp_path / "out", names, known) == [tmp_path / "out" / "x.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of the size of files")
+def test_a_line_that_a_full_disk_cuts_is_an_error_and_costs_itself_alone(tmp_path: Path) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    journal = journal_of(tmp_path, None, {})
+    journal.add(Entry("done", "first"))
+    size = (tmp_path / ".sdedit" / "journal.jsonl").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, before[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            journal.add(Entry("done", "cut"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    journal.add(Entry("done", "last"))
+    journal.close()
+    assert sorted(read_all(tmp_path)) == ["first", "last"]
