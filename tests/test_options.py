@@ -308,3 +308,12 @@ def test_the_identity_has_contents_for_paths_and_nothing_that_makes_no_pixel() -
     assert (facts["model"], facts["vae"], facts["timesteps"]) == ("hash of /m/x", "hash of v.pt", (9, 5))
     assert {name: facts[name] for name in facts if name not in ("model", "vae")} == edit.saved()
     assert not {"steps", "device", "safety", "count", "config"} & set(facts)
+
+
+def test_every_default_is_as_its_declaration_has_it() -> None:
+    """Values that are the default are not looked at again."""
+    given = [field for field in fields() if field.default is not None]
+    assert len(given) > 10
+    for field in given:
+        value = field.fit(field.default, field.key)
+        assert (value, type(value)) == (field.default, type(field.default)), field.name

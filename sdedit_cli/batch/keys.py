@@ -18,6 +18,7 @@ from ..options import Edit
 
 # Counts up when the same request gives another picture than before, beyond rounding.
 NUMERIC_VERSION = 1
+_as_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
 class Contents:
@@ -54,11 +55,10 @@ def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, 
 
 def _short(value: Any) -> str:
     """A value as it is where it is short, else its hash."""
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    text = value if isinstance(value, str) else _as_json(value)
     return text if len(text) <= 64 else "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def key_of(facts: Mapping[str, str]) -> str:
     """The key of these facts."""
-    text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_as_json(facts).encode()).hexdigest()

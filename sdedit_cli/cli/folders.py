@@ -197,8 +197,9 @@ def located(edit: Edit, folders: Mapping[str, Folders]) -> Edit:
     found: dict[str, Any] = {}
     for kind, where in folders.items():
         named: tuple[Any, ...] = getattr(edit, kind)
-        found[kind] = tuple(replace(one, path=_path(f"--{kind}", one.path, where)) for one in named)
-    return replace(edit, **found)
+        if named:
+            found[kind] = tuple(replace(one, path=_path(f"--{kind}", one.path, where)) for one in named)
+    return replace(edit, **found) if found else edit
 
 
 def _path(label: str, wanted: str, folders: Folders) -> str:

@@ -33,18 +33,25 @@ def _field(name: str, hint: Any, default: Any, option: Option) -> Field:
 
 
 def fit_values(options: object) -> None:
-    """Reads and checks every value of a frozen dataclass of options in place. Raises UsageError."""
+    """Reads and checks every value of a frozen dataclass of options in place. Raises UsageError.
+
+    A declared default is as it should be: batches make many edits, and most say little.
+    """
     for field in declared(type(options)):
         value = getattr(options, field.name)
-        if value is not None or field.default is not None:
+        if value is not field.default:
             object.__setattr__(options, field.name, field.fit(value, field.key))
 
 
 def kept(options: object, which: Callable[[Option], bool]) -> dict[str, Any]:
     """The values of the options that `which` takes, as JSON keeps them, by name; without those that say nothing."""
-    fields = [field for field in declared(type(options)) if which(field.option)]
-    values = [(field, getattr(options, field.name)) for field in fields]
+    values = [(field, getattr(options, field.name)) for field in _chosen(type(options), which)]
     return {field.name: field.dump(value) for field, value in values if value not in (None, ())}
+
+
+@cache
+def _chosen(of: type, which: Callable[[Option], bool]) -> tuple[Field, ...]:
+    return tuple(field for field in declared(of) if which(field.option))
 
 
 def with_hashes(values: Mapping[str, Any], of: type, hash_of: Callable[[str], str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 from ..errors import UsageError
@@ -28,6 +29,7 @@ CURVES = ("karras", "exponential", "beta", "lu_lambdas")
 MAX_STEPS = 1000
 BUILT_IN_NAME = "built-in"
 BEYOND = 1_000_000
+_IN_PICTURE, _PIXELS = attrgetter("in_picture"), attrgetter("pixels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,14 +285,14 @@ class Edit:
 
     def saved(self) -> dict[str, Any]:
         """What a picture records of its edit; `edit_from([layer_of(edit.saved(), ...)])` gives it back."""
-        return self._kept(lambda option: option.in_picture)
+        return self._kept(_IN_PICTURE)
 
     def identity(self, hash_of: Callable[[str], str]) -> dict[str, Any]:
         """All that makes the picture what it is, with what `hash_of` says of the content in the place of each path."""
         # Without a token the word is the name of the file, which its content does not tell.
         words = tuple(replace(file, token=file.word) for file in self.embedding)
         worded = replace(self, embedding=words) if words else self
-        return with_hashes(worded._kept(lambda option: option.pixels), Edit, hash_of)
+        return with_hashes(worded._kept(_PIXELS), Edit, hash_of)
 
     def _kept(self, which: Callable[[Option], bool]) -> dict[str, Any]:
         unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()
