@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..disk.checks import check_name
 from ..errors import SdeditError, UsageError
 from ..options import MAX_SEED, Edit, Layer
 from ..pictures.encode import FORMATS
+from .journal import FOLDER
 from .prompts import PromptSource
 from .request import Request
 from .rows import Row, Source, layer_of_row
@@ -32,7 +34,7 @@ class Place:
         """The place that a DEST means: a folder, or a template whose folder is what stands before its first brace."""
         if "{" not in destination:
             return cls(Path(os.path.expanduser(destination)), None, format)
-        check_placeholders(destination)
+        check_placeholders(destination, "DEST")
         head, _, _ = destination.partition("{")
         folder, _ = os.path.split(os.path.expanduser(head))
         return cls(Path(folder or "."), destination[len(os.path.split(head)[0]) :].lstrip("/" + os.sep), format)
@@ -48,10 +50,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """How each row gets its edit: `request_of` makes one of the layers below the command line and of those above it;
-    prompts, and seeds by SEED_MODES."""
+    """How each row gets its edit: `request_of` makes one of the layers below the command line, of those above it, and
+    of what is to be done to it before its words are looked at; prompts, and seeds by SEED_MODES."""
 
-    request_of: Callable[[Sequence[Layer], Sequence[Layer]], Request]
+    request_of: Callable[[Sequence[Layer], Sequence[Layer], Callable[[Edit], Edit]], Request]
     prompts: PromptSource
     seed_mode: str = "same"
 
@@ -73,36 +75,70 @@ def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
             jobs.append(job_of(row, index, source.defaults, place, ways))
         except SdeditError as problem:
             failures.append((row, problem))
+    _refuse_doubles(jobs)
     refuse_clashes(jobs, "DEST")
     return Plan(tuple(jobs), tuple(failures))
 
 
+def _refuse_doubles(jobs: Sequence[Job]) -> None:
+    """Raises UsageError for one picture that two jobs bring to one output."""
+    seen: dict[tuple[str, str], int] = {}
+    for job in jobs:
+        for path in {os.path.normpath(target.shown) for target in job.targets}:
+            first = seen.setdefault((job.source, path), job.index)
+            if first != job.index:
+                raise UsageError(
+                    f"{job.source}: jobs {first} and {job.index} would both be written to {path}; give each an output "
+                    "of its own, or a DEST such as 'out/{stem}-{index}.png'"
+                )
+
+
 def job_of(row: Row, index: int, defaults: Layer, place: Place, ways: Ways) -> Job:
-    """The job of a row. Raises what speaks against it."""
+    """The job of a row. Raises what speaks against it, with the row's place or picture."""
+    try:
+        return _job_of(row, index, defaults, place, ways)
+    except SdeditError as problem:
+        text, where = str(problem), row.place or row.input
+        if where in text or (row.input and row.input in text):
+            raise
+        raise type(problem)(f"{where}: {text}") from None
+
+
+def _job_of(row: Row, index: int, defaults: Layer, place: Place, ways: Ways) -> Job:
     layer = layer_of_row(row)
     found, asked = ways.prompts.layers(row), ways.prompts.origin is not None
-    request = ways.request_of([defaults, *([] if asked else found), layer], found if asked else [])
-    edit = ways.prompts.filled(request.edit, row, index)
-    seeds = _seeds(edit, row, index, "same" if "seed" in layer.values else ways.seed_mode)
+    mode = "same" if "seed" in layer.values else ways.seed_mode
+
+    def of_row(edit: Edit) -> Edit:
+        changes = {"seed": _seed(edit, row, index, mode), **ways.prompts.filled(edit, row, index)}
+        return replace(edit, **changes) if any(getattr(edit, name) != new for name, new in changes.items()) else edit
+
+    request = ways.request_of([defaults, *([] if asked else found), layer], found if asked else [], of_row)
+    seeds = request.edit.seeds()
     names = place.names(row)
-    format = format_of(names, place.format)
-    made = [_below(place.folder, target, row) for target in targets(names, Path(row.name), index, seeds, format)]
-    return Job(replace(request, edit=replace(edit, seed=seeds[0])), row.input, index, tuple(made), format)
+    label = "DEST" if row.output is None else f"{row.place}: output"
+    check_placeholders(names, label)
+    format = format_of(names, place.format, label)
+    named = targets(names, Path(row.name), index, seeds, format, label)
+    made = [_below(place.folder, target, row) for target in named]
+    return Job(request, row.input, index, tuple(made), format)
 
 
-def _seeds(edit: Edit, row: Row, index: int, mode: str) -> Sequence[int]:
+def _seed(edit: Edit, row: Row, index: int, mode: str) -> int:
     first = edit.seed or 0
     if mode == "index":
         first += (index - 1) * edit.count
     if mode == "name":
         first += int.from_bytes(hashlib.sha256(str(row.name).encode("utf-8", "surrogateescape")).digest()[:4], "big")
-    return replace(edit, seed=first % (MAX_SEED + 1)).seeds()
+    return first % (MAX_SEED + 1)
 
 
 def _below(folder: Path, target: Target, row: Row) -> Target:
     assert target.path is not None, "a batch writes files"
     inside = os.path.normpath(target.path)
     if os.path.isabs(inside) or inside.split(os.sep)[0] == os.pardir:
-        where = f"{row.place}: " if row.place else ""
-        raise UsageError(f"{where}output {target.path} lies outside of {folder}; all outputs of a batch lie below DEST")
+        raise UsageError(f"output {target.path} lies outside of {folder}; all outputs of a batch lie below DEST")
+    if inside.split(os.sep)[0] == FOLDER:
+        raise UsageError(f"output {target.path} lies in {FOLDER}, where the journal is; choose another")
+    check_name(folder / inside)
     return replace(target, path=folder / inside)

@@ -33,17 +33,17 @@ class PromptSource:
             return _of_text(row)
         return []
 
-    def filled(self, edit: Edit, row: Row, index: int) -> Edit:
-        """The edit with prefix and suffix around its prompt, and the names of the picture in its {places}."""
+    def filled(self, edit: Edit, row: Row, index: int) -> dict[str, str]:
+        """The prompts of an edit with prefix and suffix around them, and the names of the picture in their {places}."""
         facts = {"stem": row.name.stem, "name": row.name.name, "parent": str(row.name.parent), "index": str(index)}
 
         def fill(text: str) -> str:
             return _PLACES.sub(lambda found: facts[found[1]], text)
 
-        prompt = fill(f"{self.prefix}{edit.prompt}{self.suffix}")
-        if prompt == edit.prompt and "{" not in edit.negative_prompt:
-            return edit
-        return replace(edit, prompt=prompt, negative_prompt=fill(edit.negative_prompt))
+        return {
+            "prompt": fill(f"{self.prefix}{edit.prompt}{self.suffix}"),
+            "negative_prompt": fill(edit.negative_prompt),
+        }
 
 
 def _of_text(row: Row) -> list[Layer]:

@@ -134,18 +134,21 @@ def literal(path: str) -> str:
     return path.replace("{", "{{").replace("}", "}}")
 
 
-def check_placeholders(template: str) -> None:
+def check_placeholders(template: str, label: str = "-o") -> None:
     try:
         found = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as problem:
-        raise UsageError(f"-o {template}: is no template ({problem}); write '{{{{' for a brace in a name") from None
+        raise UsageError(
+            f"{label} {template}: is no template ({problem}); write '{{{{' for a brace in a name"
+        ) from None
     for name, spec in found:
         if name not in PLACEHOLDERS:
             known = ", ".join(f"{{{place}}}" for place in PLACEHOLDERS)
-            raise UsageError(f"-o {template}: has '{{{name}}}'{did_you_mean(name, PLACEHOLDERS)}; it may have {known}")
+            hint = did_you_mean(name, PLACEHOLDERS)
+            raise UsageError(f"{label} {shortened(template)}: has '{{{shortened(name)}}}'{hint}; it may have {known}")
         if "{" in spec or any(_is_too_wide(number) for number in re.findall(r"[0-9]+", spec)):
             raise UsageError(
-                f"-o {shortened(template)}: '{{{name}:{shortened(spec, 40)}}}' is too wide; "
+                f"{label} {shortened(template)}: '{{{name}:{shortened(spec, 40)}}}' is too wide; "
                 f"expected a width such as {{{name}:03}}"
             )
 
@@ -162,22 +165,24 @@ def _split(template: str) -> tuple[str, str]:
     return os.path.splitext(template)
 
 
-def format_of(template: str, format: str | None) -> str:
+def format_of(template: str, format: str | None, label: str = "-o") -> str:
     suffix = _split(template)[1].lower()
     if not suffix:
-        raise UsageError(f"-o {template}: has no ending; expected {_ENDINGS}, or a folder ending in '/'")
+        raise UsageError(f"{label} {template}: has no ending; expected {_ENDINGS}, or a folder ending in '/'")
     if "{" in suffix:
         return format or "png"
     named = SUFFIXES.get(suffix)
     if named is None:
-        raise UsageError(f"-o {template}: '{suffix}' cannot be written; expected {_ENDINGS}")
+        raise UsageError(f"{label} {template}: '{suffix}' cannot be written; expected {_ENDINGS}")
     if format and format != named:
-        raise UsageError(f"-o {template}: ends in {suffix}, and --format says {format}; change one of them")
+        raise UsageError(f"{label} {template}: ends in {suffix}, and --format says {format}; change one of them")
     return named
 
 
-def targets(template: str, given: Path, index: int, seeds: Sequence[int], format: str) -> Iterator[Target]:
-    """The pictures of the input `given` under the names that a template gives them. Raises UsageError."""
+def targets(
+    template: str, given: Path, index: int, seeds: Sequence[int], format: str, label: str = "-o"
+) -> Iterator[Target]:
+    """The pictures of the input `given` under the names that a template gives them. Raises UsageError with `label`."""
     if len(seeds) > 1 and not _has_placeholder(template, _TELLS_PICTURES_APART):
         root, ending = _split(template)
         template = f"{root}-{{n}}{ending}"
@@ -195,9 +200,9 @@ def targets(template: str, given: Path, index: int, seeds: Sequence[int], format
             named = fitting(stem_of(str(given)), lambda stem, facts=facts: template.format_map({"stem": stem, **facts}))
             path = Path(named)
         except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as problem:
-            raise UsageError(f"-o {template}: is no template ({problem})") from None
+            raise UsageError(f"{label} {template}: is no template ({problem})") from None
         if "\0" in named:
-            raise UsageError(f"-o {template}: gives a name with a NUL character, which no file can have")
+            raise UsageError(f"{label} {template}: gives a name with a NUL character, which no file can have")
         yield Target(seed, path)
 
 

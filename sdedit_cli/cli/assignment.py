@@ -145,7 +145,7 @@ class Assignment:
         books = None if journal is None else Books(journal, self.place.folder, known, torch_version())
         if books:
             books.accounts |= {item.output: item.account for item in items}
-        run = Run(self.layers.request(), jobs, options, models, self.to, self.events, None, books)
+        run = Run(self.layers.plain(), jobs, options, models, self.to, self.events, None, books)
         run.start()
         run.work()
         self._skip(choice)

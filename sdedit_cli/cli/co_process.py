@@ -53,7 +53,7 @@ class _Server:
             given["prompt_from"], given["prompt_prefix"], given["prompt_suffix"], layers.gives("prompt")
         )
         self._ways = Ways(layers.request, prompts, given["seed_mode"])
-        self._request = layers.request()
+        self._request = layers.plain()
         self._place = place
         self._given = given
         self._to = to

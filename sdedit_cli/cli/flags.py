@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from ..batch.request import Model, Request
 from ..errors import ModelError
-from ..options import BUILT_IN_NAME, GROUPS, Field, Layer, checked, edit_from, environment, fields, layer_of
+from ..options import BUILT_IN_NAME, GROUPS, Edit, Field, Layer, checked, edit_from, environment, fields, layer_of
 from ..presets import ADAPTER_VARIABLES, UserConfig, load_preset, preset_paths, user_config
 from .folders import KINDS, Folders, adapter_folders, located
 from .loras import with_tags
@@ -207,26 +207,37 @@ class Layering:
     models: dict[str | None, tuple[Model, Layer]] = field(default_factory=dict[Any, Any], repr=False)
     """Those asked for so far, by what a layer calls them, with the layer that each brings."""
 
-    def request(self, between: Sequence[Layer] = (), last: Sequence[Layer] = ()) -> Request:
+    def request(
+        self,
+        between: Sequence[Layer] = (),
+        last: Sequence[Layer] = (),
+        finish: Callable[[Edit], Edit] = lambda edit: edit,
+    ) -> Request:
         """The edit of these layers, with those of a job in their place (`last` above all), and the checkpoint that it
-        means.
+        means. `finish` is done to it before its prompts are looked at for names of adapters.
 
         Raises UsageError, PresetError, ModelError and PictureError.
         """
+        plain = self.plain(between, last)
+        edit, told = with_tags(finish(plain.edit), self.folders["lora"], self.found)
+        edit = with_words(edit, self.folders["embedding"])
+        return replace(plain, edit=edit, notes=(*self.notes, *told))
+
+    def plain(self, between: Sequence[Layer] = (), last: Sequence[Layer] = ()) -> Request:
+        """The edit of these layers with its prompts as they are: those of a batch are templates. Raises as above."""
         layers = [*self.below, *between, *self.above, *last]
         wanted = next((layer.values["model"] for layer in reversed(layers) if "model" in layer.values), None)
         if wanted not in self.models:
             self.models[wanted] = with_defaults(find_model(wanted, self.config.model_folders))
         model, own = self.models[wanted]
-        edit, told = with_tags(located(edit_from([own, *layers]), self.folders), self.folders["lora"], self.found)
-        edit = with_words(edit, self.folders["embedding"])
+        edit = located(edit_from([own, *layers]), self.folders)
         own_words = [name for layer in (*between, *self.above) for name in layer.values]
         found, like = self.found, self.like
         of_like = found is not None and "sampler" in found.layer.values and "sampler" not in own_words
         check_sampler(edit.sampler, like if of_like else None)
         if found and found.exact and found.vae.name and not edit.vae:
             raise ModelError(f"{like}: was made with the autoencoder '{found.vae.name}'; say where it is with --vae")
-        return Request(edit, model, found, (*self.notes, *told))
+        return Request(edit, model, found, self.notes)
 
     def gives(self, name: str) -> bool:
         """Whether any of the layers says something of that option."""

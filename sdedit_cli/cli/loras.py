@@ -49,7 +49,7 @@ def with_tags(edit: Edit, folders: Folders, like: Found | None) -> tuple[Edit, t
         notes.append(
             f"the negative prompt has {stray}: text there, as in web UIs; in the prompt, strengths below 0 work against"
         )
-    return replace(edit, lora=(*edit.lora, *loras)), tuple(notes)
+    return replace(edit, lora=(*edit.lora, *loras)) if loras else edit, tuple(notes)
 
 
 def tags_of(prompt: str) -> tuple[Tag, ...]:

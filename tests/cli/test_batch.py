@@ -296,3 +296,32 @@ def test_an_output_outside_of_the_destination_is_refused(source: Path, capfd: py
     assert run(["batch", "jobs.jsonl", "out", *SETTINGS]) == 5
     assert "outside" in capfd.readouterr().err
     assert not Path("evil.png").exists()
+
+
+HOSTILE = ("{foo}.png", "{stem:>999999999}.png", "{parent.__class__}.png", "n" * 300 + ".png", ".sdedit/a.png", "a.txt")
+
+
+def test_an_output_that_cannot_be_costs_its_own_row(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("out").mkdir()
+    rows = "".join(f"in/a.png,{output}\n" for output in ("ok.png", *HOSTILE))
+    Path("jobs.csv").write_text("input,output\n" + rows, encoding="utf-8")
+    assert run(["batch", "jobs.csv", "out", *SETTINGS, "--json"]) == 4
+    out, err = capfd.readouterr()
+    failed = [one for one in events(out) if one["event"] == "failed"]
+    assert len(failed) == len(HOSTILE)
+    assert all(f"jobs.csv, line {number}: " in one["error"] for number, one in enumerate(failed, 3))
+    assert list(outputs()) == ["ok.png"]
+    assert "-o " not in err, "nobody gave that option"
+
+
+def test_one_picture_twice_is_said_by_its_jobs(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("jobs.csv").write_text("input,prompt\nin/a.png,x\nin/b.png,x\nin/a.png,y\n", encoding="utf-8")
+    assert run(["batch", "jobs.csv", "out", *SETTINGS]) == 2
+    assert "in/a.png: jobs 1 and 3 would both be written to out/in/a.png" in capfd.readouterr().err
+
+
+def test_what_stands_around_a_prompt_may_name_adapters(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["batch", "in", "out", *SETTINGS, "--prompt-prefix", "<lora:of-{stem}:1> "]) == 5
+    err = capfd.readouterr().err
+    for stem in ("a", "b"):
+        assert f"in/{stem}.png: <lora:of-{stem}:1>: no LoRA is called so" in err
