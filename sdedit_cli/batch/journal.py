@@ -123,8 +123,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
             # What a power cut left of a line must not become the beginning of the next one.
-            if self._file.tell() and not path.read_bytes().endswith(b"\n"):
-                self._file.write(b"\n")
+            self._torn = self._file.tell() > 0 and not _ends_in_line(path)
         except OSError as problem:
             raise cannot_write(path, problem) from None
 
@@ -149,6 +148,12 @@ class Journal:
     def close(self) -> None:
         """Lets go of the file."""
         self._file.close()
+
+
+def _ends_in_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 def journal_of(folder: Path, shard: tuple[int, int] | None, known: Mapping[str, Known]) -> Journal:
