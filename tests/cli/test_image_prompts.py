@@ -102,8 +102,8 @@ def test_like_names_what_it_cannot_take_over(edit: list[str], capsys: pytest.Cap
     [
         (BASE, 2, "ip-adapter needs a picture to look at"),
         (ONE, 2, "ip-image needs an IP-Adapter"),
-        ((*BASE, *PLUS, *ONE), 2, "1 pictures (ip-image) for 2 IP-Adapters"),
-        ((*BASE, *PLUS, *ONE, *ONE, *TWO), 2, "3 pictures (ip-image) for 2 IP-Adapters"),
+        ((*BASE, *PLUS, *ONE), 2, "1 of ip-image for 2 of ip-adapter"),
+        ((*BASE, *PLUS, *ONE, *ONE, *TWO), 2, "3 of ip-image for 2 of ip-adapter"),
         (("--ip-adapter", "gone.bin", *ONE), 3, "--ip-adapter gone.bin: no such file"),
         ((*BASE, "--ip-image", "gone.png"), 3, "gone.png: no such file"),
         ((*BASE, "--ip-image", "-"), 3, "stdin is for the picture to edit"),
