@@ -15,6 +15,9 @@ from ..signals import held, released
 from .checks import is_special
 from .leftovers import stage_name
 
+# What is being written, and has no name yet.
+_unfinished: set[Path] = set()
+
 
 class TakenError(OutputError):
     """A name that was free was given to something else meanwhile."""
@@ -65,6 +68,7 @@ def staged(target: Path, *, replace: bool = False, placed: Callable[[], None] | 
     # A link stays a link: what it points to gets replaced.
     real = Path(os.path.realpath(target)) if target.is_symlink() else target
     stage = Stage(target, real.with_name(stage_name(real.name)))
+    _unfinished.add(stage.root)
     try:
         yield stage
         with held():
@@ -75,6 +79,14 @@ def staged(target: Path, *, replace: bool = False, placed: Callable[[], None] | 
     finally:
         with held():
             _remove(stage.root)
+            _unfinished.discard(stage.root)
+
+
+def abandon() -> None:
+    """Removes what is still unfinished when a process ends: a signal can come between a block and its way out."""
+    for path in sorted(_unfinished):
+        _remove(path)
+    _unfinished.clear()
 
 
 def _remove(path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from helpers.cli import ROOT, leftovers
 
 from sdedit_cli.disk.checks import check_folder, check_space
-from sdedit_cli.disk.whole import staged, write_bytes
+from sdedit_cli.disk.whole import abandon, staged, write_bytes
 from sdedit_cli.errors import OutputError
 from sdedit_cli.signals import Stop, held, stoppable
 
@@ -196,3 +196,13 @@ def test_a_file_written_by_another_thread_neither_holds_signals_nor_ends_the_thr
     with stoppable(), pytest.raises(Stop):
         main()
     assert written == [tmp_path / "a.json"]
+
+
+def test_what_a_signal_left_between_a_block_and_its_way_out_is_removed_at_the_end(tmp_path: Path) -> None:
+    blocks = [staged(tmp_path / name) for name in ("file", "folder")]  # kept, as a traceback keeps them
+    for block, inside in zip(blocks, ("", "inside"), strict=True):
+        with block.__enter__().open(inside) as file:
+            file.write(b"half")
+    assert len(list(tmp_path.iterdir())) == 2
+    abandon()
+    assert list(tmp_path.iterdir()) == []
