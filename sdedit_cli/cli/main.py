@@ -108,9 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     code = run(list(sys.argv[1:] if arguments is None else arguments))
     # All is told: a signal while the process winds down must not be told once more, nor end it in another way.
     signals.ignore()
-    whole = sys.modules.get("sdedit_cli.disk.whole")  # imported by whoever has written something
-    if whole is not None:
-        whole.abandon()
+    leftovers = sys.modules.get("sdedit_cli.disk.leftovers")  # imported by whoever has written something
+    if leftovers is not None:
+        leftovers.abandon()
     sys.exit(code)
 
 

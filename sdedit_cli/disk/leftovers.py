@@ -20,14 +20,32 @@ from contextlib import suppress
 from pathlib import Path
 
 _NAME = re.compile(r"\..*\.([0-9a-f]{8})-(\d{1,10})-[0-9a-f]{12}\.tmp", re.ASCII | re.DOTALL)
-_own: set[str] = set()
+_unfinished: set[Path] = set()
+"""What this process is writing, under temporary names."""
 
 
 def stage_name(name: str) -> str:
     """A temporary name for a file or folder to be called `name`; short enough wherever a name of 255 bytes is."""
-    made = f".{name[:40]}.{_machine()}-{os.getpid()}-{secrets.token_hex(6)}.tmp"
-    _own.add(made)
-    return made
+    return f".{name[:40]}.{_machine()}-{os.getpid()}-{secrets.token_hex(6)}.tmp"
+
+
+def begun(target: Path) -> Path:
+    """Where a file or folder is written before it has the name of `target`: beside it. Until `ended`, work goes on."""
+    stage = target.with_name(stage_name(target.name))
+    _unfinished.add(stage)
+    return stage
+
+
+def ended(stage: Path) -> None:
+    """Removes what is left of a stage; nobody works on it any more."""
+    removed(stage)
+    _unfinished.discard(stage)
+
+
+def abandon() -> None:
+    """Removes what is still unfinished when a process ends: a signal can come between a block and its way out."""
+    for stage in sorted(_unfinished):
+        ended(stage)
 
 
 def clear_leftovers(folder: Path) -> list[str]:
@@ -36,7 +54,7 @@ def clear_leftovers(folder: Path) -> list[str]:
         names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".tmp")]
     except OSError:
         return []  # what may not be looked at is not ours to clear
-    return [name for name in sorted(names) if _is_dead(name) and _removed(folder / name)]
+    return [name for name in sorted(names) if _is_dead(name) and removed(folder / name)]
 
 
 def _is_dead(name: str) -> bool:
@@ -45,7 +63,7 @@ def _is_dead(name: str) -> bool:
         return False
     process = int(found[2])
     if process == os.getpid():
-        return name not in _own  # containers give every run the same number
+        return name not in {stage.name for stage in _unfinished}  # containers give every run the same number
     try:
         os.kill(process, 0)  # asks, and sends nothing
     except ProcessLookupError:
@@ -55,7 +73,8 @@ def _is_dead(name: str) -> bool:
     return False
 
 
-def _removed(path: Path) -> bool:
+def removed(path: Path) -> bool:
+    """Removes a file, a link or a whole folder; whether it is gone."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

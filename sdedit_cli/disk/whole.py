@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import OutputError, shortened
 from ..signals import held, released
 from .checks import is_special
-from .leftovers import stage_name
-
-# What is being written, and has no name yet.
-_unfinished: set[Path] = set()
+from .leftovers import begun, ended
 
 
 class TakenError(OutputError):
@@ -67,31 +63,17 @@ def staged(target: Path, *, replace: bool = False, placed: Callable[[], None] | 
     """
     # A link stays a link: what it points to gets replaced.
     real = Path(os.path.realpath(target)) if target.is_symlink() else target
-    stage = Stage(target, real.with_name(stage_name(real.name)))
-    _unfinished.add(stage.root)
+    stage = Stage(target, begun(real))
     try:
         yield stage
         with held():
             _publish(stage, real, replace)
             if placed:
                 placed()
-            _remove(stage.root)
+            ended(stage.root)
     finally:
         with held():
-            _remove(stage.root)
-            _unfinished.discard(stage.root)
-
-
-def abandon() -> None:
-    """Removes what is still unfinished when a process ends: a signal can come between a block and its way out."""
-    for path in sorted(_unfinished):
-        _remove(path)
-    _unfinished.clear()
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            ended(stage.root)
 
 
 def write_bytes(target: Path, data: bytes, *, replace: bool = False) -> None:

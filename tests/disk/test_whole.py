@@ -14,7 +14,8 @@ import pytest
 from helpers.cli import ROOT, leftovers
 
 from sdedit_cli.disk.checks import check_folder, check_space
-from sdedit_cli.disk.whole import abandon, staged, write_bytes
+from sdedit_cli.disk.leftovers import abandon
+from sdedit_cli.disk.whole import staged, write_bytes
 from sdedit_cli.errors import OutputError
 from sdedit_cli.signals import Stop, held, stoppable
 
