@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from .. import signals
-from ..errors import InternalError, OutputError, as_error
+from ..errors import InternalError, OutputError, SdeditError, as_error
 from ..signals import Stop
 
 SCHEMA = "sdedit.event/1"
@@ -106,6 +106,11 @@ class Events:
             self.stream = stream if len(data) <= _AT_ONCE else None
             raise
         self.stream = stream
+
+    def failed(self, source: str, problem: SdeditError, output: str = "") -> None:
+        """Tells what spoke against an input, or against one `output` of it."""
+        facts = {"output": output} if output else {}
+        self.emit("failed", input=source, **facts, error=str(problem), word=problem.word, exit_code=problem.exit_code)
 
     def end(self, exit_code: int, error: str = "") -> None:
         """The last event of a run."""

@@ -18,8 +18,6 @@ from .request import Request
 from .rows import Row, Source, layer_of_row
 from .targets import Job, Target, check_placeholders, format_of, literal, refuse_clashes, targets
 
-SEED_MODES = ("same", "index", "name")
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -51,7 +49,7 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Ways:
     """How each row gets its edit: `request_of` makes one of the layers below the command line, of those above it, and
-    of what is to be done to it before its words are looked at; prompts, and seeds by SEED_MODES."""
+    of what is to be done to it before its words are looked at; prompts, and seeds ('same', 'index' or 'name')."""
 
     request_of: Callable[[Sequence[Layer], Sequence[Layer], Callable[[Edit], Edit]], Request]
     prompts: PromptSource

@@ -11,14 +11,13 @@ from ..errors import InputError, PictureError
 from ..options import Edit, Layer
 from .rows import Row
 
-SOURCES = ("text", "metadata")
 _MOST_BYTES = 100_000
 _PLACES = re.compile(r"\{(stem|name|parent|index)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class PromptSource:
-    """`origin` is one of SOURCES, or None: a text beside the picture, where no prompt is `given` otherwise."""
+    """`origin` is 'text', 'metadata', or None: a text beside the picture, where no prompt is `given` otherwise."""
 
     origin: str | None = None
     prefix: str = ""

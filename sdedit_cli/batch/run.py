@@ -166,7 +166,7 @@ class Run:
     def _failed(self, job: Job, error: SdeditError) -> None:
         self.errors.append(error)
         self.ledger.failed(job, error)
-        self.events.emit("failed", input=job.source, error=str(error), word=error.word, exit_code=error.exit_code)
+        self.events.failed(job.source, error)
         if len(self.jobs) > 1 or self.options.keep_going:  # else the error is the end of the run, and told there
             self.to.error(str(error))
         if self.options.fail_fast:

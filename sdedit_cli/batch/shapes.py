@@ -33,8 +33,8 @@ def gathered(
     sized = [replace(job, size=size_for(w * h, pictures, asked)) for job, (w, h) in zip(jobs, shapes, strict=True)]
     first: dict[object, int] = {}
     order = [
-        (first.setdefault(group(job), number), first.setdefault((group(job), shape), number), number)
-        for number, (job, shape) in enumerate(zip(sized, shapes, strict=True))
+        (first.setdefault(key, number), first.setdefault((key, shape), number), number)
+        for number, (key, shape) in enumerate(zip(map(group, jobs), shapes, strict=True))
     ]
     return [sized[number] for _, _, number in sorted(order)]
 

@@ -62,10 +62,7 @@ class Assignment:
         )
         for note in found.notes:
             to.note(note)
-        prompts = PromptSource(
-            given["prompt_from"], given["prompt_prefix"], given["prompt_suffix"], layers.gives("prompt")
-        )
-        plan = plan_batch(found, place, Ways(layers.request, prompts, given["seed_mode"]))
+        plan = plan_batch(found, place, ways_of(layers, given))
         return cls(place, plan, layers, given, to, events)
 
     @property
@@ -141,14 +138,20 @@ class Assignment:
         limit = pixel_limit(os.environ)
         pictures = sum(len(job.targets) for job in self.plan.jobs)
         jobs = gathered(choice.jobs, lambda job: models.group(job.request), pictures, given["batch_size"], limit)
-        options = RunOptions("overwrite", None, None, given["dry_run"], limit, False, True, given["fail_fast"])
+        options = RunOptions(
+            "overwrite",
+            dry_run=given["dry_run"],
+            max_megapixels=limit,
+            keep_going=True,
+            fail_fast=given["fail_fast"],
+        )
         books = None if journal is None else Books(journal, self.place.folder, known, torch_version())
         if books:
             books.accounts |= {item.output: item.account for item in items}
         run = Run(self.layers.plain(), jobs, options, models, self.to, self.events, None, books)
         run.start()
         run.work()
-        self._skip(choice)
+        tell_fresh(choice, self.events)
         if given["prune"]:
             self._prune(known, journal)
         self._judge(choice, [*failed, *run.errors])
@@ -158,18 +161,11 @@ class Assignment:
         told = [(row.input, "", problem) for row, problem in self.failures]
         told += [(item.job.source, str(item.target.path), problem) for item, problem in choice.kept]
         for source, output, problem in told:
-            facts = {"output": output} if output else {}
-            self.events.emit(
-                "failed", input=source, **facts, error=str(problem), word=problem.word, exit_code=problem.exit_code
-            )
+            self.events.failed(source, problem, output)
             self.to.error(str(problem))
         if told and self.given["fail_fast"]:
             raise SomeFailed("one input failed, and --fail-fast ends the run; nothing was made")
         return [problem for _, _, problem in told]
-
-    def _skip(self, choice: Choice) -> None:
-        for item in choice.fresh:
-            self.events.emit("skipped", input=item.job.source, output=str(item.target.path), seed=item.target.seed)
 
     def _prune(self, known: Mapping[str, Known], journal: Journal | None) -> None:
         """Removes what no job makes any more, where the journal knows it and nobody touched it."""
@@ -198,6 +194,18 @@ class Assignment:
         if made + fresh == 0:
             raise AllFailed(f"all {len(errors)} failed: {_summary(errors)}")
         raise SomeFailed(f"{len(errors)} of {len(errors) + made + fresh} failed: {_summary(errors)}")
+
+
+def ways_of(layers: Layering, given: Mapping[str, Any]) -> Ways:
+    """How the options of the command have each row get its edit."""
+    around = (given["prompt_from"], given["prompt_prefix"], given["prompt_suffix"])
+    return Ways(layers.request, PromptSource(*around, layers.gives("prompt")), given["seed_mode"])
+
+
+def tell_fresh(choice: Choice, events: Events) -> None:
+    """Tells programs of the outputs that are as they should be."""
+    for item in choice.fresh:
+        events.emit("skipped", input=item.job.source, output=str(item.target.path), seed=item.target.seed)
 
 
 def default_destination(source: str) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import StaleOutputs
 from ..pictures.encode import FORMATS
+from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
-from .run import reporting_options, stdout_of, told_when_nobody_reads
 
 if TYPE_CHECKING:
     from .assignment import Assignment
@@ -125,28 +123,19 @@ def command(
     Outputs go to DEST, a folder or a template such as 'out/{parent}/{stem}-{seed}.png'. What is done is kept in
     DEST/.sdedit: another run makes only what is missing, changed or failed.
     """
-    from .render import show_warnings
-    from .reporters import reporter
+    with channels(as_json=as_json, quiet=quiet, verbose=verbose, debug=debug) as (to, events, _):
+        if source == "-":
+            from .co_process import serve
 
-    to = reporter(-1 if quiet else int(verbose))
-    show_warnings(to, debug=debug)
-    with _closing(to), stdout_of(claim=as_json) as stdout:
-        from ..batch.events import Events, ended
+            serve(dest, given, to, events)
+            return
+        from .assignment import Assignment
 
-        events = Events(stdout if as_json else None)
-        with told_when_nobody_reads(to), ended(events):
-            if source == "-":
-                from .co_process import serve
-
-                serve(dest, given, to, events)
-                return
-            from .assignment import Assignment
-
-            work = Assignment.of(source, dest, given, to, events)
-            if given["check"]:
-                _check(work)
-            else:
-                work.carry_out()
+        work = Assignment.of(source, dest, given, to, events)
+        if given["check"]:
+            _check(work)
+        else:
+            work.carry_out()
 
 
 def _check(work: Assignment) -> None:
@@ -155,11 +144,3 @@ def _check(work: Assignment) -> None:
     if stale:
         raise StaleOutputs(f"{stale} of {work.total} outputs are stale; run the same command without --check")
     work.to.note(f"all {work.total} outputs are fresh")
-
-
-@contextlib.contextmanager
-def _closing(to: Any) -> Generator[None, None, None]:
-    try:
-        yield
-    finally:
-        to.close()

@@ -12,8 +12,7 @@ from ..batch.books import Books
 from ..batch.events import Events
 from ..batch.journal import FOLDER, journal_of, read_all
 from ..batch.lock import locked_folder
-from ..batch.plan import Place, Ways, job_of
-from ..batch.prompts import PromptSource
+from ..batch.plan import Place, job_of
 from ..batch.request import RunOptions
 from ..batch.rows import Row
 from ..batch.run import Run
@@ -23,7 +22,7 @@ from ..batch.worker import Reporter
 from ..errors import AllFailed, SdeditError, SomeFailed, UsageError
 from ..options import Layer, fields
 from ..pictures.codec import pixel_limit
-from .assignment import path_of, torch_version
+from .assignment import path_of, tell_fresh, torch_version, ways_of
 from .flags import layering
 from .host import Models
 
@@ -49,10 +48,7 @@ def serve(dest: str | None, given: Mapping[str, Any], to: Reporter, events: Even
 class _Server:
     def __init__(self, place: Place, given: Mapping[str, Any], to: Reporter, events: Events, books: Books) -> None:
         layers = layering(given, given["presets"], given["like"])
-        prompts = PromptSource(
-            given["prompt_from"], given["prompt_prefix"], given["prompt_suffix"], layers.gives("prompt")
-        )
-        self._ways = Ways(layers.request, prompts, given["seed_mode"])
+        self._ways = ways_of(layers, given)
         self._request = layers.plain()
         self._place = place
         self._given = given
@@ -83,8 +79,7 @@ class _Server:
         choice = choose(items, force=given["force"], overwrite=given["on_exists"] == "overwrite", limit=None)
         for item, problem in choice.kept:
             self._tell(item.job.source, problem)
-        for item in choice.fresh:
-            self._events.emit("skipped", input=job.source, output=str(item.target.path), seed=item.target.seed)
+        tell_fresh(choice, self._events)
         books.accounts = {item.output: item.account for item in items}
         if choice.jobs:
             self._let_go_of_changed(items[0])
@@ -100,7 +95,7 @@ class _Server:
             self._models, self._files = Models(self._to.note), {group: files}
 
     def _tell(self, source: str, problem: SdeditError) -> None:
-        self._events.emit("failed", input=source, error=str(problem), word=problem.word, exit_code=problem.exit_code)
+        self._events.failed(source, problem)
         self._to.error(str(problem))
         if self._given["fail_fast"]:
             raise SomeFailed("one job failed, and --fail-fast ends the run")

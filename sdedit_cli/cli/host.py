@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..batch.request import Request
@@ -28,11 +29,9 @@ class Models:
     def group(self, request: Request) -> object:
         """Equal for requests that one loaded model carries out."""
         edit = request.edit
-        loaded = [f for f in fields() if f.option.path or f.option.group in ("Model", "Machine")]
-        of_models = [field for field in loaded if field.name not in _OF_PICTURES]
         # What image prompts show where they are transparent.
         ground = edit.background if edit.ip_image else None
-        return (request.model, edit.sampler is None, ground, *(getattr(edit, field.name) for field in of_models))
+        return (request.model, edit.sampler is None, ground, *(getattr(edit, name) for name in _of_models()))
 
     def check(self, request: Request) -> None:
         """Raises what speaks against a request, before anything is loaded."""
@@ -60,3 +59,10 @@ class Models:
 
     def _of(self, request: Request) -> Preflight:
         return self._preflights.setdefault(self.group(request), Preflight(request))
+
+
+@cache
+def _of_models() -> tuple[str, ...]:
+    """The options for another value of which a model has to be loaded anew."""
+    loaded = (field.name for field in fields() if field.option.path or field.option.group in ("Model", "Machine"))
+    return tuple(name for name in loaded if name not in _OF_PICTURES)

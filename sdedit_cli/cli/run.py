@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError, listed
 from ..pictures.encode import FORMATS
+from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 
 if TYPE_CHECKING:
     from ..batch.targets import Job
-    from ..batch.worker import Reporter
 
 _NEW_SEEDS = 2**32
 _EXAMPLES = """\b
@@ -27,20 +26,6 @@ Examples:
   sdedit run 'drawings/*.png' -p "a 3d emoji of a house" -o out/ --seed 7
   sdedit run photo.jpg --like earlier.edited.png --count 4
   cat photo.jpg | sdedit run - -p "oil painting" -o - > edited.png"""
-
-
-def reporting_options(function: Any) -> Any:
-    """The options that every editing command has for how it tells what it does."""
-    for add in (
-        option("--debug", is_flag=True, group=REPORTING, help="Show tracebacks and all warnings."),
-        option("-v", "--verbose", is_flag=True, group=REPORTING, help="Say more."),
-        option("-q", "--quiet", is_flag=True, group=REPORTING, help="Say nothing but errors."),
-        option(
-            "--json", "as_json", is_flag=True, group=REPORTING, help="Write events to stdout, one JSON object a line."
-        ),
-    ):
-        function = add(function)
-    return function
 
 
 @click.command(cls=GroupedCommand, epilog=_EXAMPLES)
@@ -112,57 +97,52 @@ def command(
     The picture is noised up to --strength of the way and denoised under the prompt. The result has the input's size,
     transparency and colour profile, and carries its settings: --like replays them.
     """
-    from .render import show_warnings
-    from .reporters import reporter
-
     if as_json and output == "-":
         raise UsageError("--json and -o - both want stdout; write the picture to a file")
-    to = reporter(-1 if quiet else int(verbose))
-    show_warnings(to, debug=debug)
-    with _closing(to), stdout_of(claim=as_json or output == "-") as stdout:
-        from ..batch.events import Events, ended
+    with channels(as_json=as_json, to_stdout=output == "-", quiet=quiet, verbose=verbose, debug=debug) as (
+        to,
+        events,
+        stdout,
+    ):
+        from .flags import layering
 
-        events = Events(stdout if as_json else None)
-        with told_when_nobody_reads(to), ended(events):
-            from .flags import layering
+        if save_every is None and steps_dir is not None:
+            raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")
+        if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
+            raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
+        request = layering(given, presets, like).request()
+        # After what is refused most often, so that a typing error is told at once.
+        from ..batch.request import RunOptions
+        from ..batch.run import Run
+        from ..batch.targets import plan
+        from ..pictures.codec import pixel_limit
+        from .host import Models
+        from .inputs import chosen
+        from .replay import beyond
+        from .words import unused_words
 
-            if save_every is None and steps_dir is not None:
-                raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")
-            if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
-                raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
-            request = layering(given, presets, like).request()
-            # After what is refused most often, so that a typing error is told at once.
-            from ..batch.request import RunOptions
-            from ..batch.run import Run
-            from ..batch.targets import plan
-            from ..pictures.codec import pixel_limit
-            from .host import Models
-            from .inputs import chosen
-            from .replay import beyond
-            from .words import unused_words
+        sources, left_out = chosen(inputs, request.edit.prompt, output)
+        if left_out:
+            to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")
+        for word in unused_words(request.edit):
+            to.warn(f"the word '{word}' stands in no prompt, so its embedding does nothing; write it into -p or -n")
+        drawn = request.edit.seed is None
+        if drawn and not dry_run:
+            import secrets  # here, as it takes as long to import as click's parser
 
-            sources, left_out = chosen(inputs, request.edit.prompt, output)
-            if left_out:
-                to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")
-            for word in unused_words(request.edit):
-                to.warn(f"the word '{word}' stands in no prompt, so its embedding does nothing; write it into -p or -n")
-            drawn = request.edit.seed is None
-            if drawn and not dry_run:
-                import secrets  # here, as it takes as long to import as click's parser
-
-                request = replace(request, edit=replace(request.edit, seed=secrets.randbelow(_NEW_SEEDS)))
-            if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
-                request = beyond(request, sources)
-            seeds = request.edit.seeds()
-            shown_seeds = [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds
-            jobs = plan(request, sources, shown_seeds, output, format)
-            if given.get("quality") is not None and all(job.format == "png" for job in jobs):
-                raise UsageError("--quality is for JPEG and WebP, and this run writes PNG; see -o and --format")
-            if save_every is not None and steps_dir is None:
-                steps_dir = steps_folder(jobs)
-                to.note(f"the pictures of the steps go to {steps_dir}{os.sep}")
-            options = RunOptions(on_exists, save_every, steps_dir, dry_run, pixel_limit(os.environ), drawn)
-            Run(request, jobs, options, Models(to.note, complete=dry_run), to, events, stdout).execute()
+            request = replace(request, edit=replace(request.edit, seed=secrets.randbelow(_NEW_SEEDS)))
+        if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
+            request = beyond(request, sources)
+        seeds = request.edit.seeds()
+        shown_seeds = [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds
+        jobs = plan(request, sources, shown_seeds, output, format)
+        if given.get("quality") is not None and all(job.format == "png" for job in jobs):
+            raise UsageError("--quality is for JPEG and WebP, and this run writes PNG; see -o and --format")
+        if save_every is not None and steps_dir is None:
+            steps_dir = steps_folder(jobs)
+            to.note(f"the pictures of the steps go to {steps_dir}{os.sep}")
+        options = RunOptions(on_exists, save_every, steps_dir, dry_run, pixel_limit(os.environ), drawn)
+        Run(request, jobs, options, Models(to.note, complete=dry_run), to, events, stdout).execute()
 
 
 class Undrawn(int):
@@ -180,35 +160,3 @@ def steps_folder(jobs: Sequence[Job]) -> Path:
             "--save-every: the picture goes to stdout, so say where those of its steps go: --steps-dir DIR"
         )
     return first.with_suffix(".steps") if len(jobs) == 1 else first.parent / "steps"
-
-
-@contextlib.contextmanager
-def told_when_nobody_reads(to: Reporter) -> Generator[None, None, None]:
-    """Within it, a reader of stdout who goes away is told of."""
-    from ..batch.events import ReaderGone
-
-    try:
-        yield
-    except ReaderGone:
-        to.error("stdout was closed by who read it, so the run ends here; finished pictures are kept")
-        raise
-
-
-@contextlib.contextmanager
-def _closing(to: Any) -> Generator[None, None, None]:
-    try:
-        yield
-    finally:
-        to.close()
-
-
-@contextlib.contextmanager
-def stdout_of(*, claim: bool) -> Generator[BinaryIO | None, None, None]:
-    """The real stdout where it is claimed for our own bytes, else None."""
-    if not claim:
-        yield None
-        return
-    from ..batch.events import claimed_stdout
-
-    with claimed_stdout() as stream:
-        yield stream

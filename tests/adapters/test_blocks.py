@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from helpers.loras import DIALECTS, RANK, Factors, factors
-from helpers.pipelines import write_checkpoint
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,18 +19,6 @@ from sdedit_cli.names.table import modules
 from sdedit_cli.names.unet import unet_table
 from sdedit_cli.options.adapters import LoraFile
 from sdedit_cli.options.blocks import BLOCKS
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("model")
-    write_checkpoint(place, "sd15")
-    return place
-
-
-@pytest.fixture
-def pipe(folder: Path) -> StableDiffusionImg2ImgPipeline:
-    return StableDiffusionImg2ImgPipeline.from_pretrained(folder)
 
 
 def block(name: str, layers: int) -> str:

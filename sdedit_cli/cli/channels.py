@@ -1,0 +1,72 @@
+"""How an editing command tells what it does: lines and bars for people, events for programs, pictures on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from .flags import REPORTING, option
+from .render import Reporter, show_warnings
+
+if TYPE_CHECKING:
+    from ..batch.events import Events
+
+
+def reporting_options(function: Any) -> Any:
+    """The options that every editing command has for how it tells what it does."""
+    for add in (
+        option("--debug", is_flag=True, group=REPORTING, help="Show tracebacks and all warnings."),
+        option("-v", "--verbose", is_flag=True, group=REPORTING, help="Say more."),
+        option("-q", "--quiet", is_flag=True, group=REPORTING, help="Say nothing but errors."),
+        option(
+            "--json", "as_json", is_flag=True, group=REPORTING, help="Write events to stdout, one JSON object a line."
+        ),
+    ):
+        function = add(function)
+    return function
+
+
+@contextmanager
+def channels(
+    *, as_json: bool, to_stdout: bool = False, quiet: bool, verbose: bool, debug: bool
+) -> Generator[tuple[Reporter, Events, BinaryIO | None], None, None]:
+    """Who tells people, what tells programs, and stdout where it is for our own bytes alone (events, or with
+    `to_stdout` a picture). However the block is left, `end` is told, and the terminal is as it was."""
+    from .reporters import reporter
+
+    to = reporter(-1 if quiet else int(verbose))
+    show_warnings(to, debug=debug)
+    try:
+        with _stdout(claim=as_json or to_stdout) as stdout:
+            from ..batch.events import Events, ended
+
+            events = Events(stdout if as_json else None)
+            with _told_when_nobody_reads(to), ended(events):
+                yield to, events, stdout
+    finally:
+        to.close()
+
+
+@contextmanager
+def _told_when_nobody_reads(to: Reporter) -> Generator[None, None, None]:
+    """Within it, a reader of stdout who goes away is told of."""
+    from ..batch.events import ReaderGone
+
+    try:
+        yield
+    except ReaderGone:
+        to.error("stdout was closed by who read it, so the run ends here; finished pictures are kept")
+        raise
+
+
+@contextmanager
+def _stdout(*, claim: bool) -> Generator[BinaryIO | None, None, None]:
+    """The real stdout where it is claimed for our own bytes, else None."""
+    if not claim:
+        yield None
+        return
+    from ..batch.events import claimed_stdout
+
+    with claimed_stdout() as stream:
+        yield stream
