@@ -17,9 +17,9 @@ from .blocks import block_of, place
 from .deltas import Kind, Misfit, kinds_of, weight_delta
 from .dialects import Module, dialect_of, family_of
 from .kinds.leaves import exact_scale, matrix, rank_of, same_rank
-from .lora import Patch, adapter_keys, grouped, no_adapter
+from .lora import Patch, grouped, no_adapter
 from .lowrank import norm_of_product
-from .open import Header
+from .open import Header, adapter_keys
 from .write import with_alpha
 
 N = TypeVar("N", int, float)
@@ -74,7 +74,7 @@ class _Seen:
 
 def describe(source: WeightSource, header: Header, architecture: Architecture | None) -> Description:
     """Everything that can be said of a file without its model. Raises ModelError for a file that is no adapter."""
-    keys = adapter_keys(source)
+    keys = adapter_keys(source.names())
     if architecture is not None:
         leaves, unmatched = grouped(source, architecture.names.get)
     else:
@@ -84,8 +84,9 @@ def describe(source: WeightSource, header: Header, architecture: Architecture | 
     seen: list[_Seen] = []
     problems: list[str] = []
     for module, own in leaves.items():
-        patch = Patch({leaf: source.get(key) for leaf, key in own.items()}, header.scaling(module))
+        tensors = {leaf: source.get(key) for leaf, key in own.items()}
         try:
+            patch = Patch(tensors, header.scaling(module))
             seen.append(_look(module, patch, architecture))
         except (Misfit, RuntimeError) as problem:
             problems.append(f"{'.'.join(module)}: {str(problem).splitlines()[0]}")

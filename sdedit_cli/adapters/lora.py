@@ -13,16 +13,14 @@ from ..configs.clip import CLIPTextConfig
 from ..configs.unet import UNetConfig
 from ..errors import ModelError, listed, shown
 from ..weights.formats.source import MemorySource, WeightSource
-from .bundled import PREFIX as BUNDLED
 from .bundled import read_bundled
 from .deltas import Misfit, Scaling, kinds_of
 from .dialects import Module, family_of, module_names, split_key
 from .embedding import TextualInversion
 from .kinds.leaves import is_finite
-from .open import Header, open_adapter
+from .open import Header, adapter_keys, open_adapter
 from .recognise import taken_for
 
-_IGNORED = ("_aux.",)  # the bookkeeping of slider tools
 M = TypeVar("M", bound=Hashable)
 
 
@@ -88,7 +86,7 @@ def _read(
     source: WeightSource, names: Mapping[str, Module], header: Header, unet: UNetConfig | None, partial: bool
 ) -> Adapter:
     leaves, unmatched = grouped(source, names.get)
-    keys = adapter_keys(source)
+    keys = adapter_keys(source.names())
     family = family_of({key: source.shape(key) for key in keys})
     if not leaves or (unmatched and not partial):
         raise _misfit(source, unmatched, unet, family, nothing=not leaves)
@@ -98,16 +96,12 @@ def _read(
     for module, own in leaves.items():
         try:
             kinds.update(dict.fromkeys(kind.words for kind in kinds_of(own)))
+            scaling = header.scaling(module)
         except Misfit as problem:
             raise ModelError(f"{source.path}: {'.'.join(module)}: {problem}") from None
-        patches[module] = Patch({leaf: _tensor(source, key) for leaf, key in own.items()}, header.scaling(module))
+        patches[module] = Patch({leaf: _tensor(source, key) for leaf, key in own.items()}, scaling)
     used = sum(map(len, leaves.values()))
     return Adapter(source.path, patches, used, tuple(unmatched), tuple(kinds), dict(source.metadata))
-
-
-def adapter_keys(source: WeightSource) -> list[str]:
-    """The keys of a file that are meant to be an adapter's."""
-    return [key for key in source.names() if not key.startswith((*_IGNORED, BUNDLED))]
 
 
 def grouped(source: WeightSource, module_of: Callable[[str], M | None]) -> tuple[dict[M, dict[str, str]], list[str]]:
@@ -115,7 +109,7 @@ def grouped(source: WeightSource, module_of: Callable[[str], M | None]) -> tuple
 
     `module_of` knows a module by its name with dots as underscores. Raises ModelError where two keys are the same leaf.
     """
-    keys = adapter_keys(source)
+    keys = adapter_keys(source.names())
     present = set(keys)
     leaves: dict[M, dict[str, str]] = {}
     unmatched: list[str] = []
@@ -141,7 +135,7 @@ def _misfit(
     source: WeightSource, unmatched: list[str], unet: UNetConfig | None, family: str, *, nothing: bool
 ) -> ModelError:
     """The error for keys that fit no module of a model; `nothing`: none of the file does."""
-    keys = len(adapter_keys(source))
+    keys = len(adapter_keys(source.names()))
     other = taken_for(source, "lora") if nothing else ""
     if not keys or other:
         return ModelError(f"{source.path}: {other or no_adapter(source)}")

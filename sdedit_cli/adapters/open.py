@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,8 @@ from ..errors import ModelError, listed, shown
 from ..weights.formats.mapped_file import reading
 from ..weights.formats.open import open_weights
 from ..weights.formats.source import WeightSource
-from .deltas import Scaling
+from .bundled import PREFIX as BUNDLED
+from .deltas import Misfit, Scaling
 from .dialects import Module
 
 HEADER = "lora_adapter_metadata"
@@ -28,8 +29,14 @@ _FOLDER_FILES = (
     "adapter_model.bin",
 )
 CONFIG = "adapter_config.json"
+_BOOKKEEPING = "_aux."  # of slider tools
 HALVES = ("unet", "text_encoder")
 """The folders within one that holds an adapter of PEFT for each of the two."""
+
+
+def adapter_keys(names: Collection[str]) -> list[str]:
+    """The keys of a file that are meant to be an adapter's."""
+    return [name for name in names if not name.startswith((_BOOKKEEPING, BUNDLED))]
 
 
 def find_adapter(path: Path, weight_name: str | None = None) -> Path:
@@ -121,7 +128,7 @@ class Header:
     def scaling(self, module: Module) -> Scaling:
         """What is said of a module: the alpha of the first pattern that ends its name, or the general one.
 
-        Raises ModelError for one that is no finite number.
+        Raises Misfit for one that is no finite number.
         """
         slot, name = module
         told = self.parts.get(slot, {})
@@ -134,10 +141,10 @@ class Header:
             ),
             told.get("lora_alpha"),
         )
-        return Scaling(_alpha(found, module), rank_stabilised=told.get("use_rslora") is True)
+        return Scaling(_alpha(found), rank_stabilised=told.get("use_rslora") is True)
 
 
-def _alpha(found: object, module: Module) -> float | None:
+def _alpha(found: object) -> float | None:
     if not isinstance(found, (int, float)) or isinstance(found, bool):
         return None
     try:
@@ -145,5 +152,5 @@ def _alpha(found: object, module: Module) -> float | None:
     except OverflowError:
         alpha = math.inf
     if not math.isfinite(alpha):
-        raise ModelError(f"the alpha of {'.'.join(module)} is {shown(found)}; expected a finite number")
+        raise Misfit(f"alpha is {shown(found)}; expected a finite number")
     return alpha

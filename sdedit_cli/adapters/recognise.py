@@ -14,16 +14,14 @@ from typing import Any, cast
 
 from ..errors import ModelError, shown
 from ..weights.formats.source import WeightSource
-from .bundled import PREFIX as BUNDLED
 from .bundled import bundled_names
 from .deltas import Misfit, kinds_of
 from .dialects import FAMILIES_BY_WIDTH, family_of, split_key
 from .embedding_files import MOST_VECTORS, NAMELESS, find_embedding, is_bookkeeping, open_embedding
-from .open import find_adapter
+from .open import adapter_keys, find_adapter
 
 _MOST_WORDS = 1000
 _FOLDERS = ("adapter_model.", "pytorch_lora_weights.")  # what begins the names of weights in a folder of a LoRA
-_PASSED_OVER = ("_aux.", BUNDLED)
 _XL = "Stable Diffusion XL"
 # Names of single tensors of networks: an embedding is called by its word.
 _NO_WORDS = {"weight", "bias"}
@@ -194,7 +192,7 @@ def _rows(shape: tuple[int, ...]) -> int:
 
 def _lora(source: WeightSource, names: Collection[str]) -> Recognised | None:
     present = set(names)
-    keys = [name for name in names if not name.startswith(_PASSED_OVER)]
+    keys = adapter_keys(names)
     leaves: dict[str, dict[str, str]] = {}
     count = 0
     for key in keys:
