@@ -167,7 +167,8 @@ class Loop:
 
     def _padded(self, rows: Tensor) -> Tensor:
         missing = 0 if self.rows is None else self.rows - len(rows)
-        return rows if missing <= 0 else torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])
+        # Row by row: rows that were expanded change the memory format of all, and with it the kernels and last bits.
+        return torch.cat([rows, *[rows[:1]] * missing])
 
     def _embedding(self, running: Running) -> Tensor:
         """The time embedding (R, E) of the next step; those of all steps are made at once."""
