@@ -17,8 +17,8 @@ from .kinds.leaves import is_finite
 from .kinds.lora import add_lora, factors
 from .lora import Adapter, Patch
 
-# Numbers of a weight that are worked on at a time: a quarter of a megabyte in float32.
-_BLOCK = 1 << 16
+# Numbers of a weight that are worked on at a time: two megabytes in float32, so that a product is worth its threads.
+_BLOCK = 1 << 19
 
 Parts = tuple[tuple[Adapter, float], ...]
 """Adapters of a module with their strengths."""
