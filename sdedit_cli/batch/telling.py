@@ -1,0 +1,61 @@
+"""What a run tells besides its events: programs and people hear of the same things, people once of equal ones."""
+
+from __future__ import annotations
+
+from .events import Events
+from .request import Request
+from .targets import Job
+from .worker import Host, Reporter
+
+
+class Telling:
+    """Tells people by `to` and programs by `events` what `host` knows of requests and pictures."""
+
+    def __init__(self, host: Host, to: Reporter, events: Events) -> None:
+        self.host = host
+        self.to = to
+        self.events = events
+        self._advised: set[str] = set()
+        self._announced: set[object] = set()
+
+    def warn(self, text: str, source: str | None = None, *, quietly: bool = False) -> None:
+        """A warning, about the input `source` where given; `quietly` for programs alone."""
+        self.events.emit("warning", message=text, **({"input": source} if source else {}))
+        if not quietly:
+            self.to.warn(text)
+
+    def announce(self, request: Request) -> None:
+        """Checks a request once it is clear that there is a picture to edit, and says what holds for all of its.
+
+        Raises what speaks against it.
+        """
+        group = self.host.group(request)
+        if group in self._announced:
+            return
+        self.host.check(request)
+        is_first = not self._announced
+        self._announced.add(group)
+        if is_first:
+            self._tell_of(request)
+
+    def _tell_of(self, request: Request) -> None:
+        edit, like = request.edit, request.like
+        if like and like.ignored:
+            self.warn(f"{like.layer.source}: ignored is {'; '.join(like.ignored)}")
+        for note in request.notes:
+            self.to.note(note)
+        if request.model.built_in:
+            self.to.note("no model named (-m): using the small built-in one")
+        if request.model.knows:
+            self.to.note(f"the {request.model.name} model knows {request.model.knows}")
+        if not edit.prompt and edit.prompt_embeds is None:
+            self.to.note("no prompt (-p): nothing says what the picture shall show")
+        seed = "a new seed" if edit.seed is None else f"seed {edit.seed}"
+        self.to.note(f"{seed}, {edit.steps_run()} of {edit.steps_total()} steps (strength {edit.strength:g})")
+
+    def size(self, job: Job, size: tuple[int, int]) -> None:
+        """Warns of a picture whose size does not suit the model: programs for each, people once in the same words."""
+        text = self.host.advice(job.request, size)
+        if text:
+            self.warn(f"{job.shown}: {text}", job.source, quietly=text in self._advised)
+            self._advised.add(text)
