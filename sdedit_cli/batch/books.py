@@ -27,7 +27,9 @@ class Account:
 
 def name_of(folder: Path, output: Path) -> str:
     """How the journal of a destination calls an output."""
-    return PurePath(os.path.relpath(output, folder)).as_posix()
+    root, path = os.path.join(folder, ""), os.fspath(output)
+    inside = path[len(root) :] if path.startswith(root) else os.path.relpath(path, folder)
+    return inside if os.sep == "/" else PurePath(inside).as_posix()
 
 
 class Books(Ledger):

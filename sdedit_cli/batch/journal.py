@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from ..errors import OutputError
 FOLDER = ".sdedit"
 SCHEMA = 1
 _MOST_BYTES = 2 << 30
+_TEXTS = ("event", "output", "key", "sha256", "input", "input_sha256", "error", "word")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +62,33 @@ def read_all(folder: Path) -> dict[str, Known]:
     A line is half there when a machine lost power while it was written; nothing had happened yet. Raises OutputError
     for a journal that cannot be read.
     """
-    last: dict[str, Entry] = {}
+    last: dict[str, tuple[int, dict[str, Any]]] = {}
     written: dict[str, set[str]] = {}
     for path in sorted((folder / FOLDER).glob("journal*.jsonl")):
-        for entry in _entries(path):
-            if entry.output not in last or entry.n >= last[entry.output].n:
-                last[entry.output] = entry
-            if entry.event in ("intent", "done"):
-                written.setdefault(entry.output, set()).add(entry.sha256)
-    return {output: Known(entry, frozenset(written.get(output, ()))) for output, entry in last.items()}
+        for table in _tables(path):
+            output, number = table["output"], table.get("n")
+            n = number if isinstance(number, int) else 0
+            if output not in last or n >= last[output][0]:
+                last[output] = (n, table)
+            if table["event"] in ("intent", "done"):
+                written.setdefault(output, set()).add(table.get("sha256", ""))
+    return {output: Known(_entry(table, n), frozenset(written.get(output, ()))) for output, (n, table) in last.items()}
 
 
-def _entries(path: Path) -> list[Entry]:
+def _tables(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a journal that tell of an output."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise OutputError(f"{path}: has more than {_MOST_BYTES:,} bytes; move it away to begin anew")
         lines = path.read_bytes().split(b"\n")
     except OSError as problem:
         raise OutputError(f"{path}: cannot be read ({problem.strerror})") from None
-    return [entry for line in lines if line and (entry := _entry(line)) is not None]
+    for line in lines:
+        if line and (table := _table(line)) is not None:
+            yield table
 
 
-def _entry(line: bytes) -> Entry | None:
+def _table(line: bytes) -> dict[str, Any] | None:
     try:
         told: object = json.loads(line)
     except (ValueError, RecursionError):
@@ -90,15 +96,16 @@ def _entry(line: bytes) -> Entry | None:
     if not isinstance(told, dict):
         return None
     table = cast("dict[str, Any]", told)
-    texts = {name: table.get(name, "") for name in ("event", "output", "key", "sha256", "input", "input_sha256")}
-    texts |= {name: table.get(name, "") for name in ("error", "word")}
-    if not all(isinstance(text, str) for text in texts.values()) or not texts["event"] or not texts["output"]:
+    if not table.get("event") or not table.get("output"):
         return None
+    return table if all(isinstance(table.get(name, ""), str) for name in _TEXTS) else None
+
+
+def _entry(table: dict[str, Any], n: int) -> Entry:
     facts, environment, seconds = table.get("facts", {}), table.get("environment", {}), table.get("seconds", 0.0)
-    number: object = table.get("n", 0)
     return Entry(
-        **texts,
-        n=number if isinstance(number, int) else 0,
+        **{name: table.get(name, "") for name in _TEXTS},
+        n=n,
         input_stamp=_stamp(table.get("input_stamp")),
         output_stamp=_stamp(table.get("output_stamp")),
         facts=cast("dict[str, str]", facts) if isinstance(facts, dict) else {},
@@ -162,10 +169,10 @@ def journal_of(folder: Path, shard: tuple[int, int] | None, known: Mapping[str, 
     return Journal(folder / FOLDER / name, max((entry.last.n for entry in known.values()), default=0))
 
 
-def stamp_of(path: Path) -> tuple[int, int]:
+def stamp_of(path: Path | str) -> tuple[int, int]:
     """Size and time of a file, which are other ones when it was written anew; (0, 0) for none."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
         return (0, 0)
     return (status.st_size, status.st_mtime_ns)

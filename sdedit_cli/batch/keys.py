@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..options import Edit
 
 # Counts up when the same request gives another picture than before, beyond rounding.
 NUMERIC_VERSION = 1
+_MOST = 64
 _as_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
@@ -50,13 +52,24 @@ def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, 
     made_of |= {"format": format, "version": NUMERIC_VERSION}
     if format != "png":
         made_of["quality"] = edit.quality
-    return {name: _short(value) for name, value in made_of.items() if value is not None}
+    return {name: value if _is_short(value) else _short(value) for name, value in made_of.items() if value is not None}
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _MOST
 
 
 def _short(value: Any) -> str:
     """A value as it is where it is short, else its hash."""
+    if isinstance(value, (bool, int, float)):
+        return _number(value)
     text = value if isinstance(value, str) else _as_json(value)
-    return text if len(text) <= 64 else "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return text if len(text) <= _MOST else "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache(maxsize=1024, typed=True)  # most jobs of a batch have most of them in common
+def _number(value: float) -> str:
+    return _as_json(value)
 
 
 def key_of(facts: Mapping[str, str]) -> str:

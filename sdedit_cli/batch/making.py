@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -133,7 +133,7 @@ class Making:
         for target in job.targets:
             self._tell.to.picture(job.shown, self._begun, self._total)
             signals.check()
-            edit = replace(job.request.edit, seed=target.seed, count=1)
+            edit = job.request.edit.varied({"seed": target.seed, "count": 1})
             task = Task(edit, picture, job.shown, job.format, self._watch(job, target, picture))
             self._making[task] = _Under(of, target, picture, time.monotonic())
             yield task

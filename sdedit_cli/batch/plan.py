@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..disk.checks import check_name
@@ -109,7 +109,7 @@ def _job_of(row: Row, index: int, defaults: Layer, place: Place, ways: Ways) -> 
 
     def of_row(edit: Edit) -> Edit:
         changes = {"seed": _seed(edit, row, index, mode), **ways.prompts.filled(edit, row, index)}
-        return replace(edit, **changes) if any(getattr(edit, name) != new for name, new in changes.items()) else edit
+        return edit.varied(changes) if any(getattr(edit, name) != new for name, new in changes.items()) else edit
 
     request = ways.request_of([defaults, *([] if asked else found), layer], found if asked else [], of_row)
     seeds = request.edit.seeds()
@@ -134,9 +134,11 @@ def _seed(edit: Edit, row: Row, index: int, mode: str) -> int:
 def _below(folder: Path, target: Target, row: Row) -> Target:
     assert target.path is not None, "a batch writes files"
     inside = os.path.normpath(target.path)
-    if os.path.isabs(inside) or inside.split(os.sep)[0] == os.pardir:
+    first = inside.split(os.sep, 1)[0]
+    if os.path.isabs(inside) or first == os.pardir:
         raise UsageError(f"output {target.path} lies outside of {folder}; all outputs of a batch lie below DEST")
-    if inside.split(os.sep)[0] == FOLDER:
+    if first == FOLDER:
         raise UsageError(f"output {target.path} lies in {FOLDER}, where the journal is; choose another")
-    check_name(folder / inside)
-    return replace(target, path=folder / inside)
+    path = folder / inside
+    check_name(path)
+    return Target(target.seed, path)

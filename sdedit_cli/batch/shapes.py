@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..errors import PictureError
-from ..pictures.codec import open_picture
-from ..pictures.source import read_bytes
+from ..pictures.peek import size_of_file
 from .targets import Job
 
 _MOST = 8
@@ -42,6 +41,6 @@ def gathered(
 def _shape(job: Job, max_megapixels: float) -> tuple[int, int]:
     """The size that the picture of a job is edited at; (0, 0) where it cannot be read, which the run will say."""
     try:
-        return job.request.edit.size_of(open_picture(read_bytes(job.source), job.shown, max_megapixels).size)
+        return job.request.edit.size_of(size_of_file(job.source, job.shown, max_megapixels))
     except PictureError:
         return (0, 0)

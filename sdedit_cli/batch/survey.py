@@ -40,7 +40,7 @@ def survey(
     contents = Contents()
     items: list[Item] = []
     for job in jobs:
-        seen, stamp = "", stamp_of(Path(job.source))
+        seen, stamp = "", stamp_of(job.source)
         for target in job.targets:
             assert target.path is not None, "a batch writes files"
             output = name_of(folder, target.path)
@@ -48,7 +48,7 @@ def survey(
             seen = seen or _input_hash(job.source, stamp, entry)
             edit = job.request.edit
             if (edit.seed, edit.count) != (target.seed, 1):
-                edit = replace(edit, seed=target.seed, count=1)
+                edit = edit.varied({"seed": target.seed, "count": 1})
             model = path_of(job.request.model)
             facts = facts_of(edit, contents, model=model, input_sha256=seen, format=job.format)
             account = Account(key_of(facts), facts, job.source, stamp)
@@ -63,7 +63,7 @@ def _input_hash(source: str, stamp: tuple[int, int], entry: Known | None) -> str
     if last and last.input == source and last.input_sha256 and last.input_stamp == stamp != (0, 0):
         return last.input_sha256
     try:
-        return file_hash(Path(source))
+        return file_hash(source)
     except OSError:
         return "missing"
 

@@ -8,6 +8,7 @@ import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..disk.checks import check_name, is_special
@@ -134,7 +135,9 @@ def literal(path: str) -> str:
     return path.replace("{", "{{").replace("}", "}}")
 
 
+@lru_cache(maxsize=64)
 def check_placeholders(template: str, label: str = "-o") -> None:
+    """Raises UsageError for a template that nothing can be filled in."""
     try:
         found = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as problem:
@@ -165,6 +168,7 @@ def _split(template: str) -> tuple[str, str]:
     return os.path.splitext(template)
 
 
+@lru_cache(maxsize=64)
 def format_of(template: str, format: str | None, label: str = "-o") -> str:
     suffix = _split(template)[1].lower()
     if not suffix:

@@ -206,6 +206,8 @@ class Layering:
     notes: tuple[str, ...]
     models: dict[str | None, tuple[Model, Layer]] = field(default_factory=dict[Any, Any], repr=False)
     """Those asked for so far, by what a layer calls them, with the layer that each brings."""
+    made: list[Edit] = field(default_factory=list[Edit], repr=False)
+    """The last edit, which the next one is likely to be near."""
 
     def request(
         self,
@@ -221,7 +223,7 @@ class Layering:
         plain = self.plain(between, last)
         edit, told = with_tags(finish(plain.edit), self.folders["lora"], self.found)
         edit = with_words(edit, self.folders["embedding"])
-        return replace(plain, edit=edit, notes=(*self.notes, *told))
+        return Request(edit, plain.model, plain.like, (*self.notes, *told))
 
     def plain(self, between: Sequence[Layer] = (), last: Sequence[Layer] = ()) -> Request:
         """The edit of these layers with its prompts as they are: those of a batch are templates. Raises as above."""
@@ -230,7 +232,9 @@ class Layering:
         if wanted not in self.models:
             self.models[wanted] = with_defaults(find_model(wanted, self.config.model_folders))
         model, own = self.models[wanted]
-        edit = located(edit_from([own, *layers]), self.folders)
+        edit = edit_from([own, *layers], self.made[0] if self.made else None)
+        self.made[:] = [edit]
+        edit = located(edit, self.folders)
         own_words = [name for layer in (*between, *self.above) for name in layer.values]
         found, like = self.found, self.like
         of_like = found is not None and "sampler" in found.layer.values and "sampler" not in own_words

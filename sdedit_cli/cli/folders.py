@@ -87,7 +87,11 @@ class Folders:
 
     def names(self) -> list[str]:
         """The names that can be asked for, each once."""
-        return sorted({entry.name for folder in self.entries for entry in folder})
+        return list(self._names)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(sorted({entry.name for folder in self.entries for entry in folder}))
 
     def find(self, wanted: str) -> Path | None:
         """The adapter of that name, whatever its case: with or without suffix, with or without the folders above it.

@@ -17,8 +17,7 @@ _NO_FILES = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: 
 def check_name(target: Path) -> None:
     """Raises OutputError when no file can have this name, or whether one has it may not be known."""
     try:
-        target.lstat()
-        target.stat()
+        os.stat(target)
     except (FileNotFoundError, NotADirectoryError):
         pass  # what is not there can be made, or the check of its folder says why not
     except (OSError, ValueError) as problem:

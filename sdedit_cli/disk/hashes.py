@@ -21,10 +21,10 @@ _COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _OTHER_WEIGHTS = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx")
 
 
-def file_hash(path: Path) -> str:
+def file_hash(path: Path | str) -> str:
     """The SHA-256 of a file in hex."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb", buffering=0) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from .option import Field, Option
 from .values import KINDS, without_none
+
+T = TypeVar("T")
 
 
 def declare(default: Any, help: str, group: str, **facts: Any) -> Any:
@@ -41,6 +43,29 @@ def fit_values(options: object) -> None:
         value = getattr(options, field.name)
         if value is not field.default:
             object.__setattr__(options, field.name, field.fit(value, field.key))
+
+
+def varied(options: T, changes: Mapping[str, Any], check: Callable[[T], object]) -> T:
+    """A frozen dataclass of options with some values changed, those read and checked, and then all by `check`.
+
+    Raises UsageError.
+    """
+    of = type(options)
+    made = object.__new__(of)
+    for member in _members(of):
+        member.__set__(made, member.__get__(options))
+    for field in declared(of):
+        name = field.name
+        if name in changes and changes[name] is not getattr(options, name):
+            value = changes[name]
+            object.__setattr__(made, name, value if value is field.default else field.fit(value, field.key))
+    check(made)
+    return made
+
+
+@cache
+def _members(of: type) -> tuple[Any, ...]:
+    return tuple(getattr(of, field.name) for field in declared(of))
 
 
 def kept(options: object, which: Callable[[Option], bool]) -> dict[str, Any]:

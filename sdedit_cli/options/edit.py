@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import attrgetter
@@ -20,7 +20,7 @@ from .adapters import (
     pictures_of,
 )
 from .colours import COLOUR
-from .declared import declare, declared, fit_values, kept, with_hashes
+from .declared import declare, declared, fit_values, kept, varied, with_hashes
 from .option import MAX_SEED, Field, Option
 from .size import MAX_SIDE, SIZE, fitted
 
@@ -238,6 +238,16 @@ class Edit:
 
     def __post_init__(self) -> None:
         fit_values(self)
+        self._check_together()
+
+    def varied(self, changes: Mapping[str, Any]) -> Edit:
+        """As `dataclasses.replace`; of the values those that change are read and checked, as batches make many edits.
+
+        Raises UsageError.
+        """
+        return varied(self, changes, Edit._check_together)
+
+    def _check_together(self) -> None:
         if self.timesteps is not None and self.sigmas is not None:
             raise UsageError("timesteps and sigmas exclude each other; give one of them")
         if self.size is not None and self.max_side is not None:
@@ -291,7 +301,7 @@ class Edit:
         """All that makes the picture what it is, with what `hash_of` says of the content in the place of each path."""
         # Without a token the word is the name of the file, which its content does not tell.
         words = tuple(replace(file, token=file.word) for file in self.embedding)
-        worded = replace(self, embedding=words) if words else self
+        worded = self.varied({"embedding": words}) if words else self
         return with_hashes(worded._kept(_PIXELS), Edit, hash_of)
 
     def _kept(self, which: Callable[[Option], bool]) -> dict[str, Any]:

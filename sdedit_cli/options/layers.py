@@ -87,12 +87,20 @@ def environment(variables: Mapping[str, str], of: type = Edit) -> Layer:
     return checked(Layer("environment", named))
 
 
-def edit_from(layers: Sequence[Layer]) -> Edit:
-    """The edit that the layers describe, later ones winning. Raises UsageError."""
+def edit_from(layers: Sequence[Layer], near: Edit | None = None) -> Edit:
+    """The edit that the layers describe, later ones winning. Raises UsageError.
+
+    It is made quickly of one that is `near` it: what they have in common is not checked again.
+    """
     values: dict[str, Any] = {}
     for layer in layers:
         for name in layer.values:
             for displaced in _DISPLACES.get(name, ()):
                 values.pop(displaced, None)
         values.update(layer.values)
-    return Edit(**values)
+    return near.varied({**_defaults(), **values}) if near else Edit(**values)
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in fields()}
