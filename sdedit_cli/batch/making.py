@@ -160,10 +160,13 @@ class Making:
     def _loaded(self, request: Request) -> Worker:
         def loaded(facts: Mapping[str, Any]) -> None:
             self._ledger.loaded(facts)
-            self._tell.events.emit("load", **facts)
+            known = {name: value for name, value in facts.items() if name != "switched"}
+            self._tell.events.emit("switch" if facts.get("switched") else "load", **known)
             for adapter in facts.get("adapters", ()):
                 self._tell.to.note(adapter)
-            self._tell.to.detail("{model} loaded in {seconds:.1f} s: {device}, {dtype}, {sampler}".format(**facts))
+            how = "has other adapters after" if facts.get("switched") else "loaded in"
+            words = "{model} {how} {seconds:.1f} s: {device}, {dtype}, {sampler}"
+            self._tell.to.detail(words.format(how=how, **known))
 
         self._tell.to.loading(f"the {request.model.name} model")
         return self._tell.host.load(request, self._tell.warn, loaded)

@@ -25,17 +25,22 @@ def size_for(area: int, pictures: int, asked: int | None) -> int | None:
 
 
 def gathered(
-    jobs: Sequence[Job], group: Callable[[Job], object], pictures: int, asked: int | None, max_megapixels: float
+    jobs: Sequence[Job],
+    group: Callable[[Job], tuple[object, ...]],
+    pictures: int,
+    asked: int | None,
+    max_megapixels: float,
 ) -> list[Job]:
-    """The jobs with their sizes, those of one `group` and shape one after the other, otherwise in their order."""
-    shapes = [_shape(job, max_megapixels) for job in jobs]
-    sized = [replace(job, size=size_for(w * h, pictures, asked)) for job, (w, h) in zip(jobs, shapes, strict=True)]
-    first: dict[object, int] = {}
-    order = [
-        (first.setdefault(key, number), first.setdefault((key, shape), number), number)
-        for number, (key, shape) in enumerate(zip(map(group, jobs), shapes, strict=True))
-    ]
-    return [sized[number] for _, _, number in sorted(order)]
+    """The jobs with their sizes, otherwise in their order: those whose `group` begins alike one after the other, among
+    them those of one group, and among these those of one shape."""
+    first: dict[tuple[object, ...], int] = {}
+    found: list[tuple[list[int], Job]] = []
+    for number, job in enumerate(jobs):
+        shape = _shape(job, max_megapixels)
+        key = (*group(job), shape)
+        order = [first.setdefault(key[:depth], number) for depth in range(1, len(key) + 1)]
+        found.append(([*order, number], replace(job, size=size_for(shape[0] * shape[1], pictures, asked))))
+    return [job for _, job in sorted(found, key=lambda item: item[0])]
 
 
 def _shape(job: Job, max_megapixels: float) -> tuple[int, int]:

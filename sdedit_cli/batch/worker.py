@@ -61,8 +61,9 @@ class Worker(Protocol):
 class Host(Protocol):
     """Who knows models: checks requests, loads what they need, and says what suits it."""
 
-    def group(self, request: Request) -> object:
-        """Equal for requests that one loaded model carries out."""
+    def group(self, request: Request) -> tuple[object, ...]:
+        """What requests have in common that one loaded model carries out, the first part dearest to change: those of
+        an equal beginning come one after the other."""
         ...
 
     def check(self, request: Request) -> None:
@@ -72,8 +73,8 @@ class Host(Protocol):
     def load(
         self, request: Request, warn: Callable[[str], None], loaded: Callable[[Mapping[str, Any]], None]
     ) -> Worker:
-        """The model of a request: that of the last time, or loaded, which `loaded` is told with the facts; `warn` hears
-        what users should know."""
+        """The model of a request: that of the last time, or loaded, which `loaded` is told with the facts (with
+        `switched` where the model was there and its adapters were not); `warn` hears what users should know."""
         ...
 
     def advice(self, request: Request, size: tuple[int, int]) -> str:

@@ -24,7 +24,7 @@ from ..options import Layer, fields
 from ..pictures.codec import pixel_limit
 from .assignment import path_of, tell_fresh, torch_version, ways_of
 from .flags import layering
-from .host import Models
+from .host import ADAPTERS, Models
 
 # What needs to know all jobs before the first is done.
 _OF_LISTS = ("recursive", "include", "exclude", "check", "retry_failed", "limit", "shard", "prune", "dry_run", "report")
@@ -56,7 +56,7 @@ class _Server:
         self._events = events
         self._books = books
         self._models = Models(to.note)
-        self._files: dict[object, dict[str, str]] = {}
+        self._held: tuple[tuple[object, ...], dict[str, str]] = ((), {})
         limit = pixel_limit(os.environ)
         self._options = RunOptions("overwrite", max_megapixels=limit, keep_going=True, fail_fast=given["fail_fast"])
 
@@ -88,11 +88,18 @@ class _Server:
         return len(run.errors) + len(choice.kept)
 
     def _let_go_of_changed(self, item: Item) -> None:
-        """Lets go of the models when files of the one that an item needs are others than when it was loaded."""
+        """Lets go of the model when files that it was loaded from, or has at work, are others than they were then.
+
+        Adapters are read again wherever they are exchanged.
+        """
         group, facts = self._models.group(item.job.request), item.account.facts
         files = {field.name: facts[field.name] for field in fields() if field.option.path and field.name in facts}
-        if self._files.setdefault(group, files) != files:
-            self._models, self._files = Models(self._to.note), {group: files}
+        held, before = self._held
+        stay = held[:1] == group[:1]
+        names = {name for name in {**files, **before} if held == group or name not in ADAPTERS}
+        if stay and any(files.get(name) != before.get(name) for name in names):
+            self._models = Models(self._to.note)
+        self._held = (group, files)
 
     def _tell(self, source: str, problem: SdeditError) -> None:
         self._events.failed(source, problem)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 # What of a model and a machine is settled anew for each picture.
 _OF_PICTURES = {"model", "clip_skip", "freeu", "download"}
+# What a loaded model exchanges.
+ADAPTERS = ("lora", "embedding", "ip_adapter", "ip_image", "ip_encoder", "prompt_embeds")
+# Each holds an opened checkpoint: of those that a stream of jobs asks for, the last ones.
+_MOST_PREFLIGHTS = 8
 
 
 class Models:
@@ -24,14 +28,15 @@ class Models:
         self._tell = tell
         self._complete = complete
         self._preflights: dict[object, Preflight] = {}
-        self._warm: tuple[object, EditorWorker] | None = None
+        self._warm: tuple[tuple[object, ...], EditorWorker] | None = None
 
-    def group(self, request: Request) -> object:
-        """Equal for requests that one loaded model carries out."""
+    def group(self, request: Request) -> tuple[object, ...]:
+        """What has to be loaded for a request, and what is exchanged on a model that is loaded."""
         edit = request.edit
+        loaded = (request.model, edit.prompt_embeds is None, *(getattr(edit, name) for name in _of_models()))
         # What image prompts show where they are transparent.
         ground = edit.background if edit.ip_image else None
-        return (request.model, edit.sampler is None, ground, *(getattr(edit, name) for name in _of_models()))
+        return loaded, (ground, edit.sampler is None, *(getattr(edit, name) for name in ADAPTERS))
 
     def check(self, request: Request) -> None:
         """Raises what speaks against a request, before anything is loaded."""
@@ -43,26 +48,38 @@ class Models:
     def load(
         self, request: Request, warn: Callable[[str], None], loaded: Callable[[Mapping[str, Any]], None]
     ) -> EditorWorker:
-        """The model of a request, warm or loaded: `loaded` is told its facts then; `warn` hears what users should
-        know."""
+        """The model of a request, warm, with other adapters, or loaded: `loaded` is told its facts where it is not as
+        it was; `warn` hears what users should know."""
         group = self.group(request)
-        if self._warm is None or self._warm[0] != group:
-            self._warm = None  # two models need twice the memory
+        if self._warm is not None and self._warm[0] == group:
+            return self._warm[1]
+        worker = self._warm[1] if self._warm is not None and self._warm[0][0] == group[0] else None
+        self._warm = None  # two models need twice the memory
+        if worker is None:
             worker = self._of(request).load(warn)
-            self._warm = (group, worker)
             loaded(worker.facts)
-        return self._warm[1]
+        else:
+            self._warm = (group[:1], worker)  # where the adapters cannot be had, the model stays
+            worker.switch(request, warn)
+            loaded({**worker.facts, "switched": True})
+        self._warm = (group, worker)
+        return worker
 
     def advice(self, request: Request, size: tuple[int, int]) -> str:
         """What to know of a picture of `size` (width, height); '' when there is nothing to say."""
         return self._of(request).advice(size)
 
     def _of(self, request: Request) -> Preflight:
-        return self._preflights.setdefault(self.group(request), Preflight(request))
+        group = self.group(request)
+        found = self._preflights.pop(group, None) or Preflight(request)
+        self._preflights[group] = found
+        if len(self._preflights) > _MOST_PREFLIGHTS:
+            del self._preflights[next(iter(self._preflights))]
+        return found
 
 
 @cache
 def _of_models() -> tuple[str, ...]:
     """The options for another value of which a model has to be loaded anew."""
     loaded = (field.name for field in fields() if field.option.path or field.option.group in ("Model", "Machine"))
-    return tuple(name for name in loaded if name not in _OF_PICTURES)
+    return tuple(name for name in loaded if name not in _OF_PICTURES and name not in ADAPTERS)

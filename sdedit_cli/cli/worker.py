@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,33 +40,60 @@ class EditorWorker:
         from ..engine.editor import Editor
 
         started = time.monotonic()
-        self._request = request
         self._warn = warn
+        self._loaded: dict[str, Any] = {}
+        self._begin(request)
+        pictures = looks(request.edit)
+        with self._can_be_loaded(request):
+            self._checkpoint = opened()
+            self._editor = Editor.open(request.edit, self._hear, checkpoint=self._checkpoint, pictures=pictures)
+        self._hash = FileHash(self._checkpoint.path)
+        self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
+        self._know(request, started)
+
+    def switch(self, request: Request, warn: Callable[[str], None]) -> None:
+        """Has the adapters and encoded prompts of a request in place of those before, on the same model.
+
+        Pictures are those of a model that was loaded for it. Raises ModelError and UsageError for what cannot be had;
+        then no adapter is at work.
+        """
+        from ..weights.formats.mapped_file import reading
+
+        started = time.monotonic()
+        self._warn = warn
+        self._begin(request)
+        pictures = looks(request.edit)
+        with self._can_be_loaded(request), reading(whole=not request.edit.mmap):
+            self._editor.adapt(request.edit, pictures)
+        self._know(request, started)
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
         self._warned = False
         self._warned_of_prompts = False
         self.adapters: list[str] = []
-        self._loaded: dict[str, Any] = {}
-        pictures = looks(request.edit)
+
+    @contextmanager
+    def _can_be_loaded(self, request: Request) -> Generator[None, None, None]:
+        """Within it, what cannot be read, and a lack of memory, are errors of the model."""
         with readable(request.model.name):
-            checkpoint = opened()
             try:
-                self._editor = Editor.open(request.edit, self._hear, checkpoint=checkpoint, pictures=pictures)
+                yield
             except Exception as problem:
                 if not is_out_of_memory(problem):
                     raise
                 needed = f"the model {request.model.name} needs more memory than there is"
                 raise ModelError(f"{needed}; try --dtype bf16 or fp16, or --device cpu") from problem
-        self._hash = FileHash(checkpoint.path)
-        self._loras = [
-            (FileHash(Path(file.path)), FileHash(Path(file.path), payload_hash)) for file in request.edit.lora
-        ]
-        self._word_hashes = [(file, FileHash(Path(file.path))) for file in request.edit.embedding]
-        self._ip_hashes = hashes(request.edit, checkpoint)
-        encoded = request.edit.prompt_embeds
-        self._prompts_hash = FileHash(Path(encoded)) if encoded else None
-        self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
-        sampler, curve = self._label(request.edit)
-        self.dtype = _WORDS.get(str(self._loaded.get("dtype")), request.edit.dtype)
+
+    def _know(self, request: Request, started: float) -> None:
+        """Notes what pictures record of the files that they are made with, and what is told of them."""
+        edit = request.edit
+        self._loras = [(FileHash(Path(file.path)), FileHash(Path(file.path), payload_hash)) for file in edit.lora]
+        self._word_hashes = [(file, FileHash(Path(file.path))) for file in edit.embedding]
+        self._ip_hashes = hashes(edit, self._checkpoint)
+        self._prompts_hash = FileHash(Path(edit.prompt_embeds)) if edit.prompt_embeds else None
+        sampler, curve = self._label(edit)
+        self.dtype = _WORDS.get(str(self._loaded.get("dtype")), edit.dtype)
         self.facts: Mapping[str, Any] = {
             "model": request.model.name,
             "device": self._loaded.get("device"),

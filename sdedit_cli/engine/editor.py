@@ -23,6 +23,7 @@ from ..runtime import threads
 from ..runtime.attention import set_attention
 from ..runtime.device import pick
 from ..runtime.dtype import choose
+from .adapting import Adapting
 from .canvas import Canvas, canvas_for
 from .company import Company, OnStep, Result, Wish
 from .denoise import Segment, Track
@@ -33,9 +34,7 @@ from .prompts import PromptEncoder, TimedText, changes_on_the_way
 from .sampling import chosen_scheduler, grid_of
 
 if TYPE_CHECKING:
-    from ..adapters.embedding import TextualInversion
     from ..weights import Checkpoint
-    from .components import Components
     from .prompt_file import PromptFile
 
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -59,15 +58,17 @@ class Editor:
         *,
         native_size: int | None = None,
         on_event: OnEvent | None = None,
-        images: tuple[ImageSource, ...] = (),
+        adapting: Adapting | None = None,
     ) -> None:
-        """`images`: image prompts, with a row that stands for none and one that counts."""
+        """`adapting` knows the components as the checkpoint has them; without it no adapters can be had."""
         self.engine = engine
         self.native_size = native_size
-        self.images = images
+        # Image prompts, with a row that stands for none and one that counts.
+        self.images: tuple[ImageSource, ...] = ()
         self._tell = on_event or _ignore
         self._segments: dict[object, tuple[Segment, ...]] = {}
         self._encoded: dict[str, PromptFile] = {}
+        self._adapting = adapting
 
     @classmethod
     def open(
@@ -108,19 +109,30 @@ class Editor:
         components, native_size = for_edit(edit, checkpoint, dtype)
         for network in components.networks():
             network.to(device)
-        components = _adapted(edit, components, tell)
-        images: tuple[ImageSource, ...] = ()
-        if edit.ip_adapter:
-            from .ip_files import sources_for_edit
-
-            images = sources_for_edit(
-                edit, checkpoint, components.unet, pictures, lambda words: tell("adapter", {"summary": words})
-            )
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
-        editor = cls(Engine(components), native_size=native_size, on_event=on_event, images=images)
-        editor.prompts_of(edit)
+        adapting = Adapting(components, checkpoint)
+        editor = cls(Engine(components), native_size=native_size, on_event=on_event, adapting=adapting)
+        editor.adapt(edit, pictures)
         return editor
+
+    def adapt(self, edit: Edit, pictures: Sequence[Image.Image] = ()) -> None:
+        """Has the adapters and encoded prompts of `edit`, and no others, at work on the model that was opened.
+
+        Edits are then as on a model opened for it. Raises ModelError and UsageError for what cannot be had; then no
+        adapter is at work.
+        """
+        assert self._adapting is not None, "an editor that was opened"
+        self._segments.clear()
+        self._encoded.clear()
+        self.images, self.engine = (), replace(self.engine, components=self._adapting.bare)
+        try:
+            self.prompts_of(edit)
+            components, self.images = self._adapting.exchange(edit, pictures, self._tell)
+        except BaseException:
+            self._adapting.clear()
+            raise
+        self.engine = replace(self.engine, components=components)
 
     def scheduler_for(self, edit: Edit) -> Scheduler:
         """The sampler of `edit` on this model. Raises UsageError when none of its steps would run."""
@@ -237,25 +249,6 @@ class Editor:
         for cut in encoder.truncated:
             self._tell("truncated", {"text": cut, "limit": components.tokenizer.model_max_length})
         return texts
-
-
-def _adapted(edit: Edit, components: Components, tell: OnEvent) -> Components:
-    """The components with the adapters of `edit`, each of them told."""
-    bundled: list[TextualInversion] = []
-    if edit.lora:
-        from .merging import merge_files
-
-        text = {} if components.text_encoder is None else {"text_encoder": components.text_encoder}
-        networks = {"unet": components.unet, **text}
-        for adapter in merge_files(edit.lora, networks, components.unet.config, partial=edit.partial):
-            tell("adapter", adapter.facts())
-            bundled += adapter.words
-    if edit.embedding or bundled:
-        from .embeddings import with_words
-
-        tokenizer = with_words(components, edit.embedding, bundled, lambda word: tell("adapter", {"summary": word}))
-        components = replace(components, tokenizer=tokenizer)
-    return components
 
 
 def _ignore(event: str, facts: dict[str, Any]) -> None:

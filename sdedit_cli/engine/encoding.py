@@ -22,7 +22,7 @@ from ..text.prompt_schedule import is_scheduled
 from .components import NAMES, TextEncoding
 from .embeddings import with_words
 from .families.sd import SD
-from .merging import merge_files
+from .merging import Merging, merge_files
 from .prompt_file import SETTLED, PromptFile
 from .prompts import PromptEncoder
 
@@ -54,8 +54,8 @@ def encode_prompts(edit: Edit, checkpoint: Checkpoint, tell: OnEvent) -> PromptF
     tokenizer = side.tokenizer
     bundled: list[TextualInversion] = []
     if edit.lora:
-        networks = {"text_encoder": side.text_encoder}
-        for adapter in merge_files(edit.lora, networks, unet_of(checkpoint), partial=edit.partial):
+        merging = Merging({"text_encoder": side.text_encoder})
+        for adapter in merge_files(edit.lora, merging, unet_of(checkpoint), partial=edit.partial):
             tell("adapter", adapter.facts())
             bundled += adapter.words
     if edit.embedding or bundled:

@@ -31,18 +31,16 @@ from ..options.blocks import BLOCKS, block_numbers
 _MOST_LAYERS = 48
 
 
-def merge_files(
-    files: Sequence[LoraFile], networks: Mapping[str, nn.Module], unet: UNetConfig, *, partial: bool
-) -> list[Adapter]:
-    """Merges adapters into the networks (by slot) of an edit, and returns them. `unet` is the config of the model's.
+def merge_files(files: Sequence[LoraFile], merging: Merging, unet: UNetConfig, *, partial: bool) -> list[Adapter]:
+    """Has the adapters of these files, and no others, merged into the networks (by slot) of an edit, and returns them.
 
-    What a file has for a network that is not there is left out, and said. Raises ModelError for what does not fit.
+    `unet` is the config of the model's. What a file has for a network that is not there is left out, and said. Raises
+    ModelError for what does not fit; nothing is changed then.
     """
-    encoder = networks.get("text_encoder")
+    encoder = merging.networks.get("text_encoder")
     text = encoder.config if isinstance(encoder, CLIPTextModel) else _names_alone(unet)
     read = [read_adapter(Path(file.path), unet, text, partial=partial) for file in files]
-    adapters = [_for(adapter, networks) for adapter in read]
-    merging = Merging(networks)
+    adapters = [_for(adapter, merging.networks) for adapter in read]
     for adapter in adapters:
         merging.check(adapter)
     merging.apply(at_work(files, adapters, unet).patched())

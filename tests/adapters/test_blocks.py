@@ -14,7 +14,7 @@ from torch import Tensor
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.adapters.strengths import by_block
 from sdedit_cli.configs.unet import UNetConfig
-from sdedit_cli.engine.merging import merge_files
+from sdedit_cli.engine.merging import Merging, merge_files
 from sdedit_cli.names.table import modules
 from sdedit_cli.names.unet import unet_table
 from sdedit_cli.options.adapters import LoraFile
@@ -48,7 +48,7 @@ def merged(pipe: Any, of: Factors, strength: Any, ranks: int = RANK) -> dict[str
 
 def by_us(pipe: Any, of: Factors, file: LoraFile) -> dict[str, Tensor]:
     networks = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
-    merge_files([file], networks, pipe.unet.config, partial=False)
+    merge_files([file], Merging(networks), pipe.unet.config, partial=False)
     return {f"{slot}.{module}": getattr(pipe, slot).get_submodule(module).weight for slot, module in of}
 
 

@@ -1,0 +1,95 @@
+"""The adapters of edits on one loaded model, exchanged for each other's without loading it again.
+
+What a picture is made with is as if the model had been loaded for it alone: weights are made anew of their base, words
+of the tokenizer that the checkpoint has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from ..nn import ImageSource
+from ..options import Edit
+from .components import Components
+
+if TYPE_CHECKING:
+    from ..adapters.embedding import TextualInversion
+    from ..weights import Checkpoint
+    from .merging import Merging
+
+Tell = Callable[[str, dict[str, Any]], None]
+
+
+class Adapting:
+    """`bare` components of a checkpoint, and the adapters at work on them: none at first."""
+
+    def __init__(self, components: Components, checkpoint: Checkpoint) -> None:
+        self.bare = components
+        self._checkpoint = checkpoint
+        self._merging: Merging | None = None
+        self._worded = False
+
+    def exchange(
+        self, edit: Edit, pictures: Sequence[Image.Image], tell: Tell
+    ) -> tuple[Components, tuple[ImageSource, ...]]:
+        """The components with the adapters of `edit` and no others, and what its image prompts say; each is told.
+
+        `pictures` are those of its image prompts, in their order. Raises ModelError and UsageError for what cannot be
+        had; then some may be at work, until `clear`.
+        """
+        self._take_words_back()
+        bundled = self._merge(edit, tell)
+        components = self._with_words(edit, bundled, tell)
+        return components, self._images(edit, pictures, tell)
+
+    def clear(self) -> None:
+        """Has no adapter at work: the weights are their base, bit for bit."""
+        self._take_words_back()
+        if self._merging is not None:
+            self._merging.apply({})
+
+    def _merge(self, edit: Edit, tell: Tell) -> list[TextualInversion]:
+        """Makes the weights those of the edit's LoRAs; the words that came with them."""
+        if not edit.lora:
+            self.clear()
+            return []
+        from .merging import Merging, merge_files
+
+        if self._merging is None:
+            text = {} if self.bare.text_encoder is None else {"text_encoder": self.bare.text_encoder}
+            self._merging = Merging({"unet": self.bare.unet, **text})
+        bundled: list[TextualInversion] = []
+        for adapter in merge_files(edit.lora, self._merging, self.bare.unet.config, partial=edit.partial):
+            tell("adapter", adapter.facts())
+            bundled += adapter.words
+        return bundled
+
+    def _with_words(self, edit: Edit, bundled: Sequence[TextualInversion], tell: Tell) -> Components:
+        if not edit.embedding and not bundled:
+            return self.bare
+        from .embeddings import with_words
+
+        self._worded = True
+        tokenizer = with_words(self.bare, edit.embedding, bundled, lambda word: tell("adapter", {"summary": word}))
+        return replace(self.bare, tokenizer=tokenizer)
+
+    def _take_words_back(self) -> None:
+        """Before weights change: a table of embeddings has as many rows as its base then."""
+        if self._worded and self.bare.tokenizer is not None and self.bare.text_encoder is not None:
+            from .embeddings import set_words
+
+            set_words(self.bare.tokenizer, self.bare.text_encoder, ())
+            self._worded = False
+
+    def _images(self, edit: Edit, pictures: Sequence[Image.Image], tell: Tell) -> tuple[ImageSource, ...]:
+        if not edit.ip_adapter:
+            return ()
+        from .ip_files import sources_for_edit
+
+        return sources_for_edit(
+            edit, self._checkpoint, self.bare.unet, pictures, lambda words: tell("adapter", {"summary": words})
+        )
