@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -39,13 +40,15 @@ class Books(Ledger):
         self.accounts: dict[str, Account] = {}
         self.known = known
         self._journal = journal
+        self._lock = threading.Lock()
         self._folder = folder
         self._environment: dict[str, Any] = {"torch": torch}
         self._intent = Entry("intent", "?")
         self._done: dict[str, Account] = {}
 
     def loaded(self, facts: Mapping[str, Any]) -> None:
-        self._environment |= {name: facts.get(name) for name in ("device", "dtype", "threads")}
+        told = {name: facts.get(name) for name in ("device", "dtype", "threads")}
+        self._environment = {**self._environment, **told}
 
     def intends(self, target: Target, sha256: str, input_sha256: str) -> None:
         assert target.path is not None, "a batch writes files"
@@ -79,7 +82,8 @@ class Books(Ledger):
                 self._add(Entry("failed", output, key=account.key, error=text, word=error.word))
 
     def _add(self, entry: Entry) -> None:
-        self._journal.add(entry)
-        before = self.known.get(entry.output)
-        written = before.written if before else frozenset[str]()
-        self.known[entry.output] = Known(entry, written | {entry.sha256} if entry.sha256 else written)
+        with self._lock:  # a thread writes pictures while another finds that some cannot be made
+            self._journal.add(entry)
+            before = self.known.get(entry.output)
+            written = before.written if before else frozenset[str]()
+            self.known[entry.output] = Known(entry, written | {entry.sha256} if entry.sha256 else written)

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import signals
+from ..disk.checks import is_special
 from ..errors import OutOfMemory, SdeditError
 from ..options import rgb_of
 from ..pictures.codec import Picture, read_picture
 from ..pictures.resize import resized
+from .ahead import Ahead
 from .ledger import Ledger
 from .names import fitting
 from .placing import placed, save_step
 from .request import Request, RunOptions
 from .targets import Job, Target
 from .telling import Telling
-from .worker import EditedPicture, OnStep, Task, Worker
+from .worker import EditedPicture, Late, OnStep, Task, Worker
+from .writing import Writing
 
 if TYPE_CHECKING:
     from PIL import Image
+
+# Finished pictures that are held in memory until the disk has them.
+_MOST_WAITING = 3
 
 
 @dataclass(eq=False)
@@ -36,14 +42,40 @@ class _Open:
     refused: list[SdeditError] = field(default_factory=list[SdeditError])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Under:
-    """A picture under way."""
+    """A picture under way, and how many steps of it are done."""
 
     of: _Open
     target: Target
     picture: Picture
     started: float
+    steps: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Finished:
+    """A picture that is to be written."""
+
+    under: _Under
+    edited: EditedPicture
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """A picture that is in place."""
+
+    target: Target
+    sha256: str
+    seconds: float
+
+
+class _Refused(Exception):
+    """What speaks against all pictures of a group."""
+
+    def __init__(self, problem: SdeditError) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 class Making:
@@ -71,23 +103,48 @@ class Making:
         self._ledger = ledger
         self._stdout = stdout
         self._making: dict[Task, _Under] = {}
+        self._unread: set[int] = set()  # jobs of the group whose input could not be read, by their index
         self._begun = 0
         self._steps = self._steps_of_all = 0
+        self._writing = Writing(self._written, self._told, _MOST_WAITING)
+
+    def close(self) -> None:
+        """Waits until what is made is written and told, whatever ended the making. A signal waits for that too."""
+        with signals.held():
+            self._writing.close()
 
     def make(self, jobs: Sequence[Job]) -> None:
-        """Makes and saves the pictures of jobs that one model makes."""
-        tasks = self._tasks(jobs)
-        first = next(tasks, None)  # before the model is loaded, which takes longer than to see what is wrong with it
-        if first is None:
-            return
-        try:
-            worker = self._loaded(jobs[0].request)
-        except self._options.bearable as problem:
-            for task in chain([first], tasks):
-                self._end(task, problem)
-            return
-        waiting, size = chain([first], tasks), jobs[0].size
+        """Makes the pictures of jobs that one model makes, and has them saved."""
+        size = jobs[0].size
+        self._unread.clear()
         self._steps, self._steps_of_all = 0, sum(job.request.edit.steps_run() * len(job.targets) for job in jobs)
+        ahead = Ahead(jobs, self._read, size or 2)
+        inputs = iter(ahead)
+        try:
+            tasks = self._tasks(inputs)
+            first = next(
+                tasks, None
+            )  # before the model is loaded, which takes longer than to see what is wrong with it
+            if first is None:
+                return
+            self._edit(self._loaded(jobs[0].request), chain([first], tasks), size)
+        except _Refused as refused:
+            ahead.close()
+            self._refuse(jobs, refused.problem)
+        finally:
+            ahead.close()
+
+    def _refuse(self, jobs: Sequence[Job], problem: SdeditError) -> None:
+        """Ends the jobs, none of which can be made; those whose input cannot be read have ended by that."""
+        self._making.clear()
+        for job in jobs:
+            if job.index not in self._unread:
+                self._left -= len(job.targets)
+                self._fail(job, problem)
+
+    def _edit(self, worker: Worker, waiting: Iterable[Task], size: int | None) -> None:
+        """Makes pictures; where memory does not suffice, fewer at a time."""
+        waiting = iter(waiting)
         while True:
             try:
                 for task, outcome in worker.edits(waiting, size):
@@ -97,36 +154,47 @@ class Making:
                 under_way = list(self._making)
                 if not under_way:
                     raise
+                for under in self._making.values():  # they begin anew
+                    self._steps -= under.steps
+                    under.steps = 0
                 if size is None or size == 1:
                     self._end(under_way.pop(0), problem)
                 else:
                     size //= 2
                     self._tell.warn(f"{problem}; going on with {size} at a time, which may change last bits")
-                waiting = chain(under_way, tasks)
+                waiting = chain(under_way, waiting)
 
-    def _tasks(self, jobs: Sequence[Job]) -> Generator[Task, None, None]:
-        """The pictures to make of these jobs, each input read when its turn comes."""
-        for job in jobs:
-            try:
-                picture = self._read(job)
-            except self._options.bearable as error:
+    def _tasks(self, inputs: Iterator[tuple[Job, Picture | Exception]]) -> Generator[Task, None, None]:
+        """The pictures to make of these jobs, as their inputs come. Raises what speaks against all of them."""
+        for job, read in inputs:
+            self._begun += 1
+            self._tell.to.picture(job.shown, self._begun, self._total)
+            signals.check()
+            if isinstance(read, self._options.bearable):
+                self._unread.add(job.index)
                 self._left -= len(job.targets)
-                self._fail(job, error)
-                continue
-            yield from self._of(job, picture)
+                self._fail(job, read)
+            elif isinstance(read, Exception):
+                raise read
+            else:
+                self._announce(job, read)
+                yield from self._of(job, read)
 
     def _read(self, job: Job) -> Picture:
-        self._begun += 1
-        self._tell.to.picture(job.shown, self._begun, self._total)
+        """The input of a job as it is worked on. Raises PictureError."""
         edit = job.request.edit
         background = edit.background and rgb_of(edit.background)
         picture = read_picture(job.source, self._options.max_megapixels, background or None)
+        return resized(picture, edit.size_of(picture.rgb.size))
+
+    def _announce(self, job: Job, picture: Picture) -> None:
         for note in picture.notes:
             self._tell.warn(f"{job.shown}: {note}", job.source)
-        picture = resized(picture, edit.size_of(picture.rgb.size))
-        self._tell.announce(job.request)
+        try:
+            self._tell.announce(job.request)
+        except self._options.bearable as problem:
+            raise _Refused(problem) from None
         self._tell.size(job, picture.rgb.size)
-        return picture
 
     def _of(self, job: Job, picture: Picture) -> Generator[Task, None, None]:
         of = _Open(job, len(job.targets))
@@ -134,30 +202,34 @@ class Making:
             self._tell.to.picture(job.shown, self._begun, self._total)
             signals.check()
             edit = job.request.edit.varied({"seed": target.seed, "count": 1})
-            task = Task(edit, picture, job.shown, job.format, self._watch(job, target, picture))
-            self._making[task] = _Under(of, target, picture, time.monotonic())
+            under = _Under(of, target, picture, time.monotonic())
+            task = Task(edit, picture, job.shown, job.format, self._watch(under))
+            self._making[task] = under
             yield task
 
     def _end(self, task: Task, outcome: EditedPicture | SdeditError) -> None:
-        """Saves a picture that is made; of a job some of whose pictures could not be made, says so at its end."""
-        making = self._making.pop(task)
-        of = making.of
-        of.left -= 1
+        """Has a picture saved that is made; notes what speaks against one that is not."""
+        under = self._making.pop(task)
         if isinstance(outcome, EditedPicture):
             signals.check()
-            try:
-                self._save(of.job, making, outcome)
-            except self._options.bearable as error:
-                of.refused.append(error)
+            self._save(_Finished(under, outcome))
         elif isinstance(outcome, self._options.bearable):
-            of.refused.append(outcome)
+            self._over(under, outcome)
         else:
             raise outcome
+
+    def _over(self, under: _Under, problem: SdeditError | None) -> None:
+        """A picture has ended; of a job some of whose pictures could not be made, it is said at its end."""
         self._left -= 1
+        of = under.of
+        of.left -= 1
+        of.refused += [problem] if problem else []
         if not of.left and of.refused:
             self._fail(of.job, of.refused[0])
 
     def _loaded(self, request: Request) -> Worker:
+        """The model of a request. Raises what speaks against all pictures that it would make."""
+
         def loaded(facts: Mapping[str, Any]) -> None:
             self._ledger.loaded(facts)
             known = {name: value for name, value in facts.items() if name != "switched"}
@@ -169,23 +241,28 @@ class Making:
             self._tell.to.detail(words.format(how=how, **known))
 
         self._tell.to.loading(f"the {request.model.name} model")
-        return self._tell.host.load(request, self._tell.warn, loaded)
+        self._writing.drain()  # what is written is said to have been made in other circumstances
+        try:
+            return self._tell.host.load(request, self._tell.warn, loaded)
+        except self._options.bearable as problem:
+            raise _Refused(problem) from None
 
-    def _watch(self, job: Job, target: Target, picture: Picture) -> OnStep:
-        every = self._options.save_every
+    def _watch(self, under: _Under) -> OnStep:
+        every, job, target = self._options.save_every, under.of.job, under.target
 
         def on_step(done: int, steps: int, preview: Callable[[], list[Image.Image]]) -> bool | None:
             signals.check()
+            self._writing.collect()
             facts: dict[str, Any] = {"input": job.source, "seed": target.seed, "step": done, "steps": steps}
             if every and done % every == 0:
-                facts["preview"] = save_step(
-                    self._step_path(job, target, done), preview()[0], picture, self._options.on_exists
-                )
+                path = self._step_path(job, target, done)
+                facts["preview"] = save_step(path, preview()[0], under.picture, self._options.on_exists)
             self._tell.events.emit("step", **facts)
+            self._steps += done - under.steps
+            under.steps = done
             if job.size is None:
                 self._tell.to.step(done, steps)
             else:  # of all that are edited together
-                self._steps += 1
                 self._tell.to.step(self._steps, self._steps_of_all)
             return None
 
@@ -198,28 +275,56 @@ class Making:
         name = fitting(job.stem, lambda stem: f"{number}{stem}-{target.seed}-step-{done:03d}.png")
         return self._options.steps_dir / name
 
-    def _save(self, job: Job, making: _Under, edited: EditedPicture) -> None:
+    def _save(self, finished: _Finished) -> None:
+        """Has a picture written beside the work; the last one, and what may wait for a reader, at once."""
+        path = finished.under.target.path
+        if self._left - self._writing.pending > 1 and path is not None and not is_special(path):
+            self._writing.give(finished)
+            return
+        self._writing.drain()
         # A signal waits until what was written is told as well; of the last picture it comes too late.
         with signals.held():
-            sha256 = hashlib.sha256(edited.data).hexdigest()
-            self._ledger.intends(making.target, sha256, making.picture.sha256)
-            target = placed(making.target, edited.data, self._options.on_exists, self._taken, self._stdout)
-            seconds = time.monotonic() - making.started
-            self._ledger.did(target, sha256, seconds)
-            if self._left == 1:
+            try:
+                saved: _Saved | BaseException = self._written(finished)
+            except self._options.bearable as problem:
+                saved = problem
+            if self._left == 1 and isinstance(saved, _Saved):
                 signals.settle()
-            self._tell.events.emit(
-                "saved",
-                input=job.source,
-                output=target.shown,
-                seed=target.seed,
-                width=edited.width,
-                height=edited.height,
-                format=job.format,
-                sha256=sha256,
-                seconds=round(seconds, 3),
-                **({} if edited.nsfw is None else {"nsfw": edited.nsfw}),
-            )
-            if edited.nsfw:
-                self._tell.warn(f"{target.shown}: the safety checker flags it", job.source)
-            self._tell.to.note(f"{job.shown} -> {target.shown} (seed {target.seed}, {seconds:.1f} s)")
+            self._told(finished, saved)
+
+    def _written(self, finished: _Finished) -> _Saved:
+        """Writes a picture, each step of it in the books. Raises OutputError."""
+        under, data = finished.under, finished.edited.data
+        data = data.value() if isinstance(data, Late) else data
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._ledger.intends(under.target, sha256, under.picture.sha256)
+        target = placed(under.target, data, self._options.on_exists, self._taken, self._stdout)
+        seconds = time.monotonic() - under.started
+        self._ledger.did(target, sha256, seconds)
+        return _Saved(target, sha256, seconds)
+
+    def _told(self, finished: _Finished, saved: _Saved | BaseException) -> None:
+        """Says that a picture is in place, or why it is not."""
+        under, edited = finished.under, finished.edited
+        if isinstance(saved, self._options.bearable):
+            self._over(under, saved)
+            return
+        if isinstance(saved, BaseException):
+            raise saved
+        job, target = under.of.job, saved.target
+        self._tell.events.emit(
+            "saved",
+            input=job.source,
+            output=target.shown,
+            seed=target.seed,
+            width=edited.width,
+            height=edited.height,
+            format=job.format,
+            sha256=saved.sha256,
+            seconds=round(saved.seconds, 3),
+            **({} if edited.nsfw is None else {"nsfw": edited.nsfw}),
+        )
+        if edited.nsfw:
+            self._tell.warn(f"{target.shown}: the safety checker flags it", job.source)
+        self._tell.to.note(f"{job.shown} -> {target.shown} (seed {target.seed}, {saved.seconds:.1f} s)")
+        self._over(under, None)

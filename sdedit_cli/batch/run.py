@@ -91,8 +91,11 @@ class Run:
             ledger=self.ledger,
             stdout=self.stdout,
         )
-        for _, group in groupby(ready, key=lambda job: (self.host.group(job.request), job.size)):
-            making.make(list(group))
+        try:
+            for _, group in groupby(ready, key=lambda job: (self.host.group(job.request), job.size)):
+                making.make(list(group))
+        finally:
+            making.close()
 
     def _settled(self, names: Settling) -> list[Job]:
         """The jobs with the pictures to make: what fails or is skipped for its name alone is out before any loading."""

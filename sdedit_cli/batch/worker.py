@@ -18,11 +18,25 @@ if TYPE_CHECKING:
 OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
 
 
+class Late:
+    """The bytes of a file, made by whoever first asks for them; sent to another process they are bytes."""
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        self._make = make
+
+    def value(self) -> bytes:
+        """The bytes. Raises what speaks against such a file."""
+        return self._make()
+
+    def __reduce__(self) -> tuple[type[bytes], tuple[bytes]]:
+        return bytes, (self.value(),)
+
+
 @dataclass(frozen=True)
 class EditedPicture:
-    """The bytes of a finished picture's file, its size, and what the safety checker said (None without one)."""
+    """A finished picture's file, its size, and what the safety checker said (None without one)."""
 
-    data: bytes
+    data: bytes | Late
     width: int
     height: int
     nsfw: bool | None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.request import Request
-from ..batch.worker import EditedPicture, Task
+from ..batch.worker import EditedPicture, Late, Task
 from ..disk.hashes import FileHash, payload_hash
 from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, SdeditError, is_out_of_memory, shown
 from ..options import Edit
@@ -148,8 +148,11 @@ class EditorWorker:
         extra = dict(written.arguments)
         if edit.quality is not None and format != "png":
             extra["quality"] = edit.quality
-        data = encode(result.image, picture.alpha, picture.icc, format, extra, picture.ground)
-        return EditedPicture(data, result.image.width, result.image.height, result.nsfw)
+
+        def data() -> bytes:
+            return encode(result.image, picture.alpha, picture.icc, format, extra, picture.ground)
+
+        return EditedPicture(Late(data), result.image.width, result.image.height, result.nsfw)
 
     def _hear(self, event: str, facts: dict[str, Any]) -> None:
         if event == "load":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from .containers import PNG, Parts, taken_apart
 from .exif import orientation, turned
 from .layers import Layers
 from .profiles import label, settled
+from .quiet import quiet
 from .refusals import is_tiff, program, unreadable
 from .samples import shallow
 from .source import limit_of, read_bytes
@@ -127,8 +127,7 @@ def _pillow(data: bytes) -> Image.Image:
 
     # Our limit replaces Pillow's own, whose warning starts at another size.
     Image.MAX_IMAGE_PIXELS = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         image: Any = Image.open(io.BytesIO(data))
     # libtiff gives numbers in the order of the machine, and Pillow turns those of big-endian files once more.
     image.tile = [
@@ -157,8 +156,7 @@ def read_picture(source: str, limit: float, background: Colour | None = None) ->
     opened = open_picture(data, shown, limit)
     width, height = opened.size
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return _picture(_loaded(opened), background)
     except PictureError:
         raise

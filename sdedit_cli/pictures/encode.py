@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
+from .quiet import quiet
 from .transparency import WHITE, Colour
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def _read_back(data: bytes, whole: Image.Image, format: str) -> None:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             again = Image.open(io.BytesIO(data))
             again.load()
         same = again.size == whole.size and (format != "png" or again.tobytes() == whole.tobytes())

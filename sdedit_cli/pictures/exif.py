@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from .quiet import quiet
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,8 +38,7 @@ def _read(read: Callable[[], Any], broken: object) -> Any:
     """What `read` gives; `broken` where it stumbles, over whatever it does. What it grumbles of meanwhile names no
     file, and concerns nobody who looks for something else."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return read()
     except Exception:
         return broken
