@@ -98,7 +98,7 @@ class Making:
         self._tell = tell
         self._fail = fail
         self._total = total
-        self._left = left
+        self._pictures = self._left = left
         self._taken = taken
         self._ledger = ledger
         self._stdout = stdout
@@ -117,6 +117,7 @@ class Making:
         """Makes the pictures of jobs that one model makes, and has them saved."""
         size = jobs[0].size
         self._unread.clear()
+        self._less(0)
         self._steps, self._steps_of_all = 0, sum(job.request.edit.steps_run() * len(job.targets) for job in jobs)
         ahead = Ahead(jobs, self._read, size or 2)
         inputs = iter(ahead)
@@ -127,7 +128,10 @@ class Making:
             )  # before the model is loaded, which takes longer than to see what is wrong with it
             if first is None:
                 return
-            self._edit(self._loaded(jobs[0].request), chain([first], tasks), size)
+            worker = self._loaded(jobs[0].request)
+            if size is not None:
+                self._tell.to.group(sum(len(job.targets) for job in jobs), size)
+            self._edit(worker, chain([first], tasks), size)
         except _Refused as refused:
             ahead.close()
             self._refuse(jobs, refused.problem)
@@ -139,7 +143,7 @@ class Making:
         self._making.clear()
         for job in jobs:
             if job.index not in self._unread:
-                self._left -= len(job.targets)
+                self._less(len(job.targets))
                 self._fail(job, problem)
 
     def _edit(self, worker: Worker, waiting: Iterable[Task], size: int | None) -> None:
@@ -168,17 +172,22 @@ class Making:
         """The pictures to make of these jobs, as their inputs come. Raises what speaks against all of them."""
         for job, read in inputs:
             self._begun += 1
-            self._tell.to.picture(job.shown, self._begun, self._total)
+            self._tell_of(job)
             signals.check()
             if isinstance(read, self._options.bearable):
                 self._unread.add(job.index)
-                self._left -= len(job.targets)
+                self._steps_of_all -= job.request.edit.steps_run() * len(job.targets)
+                self._less(len(job.targets))
                 self._fail(job, read)
             elif isinstance(read, Exception):
                 raise read
             else:
                 self._announce(job, read)
                 yield from self._of(job, read)
+
+    def _tell_of(self, job: Job) -> None:
+        if job.size is None:
+            self._tell.to.picture(job.shown, self._begun, self._total)
 
     def _read(self, job: Job) -> Picture:
         """The input of a job as it is worked on. Raises PictureError."""
@@ -199,7 +208,7 @@ class Making:
     def _of(self, job: Job, picture: Picture) -> Generator[Task, None, None]:
         of = _Open(job, len(job.targets))
         for target in job.targets:
-            self._tell.to.picture(job.shown, self._begun, self._total)
+            self._tell_of(job)
             signals.check()
             edit = job.request.edit.varied({"seed": target.seed, "count": 1})
             under = _Under(of, target, picture, time.monotonic())
@@ -218,9 +227,14 @@ class Making:
         else:
             raise outcome
 
+    def _less(self, pictures: int) -> None:
+        """So many more have ended."""
+        self._left -= pictures
+        self._tell.to.ended(self._pictures - self._left, self._pictures)
+
     def _over(self, under: _Under, problem: SdeditError | None) -> None:
         """A picture has ended; of a job some of whose pictures could not be made, it is said at its end."""
-        self._left -= 1
+        self._less(1)
         of = under.of
         of.left -= 1
         of.refused += [problem] if problem else []

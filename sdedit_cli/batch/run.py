@@ -73,6 +73,12 @@ class Run:
 
     def work(self) -> None:
         """Makes every picture that can be made; `errors` has what went wrong."""
+        try:
+            self._work()
+        finally:
+            self._tell.errors.close()
+
+    def _work(self) -> None:
         names = Settling(self.options, self._tell)
         ready = self._settled(names)
         names.clear(ready)
@@ -119,7 +125,7 @@ class Run:
         self.ledger.failed(job, error)
         self.events.failed(job.source, error)
         if len(self.jobs) > 1 or self.options.keep_going:  # else the error is the end of the run, and told there
-            self.to.error(str(error))
+            self._tell.errors.tell(error)
         if self.options.fail_fast:
             raise SomeFailed("one input failed, and --fail-fast ends the run; those before it are done")
 

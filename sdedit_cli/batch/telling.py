@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from ..errors import SdeditError
 from .events import Events
 from .request import Request
 from .targets import Job
 from .worker import Host, Reporter
+
+
+class Errors:
+    """Errors for people: what is equal of several inputs is said once, and at the end of how many more it holds."""
+
+    def __init__(self, to: Reporter) -> None:
+        self._to = to
+        self._more: dict[str, int] = {}
+
+    def tell(self, error: SdeditError, where: str = "") -> None:
+        """An error, of the input `where` if it says so at its beginning."""
+        reason = str(error).removeprefix(f"{where}: ")
+        if reason in self._more:
+            self._more[reason] += 1
+            return
+        self._more[reason] = 0
+        self._to.error(str(error))
+
+    def close(self) -> None:
+        """Says how often what was said was true."""
+        for reason, count in self._more.items():
+            if count:
+                first = reason.split("\n")[0]
+                self._to.error(f"of {count} more input{'s' * (count > 1)} too: {first}")
+        self._more.clear()
 
 
 class Telling:
@@ -15,6 +41,7 @@ class Telling:
         self.host = host
         self.to = to
         self.events = events
+        self.errors = Errors(to)
         self._advised: set[str] = set()
         self._announced: set[object] = set()
 

@@ -25,11 +25,12 @@ from ..batch.shapes import gathered
 from ..batch.sources import rows_of
 from ..batch.survey import Choice, Item, choose, prunable, strays, survey
 from ..batch.targets import Job
-from ..batch.worker import Reporter
+from ..batch.telling import Errors
 from ..errors import AllFailed, ModelError, SdeditError, SomeFailed, UsageError, listed
 from ..pictures.codec import pixel_limit
 from .flags import Layering, layering
 from .host import Models
+from .render import Count, Reporter
 from .reports import report_paths, reported
 
 _MOST_SHOWN = 20
@@ -160,9 +161,14 @@ class Assignment:
         """The errors of what is not even tried."""
         told = [(row.input, "", problem) for row, problem in self.failures]
         told += [(item.job.source, str(item.target.path), problem) for item, problem in choice.kept]
-        for source, output, problem in told:
+        places = [row.place or row.input for row, _ in self.failures] + [
+            str(item.target.path) for item, _ in choice.kept
+        ]
+        errors = Errors(self.to)
+        for (source, output, problem), place in zip(told, places, strict=True):
             self.events.failed(source, problem, output)
-            self.to.error(str(problem))
+            errors.tell(problem, place)
+        errors.close()
         if told and self.given["fail_fast"]:
             raise SomeFailed("one input failed, and --fail-fast ends the run; nothing was made")
         return [problem for _, _, problem in told]
@@ -185,10 +191,10 @@ class Assignment:
 
     def _judge(self, choice: Choice, errors: Sequence[SdeditError]) -> None:
         made, fresh = self.events.counts["saved"] + self.events.planned, len(choice.fresh)
-        parts = [f"{made} made", f"{fresh} unchanged", f"{len(errors)} failed"]
-        parts += [f"{choice.left} left for another time"] if choice.left else []
+        rows = [Count("made", made), Count("unchanged", fresh), Count("failed", len(errors)), *_reasons(errors)]
+        rows += [Count("left for another time", choice.left)] if choice.left else []
         if not self.given["dry_run"]:
-            self.to.note(", ".join(parts))
+            self.to.summary(rows)
         if not errors:
             return
         if made + fresh == 0:
@@ -246,6 +252,13 @@ def torch_version() -> str:
         return version("torch")
     except PackageNotFoundError:
         return ""
+
+
+def _reasons(errors: Sequence[SdeditError]) -> list[Count]:
+    """The failures by their words, each with the first text."""
+    first: dict[str, SdeditError] = {}
+    words = [error.word for error in errors if first.setdefault(error.word, error)]
+    return [Count(word, words.count(word), "failed", str(first[word]).split("\n")[0]) for word in first]
 
 
 def _summary(errors: Sequence[SdeditError]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -9,17 +11,19 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.progress_bar import ProgressBar
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
 from ..errors import printable
-from .render import Reporter
+from .render import Count, Reporter
 
 _BAR, _TIME = 24, len("0:00:00 left")
 # The spinner, and what lies between columns.
 _GAPS = 5
 # All lines share the widths of their columns.
 _NUMBERS = len("encoding")
+# How many seconds of progress the time left is told from: a picture may take minutes.
+_REMEMBERED = 600
 # Narrower terminals show no time.
 _ROOM_FOR_TIME = 48
 
@@ -34,6 +38,7 @@ class Bars(Reporter):
         self._pictures: TaskID | None = None
         self._steps: TaskID | None = None
         self._name = ""
+        self._started = 0.0
 
     def _shown(self) -> Progress:
         if self._progress is None:
@@ -45,14 +50,42 @@ class Bars(Reporter):
         self._busy(name, "loading")
 
     def picture(self, name: str, number: int, total: int) -> None:
-        if total > 1:
-            if self._pictures is None:
-                self._pictures = self._shown().add_task("pictures", total=total)
-            self._shown().update(self._pictures, completed=number - 1)
+        if total > 1 and self._pictures is None:
+            self.ended(0, total)
         self._name = name
         self._busy(name, "encoding")
 
+    def group(self, pictures: int, size: int) -> None:
+        self._name = f"{pictures} picture{'s' * (pictures > 1)}, {size} at a time"
+        self._busy(self._name, "encoding")
+
+    def ended(self, pictures: int, total: int) -> None:
+        if total == 1:
+            return
+        if self._pictures is None:
+            self._pictures = self._shown().add_task("pictures", total=total, left=None)
+        facts: dict[str, Any] = {}
+        if pictures and self._started:
+            speed = pictures / max(time.monotonic() - self._started, 1e-3)
+            facts = {"description": f"pictures, {rate_text(speed)}", "left": (total - pictures) / speed}
+        self._shown().update(self._pictures, completed=pictures, **facts)
+
+    def summary(self, rows: Sequence[Count]) -> None:
+        if self.verbosity < 0:
+            return
+        self.close()
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column()
+        for row in rows:
+            name = f"  {row.word}" if row.of else row.word
+            table.add_row(name, f"{row.pictures:,}", printable(row.reason))
+        with suppress(OSError, ValueError):
+            self._console.print(table, soft_wrap=False)
+
     def step(self, done: int, steps: int) -> None:
+        self._started = self._started or time.monotonic()  # loading a model says nothing of how fast it is
         if done >= steps:
             self._busy(self._name, "decoding")
         elif self._steps is not None:
@@ -82,10 +115,11 @@ class Bars(Reporter):
 def lines_on(console: Console) -> Progress:
     """Lines of a spinner, a name, a bar, numbers and the time left; each keeps to one line at any width.
 
-    A task without a total shows its field `what`; one with the field `bytes` is counted in gigabytes.
+    A task without a total shows its field `what`; one with the field `bytes` is counted in gigabytes; `left` are the
+    seconds left of one that knows better than its latest progress tells.
     """
     columns = (SpinnerColumn(table_column=_one_line()), _Name(console), _Bar(console), _Done(), _Left(console))
-    return Progress(*columns, console=console, transient=True)
+    return Progress(*columns, console=console, transient=True, speed_estimate_period=_REMEMBERED)
 
 
 def _one_line() -> Column:
@@ -140,7 +174,8 @@ class _Left(ProgressColumn):
         self._console = console
 
     def render(self, task: Task) -> Text:
-        seconds = task.time_remaining
+        fields: dict[str, Any] = task.fields
+        seconds: float | None = fields.get("left", task.time_remaining)
         if task.total is None or seconds is None or self._console.width < _ROOM_FOR_TIME:
             return Text("")
         return Text(time_text(seconds), style="progress.remaining")
@@ -160,6 +195,11 @@ def time_text(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes}:{rest:02} left"
+
+
+def rate_text(a_second: float) -> str:
+    """'2.4/s', or '3.1/min' of what takes longer."""
+    return f"{a_second:.1f}/s" if a_second >= 1 else f"{a_second * 60:.1f}/min"
 
 
 def cut(name: str, cells: int) -> str:

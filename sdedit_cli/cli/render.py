@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import printable
@@ -12,6 +14,16 @@ from ..errors import printable
 def plain(text: str) -> str:
     """Lines that move no cursor and change no title, whatever a file or its name brought into them."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many pictures ended so, `of` which (a part of another count), and what is to be said of it."""
+
+    word: str
+    pictures: int
+    of: str = ""
+    reason: str = ""
 
 
 class Reporter:
@@ -40,6 +52,16 @@ class Reporter:
 
     def picture(self, name: str, number: int, total: int) -> None:
         """Work on picture `number` of `total` starts, or goes on with reading it."""
+
+    def group(self, pictures: int, size: int) -> None:
+        """So many pictures are edited from now on, `size` at a time."""
+
+    def ended(self, pictures: int, total: int) -> None:
+        """So many of all pictures have ended, made or not."""
+
+    def summary(self, rows: Sequence[Count]) -> None:
+        """How a batch ended."""
+        self.note(", ".join(f"{row.pictures} {row.word}" for row in rows if not row.of))
 
     def step(self, done: int, steps: int) -> None:
         """`done` of `steps` steps of the current picture are through."""
