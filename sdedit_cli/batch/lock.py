@@ -62,8 +62,8 @@ def locked(
 def locked_folder(
     folder: Path, shard: tuple[int, int] | None, wait: Callable[[str], object] | None = None
 ) -> Generator[None, None, None]:
-    """Holds the lock of a batch's own folder, or of a part of the batch: parts work beside each other, and never
-    beside the whole. Raises OutputError."""
+    """Holds the lock of a batch's own folder, or of a part of the batch: parts of one division work beside each other,
+    and never beside the whole or a part of another division. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -71,8 +71,18 @@ def locked_folder(
     with ExitStack() as held:
         held.enter_context(locked(folder / "lock", shared=shard is not None, wait=wait))
         if shard is not None:
+            _without_others(folder, shard[1], wait)
             held.enter_context(locked(folder / f"lock-{shard[0]}-of-{shard[1]}", wait=wait))
+            _without_others(folder, shard[1], None)  # who came meanwhile; both could wait for each other for ever
         yield
+
+
+def _without_others(folder: Path, parts: int, wait: Callable[[str], object] | None) -> None:
+    """Raises OutputError, or waits, while a part of another division is at work."""
+    for path in sorted(folder.glob("lock-*-of-*")):
+        if not path.name.endswith(f"-of-{parts}"):
+            with locked(path, wait=wait):
+                pass
 
 
 def _taken(handle: int, shared: bool) -> bool:

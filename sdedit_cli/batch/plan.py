@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..disk.checks import check_name
@@ -140,5 +141,20 @@ def _below(folder: Path, target: Target, row: Row) -> Target:
     if first == FOLDER:
         raise UsageError(f"output {target.path} lies in {FOLDER}, where the journal is; choose another")
     path = folder / inside
+    link = _link_between(str(folder), os.path.dirname(inside))
+    if link:
+        raise UsageError(f"output {target.path} lies behind {link}, a link that leads out of {folder}; choose another")
     check_name(path)
     return Target(target.seed, path)
+
+
+@lru_cache(maxsize=1024)
+def _link_between(folder: str, inside: str) -> str:
+    """The linked folder by which what is `inside` of a folder lies outside of it; '' where it does not."""
+    path = folder
+    for part in inside.split(os.sep) if inside else ():
+        path = os.path.join(path, part)
+        if os.path.islink(path):
+            root = os.path.join(os.path.realpath(folder), "")
+            return "" if os.path.join(os.path.realpath(path), "").startswith(root) else path
+    return ""

@@ -125,7 +125,7 @@ class Run:
         self.ledger.failed(job, error)
         self.events.failed(job.source, error)
         if len(self.jobs) > 1 or self.options.keep_going:  # else the error is the end of the run, and told there
-            self._tell.errors.tell(error)
+            self._tell.errors.tell(error, job.shown, str(error))
         if self.options.fail_fast:
             raise SomeFailed("one input failed, and --fail-fast ends the run; those before it are done")
 

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from ..errors import SdeditError
+from ..errors import SdeditError, listed
 from .events import Events
 from .request import Request
 from .targets import Job
 from .worker import Host, Reporter
 
+_MOST_SHOWN = 5
+
 
 class Errors:
-    """Errors for people: what is equal of several inputs is said once, and at the end of how many more it holds."""
+    """Errors for people: what is equal of several inputs is said once, and at the end of which others it holds."""
 
     def __init__(self, to: Reporter) -> None:
         self._to = to
-        self._more: dict[str, int] = {}
+        self._more: dict[str, list[str]] = {}
 
-    def tell(self, error: SdeditError, where: str = "") -> None:
-        """An error, of the input `where` if it says so at its beginning."""
-        reason = str(error).removeprefix(f"{where}: ")
+    def tell(self, error: SdeditError, where: str, reason: str) -> None:
+        """An error at `where`; others of the same `reason` (which names no input) are told together."""
         if reason in self._more:
-            self._more[reason] += 1
+            self._more[reason].append(where)
             return
-        self._more[reason] = 0
+        self._more[reason] = []
         self._to.error(str(error))
 
     def close(self) -> None:
-        """Says how often what was said was true."""
-        for reason, count in self._more.items():
-            if count:
-                first = reason.split("\n")[0]
-                self._to.error(f"of {count} more input{'s' * (count > 1)} too: {first}")
+        """Says where else that held which was said."""
+        for reason, others in self._more.items():
+            if others:
+                self._to.error(f"{listed(others, _MOST_SHOWN)} too: {reason.partition(chr(10))[0]}")
         self._more.clear()
 
 

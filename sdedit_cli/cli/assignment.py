@@ -167,7 +167,7 @@ class Assignment:
         errors = Errors(self.to)
         for (source, output, problem), place in zip(told, places, strict=True):
             self.events.failed(source, problem, output)
-            errors.tell(problem, place)
+            errors.tell(problem, place, str(problem).removeprefix(f"{place}: "))
         errors.close()
         if told and self.given["fail_fast"]:
             raise SomeFailed("one input failed, and --fail-fast ends the run; nothing was made")

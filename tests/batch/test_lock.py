@@ -78,10 +78,12 @@ def test_parts_work_beside_each_other_and_never_beside_the_whole(tmp_path: Path)
     process = holder(tmp_path / "x", "1/2")
     with locked_folder(tmp_path / "x", (2, 2)):
         pass
-    for shard in (None, (1, 2)):
+    for shard in (None, (1, 2), (1, 3), (3, 3)):  # parts of another division would do the same jobs
         with pytest.raises(OutputError), locked_folder(tmp_path / "x", shard):
             raise AssertionError("two hold one lock")
     end(process)
+    with locked_folder(tmp_path / "x", (1, 3)):
+        pass
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[]", '{"pid": "x"}'])

@@ -298,6 +298,31 @@ def test_an_output_outside_of_the_destination_is_refused(source: Path, capfd: py
     assert not Path("evil.png").exists()
 
 
+def test_an_output_behind_a_link_that_leads_out_is_refused(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for folder in ("elsewhere", "out/own"):
+        Path(folder).mkdir(parents=True)
+    Path("out/sub").symlink_to(Path("elsewhere").absolute(), target_is_directory=True)
+    Path("out/inner").symlink_to(Path("out/own").absolute(), target_is_directory=True)
+    rows = [{"input": "in/a.png", "output": f"{name}/a.png"} for name in ("sub", "inner")]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert run(["batch", "jobs.jsonl", "out", *SETTINGS]) == 4
+    assert "out/sub, a link that leads out of out" in capfd.readouterr().err
+    assert list(Path("elsewhere").iterdir()) == []
+    assert Path("out/own/a.png").is_file()
+
+
+def test_an_error_of_all_is_said_once_with_the_rows_that_it_holds_of(
+    source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"input": f"in/{name}.png", "lora": ["gone.safetensors"]} for name in ("a", "b", "sub/c")]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert run(["batch", "jobs.jsonl", "out", *SETTINGS]) == 5
+    first, others, _ = capfd.readouterr().err.splitlines()[-3:]
+    assert first.startswith("sdedit: jobs.jsonl, line 1: ")
+    assert others.startswith("sdedit: jobs.jsonl, line 2, jobs.jsonl, line 3 too: ")
+    assert all("gone.safetensors: no such path" in line for line in (first, others))
+
+
 HOSTILE = ("{foo}.png", "{stem:>999999999}.png", "{parent.__class__}.png", "n" * 300 + ".png", ".sdedit/a.png", "a.txt")
 
 
