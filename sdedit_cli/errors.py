@@ -178,14 +178,20 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(map(shown, names[:most])) + (f" and {rest} more" if rest > 0 else "")
 
 
-def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """'; did you mean X?' for the nearest known word, or '' when nothing is near."""
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """'; did you mean X?' for the known word that is nearest, or has this one as a part; '' when there is none."""
     from difflib import get_close_matches
 
     lowered = {name.lower(): name for name in known}
     # The work grows with the length of the word, and no long one is near.
-    near = get_close_matches(word[:100].lower(), list(lowered), n=1, cutoff=0.6)
+    asked = word[:100].lower()
+    near = get_close_matches(asked, list(lowered), n=1, cutoff=0.6)
+    if not near and len(asked) >= _LEAST_PART:
+        near = sorted((name for name in lowered if asked in name), key=len)
     return f"; did you mean '{lowered[near[0]]}'?" if near else ""
+
+
+_LEAST_PART = 3
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

@@ -8,61 +8,49 @@ from pathlib import Path
 import pytest
 
 from sdedit_cli.errors import PresetError
-from sdedit_cli.options import edit_from, fields
-from sdedit_cli.presets import (
-    description,
-    json_schema,
-    load_preset,
-    preset_paths,
-    read_toml,
-    shipped_folder,
-    user_config,
-)
+from sdedit_cli.options import edit_from
+from sdedit_cli.presets import load_preset, preset_paths, shipped_folder, user_config
 
 SHIPPED = sorted(shipped_folder().glob("*.toml"))
 
 
-def test_there_are_presets() -> None:
-    assert SHIPPED
+def test_the_presets_that_people_ask_for_are_there() -> None:
+    wanted = {"sketch", "strokes", "restyle", "touch-up", "clean-up", "pixel-art", "variations", "texture", "quick"}
+    few_steps = {"lcm", "tcd", "turbo", "hyper", "hyper-cfg", "hyper-1step"}
+    assert wanted | few_steps <= {path.stem for path in SHIPPED}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_preset_is_an_edit_and_says_what_for(path: Path) -> None:
-    assert edit_from([load_preset(path.stem)]) is not None
-    assert description(read_toml(path), path)
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_the_schema_knows_every_key_of_the_shipped_presets(path: Path) -> None:
-    properties = json_schema()["properties"]
-    assert set(read_toml(path)) <= set(properties)
-
-
-def test_the_schema_bounds_what_the_declaration_bounds() -> None:
-    properties = json_schema()["properties"]
-    assert {field.key for field in fields()} | {"description"} == set(properties)
-    assert properties["strength"]["exclusiveMinimum"] == 0
-    assert properties["strength"]["maximum"] == 1
-    assert properties["schedule"]["enum"]
-    assert properties["sigmas"]["items"] == {"type": "number", "minimum": 0.0}
+    preset = load_preset(path.stem)
+    assert edit_from([preset.layer]) is not None
+    assert preset.description
+    assert not {"model", "vae", "lora", "embedding", "ip_adapter"} & set(preset.layer.values)
 
 
 def test_a_preset_by_path_and_by_name(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('description = "x"\ncfg-scale = 3\nnegative_prompt = "blur"\n')
     for name in (str(file), "mine"):
-        assert load_preset(name, (tmp_path,)).values == {"cfg_scale": 3.0, "negative_prompt": "blur"}
+        assert load_preset(name, (tmp_path,)).layer.values == {"cfg_scale": 3.0, "negative_prompt": "blur"}
 
 
 def test_a_users_preset_hides_a_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "quick.toml").write_text("steps = 3\n")
-    assert load_preset("quick", (tmp_path,)).values == {"steps": 3}
-    assert preset_paths((tmp_path,))["quick"].parent == tmp_path
+    assert load_preset("quick", (tmp_path,)).layer.values == {"steps": 3}
+    mine, shipped = preset_paths((tmp_path,))["quick"]
+    assert (mine.parent, shipped.parent) == (tmp_path, shipped_folder())
+    assert load_preset("quick", (tmp_path,)).hides == shipped
+    assert load_preset("quick").hides is None
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("quik", "no preset is called 'quik'; did you mean 'quick'"), ("nope/x.toml", "no such file")],
+    [
+        ("quik", "no preset is called 'quik'; did you mean 'quick'"),
+        ("tiger", "no preset is called 'tiger'; did you mean 'drawing-tiger'"),
+        ("nope/x.toml", "no such file"),
+    ],
 )
 def test_a_preset_that_is_not_there(name: str, words: str) -> None:
     with pytest.raises(PresetError) as caught:
@@ -144,7 +132,7 @@ def test_a_named_config_must_exist(tmp_path: Path) -> None:
 def test_a_whole_number_may_be_written_as_a_float(tmp_path: Path) -> None:
     file = tmp_path / "p.toml"
     file.write_text("count = 2.0\nseed = 3.0\ntimesteps = [900.0, 1]\n")
-    assert load_preset(str(file)).values == {"count": 2, "seed": 3, "timesteps": (900, 1)}
+    assert load_preset(str(file)).layer.values == {"count": 2, "seed": 3, "timesteps": (900, 1)}
     for text in ("steps = 2.5", "steps = true", "steps = inf", "steps = 1e300", "steps = nan"):
         file.write_text(text)
         with pytest.raises(PresetError, match="steps is"):
@@ -154,7 +142,7 @@ def test_a_whole_number_may_be_written_as_a_float(tmp_path: Path) -> None:
 def test_presets_and_the_config_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     file = tmp_path / "p.toml"
     file.write_bytes(b"\xef\xbb\xbf" + 'prompt = "größer"\n'.encode())
-    assert load_preset(str(file)).values == {"prompt": "größer"}
+    assert load_preset(str(file)).layer.values == {"prompt": "größer"}
     assert user_config({"SDEDIT_CONFIG": str(file)}).layer.values == {"prompt": "größer"}
     file.write_bytes('prompt = "x"'.encode("utf-16"))
     with pytest.raises(PresetError, match="UTF-8"):

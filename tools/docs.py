@@ -10,7 +10,7 @@ import click
 from sdedit_cli.cli.flags import default_text
 from sdedit_cli.cli.main import command
 from sdedit_cli.options import GROUPS, Field, fields
-from sdedit_cli.presets import json_schema
+from tools.preset_schema import preset_schema
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,7 +75,7 @@ def pages() -> dict[Path, str]:
     """The derived files of a checkout and what they should hold."""
     return {
         ROOT / "docs" / "options.md": options_page(),
-        ROOT / "presets" / "schema.json": json.dumps(json_schema(), indent=2) + "\n",
+        ROOT / "presets" / "schema.json": json.dumps(preset_schema(), indent=2) + "\n",
         **{ROOT / "tests" / "cli" / "options" / f"{name}.txt": text for name, text in snapshots().items()},
     }
 

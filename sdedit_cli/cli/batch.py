@@ -9,7 +9,8 @@ import click
 from ..errors import StaleOutputs
 from ..pictures.encode import FORMATS
 from .channels import channels, reporting_options
-from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
+from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, layering, option
+from .preset_options import preset_options, save_preset
 
 if TYPE_CHECKING:
     from .assignment import Assignment
@@ -55,6 +56,7 @@ class BatchSize(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
 @click.argument("source", metavar="SOURCE", type=FileName())
 @click.argument("dest", metavar="[DEST]", required=False, type=FileName())
 @edit_options
+@preset_options
 @option("--recursive", is_flag=True, group=SOURCE, help="Look into the folders below SOURCE too.")
 @option("--include", multiple=True, metavar="PATTERN", group=SOURCE, help="Take only names like it, such as 'ui/*'.")
 @option("--exclude", multiple=True, metavar="PATTERN", group=SOURCE, help="Leave out names like it.")
@@ -124,6 +126,11 @@ def command(
     DEST/.sdedit: another run makes only what is missing, changed or failed.
     """
     with channels(as_json=as_json, quiet=quiet, verbose=verbose, debug=debug) as (to, events, _):
+        if given["save_preset"] is not None:
+            layers = layering(given, given["presets"], given["like"])
+            to_replace = given["on_exists"] == "overwrite"
+            save_preset(given["save_preset"], given["presets"], layers, to, replace=to_replace)
+            return
         if source == "-":
             from .co_process import serve
 

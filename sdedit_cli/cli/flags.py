@@ -13,8 +13,20 @@ from click.shell_completion import CompletionItem
 
 from ..batch.request import Model, Request
 from ..errors import ModelError
-from ..options import BUILT_IN_NAME, GROUPS, Edit, Field, Layer, checked, edit_from, environment, fields, layer_of
-from ..presets import ADAPTER_VARIABLES, UserConfig, load_preset, preset_paths, user_config
+from ..options import (
+    BUILT_IN_NAME,
+    GROUPS,
+    Edit,
+    Field,
+    Layer,
+    checked,
+    edit_from,
+    environment,
+    fields,
+    layer_of,
+    merged,
+)
+from ..presets import ADAPTER_VARIABLES, Preset, UserConfig, user_config
 from .folders import KINDS, Folders, adapter_folders, located
 from .loras import with_tags
 from .models import find_model, model_names
@@ -62,18 +74,6 @@ class FileName(ParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(incomplete, type="file")]
-
-
-class PresetName(ParamType):
-    """A preset's name or file; the names are completed."""
-
-    name = "preset"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        known = preset_paths(user_config(os.environ).preset_folders)
-        return [CompletionItem(word) for word in known if word.startswith(incomplete)] or [
-            CompletionItem(incomplete, type="file")
-        ]
 
 
 def _sampler_names() -> Sequence[str]:
@@ -128,18 +128,9 @@ def option(*args: Any, group: str, **kwargs: Any) -> Callable[[F], F]:
 
 
 def edit_options(command: F) -> F:
-    """Adds the options of an edit and those that name layers, all 'not given' by default."""
+    """Adds the options of an edit and those that name a picture of one, all 'not given' by default."""
     like = "Take the settings that PICTURE was made with."
     command = option("--like", type=FileName(), metavar="PICTURE", group="Edit", help=like)(command)
-    command = option(
-        "--preset",
-        "presets",
-        multiple=True,
-        type=PresetName(),
-        metavar="NAME|FILE",
-        group="Edit",
-        help="Take settings from a preset; later ones win.",
-    )(command)
     command = adapter_dirs(command)
     for one in reversed(fields()):
         command = field_option(one)(command)
@@ -199,6 +190,8 @@ class Layering:
 
     below: tuple[Layer, ...]
     above: tuple[Layer, ...]
+    said: Layer
+    """What the command line says by itself, with the picture of --like and without presets."""
     config: UserConfig
     folders: Mapping[str, Folders]
     like: str | None
@@ -248,7 +241,7 @@ class Layering:
         return any(name in layer.values for layer in (*self.below, *self.above))
 
 
-def layering(given: Mapping[str, Any], presets: Sequence[str], like: str | None) -> Layering:
+def layering(given: Mapping[str, Any], presets: Sequence[Preset], like: str | None) -> Layering:
     """The layers of a command line.
 
     `given` has the command line's values by field name, None where not given. Raises UsageError, PresetError,
@@ -259,10 +252,12 @@ def layering(given: Mapping[str, Any], presets: Sequence[str], like: str | None)
     )
     variables = environment(os.environ)
     config = user_config(os.environ)
-    chosen = [load_preset(name, config.preset_folders) for name in presets]
     found = None
     replay: list[Layer] = []
     notes: tuple[str, ...] = ()
+    hiding = tuple(
+        f"preset {one.name}: {one.path}, which hides the one that comes with sdedit" for one in presets if one.hides
+    )
     folders = adapter_folders(given, config)
     given_here = {**variables.values, **line.values}
     if like is not None:
@@ -273,7 +268,9 @@ def layering(given: Mapping[str, Any], presets: Sequence[str], like: str | None)
         replay = [said.layer, adapters]
         if found.model.name and "model" not in given_here:
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
-    return Layering((config.layer, *chosen, *replay), (variables, line), config, folders, like, found, notes)
+    below = (config.layer, *(preset.layer for preset in presets), *replay)
+    said = merged([*replay, line], "command line")
+    return Layering(below, (variables, line), said, config, folders, like, found, (*hiding, *notes))
 
 
 def with_defaults(model: Model) -> tuple[Model, Layer]:

@@ -6,14 +6,24 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from ..batch.events import ReaderGone
 from ..errors import OutputError, PresetError
-from ..presets import description, preset_paths, read_toml, shipped_folder, user_config
+from ..presets import (
+    COMMANDS,
+    NOTES,
+    config_path,
+    load_preset,
+    own_folder,
+    preset_paths,
+    shipped_folder,
+    user_config,
+)
 from .render import plain
+from .tables import check_tables
 
 SCHEMA = "sdedit.presets/1"
 SHIPPED = "comes with sdedit"
@@ -30,7 +40,8 @@ SHIPPED = "comes with sdedit"
 def command(as_json: bool, strokes: Path | None) -> None:
     """List the presets that --preset takes: what each is for, what it sets, and where it is from.
 
-    Those of the preset folders of the user config come first, and hide others of their name.
+    Those of the preset folders of the user config come first, and hide others of their name; --save-preset NAME of
+    'sdedit run' and 'sdedit batch' writes one there.
     """
     try:
         if strokes is not None:
@@ -39,28 +50,47 @@ def command(as_json: bool, strokes: Path | None) -> None:
             return
         for preset in listed():
             click.echo(json.dumps({"schema": SCHEMA, **preset}) if as_json else plain(_text(preset)))
+        if not as_json:
+            click.echo(plain(f"\nYour own go into {own_folder(config_path(os.environ))}, by --save-preset or by hand."))
     except BrokenPipeError:
         raise ReaderGone from None
 
 
 def listed() -> Iterator[dict[str, Any]]:
-    """Every preset: name, description, place, and what it sets; `error` in their place where it cannot be read."""
-    shipped = shipped_folder()
-    for name, path in sorted(preset_paths(user_config(os.environ).preset_folders).items()):
-        place = SHIPPED if path.parent == shipped else str(path)
+    """Every preset: name, description, place, and what it sets; `error` in their place where it cannot be used."""
+    shipped, folders = shipped_folder(), user_config(os.environ).preset_folders
+    for name, (path, *hidden) in sorted(preset_paths(folders).items()):
+        place = {"from": SHIPPED if path.parent == shipped else str(path)}
+        hides = {"hides": [SHIPPED if other.parent == shipped else str(other) for other in hidden]} if hidden else {}
         try:
-            table = read_toml(path)
-            yield {"name": name, "description": description(table, path), "from": place, "settings": table}
+            preset = load_preset(name, folders)
+            check_tables([preset])
         except PresetError as problem:
-            yield {"name": name, "error": str(problem), "from": place}
+            yield {"name": name, "error": str(problem), **place, **hides}
+            continue
+        settings = {key: value for key, value in preset.own.items() if key not in NOTES}
+        extends = {"extends": list(preset.extends)} if preset.extends else {}
+        told: dict[str, Any] = {"name": name, "description": preset.description}
+        yield {**told, **place, **hides, **extends, "settings": settings}
 
 
 def _text(preset: dict[str, Any]) -> str:
+    place = [] if preset["from"] == SHIPPED else [preset["from"]]
+    place += [f"hides one that {other}" if other == SHIPPED else f"hides {other}" for other in preset.get("hides", ())]
     if "error" in preset:
-        return f"{preset['name']}  ({preset['error']})"
-    settings = ", ".join(f"{key} {value}" for key, value in preset["settings"].items())
-    place = "" if preset["from"] == SHIPPED else f"\n    {preset['from']}"
-    return f"{preset['name']}\n    {preset['description']}\n    {settings}{place}"
+        return "\n    ".join([f"{preset['name']}  ({preset['error']})", *place])
+    settings = ", ".join(_settings(preset["settings"]))
+    begins = f"begins with {', '.join(preset['extends'])}" if "extends" in preset else ""
+    says = "; ".join(part for part in (begins, settings) if part)
+    return "\n    ".join(line for line in (preset["name"], preset["description"], says, *place) if line)
+
+
+def _settings(table: dict[str, Any], label: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, dict) and key in COMMANDS:
+            yield from _settings(cast("dict[str, Any]", value), f"{key} --")
+        else:
+            yield f"{label}{key} {value}"
 
 
 def write_strokes(folder: Path) -> Iterator[Path]:

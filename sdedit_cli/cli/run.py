@@ -15,9 +15,11 @@ from ..errors import UsageError, listed
 from ..pictures.encode import FORMATS
 from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
+from .preset_options import preset_options, save_preset
 
 if TYPE_CHECKING:
     from ..batch.targets import Job
+    from ..presets import Preset
 
 _NEW_SEEDS = 2**32
 _EXAMPLES = """\b
@@ -31,6 +33,7 @@ Examples:
 @click.command(cls=GroupedCommand, epilog=_EXAMPLES)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=FileName())
 @edit_options
+@preset_options
 @option(
     "-o",
     "--output",
@@ -78,7 +81,7 @@ Examples:
 @reporting_options
 def command(
     inputs: tuple[str, ...],
-    presets: tuple[str, ...],
+    presets: tuple[Preset, ...],
     like: str | None,
     output: str | None,
     format: str | None,
@@ -110,7 +113,11 @@ def command(
             raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")
         if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
             raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
-        request = layering(given, presets, like).request()
+        layers = layering(given, presets, like)
+        if given["save_preset"] is not None:
+            save_preset(given["save_preset"], presets, layers, to, replace=on_exists == "overwrite")
+            return
+        request = layers.request()
         # After what is refused most often, so that a typing error is told at once.
         from ..batch.request import RunOptions
         from ..batch.run import Run

@@ -53,6 +53,7 @@ _BASE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "PLMS": ("pndm", {"skip_prk_steps": True}),
     "LMS": ("lms", {}),
     "Euler": ("euler", {}),
+    "Euler trailing": ("euler", _TRAILING),
     "Euler a": ("euler_a", {}),
     "Heun": ("heun", {}),
     "DPM2": ("kdpm2", {}),
@@ -77,7 +78,7 @@ SAMPLERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         f"{name} {curve.capitalize()}": (solver, {**overrides, **CURVES[curve]})
         for name, (solver, overrides) in _BASE.items()
         for curve in ("karras", "exponential", "beta")
-        if solver in _CURVED
+        if solver in _CURVED and overrides is not _TRAILING
     },
 }
 """Name as web UIs write it -> (solver, config overrides)."""

@@ -8,7 +8,7 @@ pictures record, the JSON schema and the table in the docs all come from here: a
 from .colours import rgb_of
 from .declared import declare, fit_values, kept, with_hashes
 from .edit import BUILT_IN_NAME, CURVES, GROUPS, MAX_STEPS, Edit, fields, schedule_for, smallest_strength
-from .layers import Layer, checked, edit_from, environment, field_named, layer_of
+from .layers import Layer, checked, edit_from, environment, field_named, layer_of, merged
 from .option import ENV_PREFIX, MAX_CHARACTERS, MAX_ITEMS, MAX_SEED, Field, Option
 from .toml import toml_table
 from .values import KINDS, ValueType, composite, split_numbers
@@ -38,6 +38,7 @@ __all__ = [
     "fit_values",
     "kept",
     "layer_of",
+    "merged",
     "rgb_of",
     "schedule_for",
     "smallest_strength",

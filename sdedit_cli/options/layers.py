@@ -87,17 +87,23 @@ def environment(variables: Mapping[str, str], of: type = Edit) -> Layer:
     return checked(Layer("environment", named))
 
 
-def edit_from(layers: Sequence[Layer], near: Edit | None = None) -> Edit:
-    """The edit that the layers describe, later ones winning. Raises UsageError.
-
-    It is made quickly of one that is `near` it: what they have in common is not checked again.
-    """
+def merged(layers: Sequence[Layer], source: str) -> Layer:
+    """One layer that stands for several, later ones winning."""
     values: dict[str, Any] = {}
     for layer in layers:
         for name in layer.values:
             for displaced in _DISPLACES.get(name, ()):
                 values.pop(displaced, None)
         values.update(layer.values)
+    return Layer(source, values)
+
+
+def edit_from(layers: Sequence[Layer], near: Edit | None = None) -> Edit:
+    """The edit that the layers describe, later ones winning. Raises UsageError.
+
+    It is made quickly of one that is `near` it: what they have in common is not checked again.
+    """
+    values = merged(layers, "").values
     return near.varied({**_defaults(), **values}) if near else Edit(**values)
 
 

@@ -297,7 +297,7 @@ def test_loras_of_few_steps_have_a_preset(
 ) -> None:
     """It runs its number of steps, or the asked-for one, at any strength; below a guidance of 1 there is none."""
     machine = ("--seed", "1", "--dtype", "fp32", "--device", "cpu", *FOLDER)
-    steps = load_preset(preset).values["steps"]
+    steps = load_preset(preset).layer.values["steps"]
     for words, wanted in (((), steps), (("--steps", "2", "--strength", "0.35"), 2)):
         picture = made("--preset", preset, "-p", "a <lora:style:0.1>", *words, *machine, quick=False)
         assert f", {wanted} of " in capfd.readouterr().err

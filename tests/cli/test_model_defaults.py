@@ -16,6 +16,7 @@ from sdedit_cli.cli.main import run
 from sdedit_cli.configs.model_block import NOTE, ModelBlock, read_block
 from sdedit_cli.errors import ModelError
 from sdedit_cli.options import fields
+from sdedit_cli.presets import load_preset
 from sdedit_cli.weights import open_checkpoint
 
 
@@ -50,7 +51,7 @@ def test_every_layer_of_the_user_wins_over_the_model(folder: Path, monkeypatch: 
 def test_the_model_of_a_preset_brings_its_defaults_too(folder: Path) -> None:
     mine = model(folder / "mine", {"defaults": {"strength": 0.3}, "knows": "cats"})
     (folder / "p.toml").write_text(f'model = "{mine}"\n')
-    request = layering(none_given(), [str(folder / "p.toml")], None).request()
+    request = layering(none_given(), [load_preset(str(folder / "p.toml"))], None).request()
     assert (request.edit.strength, request.model.knows) == (0.3, "cats")
 
 

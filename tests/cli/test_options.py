@@ -15,6 +15,7 @@ from sdedit_cli.errors import ModelError
 from sdedit_cli.options import GROUPS, Edit, fields
 from sdedit_cli.pictures.carriers import carried
 from sdedit_cli.pictures.record import Ingredient, Record
+from sdedit_cli.presets import load_preset
 from tools.docs import pages
 
 PAGES = pages()
@@ -70,7 +71,7 @@ def test_layers_win_in_the_order_of_the_design(folder: Path, monkeypatch: pytest
     monkeypatch.setenv("SDEDIT_CONFIG", str(config))
     monkeypatch.setenv("SDEDIT_STRENGTH", "0.4")
     monkeypatch.setenv("SDEDIT_CFG_SCALE", "4")
-    edit = layering(none_given(strength=0.5), [str(preset)], str(like)).request().edit
+    edit = layering(none_given(strength=0.5), [load_preset(str(preset))], str(like)).request().edit
     # The picture's steps (50, saved with it) hide those of the config.
     assert [getattr(edit, name) for name in names] == [0.5, 4.0, 0.3, 2, 50]
 
@@ -78,7 +79,7 @@ def test_layers_win_in_the_order_of_the_design(folder: Path, monkeypatch: pytest
 def test_presets_stack(folder: Path) -> None:
     for name, text in (("a", "steps = 10\nstrength = 0.5"), ("b", "steps = 20")):
         (folder / f"{name}.toml").write_text(text)
-    edit = layering(none_given(), [f"{folder}/a.toml", f"{folder}/b.toml"], None).request().edit
+    edit = layering(none_given(), [load_preset(f"{folder}/{name}.toml") for name in "ab"], None).request().edit
     assert (edit.steps, edit.strength) == (20, 0.5)
 
 
@@ -150,4 +151,4 @@ def test_the_variable_of_the_user_config_is_no_option_of_an_edit(folder: Path, m
 
 
 def test_flags_take_a_preset_back(folder: Path) -> None:
-    assert not layering(none_given(exact_steps=False), ["quick"], None).request().edit.exact_steps
+    assert not layering(none_given(exact_steps=False), [load_preset("quick")], None).request().edit.exact_steps
