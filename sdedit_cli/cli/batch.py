@@ -55,7 +55,7 @@ class BatchSize(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
 @click.command(cls=GroupedCommand, epilog=_EXAMPLES)
 @click.argument("source", metavar="SOURCE", type=FileName())
 @click.argument("dest", metavar="[DEST]", required=False, type=FileName())
-@edit_options
+@edit_options(seed="0")
 @preset_options
 @option("--recursive", is_flag=True, group=SOURCE, help="Look into the folders below SOURCE too.")
 @option("--include", multiple=True, metavar="PATTERN", group=SOURCE, help="Take only names like it, such as 'ui/*'.")

@@ -127,13 +127,21 @@ def option(*args: Any, group: str, **kwargs: Any) -> Callable[[F], F]:
     return click.option(*args, cls=GroupedOption, group=group, **kwargs)
 
 
-def edit_options(command: F) -> F:
-    """Adds the options of an edit and those that name a picture of one, all 'not given' by default."""
+def edit_options(**blanks: str) -> Callable[[F], F]:
+    """Adds the options of an edit and those that name a picture of one, all 'not given' by default.
+
+    `blanks`: what the absence of an option means to the command, where its declaration says otherwise.
+    """
+    return lambda command: _with_edit(command, blanks)
+
+
+def _with_edit(command: F, blanks: Mapping[str, str]) -> F:
     like = "Take the settings that PICTURE was made with."
     command = option("--like", type=FileName(), metavar="PICTURE", group="Edit", help=like)(command)
     command = adapter_dirs(command)
     for one in reversed(fields()):
-        command = field_option(one)(command)
+        blank = blanks.get(one.name, one.option.blank)
+        command = field_option(replace(one, option=replace(one.option, blank=blank)))(command)
     return command
 
 

@@ -19,7 +19,7 @@ import click
 from ..disk.hashes import content_hash
 from ..errors import ModelError, did_you_mean, shortened
 from ..options import Edit
-from ..options.adapters import EMBEDDING_SUFFIXES
+from ..options.adapters import EMBEDDING_SUFFIXES, no_strength
 from ..presets import ADAPTER_VARIABLES, UserConfig, expanded, user_config
 from .models import is_there
 
@@ -147,9 +147,9 @@ class Folders:
 
     def missing(self, label: str, wanted: str) -> ModelError:
         """The error for a name that is nowhere; `label` is the option."""
-        return ModelError(
-            f"{label} {shortened(wanted)}: no such path, and no {self.kind.word} of that name{self.elsewhere(wanted)}"
-        )
+        strength = no_strength(wanted) if self.kind.name == "lora" else ""
+        what = f"no such path, and no {self.kind.word} of that name{strength}"
+        return ModelError(f"{label} {shortened(wanted)}: {what}{self.elsewhere(wanted)}")
 
     def elsewhere(self, wanted: str) -> str:
         """For an error: what is called nearly as a name that is nowhere, and the folders that users named."""

@@ -170,18 +170,23 @@ def _embedded(path: Path, found: dict[str, Any]) -> dict[str, Any] | None:
 
 def _weights(path: Path) -> dict[str, Any]:
     from ..adapters.recognise import adapter_in, recognised
+    from ..weights.checkpoint.other_folders import lone_file
     from ..weights.describe import describe
     from ..weights.formats.open import open_weights
+    from .lora.work import family_by_shapes
 
     check()
-    inner = adapter_in(path) if path.is_dir() else None
+    inner = (adapter_in(path) or lone_file(path)) if path.is_dir() else None
     facts = dataclasses.asdict(describe(inner or path))
     del facts["path"]
     adapter = None if facts["components"] else recognised(open_weights(inner or path))
     if adapter is None:
-        return {"type": "weights", **facts}
+        return {"type": "weights", **facts, **_within(inner)}
     facts["metadata"].pop(adapter.header, None)
-    return facts | _adapter(adapter, inner)
+    told = facts | _adapter(adapter, inner)
+    if adapter.type == "lora" and not adapter.family:
+        told["family"] = family_by_shapes(open_weights(inner or path))
+    return told
 
 
 def _adapter(adapter: Recognised, inner: Path | None = None) -> dict[str, Any]:
@@ -195,8 +200,13 @@ def _adapter(adapter: Recognised, inner: Path | None = None) -> dict[str, Any]:
         "extra_tensors": 0,
         "words": words,
         "made": dict(adapter.made),
-        **({"weights": inner.name} if inner else {}),
+        **_within(inner),
     }
+
+
+def _within(inner: Path | None) -> dict[str, str]:
+    """The file that the facts of a folder are of."""
+    return {"weights": inner.name} if inner else {}
 
 
 def _size(path: Path) -> int:

@@ -165,7 +165,7 @@ def _carried_out(arguments: list[str]) -> int:
     except click.ClickException as problem:
         signals.settle()
         where = problem.ctx.command_path if isinstance(problem, click.UsageError) and problem.ctx else "sdedit"
-        said = " ".join(problem.format_message().split())
+        said = _elsewhere(problem) or " ".join(problem.format_message().split())
         return _fail(arguments, 2, f"{said}\nsee {where} --help")
     except (click.Abort, KeyboardInterrupt) as abort:
         signals.settle()
@@ -184,6 +184,21 @@ def _carried_out(arguments: list[str]) -> int:
         hint = "; --debug shows where" if isinstance(error, InternalError) and "--debug" not in arguments else ""
         code = _fail(arguments, error.exit_code, f"{error}{hint}", said=error.reported)
         return _reader_gone(code) if isinstance(problem, OSError) and isinstance(error, OutputError) else code
+
+
+def _elsewhere(problem: click.ClickException) -> str:
+    """What to say of an option that another command has; '' for any other problem."""
+    if not isinstance(problem, click.NoSuchOption) or problem.ctx is None or problem.ctx.parent is None:
+        return ""
+    group, name = problem.ctx.parent.command, problem.option_name
+    if not isinstance(group, click.Group):
+        return ""
+    others = (
+        (other, group.get_command(problem.ctx.parent, other)) for other in group.list_commands(problem.ctx.parent)
+    )
+    have = [other for other, found in others if found and any(name in param.opts for param in found.params)]
+    where = ", ".join(f"'{problem.ctx.parent.command_path} {other}'" for other in have)
+    return f"No such option '{name}'; {where} {'has' if len(have) == 1 else 'have'} it." if have else ""
 
 
 def _fail(arguments: Sequence[str], code: int, text: str, *, said: bool = False) -> int:

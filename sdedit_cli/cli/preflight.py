@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..batch.request import Request
 from ..errors import ModelError, UsageError, shortened
 from ..options import Edit
+from ..options.adapters import no_strength
 from .image_prompts import check_look
 from .models import check_readable, fetched, is_there, readable
 
@@ -137,7 +138,8 @@ def _check_files(request: Request) -> None:
     for option, name in named:
         path, label = Path(name), f"{option} {name}"
         if not is_there(path, label):
-            raise ModelError(f"{shortened(label)}: no such file or folder")
+            strength = no_strength(name) if option in ("--lora", "--ip-adapter") else ""
+            raise ModelError(f"{shortened(label)}: no such file or folder{strength}")
         check_readable(path, label)
     for name in edit.ip_image:
         check_look(name)

@@ -32,7 +32,7 @@ Examples:
 
 @click.command(cls=GroupedCommand, epilog=_EXAMPLES)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=FileName())
-@edit_options
+@edit_options()
 @preset_options
 @option(
     "-o",

@@ -80,6 +80,14 @@ def tagged_lora(path: str, items: Sequence[str], label: str) -> LoraFile:
     return LoraFile(path, values.pop("scale", te_scale), te_scale, **values)
 
 
+def no_strength(path: str) -> str:
+    """For an error: that what stands behind the colon of a path that is nowhere is no strength; '' without a colon."""
+    before, colon, behind = path.rpartition(":")
+    if not (before and colon) or set(behind) & set("/\\") or behind.lower().endswith(LORA_SUFFIXES):
+        return ""
+    return f"; '{shown(behind)}' is no number, as a strength would be ({shown(before)}:0.8)"
+
+
 def _strengths(items: Sequence[str], order: Sequence[str], label: str) -> dict[str, Any]:
     """The members that items such as `0.8`, `te=0.5` and `lbw=OUTALL` set; numbers without a word follow `order`."""
     values: dict[str, Any] = {}

@@ -71,6 +71,12 @@ def architecture_of(source: WeightSource, model: str | None) -> Architecture | N
     return architecture_in(open_checkpoint(found.path or STARTER_FOLDER))
 
 
+def family_by_shapes(source: WeightSource) -> str:
+    """The family of a known model that an adapter fits whose keys name none; '' where it fits none."""
+    found = architecture_of(source, None)
+    return found.title if found else ""
+
+
 def architecture_in(checkpoint: Checkpoint, title: str = "") -> Architecture:
     """The modules of a checkpoint that adapters may be for."""
     from ...adapters.architecture import Architecture

@@ -109,7 +109,8 @@ _OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("joint_blocks.",), "a Stable Diffusion 3 model", _NOT_OURS),
     (("clip_txt_mapper.",), "a Stable Cascade model", _NOT_OURS),
     (("motion_modules.",), "an AnimateDiff module", _NOT_OURS),
-    (("vision_model.",), "an image encoder", _NOT_OURS),
+    (("concept_embeds",), "a safety checker", "give the folder of the whole model to -m"),
+    (("vision_model.",), "an image encoder", "give its folder to --ip-encoder and a checkpoint to -m"),
     ((".kernel",), "Flax weights", "name their folder, with its config.json, and not the file"),
     ((ldm.EMA + "diffusion_model",), "an EMA copy without its model", "give the checkpoint that it was taken from"),
 )

@@ -11,6 +11,7 @@ from .checkpoint import Checkpoint
 from .from_file import read_file
 from .from_folder import read_folder
 from .index import SCHEDULER
+from .other_folders import said_of
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin", ".pth")
 
@@ -40,14 +41,19 @@ def open_checkpoint(
         return read_file(source, prediction_type=prediction_type, config=given, ema=ema, skip=skip)
     if ema:
         raise ModelError(f"{path}: a folder in diffusers layout has no EMA copy; leave --ema out")
-    return read_folder(
-        path,
-        config=given,
-        prediction_type=prediction_type,
-        variant=variant,
-        use_safetensors=use_safetensors,
-        skip=skip,
-    )
+    try:
+        return read_folder(
+            path,
+            config=given,
+            prediction_type=prediction_type,
+            variant=variant,
+            use_safetensors=use_safetensors,
+            skip=skip,
+        )
+    except ModelError:
+        if words := said_of(path):
+            raise ModelError(f"{path}: {words}") from None
+        raise
 
 
 # What a folder that is given as --config may have: of some of it, the rest comes from shapes and the family.
