@@ -152,10 +152,20 @@ class Assignment:
         run = Run(self.layers.plain(), jobs, options, models, self.to, self.events, None, books)
         run.start()
         run.work()
+        if given["dry_run"]:
+            self._tell_reasons(items, choice)
         tell_fresh(choice, self.events)
         if given["prune"]:
             self._prune(known, journal)
         self._judge(choice, [*failed, *run.errors])
+
+    def _tell_reasons(self, items: Sequence[Item], choice: Choice) -> None:
+        """Says why outputs would be made that are there, and are not as they should be."""
+        chosen = {(job.index, target.path) for job in choice.jobs for target in job.targets}
+        for item in items:
+            verdict, path = item.verdict, item.target.path
+            if (item.job.index, path) in chosen and not verdict.fresh and path is not None and path.exists():
+                self.to.note(f"{path}: {verdict.reason}")
 
     def _tell_failures(self, choice: Choice) -> list[SdeditError]:
         """The errors of what is not even tried."""

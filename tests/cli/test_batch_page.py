@@ -14,6 +14,8 @@ import pytest
 from helpers.cli import ROOT, environment, photo
 from PIL import Image
 
+from sdedit_cli.cli.main import run as main
+
 PAGE = (ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RECIPES = PAGE.split("\n## Recipes\n")[1].split("\n## ")[0]
@@ -75,6 +77,24 @@ def sh(place: Path, code: str) -> subprocess.CompletedProcess[str]:
 
 def statuses(text: str) -> list[str]:
     return [event["event"] for event in map(json.loads, text.splitlines()) if event["event"] in ("saved", "skipped")]
+
+
+def test_the_lists_of_the_page_mean_what_it_says(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The CSV file makes the two outputs that are named beside it, the TOML file the product of its lists."""
+    lists = dict(FENCE.findall(PAGE.split("## Prompts and seeds")[0]))
+    (folder / "prompts.csv").write_text(lists["csv"])
+    (folder / "jobs.toml").write_text(lists["toml"])
+    for name in ("sprites/cat", "sprites/key", "drawings/a", "drawings/b"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        photo(folder / f"{name}.png", (32, 24))
+    outputs: list[list[str]] = []
+    for words in (["prompts.csv", "out/", "--strength", "0.6"], ["jobs.toml", "out/"]):
+        assert main(["batch", *words, "--dry-run", "--json"]) == 0
+        told = map(json.loads, capfd.readouterr().out.splitlines())
+        outputs.append([Path(event["output"]).as_posix() for event in told if event["event"] == "plan"])
+    assert outputs[0] == ["out/sprites/cat.png", "out/icons/key.png"]
+    assert all(f"`{output}`" in PAGE for output in outputs[0])
+    assert len(set(outputs[1])) == 2 * 2 * 2
 
 
 def test_a_folder_every_night(place: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers.cli import one_line, photo
+from helpers.cli import QUICK, events, one_line, photo
 from safetensors.torch import save_file
 
 from sdedit_cli.cli.info import file_facts
@@ -129,3 +129,32 @@ def test_info_and_lora_inspect_name_one_family(folder: Path) -> None:
     assert told["by-shape"].startswith("Stable Diffusion")
     assert told["by-name"] == "Stable Diffusion XL"
     assert told["nothing"] == ""
+
+
+def test_a_dry_run_of_a_list_refuses_the_rows_that_the_run_would(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where an earlier row of the same model has a sampler that it knows."""
+    photo(folder / "a.png", (32, 24))
+    rows = ["a.png,1.png,euler,,", "a.png,2.png,ddim,karras,", "a.png,3.png,eulr,,", "a.png,4.png,ddim,,900 50"]
+    (folder / "jobs.csv").write_text("\n".join(["input,output,sampler,schedule,timesteps", *rows]))
+    told: list[str] = []
+    for more in (["--dry-run"], ["--dtype", "fp32"]):
+        assert run(["batch", "jobs.csv", "out", "--strength", "0.1", "--json", *more]) == 4
+        found = [event for event in events(capfd.readouterr().out) if event["event"] == "failed"]
+        told.append(", ".join(sorted(event["error"] for event in found)))
+        assert len(found) == 3
+    assert told[0] == told[1]
+
+
+def test_a_dry_run_says_why_an_output_would_be_made_again(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        photo(folder / f"{name}.png", (32, 24))
+    line = ["batch", "?.png", "out", "-p", "a house", *QUICK]
+    assert run(line) == 0
+    photo(folder / "a.png", (24, 32))
+    capfd.readouterr()
+    assert run([*line, "--dry-run"]) == 0
+    told = capfd.readouterr().err
+    assert f"{Path('out/a.png')}: the input changed" in told
+    assert "b.png" not in told
