@@ -131,11 +131,11 @@ def _named_from(path: Path, preset: Preset) -> str:
 
 
 def _own_entries(ctx: click.Context) -> dict[str, list[Entry]]:
-    """The options of the command alone that were given, but for what was said about the preset's file."""
+    """The options of the command alone that were given, and that a preset may set."""
     given = [
         Entry(key, _plain(ctx.params[str(param.name)]), (param.help or "").partition("  [")[0])
         for key, param in own_options(ctx.command).items()
-        if ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE and param.name != "on_exists"
+        if ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
     ]
     return {str(ctx.info_name): given}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, cast
 
@@ -13,20 +13,22 @@ from ..options import MAX_ITEMS, fields
 from ..presets import Preset
 from .flags import REPORTING
 
-# What names layers, or is another on each machine.
-_NOT_SAVED = {"presets", "like", "save_preset", "shard"}
+# What names layers, is another on each machine, or has files replaced or removed: that is asked for where it is done.
+_NOT_SAVED = {"presets", "like", "save_preset", "shard", "on_exists", "force", "prune"}
 
 
 def own_options(command: click.Command) -> dict[str, click.Option]:
     """The options of a command that a table of presets may set, by key."""
     edit = {field.name for field in fields()}
     return {
-        max(param.opts, key=len).lstrip("-"): param
-        for param in command.params
-        if isinstance(param, click.Option)
-        and param.name not in edit | _NOT_SAVED
-        and getattr(param, "group", REPORTING) != REPORTING
+        key: param
+        for key, param in _options(command).items()
+        if param.name not in edit | _NOT_SAVED and getattr(param, "group", REPORTING) != REPORTING
     }
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    return {max(param.opts, key=len).lstrip("-"): param for param in command.params if isinstance(param, click.Option)}
 
 
 def command_named(name: str) -> click.Command:
@@ -56,17 +58,20 @@ def _fitted(preset: Preset, name: str) -> dict[str, Any]:
     for key, value in preset.commands.get(name, {}).items():
         place = f"preset {preset.name}: [{name}] {shown(key)}"
         if key not in known:
-            raise PresetError(f"{place}: {_unknown(key, known, name)}")
+            raise PresetError(f"{place}: {_unknown(key, name)}")
         param = known[key]
         _check(param, value, place)
         found[str(param.name)] = value
     return found
 
 
-def _unknown(key: str, known: Mapping[str, click.Option], command: str) -> str:
+def _unknown(key: str, name: str) -> str:
+    command = command_named(name)
     if key.replace("-", "_") in {field.name for field in fields()}:
         return "is an option of an edit; write it above the tables"
-    return f"no option of 'sdedit {command}' alone is called so{did_you_mean(key, list(known))}"
+    if key in _options(command):
+        return "is for the command line alone"
+    return f"no option of 'sdedit {name}' alone is called so{did_you_mean(key, list(own_options(command)))}"
 
 
 def _check(param: click.Option, value: object, place: str) -> None:
