@@ -6,12 +6,14 @@
     │   └── WrongTypeError     2   an argument of another type (also a TypeError)
     ├── InputError             3   a file that was named cannot be used
     │   ├── PictureError       3   an input picture
-    │   │   └── OutOfMemory    3   one that needs more memory than there is
+    │   │   ├── OutOfMemory    3   one that needs more memory than there is
+    │   │   └── WorkerLost     3   one at which several workers of a cluster were lost
     │   ├── ModelError         3   a checkpoint, a config or an adapter
     │   │   └── UnsafeFileError    3   a weights file that asks for code to be run
     │   ├── PresetError        3   a preset or a user config
     │   ├── JobFileError       3   a list of jobs, or what one of its rows says
     │   └── OutputError        3   a place to write to
+    ├── ClusterError           3   a cluster that cannot be joined, or where nobody can work
     ├── SomeFailed             4   some items of a batch failed
     ├── AllFailed              5   all of them did
     ├── StaleOutputs           6   `batch --check` found outputs to be redone
@@ -62,6 +64,10 @@ class OutOfMemory(PictureError):
     word = "out-of-memory"
 
 
+class WorkerLost(PictureError):
+    word = "worker-lost"
+
+
 class ModelError(InputError):
     word = "model-unusable"
 
@@ -80,6 +86,11 @@ class JobFileError(InputError):
 
 class OutputError(InputError):
     word = "output-unwritable"
+
+
+class ClusterError(SdeditError):
+    word = "cluster-unusable"
+    exit_code = 3
 
 
 class SomeFailed(SdeditError):

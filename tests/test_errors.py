@@ -14,6 +14,7 @@ WORDS = {
     "all-failed",
     "bad-request",
     "blocked-by-safety",
+    "cluster-unusable",
     "failed",
     "input-unusable",
     "internal-error",
@@ -28,6 +29,7 @@ WORDS = {
     "stale-outputs",
     "terminated",
     "unsafe-file",
+    "worker-lost",
 }
 
 

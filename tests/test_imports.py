@@ -14,7 +14,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sdedit_cli"
 PAGE = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-HEAVY = {"torch", "numpy", "transformers", "scipy", "torchsde", "tokenizers", "safetensors", "PIL", "huggingface_hub"}
+HEAVY = {
+    *("torch", "numpy", "transformers", "scipy", "torchsde", "tokenizers", "safetensors", "PIL", "huggingface_hub"),
+    "ray",
+}
 # Beside the standard library, what a light room may import at the level of its modules.
 LIGHT = {"click", "rich"}
 OUTSIDE = {"training", "benchmarks", "tools", "tests", "helpers"}

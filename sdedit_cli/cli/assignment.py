@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,11 @@ from ..batch.sources import rows_of
 from ..batch.survey import Choice, Item, choose, prunable, strays, survey
 from ..batch.targets import Job
 from ..batch.telling import Errors
+from ..batch.versions import torch_version
 from ..errors import AllFailed, ModelError, SdeditError, SomeFailed, UsageError, listed
 from ..pictures.codec import pixel_limit
+from .engines import check_engine, hosted
 from .flags import Layering, layering
-from .host import Models
 from .render import Count, Reporter
 from .reports import report_paths, reported
 
@@ -51,6 +51,7 @@ class Assignment:
     def of(cls, source: str, dest: str | None, given: Mapping[str, Any], to: Reporter, events: Events) -> Assignment:
         """Reads the source and plans its jobs. Raises what speaks against the whole of it."""
         _check_together(given)
+        check_engine(given)
         check_reports(report_paths(given), overwrite=given["on_exists"] == "overwrite")
         layers = layering(given, given["presets"], given["like"])
         place = Place.of(dest or default_destination(source), given["format"])
@@ -135,10 +136,8 @@ class Assignment:
     def _work_on(self, items: Sequence[Item], choice: Choice, known: dict[str, Known], journal: Journal | None) -> None:
         given = self.given
         failed = self._tell_failures(choice)
-        models = Models(self.to.note, complete=given["dry_run"])
         limit = pixel_limit(os.environ)
         pictures = sum(len(job.targets) for job in self.plan.jobs)
-        jobs = gathered(choice.jobs, lambda job: models.group(job.request), pictures, given["batch_size"], limit)
         options = RunOptions(
             "overwrite",
             dry_run=given["dry_run"],
@@ -149,9 +148,11 @@ class Assignment:
         books = None if journal is None else Books(journal, self.place.folder, known, torch_version())
         if books:
             books.accounts |= {item.output: item.account for item in items}
-        run = Run(self.layers.plain(), jobs, options, models, self.to, self.events, None, books)
-        run.start()
-        run.work()
+        with hosted(given, self.to) as host:
+            jobs = gathered(choice.jobs, lambda job: host.group(job.request), pictures, given["batch_size"], limit)
+            run = Run(self.layers.plain(), jobs, options, host, self.to, self.events, None, books)
+            run.start()
+            run.work()
         if given["dry_run"]:
             self._tell_reasons(items, choice)
         tell_fresh(choice, self.events)
@@ -254,14 +255,6 @@ def path_of(model: Model) -> Path:
     from ..configs.model_block import STARTER_FOLDER
 
     return model.path or STARTER_FOLDER
-
-
-def torch_version() -> str:
-    """The version of torch, without importing it."""
-    try:
-        return version("torch")
-    except PackageNotFoundError:
-        return ""
 
 
 def _reasons(errors: Sequence[SdeditError]) -> list[Count]:

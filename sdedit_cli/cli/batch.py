@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .assignment import Assignment
 
 SOURCE, WORK = "Source", "Work"
+ENGINES = ["local", "ray"]
 _EXAMPLES = """\b
 Examples:
   sdedit batch sprites/ out/ -p "pixel art of a {stem}" --strength 0.5
@@ -92,6 +93,26 @@ class BatchSize(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
     metavar="N|auto",
     group=WORK,
     help="How many pictures the model takes at a time.  [default: auto]",
+)
+@option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    group=WORK,
+    help="Edit in this process, or on the machines of a Ray cluster.  [default: local]",
+)
+@option(
+    "--address",
+    metavar="ADDRESS",
+    group=WORK,
+    help="The Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT.  [default: one that is started here]",
+)
+@option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    group=WORK,
+    help="How many workers edit on the cluster.  [default: one for each GPU, or each machine without any]",
 )
 @option(
     "--format",

@@ -18,16 +18,20 @@ from ..batch.rows import Row
 from ..batch.run import Run
 from ..batch.stream import rows_from
 from ..batch.survey import Item, choose, survey
+from ..batch.versions import torch_version
 from ..batch.worker import Reporter
 from ..errors import AllFailed, SdeditError, SomeFailed, UsageError
 from ..options import Layer, fields
 from ..pictures.codec import pixel_limit
-from .assignment import path_of, tell_fresh, torch_version, ways_of
+from .assignment import path_of, tell_fresh, ways_of
 from .flags import layering
 from .host import ADAPTERS, Models
 
 # What needs to know all jobs before the first is done.
-_OF_LISTS = ("recursive", "include", "exclude", "check", "retry_failed", "limit", "shard", "prune", "dry_run", "report")
+_OF_LISTS = (
+    *("recursive", "include", "exclude", "check", "retry_failed", "limit", "shard", "prune", "dry_run", "report"),
+    *("address", "workers"),
+)
 
 
 def serve(dest: str | None, given: Mapping[str, Any], to: Reporter, events: Events) -> None:
@@ -112,5 +116,7 @@ def _check_together(given: Mapping[str, Any]) -> None:
     for name in _OF_LISTS:
         if given[name]:
             raise UsageError(f"--{name.replace('_', '-')} has no meaning for jobs on stdin, which come one by one")
+    if given["engine"] != "local":
+        raise UsageError(f"--engine {given['engine']} has no meaning for jobs on stdin, which come one by one")
     if sys.stdin is None or sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]  (started with it closed)
         raise UsageError("SOURCE - reads jobs from stdin, and nothing is piped in")

@@ -14,7 +14,10 @@ from ..presets import Preset
 from .flags import REPORTING
 
 # What names layers, is another on each machine, or has files replaced or removed: that is asked for where it is done.
-_NOT_SAVED = {"presets", "like", "save_preset", "shard", "on_exists", "force", "prune"}
+_NOT_SAVED = {
+    *("presets", "like", "save_preset", "shard", "engine", "address", "workers"),
+    *("on_exists", "force", "prune"),
+}
 
 
 def own_options(command: click.Command) -> dict[str, click.Option]:
