@@ -15,7 +15,7 @@ from .host import Models
 def check_engine(given: Mapping[str, Any]) -> None:
     """Raises UsageError for options of a cluster without one, and for an engine that is not installed."""
     if given["engine"] == "ray":
-        if find_spec("ray") is None:
+        if find_spec("ray") is None and not (given["check"] or given["dry_run"]):  # which ask no other machine
             raise UsageError("--engine ray needs Ray, which is not installed here; pip install 'sdedit-cli[ray]'")
         return
     for name in ("address", "workers"):

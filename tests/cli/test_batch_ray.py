@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cli import QUICK, environment, events, leftovers, one_line, photo, sdedit, start
+from helpers.cli import BUILT_IN, QUICK, ROOT, environment, events, leftovers, one_line, photo, start
+from helpers.fragile import DEADLY, HUGE, MOST, fragile_models, models_elsewhere
 
 from sdedit_cli.batch.ray.cluster import Crewing, crewing
+from sdedit_cli.batch.ray.host import Wanted, on_ray
+from sdedit_cli.batch.request import Model, Request
+from sdedit_cli.batch.worker import Task, Worker
+from sdedit_cli.cli.host import Models
 from sdedit_cli.cli.main import run
-from sdedit_cli.errors import ClusterError, UsageError
+from sdedit_cli.errors import ClusterError, ModelError, OutOfMemory, SdeditError
+from sdedit_cli.options import Edit
+from sdedit_cli.pictures.codec import read_picture
 
-PICTURES = 12
-COMMAND = ("batch", "in", "-p", "a {stem}", "--json", "--batch-size", "2", *QUICK, "--steps", "8")
+PICTURES = 10
+COMMAND = ("batch", "in", "-p", "a {stem}", "--json", "--batch-size", "2", *QUICK, "--steps", "6")
 
 
 @pytest.fixture
@@ -60,11 +70,6 @@ def test_without_ray_one_line_names_the_extra(source: Path) -> None:
     """Here a finder that knows no Ray stands before the others."""
     code = """
 import importlib.abc, sys
-class Without(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        return None
-class Hidden(importlib.abc.MetaPathFinder):
-    pass
 rest = list(sys.meta_path)
 class Rest(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -97,7 +102,7 @@ def test_every_worker_gets_a_gpu_or_as_many_cpus_as_the_others() -> None:
     ):
         assert crewing(nodes, asked, on_cpus=on_cpus) == wanted
     for nodes, asked in (([small], 9), ([gpus], 5)):
-        with pytest.raises(UsageError, match="the cluster has"):
+        with pytest.raises(ClusterError, match="the cluster has"):
             crewing(nodes, asked, on_cpus=False)
     with pytest.raises(ClusterError, match="neither"):
         crewing([{"CPU": 0.5}], None, on_cpus=False)
@@ -107,7 +112,7 @@ def test_every_worker_gets_a_gpu_or_as_many_cpus_as_the_others() -> None:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Two nodes of one CPU each; the second is `second`."""
     pytest.importorskip("ray")
-    for name, value in environment().items():
+    for name, value in environment(PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")])).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
@@ -120,7 +125,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.slow
-def test_a_node_that_is_killed_costs_no_picture_and_changes_no_byte(source: Path, cluster: Any) -> None:
+def test_a_node_that_is_killed_costs_no_picture_and_changes_no_byte(
+    source: Path, cluster: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     told: list[dict[str, Any]] = []
     words = (*COMMAND, "out", "--engine", "ray", "--address", cluster.address)
     with start(*words, cwd=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -139,15 +146,74 @@ def test_a_node_that_is_killed_costs_no_picture_and_changes_no_byte(source: Path
     assert [line for line in said.splitlines() if line.startswith("[") or "ray" in line.lower()] == []
     assert not leftovers(source / "out")
     steps = [(one["input"], one["step"]) for one in told if one["event"] == "step"]
-    assert len(set(steps)) == len(steps) == PICTURES * 4
+    assert len(set(steps)) == len(steps) == PICTURES * 3
 
     lines = [json.loads(line) for line in (source / "out" / ".sdedit" / "journal.jsonl").read_text().splitlines()]
     done = [line["output"] for line in lines if line["event"] == "done"]
     assert sorted(done) == sorted(f"{number}.png" for number in range(PICTURES))
-    alone = sdedit(*COMMAND, "local", cwd=source)
-    assert alone.returncode == 0, alone.stderr
+    assert run([*COMMAND, "local"]) == 0
     assert len(hashes(source / "local")) == PICTURES
     assert hashes(source / "out") == hashes(source / "local")
     # The same command without a cluster has nothing left to do.
-    again = sdedit(*COMMAND, "out", cwd=source)
-    assert sum(one["event"] == "skipped" for one in events(again.stdout)) == PICTURES
+    capfd.readouterr()
+    assert run([*COMMAND, "out"]) == 0
+    assert sum(one["event"] == "skipped" for one in events(capfd.readouterr().out)) == PICTURES
+
+
+def edited(worker: Worker, prompts: list[str], size: int | None) -> list[bytes | str]:
+    """The hash of each picture, or the word of its error, in the order of the prompts."""
+    picture = read_picture("in/0.png", 100.0, None)
+    tasks = [Task(Edit(prompt=p, seed=n, steps=2, dtype="fp32"), picture, f"{n}", "png") for n, p in enumerate(prompts)]
+    ended = dict(worker.edits(iter(tasks), size))
+    assert set(ended) == set(tasks)
+    outcomes = [ended[task] for task in tasks]
+    return [one.word if isinstance(one, SdeditError) else hashlib.sha256(one.data).digest() for one in outcomes]
+
+
+@pytest.mark.slow
+def test_what_kills_workers_fails_alone_and_what_is_too_large_begins_anew(source: Path, cluster: Any) -> None:
+    request = Request(Edit(dtype="fp32", device="cpu"), Model("built-in", None))
+    here = Models(lambda text: None)
+    alone = here.load(request, print, lambda facts: None)
+    warnings: list[str] = []
+    with on_ray(Wanted(cluster.address, 2), here, fragile_models) as host:
+        worker = host.load(request, warnings.append, lambda facts: None)
+        plain = [f"a {number}" for number in range(6)]
+        # With too little memory for several at a time the caller begins anew, and nothing of the first time is left.
+        with pytest.raises(OutOfMemory):
+            edited(worker, plain, MOST + 1)
+        assert edited(worker, plain, MOST) == edited(alone, plain, MOST)
+        # Where each is made alone, the picture fails, and those around it do not.
+        assert edited(worker, [*plain, HUGE, *plain], None) == [
+            *edited(alone, plain, None),
+            "out-of-memory",
+            *edited(alone, [*plain, HUGE, *plain], None)[7:],
+        ]
+        assert warnings == []
+        outcomes = edited(worker, [DEADLY, *plain], MOST)
+        assert outcomes[0] == "worker-lost"
+        assert outcomes[1:] == edited(alone, ["", *plain], MOST)[1:]
+        assert len([text for text in warnings if "was lost" in text]) == 3
+
+
+@pytest.mark.slow
+def test_a_model_that_is_missing_or_another_one_at_a_node_is_told_with_its_name(source: Path, cluster: Any) -> None:
+    """Here the workers are in a folder of their own, where a relative path finds what is there."""
+    (source / "elsewhere").mkdir()
+    theirs = source / "elsewhere" / "model"
+    shutil.copytree(BUILT_IN, "model")
+    request = Request(Edit(dtype="fp32", device="cpu"), Model("mine", Path("model")))
+    with on_ray(Wanted(cluster.address), Models(lambda text: None), models_elsewhere) as host:
+        host.check(request)
+        with pytest.raises(ModelError, match=f"^node {socket.gethostname()}: "):
+            host.load(request, print, lambda facts: None)
+        shutil.copytree("model", theirs)
+        (theirs / "scheduler" / "scheduler_config.json").write_text(
+            (theirs / "scheduler" / "scheduler_config.json").read_text() + " "
+        )
+        with pytest.raises(ModelError, match=f"^node {socket.gethostname()}: model: is another file on this node"):
+            host.load(request, print, lambda facts: None)
+        shutil.rmtree(theirs)
+        shutil.copytree("model", theirs)
+        outcomes = edited(host.load(request, print, lambda facts: None), ["a", "b"], 2)
+    assert outcomes == edited(Models(lambda text: None).load(request, print, lambda facts: None), ["a", "b"], 2)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
-from ...errors import ClusterError, UsageError, shown
+from ... import signals
+from ...errors import ClusterError, shown
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 # Nothing is told to strangers, and nothing is written between our lines.
@@ -19,6 +22,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 HERE = "local"
+_PATIENCE = 10.0  # seconds, for one who may listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Crewing:
 def crewing(nodes: Sequence[Mapping[str, float]], asked: int | None, *, on_cpus: bool) -> Crewing:
     """A worker for each GPU, or for each node where there is none or `on_cpus`; `asked` is another number of them.
 
-    `nodes` are the resources of each by Ray's names. Raises UsageError for more workers than there is room for.
+    `nodes` are the resources of each by Ray's names. Raises ClusterError where there is no room for so many.
     """
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     cpus = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
@@ -50,7 +54,9 @@ def crewing(nodes: Sequence[Mapping[str, float]], asked: int | None, *, on_cpus:
 
 def _check_room(asked: int | None, room: int, kind: str) -> None:
     if asked is not None and asked > room:
-        raise UsageError(f"--workers {asked}: the cluster has {room} {kind}{'s' * (room != 1)}, and a worker needs one")
+        raise ClusterError(
+            f"--workers {asked}: the cluster has {room} {kind}{'s' * (room != 1)}, and a worker needs one"
+        )
 
 
 @contextmanager
@@ -59,27 +65,43 @@ def joined(address: str | None) -> Generator[Any, None, None]:
     started here and ends with the block; one that was joined goes on. Raises ClusterError."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    import ray
-
+    # By name, so that types are the same where Ray is not installed.
+    ray: Any = import_module("ray")
+    # It prints to stdout what becomes of nodes, where pictures or events may go; there is no public way to stop it.
+    vars(import_module("ray._private.worker"))["_worker_logs_enabled"] = False
     address = address or os.environ.get("RAY_ADDRESS") or HERE
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    _check_reachable(address)
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False,
-            configure_logging=True,
-            logging_level=logging.CRITICAL,
-            log_to_driver=False,
-        )
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as problem:
-        raise ClusterError(f"{_place(address)} ({shown(str(problem).strip().partition(chr(10))[0], 160)})") from None
-    finally:
-        for number, handler in before.items():  # Ray ends the process its own way
-            signal.signal(number, handler)
-    try:
+        _init(ray, address)
         yield ray
     finally:
+        # Workers end with it. They are not killed one by one: where a signal met our whole group, nobody would answer.
         ray.shutdown()
+
+
+def _init(ray: Any, address: str) -> None:
+    # Ray sets handlers of its own, by which SIGTERM ends the process at once; afterwards there are ours again.
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        ray.init(address=address, include_dashboard=False, logging_level=logging.CRITICAL, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as problem:
+        raise ClusterError(f"{_place(address)} ({shown(str(problem).strip().split(chr(10))[0], 160)})") from None
+    except SystemExit:
+        raise signals.Stop(signal.SIGTERM) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ClusterError where nobody listens, for which Ray would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").strip("/").rpartition(":")
+    if not (host and port.isascii() and port.isdecimal() and int(port) < 1 << 16):
+        return  # a word, or nothing that Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except OSError as problem:
+        raise ClusterError(f"{_place(address)} ({problem.strerror or problem})") from None
 
 
 def _place(address: str) -> str:

@@ -204,11 +204,6 @@ class Crew:
         self._forget(member)
         self._ray.kill(member.actor)
 
-    def close(self) -> None:
-        """Ends all workers."""
-        for member in list(self.members):
-            self._dismiss(member)
-
 
 def _at(member: Member, problem: SdeditError) -> SdeditError:
     """What went wrong at a worker, with its node."""

@@ -69,9 +69,7 @@ class RayHost:
         ray = self._stack.enter_context(joined(self._wanted.address))
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         plan = crewing(nodes, self._wanted.workers, on_cpus=request.edit.device == "cpu")
-        crew = Crew(ray, plan, self._make, os.getcwd(), warn)
-        self._stack.callback(crew.close)
-        return crew
+        return Crew(ray, plan, self._make, os.getcwd(), warn)
 
 
 def _on_any_machine(request: Request) -> Request:

@@ -61,7 +61,7 @@ class _Round:
     def ended(self) -> Generator[_Ended, None, None]:
         while True:
             self._hand_out()
-            if not self._under_way:
+            if not self._under_way and self._next is None:
                 return
             for member, answer in self._crew.answers():
                 if answer is None:
