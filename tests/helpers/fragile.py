@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sdedit_cli.batch.request import Request
@@ -23,16 +25,28 @@ class _Fragile:
     def edits(
         self, tasks: Iterable[Task], size: int | None = None
     ) -> Iterator[tuple[Task, EditedPicture | SdeditError]]:
-        return self._worker.edits(_harmful(tasks, size), size)
+        given: dict[Task, Task] = {}
+        for task, outcome in self._worker.edits(_harmful(tasks, size, given), size):
+            yield given.pop(task), outcome
 
 
-def _harmful(tasks: Iterable[Task], size: int | None) -> Iterator[Task]:
+def _harmful(tasks: Iterable[Task], size: int | None, given: dict[Task, Task]) -> Iterator[Task]:
     for task in tasks:
         if task.edit.prompt == DEADLY:
             os._exit(1)
-        if task.edit.prompt == HUGE or (size or 1) > MOST:
-            raise OutOfMemory(f"{task.name}: needs more memory than there is")
-        yield task
+        if (size or 1) > MOST:
+            raise _too_much(task)
+        harmful = replace(task, on_step=partial(_no_memory, task)) if task.edit.prompt == HUGE else task
+        given[harmful] = task
+        yield harmful
+
+
+def _no_memory(task: Task, *_: object) -> None:
+    raise _too_much(task)
+
+
+def _too_much(task: Task) -> OutOfMemory:
+    return OutOfMemory(f"{task.name}: needs more memory than there is")
 
 
 class FragileModels(Models):

@@ -62,8 +62,8 @@ class Station:
 
     def _load(self, request: Request, contents: Mapping[str, str]) -> Loaded | SdeditError:
         try:
+            _compare(contents)  # first, as a check opens what it looks at
             self._host.check(request)
-            _compare(contents)
             self._worker = self._host.load(request, self._warn, lambda facts: None)
         except Exception as problem:
             return _told(problem)
