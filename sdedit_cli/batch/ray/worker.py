@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # How many workers may be lost at one picture.
 _ATTEMPTS = 3
+# After how many it is made alone, so that it takes no others with it.
+_COMPANY = 2
 
 _Ended = tuple[Task, "EditedPicture | SdeditError"]
 
@@ -52,6 +54,7 @@ class _Round:
         self._warn = warn
         self._next = next(tasks, None)
         self._again: deque[Order] = deque()
+        self._suspects: deque[Order] = deque()
         self._under_way: dict[int, Task] = {}
         self._told: dict[int, int] = {}
         self._losses: Counter[int] = Counter()
@@ -75,15 +78,24 @@ class _Round:
         """Gives what is to be done to those who have least to do, and asks all who have something for news."""
         free = [member for member in self._crew.members if member.stage is Stage.READY]
         given: dict[Member, list[Order]] = {member: [] for member in free}
+        for member in free:
+            if self._suspects and not member.orders:
+                given[member].append(self._suspects.popleft())
+        # Whoever has a suspect gets nothing beside it.
+        open_ = [member for member in free if not any(map(self._suspected, [*member.orders, *_numbers(given[member])]))]
 
         def load(member: Member) -> int:
             return len(member.orders) + len(given[member])
 
-        while free and load(least := min(free, key=load)) < self._limit and (order := self._order()):
+        while open_ and load(least := min(open_, key=load)) < self._limit and (order := self._order()):
             given[least].append(order)
+        more = self._next is not None or bool(self._again)
         for member, orders in given.items():
             if orders or member.orders:
-                self._crew.give(member, orders, self._size, more=self._next is not None or bool(self._again))
+                self._crew.give(member, orders, self._size, more=more and member in open_)
+
+    def _suspected(self, number: int) -> bool:
+        return self._losses[number] >= _COMPANY
 
     def _order(self) -> Order | None:
         if self._again:
@@ -129,7 +141,7 @@ class _Round:
         for number, order in member.orders.items():
             self._losses[number] += 1
             if self._losses[number] < _ATTEMPTS:
-                self._again.append(order)
+                (self._suspects if self._suspected(number) else self._again).append(order)
                 continue
             yield (
                 self._under_way.pop(number),
@@ -138,6 +150,10 @@ class _Round:
                     "their logs ('ray logs', or /tmp/ray on their machines) may say why"
                 ),
             )
+
+
+def _numbers(orders: Iterable[Order]) -> list[int]:
+    return [order.number for order in orders]
 
 
 def _no_preview() -> list[Image.Image]:
