@@ -37,7 +37,7 @@ class RayHost:
         self._crew: Crew | None = None
         self._warm: tuple[object, RayWorker] | None = None
 
-    def group(self, request: Request) -> object:
+    def group(self, request: Request) -> tuple[object, ...]:
         """Equal for requests that one loaded model carries out."""
         return self._here.group(request)
 
