@@ -20,7 +20,7 @@ from helpers.fragile import DEADLY, HUGE, MOST, fragile_models, models_elsewhere
 from sdedit_cli.batch.ray.cluster import Crewing, crewing
 from sdedit_cli.batch.ray.host import Wanted, on_ray
 from sdedit_cli.batch.request import Model, Request
-from sdedit_cli.batch.worker import Task, Worker
+from sdedit_cli.batch.worker import Late, Task, Worker
 from sdedit_cli.cli.host import Models
 from sdedit_cli.cli.main import run
 from sdedit_cli.errors import ClusterError, ModelError, OutOfMemory, SdeditError
@@ -167,7 +167,11 @@ def edited(worker: Worker, prompts: list[str], size: int | None) -> list[bytes |
     ended = dict(worker.edits(iter(tasks), size))
     assert set(ended) == set(tasks)
     outcomes = [ended[task] for task in tasks]
-    return [one.word if isinstance(one, SdeditError) else hashlib.sha256(one.data).digest() for one in outcomes]
+    return [one.word if isinstance(one, SdeditError) else hashlib.sha256(whole(one.data)).digest() for one in outcomes]
+
+
+def whole(data: bytes | Late) -> bytes:
+    return data.value() if isinstance(data, Late) else data
 
 
 @pytest.mark.slow

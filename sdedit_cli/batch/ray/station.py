@@ -19,7 +19,7 @@ from ...errors import Interrupted, ModelError, SdeditError, as_error
 from ..keys import Contents
 from ..request import Request
 from ..versions import torch_version
-from ..worker import Host, OnStep, Task, Worker
+from ..worker import EditedPicture, Host, Late, OnStep, Task, Worker
 from .messages import Introduction, Loaded, News, Order
 
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ class Station:
         assert self._worker is not None, "orders come after a model"
         try:
             for task, outcome in self._worker.edits(self._feed(), size):
+                whole = _whole(outcome)
                 with self._changed:
-                    self._news.ended.append((self._numbers.pop(task), outcome))
+                    self._news.ended.append((self._numbers.pop(task), whole))
                     self._changed.notify_all()
         except Interrupted:
             self._numbers.clear()
@@ -164,6 +165,16 @@ def _compare(contents: Mapping[str, str]) -> None:
         if known.hash_of(path) != wanted:
             there = "is another file" if Path(path).exists() else "is missing"
             raise ModelError(f"{path}: {there} on this node; every node needs the driver's files at the same paths")
+
+
+def _whole(outcome: EditedPicture | SdeditError) -> EditedPicture | SdeditError:
+    """A picture with its bytes, or why it has none."""
+    if isinstance(outcome, SdeditError) or not isinstance(outcome.data, Late):
+        return outcome
+    try:
+        return replace(outcome, data=outcome.data.value())
+    except SdeditError as problem:
+        return problem
 
 
 def _told(problem: Exception) -> SdeditError:
