@@ -25,17 +25,20 @@ def _fits(value: Any, word: str, said: Any, schema: dict[str, Any]) -> bool:
             return value in said
         case "anyOf":
             return any(fits(value, one) for one in said)
-        case "minimum" | "maximum" | "exclusiveMinimum":
-            low = value > said if word == "exclusiveMinimum" else value >= said
-            return value <= said if word == "maximum" else low
+        case "minimum":
+            return not number or value >= said
+        case "exclusiveMinimum":
+            return not number or value > said
+        case "maximum":
+            return not number or value <= said
         case "minLength" | "minItems":
-            return len(value) >= said
+            return not hasattr(value, "__len__") or len(value) >= said
         case "maxLength" | "maxItems":
-            return len(value) <= said
+            return not hasattr(value, "__len__") or len(value) <= said
         case "pattern":
-            return re.search(said, value) is not None
+            return not isinstance(value, str) or re.search(said, value) is not None
         case "items":
-            return all(fits(item, said) for item in value)
+            return not isinstance(value, list) or all(fits(item, said) for item in value)
         case "required":
             return set(said) <= set(value)
         case "additionalProperties":
