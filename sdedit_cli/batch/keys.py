@@ -20,6 +20,8 @@ from ..options import Edit
 # Counts up when the same request gives another picture than before, beyond rounding.
 NUMERIC_VERSION = 1
 _MOST = 64
+# Options that change what stands beside the pixels, and what they usually are.
+BESIDE = {"strip": False, "metadata": True}
 _as_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
@@ -52,6 +54,8 @@ def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, 
     made_of |= {"format": format, "version": NUMERIC_VERSION}
     if format != "png":
         made_of["quality"] = edit.quality
+    # Named where they are not as usual.
+    made_of |= {name: value for name, usual in BESIDE.items() if (value := getattr(edit, name)) != usual}
     return {name: value if _is_short(value) else _short(value) for name, value in made_of.items() if value is not None}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..disk.checks import check_name, is_special
 from ..errors import OutputError, UsageError, did_you_mean, shortened
-from ..pictures.encode import FORMATS, SUFFIXES
+from ..pictures.encode import FORMATS, SUFFIXES, check_format
 from .names import fitting
 from .request import Request
 
@@ -98,6 +98,7 @@ def plan(
     if output == STDIO:
         if several:
             raise UsageError(f"-o - takes one picture, and this run makes {len(sources) * len(seeds)}")
+        check_format(format or "png")
         return [Job(request, sources[0], 1, (Target(seeds[0], None),), format or "png")]
     template = _template(output, format, len(sources))
     chosen = format_of(template, format)
@@ -170,17 +171,23 @@ def _split(template: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=64)
 def format_of(template: str, format: str | None, label: str = "-o") -> str:
+    """The format that a template's ending means. Raises UsageError for one that cannot be written."""
     suffix = _split(template)[1].lower()
     if not suffix:
         raise UsageError(f"{label} {template}: has no ending; expected {_ENDINGS}, or a folder ending in '/'")
     if "{" in suffix:
-        return format or "png"
+        return _written(format or "png")
     named = SUFFIXES.get(suffix)
     if named is None:
         raise UsageError(f"{label} {template}: '{suffix}' cannot be written; expected {_ENDINGS}")
     if format and format != named:
         raise UsageError(f"{label} {template}: ends in {suffix}, and --format says {format}; change one of them")
-    return named
+    return _written(named)
+
+
+def _written(format: str) -> str:
+    check_format(format)
+    return format
 
 
 def targets(

@@ -144,7 +144,7 @@ def command(
         shown_seeds = [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds
         jobs = plan(request, sources, shown_seeds, output, format)
         if given.get("quality") is not None and all(job.format == "png" for job in jobs):
-            raise UsageError("--quality is for JPEG and WebP, and this run writes PNG; see -o and --format")
+            raise UsageError("--quality is for JPEG, WebP and AVIF, and this run writes PNG; see -o and --format")
         if save_every is not None and steps_dir is None:
             steps_dir = steps_folder(jobs)
             to.note(f"the pictures of the steps go to {steps_dir}{os.sep}")

@@ -14,6 +14,7 @@ from ..batch.worker import EditedPicture, Late, Task
 from ..disk.hashes import FileHash, payload_hash
 from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, SdeditError, is_out_of_memory, shown
 from ..options import Edit
+from ..pictures.beside import NOTHING
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
 from ..pictures.encode import encode
@@ -141,8 +142,8 @@ class EditorWorker:
                 f"{name}: the safety checker flags the result (seed {edit.seed}), so nothing was written; "
                 "try another seed or prompt, or --safety flag"
             )
-        record = self._record(edit, picture)
-        written = carried(record, format)
+        record = self._record(edit, picture) if edit.metadata else None
+        written = carried(record, format, NOTHING if edit.strip else picture.beside, result.image.size)
         for note in written.notes:
             self._warn(f"{name}: {note}")
         extra = dict(written.arguments)

@@ -233,7 +233,16 @@ class Edit:
         pixels=False,
     )
     quality: int | None = declare(
-        None, "Quality of JPEG and WebP files.", "Files", low=1, high=100, pixels=False, blank="95"
+        None, "Quality of JPEG, WebP and AVIF files.", "Files", low=1, high=100, pixels=False, blank="95; of AVIF 90"
+    )
+    strip: bool = declare(
+        False, "Leave out the input's EXIF, XMP and IPTC, such as camera, place and author.", "Files", pixels=False
+    )
+    metadata: bool = declare(
+        True,
+        "Record the settings in the picture, and mark it as made with a model; --no-metadata writes neither.",
+        "Files",
+        pixels=False,
     )
 
     def __post_init__(self) -> None:

@@ -1,65 +1,119 @@
-"""Where pictures keep the texts on their edit: PNG in text chunks, JPEG and WebP in EXIF tags."""
+"""Where pictures keep the texts on their edit: PNG in text chunks, the others in EXIF tags."""
 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import PictureError
+from .beside import MARK_OF_OURS, NOTHING, Beside, Kept, kept, within
 from .codec import Opened, open_picture
-from .exif import FOLDER, MAKER_NOTE, SOFTWARE, USER_COMMENT, UTF16, comment_text, comments, held
+from .containers import APP1, APP13, XMP_START
+from .exif import UTF16, comment_text, comments, held
+from .iptc import PHOTOSHOP, RAW_PROFILE, raw_profile, resource
 from .parameters import is_settings, parameters, parse_parameters
 from .record import Found, Record, block, parse_block
 from .source import read_bytes
+from .tags import FOLDER, MAIN, MAKER_NOTE, OPAQUE, SOFTWARE, TEXT, USER_COMMENT, Tag, joined, size_of, written
 from .tiff import DeepTiff
+from .xmp import KEY as XMP_KEY
 
 BLOCK_KEY = "sdedit"
 PARAMETERS_KEY = "parameters"
 
-_MAKER = b"sdedit\0"
-# APP1 of JPEG holds 65,533 bytes; what is left over covers the tags around the two texts. WebP counts in 32 bits.
-_EXIF_ROOM = {"jpeg": 65_000, "webp": 1 << 24}
+_JPEG_MOST = 65_533
+
+
+@dataclass(frozen=True)
+class _Room:
+    """How many bytes of each a format holds; `records`: of EXIF, what the texts on an edit may take."""
+
+    records: int
+    exif: int
+    xmp: int
+    iptc: int
+
+
+# APP1 and APP13 of JPEG hold 65,533 bytes each; the others count in 32 bits, and get what is of use.
+_ROOM = {
+    "png": _Room(0, 1 << 20, 1 << 21, 1 << 20),
+    "jpeg": _Room(65_000, _JPEG_MOST, _JPEG_MOST - len(XMP_START), _JPEG_MOST - 64),
+    "webp": _Room(1 << 24, (1 << 24) + (1 << 20), 1 << 21, 0),
+    "avif": _Room(1 << 24, (1 << 24) + (1 << 20), 1 << 21, 0),
+}
 
 
 @dataclass(frozen=True)
 class Carried:
-    """The keyword arguments of PIL's `Image.save` that write a record, and what of it does not fit."""
+    """The keyword arguments of PIL's `Image.save` that write what stands beside the pixels, and notes for people."""
 
     arguments: Mapping[str, Any]
     notes: tuple[str, ...] = ()
 
 
-def carried(record: Record, format: str) -> Carried:
-    """How a 'png', 'jpeg' or 'webp' carries `record`."""
-    if format == "png":
-        from PIL.PngImagePlugin import PngInfo
+def carried(record: Record | None, format: str, source: Beside = NOTHING, size: tuple[int, int] = (0, 0)) -> Carried:
+    """How a picture in this format, of `size` (width, height) carries `record`, the mark that a model took part, and
+    what stood beside the pixels of the input. Without a record, the last alone."""
+    room, ours, notes = _ROOM[format], dict[int, dict[int, Tag]](), list[str]()
+    if record and format != "png":
+        ours, lost = _in_exif(record, room.records)
+        if lost:
+            readers = " and ".join(lost)
+            notes.append(f"the settings are too long for a {format}: {readers} cannot read them from it; png keeps all")
+    theirs = kept(source, size, marked=record is not None)
+    theirs = within(theirs, exif=room.exif - size_of(ours), xmp_most=room.xmp, iptc_most=room.iptc, format=format)
+    return Carried(_ARGUMENTS[format](record, written(joined(theirs.exif, ours)), theirs), (*notes, *theirs.notes))
 
-        info = PngInfo()
-        info.add_text(PARAMETERS_KEY, parameters(record))
-        info.add_text(BLOCK_KEY, block(record))
-        return Carried({"pnginfo": info})
-    from PIL.Image import Exif
 
-    exif = Exif()
-    # Readers of UserComment take its UTF-16 in the byte order of the block around it, or as big-endian: be both.
-    exif.endian = ">"
-    exif[SOFTWARE] = f"sdedit {record.version}".strip()
-    folder = exif.get_ifd(FOLDER)
-    note = _MAKER + block(record).encode()
+def _in_exif(record: Record, room: int) -> tuple[dict[int, dict[int, Tag]], list[str]]:
+    """The tags that hold a record, and who does not find it for want of room."""
+    # Readers of UserComment take its UTF-16 in the byte order of the block around it, or as big-endian: it is both.
+    note = MARK_OF_OURS + block(record).encode()
     comment = UTF16 + parameters(record).encode("utf-16-be")
-    room = _EXIF_ROOM[format]
+    folder: dict[int, Tag] = {}
     lost: list[str] = []
-    for tag, value, reader in ((MAKER_NOTE, note, "--like"), (USER_COMMENT, comment, "web UIs")):
+    for number, value, reader in ((MAKER_NOTE, note, "--like"), (USER_COMMENT, comment, "web UIs")):
         if len(value) <= room:
-            folder[tag] = value
+            folder[number] = Tag(OPAQUE, value)
             room -= len(value)
         else:
             lost.append(reader)
-    notes = (f"the settings are too long for a {format}: {' and '.join(lost)} cannot read them from it; png keeps all",)
-    return Carried({"exif": exif.tobytes()}, notes if lost else ())
+    software = f"sdedit {record.version}".strip().encode("ascii", "replace") + b"\0"
+    return {MAIN: {SOFTWARE: Tag(TEXT, software)}, FOLDER: folder}, lost
+
+
+def _png(record: Record | None, exif: bytes, theirs: Kept) -> dict[str, Any]:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    if record:
+        info.add_text(PARAMETERS_KEY, parameters(record))
+        info.add_text(BLOCK_KEY, block(record))
+    if theirs.xmp:
+        info.add_itxt(XMP_KEY, theirs.xmp.decode())
+    if theirs.iptc:
+        info.add_text(RAW_PROFILE, raw_profile(theirs.iptc), zip=True)
+    return {"pnginfo": info, **({"exif": exif} if exif else {})}
+
+
+def _jpeg(record: Record | None, exif: bytes, theirs: Kept) -> dict[str, Any]:
+    del record
+    packet = [(APP1, XMP_START + theirs.xmp)] if theirs.xmp else []
+    fields = [(APP13, PHOTOSHOP + resource(theirs.iptc))] if theirs.iptc else []
+    extra = b"".join(struct.pack(">BBH", 0xFF, app, 2 + len(body)) + body for app, body in packet + fields)
+    return {"exif": exif, "extra": extra}
+
+
+def _exif_and_xmp(record: Record | None, exif: bytes, theirs: Kept) -> dict[str, Any]:
+    del record
+    return {"exif": exif, "xmp": theirs.xmp}
+
+
+_ARGUMENTS = {"png": _png, "jpeg": _jpeg, "webp": _exif_and_xmp, "avif": _exif_and_xmp}
 
 
 def texts(opened: Opened) -> dict[str, str]:
@@ -71,9 +125,11 @@ def texts(opened: Opened) -> dict[str, str]:
     if isinstance(image, DeepTiff):
         return {}
     found = {key: value for key in (BLOCK_KEY, PARAMETERS_KEY) if isinstance(value := image.info.get(key), str)}
-    note = next((note for note in held(image, MAKER_NOTE) if isinstance(note, bytes) and note.startswith(_MAKER)), b"")
+    note = next(
+        (note for note in held(image, MAKER_NOTE) if isinstance(note, bytes) and note.startswith(MARK_OF_OURS)), b""
+    )
     if note:
-        found.setdefault(BLOCK_KEY, note.removeprefix(_MAKER).decode("ascii", "replace"))
+        found.setdefault(BLOCK_KEY, note.removeprefix(MARK_OF_OURS).decode("ascii", "replace"))
     if PARAMETERS_KEY not in found:
         said = next(
             (text for text in [*comments(image), *_comment(image.info.get("comment"))] if is_settings(text)), None

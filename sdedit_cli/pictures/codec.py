@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PictureError
+from .beside import NOTHING, Beside, beside
 from .containers import PNG, Parts, taken_apart
 from .exif import orientation, turned
 from .layers import Layers
@@ -31,7 +32,7 @@ MEGAPIXELS_VARIABLE = "SDEDIT_MAX_MEGAPIXELS"
 class Picture:
     """An input: upright RGB, its alpha (mode L) and colour profile, the SHA-256 of its file, and remarks for people.
 
-    `ground` is what it stands on where it has to be opaque.
+    `ground` is what it stands on where it has to be opaque; `beside` what stood beside its pixels.
     """
 
     rgb: Image.Image
@@ -40,6 +41,7 @@ class Picture:
     sha256: str
     notes: tuple[str, ...] = field(default=())
     ground: Colour = WHITE
+    beside: Beside = NOTHING
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,10 @@ def _picture(opened: Opened, background: Colour | None) -> Picture:
     rgb, alpha = turned(rgb, layers.orientation), alpha and turned(alpha, layers.orientation)
     if alpha is not None:
         rgb = seen(rgb, alpha, background)
+    image = None if isinstance(opened.image, DeepTiff) else opened.image
+    stood = beside(image, opened.data, opened.parts)
     sha256 = hashlib.sha256(opened.data).hexdigest()
-    return Picture(rgb, alpha, icc, sha256, tuple(notes), background or WHITE)
+    return Picture(rgb, alpha, icc, sha256, tuple(notes), background or WHITE, stood)
 
 
 def _layers(opened: Opened, notes: list[str]) -> Layers:

@@ -11,6 +11,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from .iptc import PHOTOSHOP
+from .iptc import RAW_PROFILE as IPTC_KEY
+from .xmp import KEY as XMP_KEY
+
 PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*")
 # What a chunk may unfold into: more than any text or profile of use, and little beside a picture.
@@ -18,7 +22,10 @@ MAX_UNFOLDED = 32 << 20
 EXIF_TEXTS = ("Raw profile type exif", "Raw profile type APP1")
 
 _EXIF_START = b"Exif\0\0"
-_APPS, _COMMENT, _SCAN, _JFIF, _ADOBE, _EXIF = range(0xE0, 0xF0), 0xFE, 0xDA, 0xE0, 0xEE, 0xE1
+XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
+_APPS, _COMMENT, _SCAN, _JFIF, _ADOBE = range(0xE0, 0xF0), 0xFE, 0xDA, 0xE0, 0xEE
+APP1, APP13 = 0xE1, 0xED
+_JPEG_STARTS = {APP1: (_EXIF_START, XMP_START), APP13: (PHOTOSHOP,)}
 # Markers of JPEG that stand alone, without a length behind them.
 _BARE_MARKERS = {0x01, 0xD8, *range(0xD0, 0xD8)}
 _WEBP_PIXELS = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF")
@@ -36,13 +43,15 @@ _TIFF_PIXELS = frozenset(
 class Parts:
     """A file taken apart: `pixels` is a file of the same picture with nothing else in it.
 
-    `texts` by their keys, the blocks of EXIF and of the colour profile (b'' for none), the number of frames, the
-    transparent colour of a PNG, and what was left out, in words for people.
+    `texts` by their keys, the blocks of EXIF, XMP, IPTC and of the colour profile (b'' for none), the number of frames,
+    the transparent colour of a PNG, and what was left out, in words for people.
     """
 
     pixels: bytes
     texts: Mapping[str, str] = field(default_factory=dict[str, str])
     exif: bytes = b""
+    xmp: bytes = b""
+    iptc: bytes = b""
     icc: bytes = b""
     frames: int = 1
     colour_key: bytes = b""
@@ -134,8 +143,24 @@ def _png(data: bytes) -> Parts:
             except (ValueError, IndexError, zlib.error, struct.error):
                 beside.left_out.append(f"{name} that cannot be read")
     return Parts(
-        b"".join(kept), beside.texts, beside.exif, beside.icc, beside.frames, key, tuple(dict.fromkeys(beside.left_out))
+        b"".join(kept),
+        beside.texts,
+        beside.exif,
+        beside.texts.get(XMP_KEY, "").encode() or _raw_profile(beside.texts.get("Raw profile type xmp", "")),
+        _raw_profile(beside.texts.get(IPTC_KEY, "")),
+        beside.icc,
+        beside.frames,
+        key,
+        tuple(dict.fromkeys(beside.left_out)),
     )
+
+
+def _raw_profile(text: str) -> bytes:
+    """The bytes of a text with a line for the kind, one for the length, then hex; the text itself where it is none."""
+    try:
+        return bytes.fromhex("".join(text.split("\n")[3:]))
+    except ValueError:
+        return text.encode()
 
 
 def _unfolded(packed: bytes) -> bytes:
@@ -156,7 +181,8 @@ def _text(raw: bytes) -> str:
 
 
 def _jpeg(data: bytes) -> Parts:
-    kept, exif, at = [data[:2]], b"", 2
+    kept, at = [data[:2]], 2
+    beside: dict[bytes, bytes] = {}
     while data[at] == 0xFF:
         marker = data[at + 1]
         if marker == _SCAN:
@@ -166,30 +192,34 @@ def _jpeg(data: bytes) -> Parts:
             continue
         end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
         body = data[at + 4 : end]
-        if marker == _EXIF and body.startswith(_EXIF_START):
-            exif = exif or body[len(_EXIF_START) :]
+        for start in _JPEG_STARTS.get(marker, ()):
+            if body.startswith(start):
+                beside.setdefault(start, body[len(start) :])
         if (marker not in _APPS and marker != _COMMENT) or marker in (_JFIF, _ADOBE):
             kept.append(data[at:end])
         at = end
-    return Parts(b"".join([*kept, data[at:]]), exif=exif)
+    exif, xmp, iptc = (beside.get(start, b"") for start in (_EXIF_START, XMP_START, PHOTOSHOP))
+    return Parts(b"".join([*kept, data[at:]]), exif=exif, xmp=xmp, iptc=iptc)
 
 
 def _webp(data: bytes) -> Parts:
     kept: list[bytes] = []
-    exif, at = b"", 12
+    exif, xmp, at = b"", b"", 12
     while at + 8 <= len(data):
         kind, length = data[at : at + 4], struct.unpack_from("<I", data, at + 4)[0]
         end = at + 8 + length + length % 2
         body = data[at + 8 : at + 8 + length]
         if kind == b"EXIF":
             exif = body.removeprefix(_EXIF_START)
+        elif kind == b"XMP ":
+            xmp = body
         elif kind == b"VP8X":
             kept.append(data[at : at + 8] + bytes([body[0] & ~_WEBP_BESIDE]) + data[at + 9 : end])
         elif kind in _WEBP_PIXELS:
             kept.append(data[at:end])
         at = end
     content = b"WEBP" + b"".join(kept)
-    return Parts(b"RIFF" + struct.pack("<I", len(content)) + content, exif=exif)
+    return Parts(b"RIFF" + struct.pack("<I", len(content)) + content, exif=exif, xmp=xmp)
 
 
 def _tiff(data: bytes) -> Parts:

@@ -1,4 +1,4 @@
-"""Pictures on their way out: the bytes of a PNG, JPEG or WebP, read back before anybody gets them."""
+"""Pictures on their way out: the bytes of a PNG, JPEG, WebP or AVIF, read back before anybody gets them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,34 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError
+from ..errors import OutputError, UsageError
 from .quiet import quiet
 from .transparency import WHITE, Colour
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".webp": "webp"}
+FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
+SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".webp": "webp", ".avif": "avif"}
 
 # Chosen to keep what was edited: chroma at full resolution, and the best quality short of waste.
 _ENCODINGS: dict[str, dict[str, Any]] = {
     "png": {},
     "jpeg": {"quality": 95, "subsampling": 0},
     "webp": {"quality": 95, "method": 4, "exact": True},
+    # Without tiles, whose number would depend on the machine.
+    "avif": {"quality": 90, "subsampling": "4:4:4", "autotiling": False},
 }
-_SIDE_LIMITS = {"jpeg": 65_500, "webp": 16_383}
+_SIDE_LIMITS = {"jpeg": 65_500, "webp": 16_383, "avif": 65_535}
+
+
+def check_format(format: str) -> None:
+    """Raises UsageError for a format that this Pillow does not write."""
+    if format == "avif":
+        from PIL import features
+
+        if not features.check("avif"):
+            raise UsageError("this Pillow writes no AVIF; pip install -U 'pillow>=11.3', or take another --format")
 
 
 def encode(
@@ -33,7 +44,7 @@ def encode(
     extra: Mapping[str, Any] | None = None,
     ground: Colour = WHITE,
 ) -> bytes:
-    """The bytes of a PNG, JPEG or WebP file; JPEG, which has no alpha, shows the picture on `ground`.
+    """The bytes of a file in this format; JPEG, which has no alpha, shows the picture on `ground`.
 
     Raises OutputError for what the format does not hold, or when the bytes cannot be read back.
     """

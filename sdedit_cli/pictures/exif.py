@@ -6,14 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .quiet import quiet
+from .tags import FOLDER, USER_COMMENT
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FOLDER = 0x8769
-USER_COMMENT = 0x9286
-MAKER_NOTE = 0x927C
-SOFTWARE = 0x0131
 UTF16 = b"UNICODE\0"
 
 _DESCRIPTION = 0x010E

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sdedit_cli.batch.keys import Contents, facts_of, key_of
+from sdedit_cli.batch.keys import BESIDE, Contents, facts_of, key_of
 from sdedit_cli.options import Edit, edit_from, fields, layer_of
 from sdedit_cli.options.adapters import EmbeddingFile
 
@@ -51,11 +51,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("field", fields(), ids=lambda field: field.name)
-def test_an_option_changes_the_key_when_it_changes_pixels(place: Path, field: Any) -> None:
+def test_an_option_changes_the_key_when_it_changes_the_file(place: Path, field: Any) -> None:
     changed = edit_from([layer_of({field.key: another(field), **COMPANY.get(field.name, {})}, "test")])
     assert getattr(changed, field.name) != getattr(Edit(), field.name)
     # The model counts by its files alone, which stand beside the options.
-    counts = field.option.pixels and field.name != "model"
+    counts = (field.option.pixels and field.name != "model") or field.name in BESIDE
     assert (key(changed, place / "file") != key(Edit(), place / "file")) == counts
 
 
