@@ -59,7 +59,10 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
         assert field.fit(field.default, "default") == field.default
 
 
-PATHS = {"model", "vae", "config", "lora", "embedding", "prompt_embeds", "ip_adapter", "ip_image", "ip_encoder"}
+PATHS = {
+    *("model", "vae", "config", "lora", "embedding", "prompt_embeds", "ip_adapter", "ip_image", "ip_encoder"),
+    *("c2pa", "c2pa_key"),
+}
 
 
 def test_what_a_picture_may_set_and_what_it_may_not() -> None:
@@ -68,6 +71,7 @@ def test_what_a_picture_may_set_and_what_it_may_not() -> None:
     assert kept_out == {
         *PATHS,
         *("count", "download", "partial", "safety", "attention", "device", "mmap", "quality"),
+        *("strip", "metadata"),
     }
 
 

@@ -56,6 +56,8 @@ def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, 
         made_of["quality"] = edit.quality
     # Named where they are not as usual.
     made_of |= {name: value for name, usual in BESIDE.items() if (value := getattr(edit, name)) != usual}
+    if edit.c2pa:
+        made_of["c2pa"] = contents.hash_of(edit.c2pa)
     return {name: value if _is_short(value) else _short(value) for name, value in made_of.items() if value is not None}
 
 

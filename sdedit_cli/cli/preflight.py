@@ -10,6 +10,7 @@ from ..batch.request import Request
 from ..errors import ModelError, UsageError, shortened
 from ..options import Edit
 from ..options.adapters import no_strength
+from .credentials import signer
 from .image_prompts import check_look
 from .models import check_readable, fetched, is_there, readable
 
@@ -34,6 +35,8 @@ class Preflight:
         _check_files(self.request)
         edit, model = self.request.edit, self.request.model
         _check_machine(edit)
+        if edit.c2pa and edit.c2pa_key:
+            signer(edit.c2pa, edit.c2pa_key)
         # Of the built-in model there is nothing to find out but whether a choice suits it.
         if (model.hub is not None and edit.download) or (model.built_in and not _has_choices(edit)):
             return

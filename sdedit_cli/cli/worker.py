@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..batch.request import Request
 from ..batch.worker import EditedPicture, Late, Task
 from ..disk.hashes import FileHash, payload_hash
@@ -19,6 +20,7 @@ from ..pictures.carriers import carried
 from ..pictures.codec import Picture
 from ..pictures.encode import encode
 from ..pictures.record import Ingredient, Record
+from .credentials import signer
 from .image_prompts import hashes, looks
 from .loras import names_of
 from .models import readable
@@ -151,7 +153,10 @@ class EditorWorker:
             extra["quality"] = edit.quality
 
         def data() -> bytes:
-            return encode(result.image, picture.alpha, picture.icc, format, extra, picture.ground)
+            made = encode(result.image, picture.alpha, picture.icc, format, extra, picture.ground)
+            if edit.c2pa and edit.c2pa_key:
+                made = signer(edit.c2pa, edit.c2pa_key).signed(made, format, record, __version__)
+            return made
 
         return EditedPicture(Late(data), result.image.width, result.image.height, result.nsfw)
 
@@ -168,8 +173,6 @@ class EditorWorker:
             self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'")
 
     def _record(self, edit: Edit, picture: Picture) -> Record:
-        from .. import __version__
-
         made_of = [Ingredient("model", self._request.model.name, self._hash.value())]
         if self._vae_hash and edit.vae:
             made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))

@@ -244,6 +244,17 @@ class Edit:
         "Files",
         pixels=False,
     )
+    c2pa: str | None = declare(
+        None,
+        "Sign pictures by C2PA with this chain of certificates (PEM), and with --c2pa-key.",
+        "Files",
+        metavar="CERT",
+        path=True,
+        pixels=False,
+    )
+    c2pa_key: str | None = declare(
+        None, "The private key for --c2pa (PEM).", "Files", metavar="KEY", path=True, pixels=False
+    )
 
     def __post_init__(self) -> None:
         fit_values(self)
@@ -270,6 +281,8 @@ class Edit:
                 f"freeu has {len(self.freeu)} numbers; expected four: S1,S2,B1,B2, such as 0.9,0.2,1.3,1.4"
             )
         pictures_of(self.ip_adapter, self.ip_image)
+        if (self.c2pa is None) != (self.c2pa_key is None):
+            raise UsageError("c2pa and c2pa-key go together: a chain of certificates, and its private key")
         if self.exact_steps and (self.timesteps or self.sigmas):
             raise UsageError("exact-steps has no meaning with timesteps or sigmas; give the steps to run alone")
         total = self.steps_total()

@@ -20,7 +20,12 @@ OTHERS: dict[str, Any] = {
     "exact_steps": True,
 }
 # What is refused without something else beside it.
-COMPANY: dict[str, Any] = {"ip_adapter": {"ip-image": ["other"]}, "ip_image": {"ip-adapter": ["other"]}}
+COMPANY: dict[str, Any] = {
+    "c2pa": {"c2pa-key": "other"},
+    "c2pa_key": {"c2pa": "other"},
+    "ip_adapter": {"ip-image": ["other"]},
+    "ip_image": {"ip-adapter": ["other"]},
+}
 
 
 def another(field: Any) -> Any:
@@ -55,7 +60,7 @@ def test_an_option_changes_the_key_when_it_changes_the_file(place: Path, field: 
     changed = edit_from([layer_of({field.key: another(field), **COMPANY.get(field.name, {})}, "test")])
     assert getattr(changed, field.name) != getattr(Edit(), field.name)
     # The model counts by its files alone, which stand beside the options.
-    counts = (field.option.pixels and field.name != "model") or field.name in BESIDE
+    counts = (field.option.pixels and field.name != "model") or field.name in (*BESIDE, "c2pa", "c2pa_key")
     assert (key(changed, place / "file") != key(Edit(), place / "file")) == counts
 
 

@@ -176,7 +176,7 @@ def test_quality_is_for_formats_that_have_one(folder: Path, capfd: pytest.Captur
             assert "quality" not in find(folder / name).layer.values
     assert all(low < high for low, high in sizes.values())
     assert run(["run", "a.png", "--quality", "5"]) == 2
-    assert "--quality is for JPEG and WebP" in capfd.readouterr().err
+    assert "--quality is for JPEG, WebP and AVIF" in capfd.readouterr().err
     (folder / "p.toml").write_text("quality = 5\n")
     assert run(["run", "a.png", "--preset", "p.toml", *QUICK]) == 0
 
