@@ -20,8 +20,8 @@ from ..options import Edit
 # Counts up when the same request gives another picture than before, beyond rounding.
 NUMERIC_VERSION = 1
 _MOST = 64
-# Options that change what stands beside the pixels, and what they usually are.
-BESIDE = {"strip": False, "metadata": True}
+# Options that change a file and not what is edited, and what they usually are.
+BESIDE = {"lossless": False, "strip": False, "metadata": True}
 _as_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from .. import signals
 from ..disk.checks import is_special
 from ..errors import OutOfMemory, SdeditError
-from ..options import rgb_of
-from ..pictures.codec import Picture, read_picture
-from ..pictures.resize import resized
+from ..pictures.codec import Picture
+from ..pictures.prepared import prepared
 from .ahead import Ahead
 from .ledger import Ledger
 from .names import fitting
@@ -191,10 +190,7 @@ class Making:
 
     def _read(self, job: Job) -> Picture:
         """The input of a job as it is worked on. Raises PictureError."""
-        edit = job.request.edit
-        background = edit.background and rgb_of(edit.background)
-        picture = read_picture(job.source, self._options.max_megapixels, background or None)
-        return resized(picture, edit.size_of(picture.rgb.size))
+        return prepared(job.source, self._options.max_megapixels, job.request.edit)
 
     def _announce(self, job: Job, picture: Picture) -> None:
         for note in picture.notes:

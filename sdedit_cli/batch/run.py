@@ -108,6 +108,7 @@ class Run:
         ready: list[Job] = []
         for job in self.jobs:
             with self._guarded(job):
+                job.request.edit.check_format(job.format)
                 settled = names.settled(job)
                 ready += [settled] if settled else []
         return ready

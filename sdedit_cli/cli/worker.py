@@ -18,7 +18,8 @@ from ..options import Edit
 from ..pictures.beside import NOTHING
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
-from ..pictures.encode import encode
+from ..pictures.deep import deepened, levels
+from ..pictures.encode import chosen, encode
 from ..pictures.record import Ingredient, Record
 from .credentials import signer
 from .image_prompts import hashes, looks
@@ -145,15 +146,17 @@ class EditorWorker:
                 "try another seed or prompt, or --safety flag"
             )
         record = self._record(edit, picture) if edit.metadata else None
-        written = carried(record, format, NOTHING if edit.strip else picture.beside, result.image.size)
+        written = carried(
+            record, format, NOTHING if edit.strip else picture.beside, result.image.size, srgb=edit.to_srgb
+        )
         for note in written.notes:
             self._warn(f"{name}: {note}")
-        extra = dict(written.arguments)
-        if edit.quality is not None and format != "png":
-            extra["quality"] = edit.quality
+        extra = {**written.arguments, **chosen(format, edit.quality, lossless=edit.lossless)}
 
         def data() -> bytes:
             made = encode(result.image, picture.alpha, picture.icc, format, extra, picture.ground)
+            if result.deep is not None:
+                made = deepened(made, levels(result.image, result.deep, picture.alpha))
             if edit.c2pa and edit.c2pa_key:
                 made = signer(edit.c2pa, edit.c2pa_key).signed(made, format, record, __version__)
             return made

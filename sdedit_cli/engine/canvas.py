@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
+
+    Numbers = np.ndarray[Any, Any]
 
 # A picture whose area is within these multiples of the native one is worked on as it is.
 _NEAR = (0.75, 1.25)
@@ -49,6 +52,19 @@ class Canvas:
 
         cropped = image.crop((0, 0, *self.work))
         return cropped.resize(self.picture, Image.Resampling.LANCZOS) if self.resized else cropped
+
+    def restore_numbers(self, x_HWC: Numbers) -> Numbers:
+        """As `restore`, of the edited work area as numbers in 0..1."""
+        import numpy as np
+        from PIL import Image
+
+        width, height = self.work
+        cropped = x_HWC[:height, :width].astype(np.float32)
+        if not self.resized:
+            return cropped
+        channels = (Image.fromarray(np.ascontiguousarray(cropped[..., c])) for c in range(cropped.shape[-1]))
+        resized = [np.asarray(one.resize(self.picture, Image.Resampling.LANCZOS)) for one in channels]
+        return np.clip(np.stack(resized, axis=-1), 0, 1)
 
 
 def canvas_for(size: tuple[int, int], multiple: int, native_size: int | None = None) -> Canvas:

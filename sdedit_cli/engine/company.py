@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -22,11 +24,15 @@ OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
 
 @dataclass(frozen=True)
 class Result:
-    """An edited picture of the input's size; `finite`: all values were numbers; `nsfw`: None without a checker."""
+    """An edited picture of the input's size; `finite`: all values were numbers; `nsfw`: None without a checker.
+
+    `deep`: the model's own numbers (H, W, 3) in 0..1, where the edit asks for more than 8 bits.
+    """
 
     image: Image.Image
     finite: bool
     nsfw: bool | None = None
+    deep: np.ndarray[Any, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +100,9 @@ class Company:
         pixels_BCHW, finite = self._decoded(guest.running.x_BCHW)
         flags = self._engine.judge(pixels_BCHW)[1] if finite else None
         image = guest.canvas.restore(postprocess(pixels_BCHW, "pil")[0])
-        return Result(image, finite, flags[0] if flags else None)
+        is_deep = finite and guest.wish.edit.bits > 8
+        deep = guest.canvas.restore_numbers(postprocess(pixels_BCHW, "np")[0]) if is_deep else None
+        return Result(image, finite, flags[0] if flags else None, deep)
 
     def _decoded(self, x_BCHW: Tensor) -> tuple[Tensor, bool]:
         pixels_BCHW, finite = self._engine.decode(x_BCHW)

@@ -21,6 +21,7 @@ from .adapters import (
 )
 from .colours import COLOUR
 from .declared import declare, declared, fit_values, kept, varied, with_hashes
+from .files import FileOptions
 from .option import MAX_SEED, Field, Option
 from .size import MAX_SIDE, SIZE, fitted
 
@@ -33,7 +34,7 @@ _IN_PICTURE, _PIXELS = attrgetter("in_picture"), attrgetter("pixels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
+class Edit(FileOptions):
     """One request to edit a picture. Raises UsageError when a value is out of bounds or no step would run."""
 
     prompt: str = declare("", "What the picture shall show.", "Edit", short="-p", metavar="TEXT")
@@ -232,29 +233,6 @@ class Edit:
         "Machine",
         pixels=False,
     )
-    quality: int | None = declare(
-        None, "Quality of JPEG, WebP and AVIF files.", "Files", low=1, high=100, pixels=False, blank="95; of AVIF 90"
-    )
-    strip: bool = declare(
-        False, "Leave out the input's EXIF, XMP and IPTC, such as camera, place and author.", "Files", pixels=False
-    )
-    metadata: bool = declare(
-        True,
-        "Record the settings in the picture, and mark it as made with a model; --no-metadata writes neither.",
-        "Files",
-        pixels=False,
-    )
-    c2pa: str | None = declare(
-        None,
-        "Sign pictures by C2PA with this chain of certificates (PEM), and with --c2pa-key.",
-        "Files",
-        metavar="CERT",
-        path=True,
-        pixels=False,
-    )
-    c2pa_key: str | None = declare(
-        None, "The private key for --c2pa (PEM).", "Files", metavar="KEY", path=True, pixels=False
-    )
 
     def __post_init__(self) -> None:
         fit_values(self)
@@ -281,8 +259,7 @@ class Edit:
                 f"freeu has {len(self.freeu)} numbers; expected four: S1,S2,B1,B2, such as 0.9,0.2,1.3,1.4"
             )
         pictures_of(self.ip_adapter, self.ip_image)
-        if (self.c2pa is None) != (self.c2pa_key is None):
-            raise UsageError("c2pa and c2pa-key go together: a chain of certificates, and its private key")
+        self.check_files()
         if self.exact_steps and (self.timesteps or self.sigmas):
             raise UsageError("exact-steps has no meaning with timesteps or sigmas; give the steps to run alone")
         total = self.steps_total()

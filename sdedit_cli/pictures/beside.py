@@ -61,15 +61,15 @@ class Kept:
     notes: tuple[str, ...] = ()
 
 
-def kept(source: Beside, size: tuple[int, int], *, marked: bool) -> Kept:
+def kept(source: Beside, size: tuple[int, int], *, marked: bool, srgb: bool = False) -> Kept:
     """What holds for an upright picture of `size` (width, height), without settings of earlier edits; the XMP `marked`
-    as made with a model or not."""
+    as made with a model or not, the EXIF as of colours that are `srgb` or of the input's own."""
     notes: list[str] = []
     exif: tags.Folders = {}
     if source.exif:
         try:
             found = tags.read(source.exif)
-            exif = _without_settings(tags.cleaned(found.folders, size))
+            exif = _without_settings(tags.cleaned(found.folders, size, srgb=srgb))
             if not found.whole:
                 notes.append("what of its EXIF is broken is left out")
         except ValueError:

@@ -55,16 +55,23 @@ class Carried:
     notes: tuple[str, ...] = ()
 
 
-def carried(record: Record | None, format: str, source: Beside = NOTHING, size: tuple[int, int] = (0, 0)) -> Carried:
+def carried(
+    record: Record | None,
+    format: str,
+    source: Beside = NOTHING,
+    size: tuple[int, int] = (0, 0),
+    *,
+    srgb: bool = False,
+) -> Carried:
     """How a picture in this format, of `size` (width, height) carries `record`, the mark that a model took part, and
-    what stood beside the pixels of the input. Without a record, the last alone."""
+    what stood beside the pixels of the input. Without a record, the last alone. `srgb`: its colours are sRGB now."""
     room, ours, notes = _ROOM[format], dict[int, dict[int, Tag]](), list[str]()
     if record and format != "png":
         ours, lost = _in_exif(record, room.records)
         if lost:
             readers = " and ".join(lost)
             notes.append(f"the settings are too long for a {format}: {readers} cannot read them from it; png keeps all")
-    theirs = kept(source, size, marked=record is not None)
+    theirs = kept(source, size, marked=record is not None, srgb=srgb)
     theirs = within(theirs, exif=room.exif - size_of(ours), xmp_most=room.xmp, iptc_most=room.iptc, format=format)
     return Carried(_ARGUMENTS[format](record, written(joined(theirs.exif, ours)), theirs), (*notes, *theirs.notes))
 

@@ -73,7 +73,7 @@ def taken_apart(data: bytes) -> Parts | None:
         return None
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
     """Kind, content and whole bytes of each chunk, and whether its checksum is right."""
     at = len(PNG)
     while at + 12 <= len(data):
@@ -126,7 +126,7 @@ def _png(data: bytes) -> Parts:
     beside = _Beside()
     kept = [PNG]
     key = b""
-    for kind, body, whole, sound in _png_chunks(data):
+    for kind, body, whole, sound in png_chunks(data):
         # The case of the first letter tells what pixels need.
         if kind[:1].isupper():
             kept.append(whole)

@@ -24,6 +24,7 @@ _ENCODINGS: dict[str, dict[str, Any]] = {
     # Without tiles, whose number would depend on the machine.
     "avif": {"quality": 90, "subsampling": "4:4:4", "autotiling": False},
 }
+_EXACT_ALPHA = {"alpha:lossless": "1"}
 _SIDE_LIMITS = {"jpeg": 65_500, "webp": 16_383, "avif": 65_535}
 
 
@@ -34,6 +35,13 @@ def check_format(format: str) -> None:
 
         if not features.check("avif"):
             raise UsageError("this Pillow writes no AVIF; pip install -U 'pillow>=11.3', or take another --format")
+
+
+def chosen(format: str, quality: int | None, *, lossless: bool) -> dict[str, Any]:
+    """What Pillow is told of this quality in this format, beside what holds otherwise."""
+    if lossless:
+        return {"lossless": True, "quality": 80}  # of a picture without loss, how hard it is tried to pack it
+    return {"quality": quality} if quality is not None and format != "png" else {}
 
 
 def encode(
@@ -60,12 +68,22 @@ def encode(
     elif alpha is not None:
         whole = rgb.copy()
         whole.putalpha(alpha)
-    buffer = io.BytesIO()
     profile = {"icc_profile": icc} if icc else {}
-    whole.save(buffer, format, **{**_ENCODINGS[format], **profile, **(extra or {})})
-    data = buffer.getvalue()
+    data = _encoded(whole, format, {**_ENCODINGS[format], **profile, **(extra or {})})
     _read_back(data, whole, format)
     return data
+
+
+def _encoded(whole: Image.Image, format: str, options: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    if format == "avif" and whole.mode == "RGBA":
+        try:
+            whole.save(buffer, format, **options, advanced=_EXACT_ALPHA)
+            return buffer.getvalue()
+        except (OSError, ValueError):  # an encoder other than aom does not know it
+            buffer = io.BytesIO()
+    whole.save(buffer, format, **options)
+    return buffer.getvalue()
 
 
 def _read_back(data: bytes, whole: Image.Image, format: str) -> None:

@@ -27,7 +27,8 @@ _UNITS = {
     **dict.fromkeys((5, 10), (8, 4)),
     12: (8, 8),
 }
-_LONG = 4
+_SHORT, _LONG = 3, 4
+_COLOURS = 0xA001
 _WIDTHS, _HEIGHTS = ((MAIN, 256), (FOLDER, 0xA002)), ((MAIN, 257), (FOLDER, 0xA003))
 # How the input's pixels lie in its file, and are turned; what stands elsewhere in it; thumbnails, layers, and the
 # maker's own notes, which hold previews, and places in the input's file.
@@ -148,13 +149,17 @@ def _big_endian(raw: bytes, unit: int, order: str) -> bytes:
     return bytes(turned)
 
 
-def cleaned(folders: Folders, size: tuple[int, int]) -> dict[int, dict[int, Tag]]:
-    """The tags that hold for an upright picture of this size (width, height) as well."""
+def cleaned(folders: Folders, size: tuple[int, int], *, srgb: bool = False) -> dict[int, dict[int, Tag]]:
+    """The tags that hold for an upright picture of this size (width, height), and in sRGB, as well."""
     kept = {folder: {n: t for n, t in tags.items() if n not in _OF_THE_INPUT} for folder, tags in folders.items()}
     for side, places in zip(size, (_WIDTHS, _HEIGHTS), strict=True):
         for folder, number in places:
             if number in kept.get(folder, ()):
                 kept[folder][number] = Tag(_LONG, struct.pack(">I", side))
+    if srgb:
+        kept.pop(EXCHANGE, None)  # which may say Adobe RGB
+        if _COLOURS in kept.get(FOLDER, ()):
+            kept[FOLDER][_COLOURS] = Tag(_SHORT, struct.pack(">H", 1))
     return kept
 
 

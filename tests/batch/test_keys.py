@@ -18,6 +18,7 @@ OTHERS: dict[str, Any] = {
     "background": "#ff0000",
     "size": "32x32",
     "exact_steps": True,
+    "bits": 16,
 }
 # What is refused without something else beside it.
 COMPANY: dict[str, Any] = {

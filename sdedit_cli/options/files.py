@@ -1,0 +1,79 @@
+"""The options of files: what is taken of an input's file, and how the result is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from .declared import declare
+
+KEEP, DROP = "keep", "drop"
+DEEP_FORMATS = ("png",)
+LOSSLESS_FORMATS = ("webp",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOptions:
+    """Part of `Edit`."""
+
+    alpha: str = declare(
+        KEEP,
+        "Transparency of the input: keep it as it is, or drop it: an opaque picture, on --background or on white.",
+        "Files",
+        choices=(KEEP, DROP),
+    )
+    to_srgb: bool = declare(
+        False, "Bring the colours to sRGB by the input's profile, which is kept otherwise.", "Files"
+    )
+    bits: int = declare(
+        8,
+        "Bits of a channel: 8, or 16 for a PNG of the model's own numbers, rounded to no fewer.",
+        "Files",
+        low=8,
+        high=16,
+    )
+    lossless: bool = declare(False, "Write WebP without loss.", "Files", pixels=False)
+    quality: int | None = declare(
+        None, "Quality of JPEG, WebP and AVIF files.", "Files", low=1, high=100, pixels=False, blank="95; of AVIF 90"
+    )
+    strip: bool = declare(
+        False, "Leave out the input's EXIF, XMP and IPTC, such as camera, place and author.", "Files", pixels=False
+    )
+    metadata: bool = declare(
+        True,
+        "Record the settings in the picture, and mark it as made with a model; --no-metadata writes neither.",
+        "Files",
+        pixels=False,
+    )
+    c2pa: str | None = declare(
+        None,
+        "Sign pictures by C2PA with this chain of certificates (PEM), and with --c2pa-key.",
+        "Files",
+        metavar="CERT",
+        path=True,
+        pixels=False,
+    )
+    c2pa_key: str | None = declare(
+        None, "The private key for --c2pa (PEM).", "Files", metavar="KEY", path=True, pixels=False
+    )
+
+    def check_files(self) -> None:
+        """Raises UsageError for options that do not go together."""
+        if (self.c2pa is None) != (self.c2pa_key is None):
+            raise UsageError("c2pa and c2pa-key go together: a chain of certificates, and its private key")
+        if self.bits not in (8, 16):
+            raise UsageError(f"bits is {self.bits}; expected 8 or 16")
+        if self.lossless and self.quality is not None:
+            raise UsageError("quality and lossless exclude each other; give one of them")
+
+    def check_format(self, format: str) -> None:
+        """Raises UsageError where a file of this format cannot be what is asked for."""
+        asked = (
+            ("bits 16", self.bits == 16, DEEP_FORMATS),
+            ("lossless", self.lossless, LOSSLESS_FORMATS),
+        )
+        for words, wanted, formats in asked:
+            if wanted and format not in formats:
+                *others, last = formats
+                listed = f"{', '.join(others)} or {last}" if others else last
+                raise UsageError(f"{words}: a {format} cannot be that; take --format {listed}")

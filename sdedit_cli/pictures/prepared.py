@@ -1,0 +1,43 @@
+"""An input as an edit takes it: read, its transparency and colours brought to what was asked for, in its size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..options import Edit, rgb_of
+from ..options.files import DROP
+from .codec import Picture, read_picture
+from .profiles import in_srgb
+from .resize import resized
+
+
+def prepared(source: str, limit: float, edit: Edit) -> Picture:
+    """The picture in a file ('-': stdin) of at most `limit` megapixels, as `edit` takes it. Raises PictureError."""
+    background = rgb_of(edit.background) if edit.background else None
+    picture = read_picture(source, limit, background)
+    if edit.alpha == DROP:
+        picture = opaque(picture)
+    if edit.to_srgb:
+        picture = as_srgb(picture)
+    return resized(picture, edit.size_of(picture.rgb.size))
+
+
+def opaque(picture: Picture) -> Picture:
+    """The picture without transparency, on the ground that it stands on."""
+    from PIL import Image
+
+    if picture.alpha is None:
+        return picture
+    ground = Image.new("RGB", picture.rgb.size, picture.ground)
+    return replace(picture, rgb=Image.composite(picture.rgb, ground, picture.alpha), alpha=None)
+
+
+def as_srgb(picture: Picture) -> Picture:
+    """The picture in sRGB, which needs no profile; a profile that cannot be used is left out, and a note says so."""
+    if picture.icc is None:
+        return picture
+    converted = in_srgb(picture.rgb, picture.icc)
+    if converted is None:
+        note = "its colour profile cannot be used and is left out"
+        return replace(picture, icc=None, notes=(*picture.notes, note))
+    return replace(picture, rgb=converted, icc=None)

@@ -1,0 +1,168 @@
+"""Transparency, colours and depth of the files that are written, as they were asked for."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.cli import QUICK, one_line, photo
+from PIL import Image, ImageCms
+
+from sdedit_cli.cli.main import run
+from sdedit_cli.errors import UsageError
+from sdedit_cli.options import Edit
+from sdedit_cli.pictures.carriers import find
+from sdedit_cli.pictures.deep import deepened, levels
+from sdedit_cli.pictures.encode import encode
+from sdedit_cli.pictures.prepared import prepared
+
+WORDS = ("-p", "a cat", "-q", *QUICK)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def swapped() -> bytes:
+    """sRGB's profile with red and blue exchanged: what it calls red is blue."""
+    data = bytearray(SRGB)
+    (count,) = struct.unpack_from(">I", data, 128)
+    places = {bytes(data[132 + 12 * n : 136 + 12 * n]): 132 + 12 * n for n in range(count)}
+    red, blue = places[b"rXYZ"], places[b"bXYZ"]
+    data[red + 4 : red + 12], data[blue + 4 : blue + 12] = data[blue + 4 : blue + 12], data[red + 4 : red + 12]
+    return bytes(data)
+
+
+def samples(data: bytes) -> np.ndarray:
+    """The samples (H, W, C) of a PNG of 16 bits, read by the standard: filters none, sub and up."""
+    at, packed = 8, b""
+    width = height = channels = 0
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        assert zlib.crc32(kind + body) == struct.unpack_from(">I", data, at + 8 + length)[0]
+        if kind == b"IHDR":
+            width, height, bits, colour = struct.unpack_from(">IIBB", body)
+            assert bits == 16
+            channels = {2: 3, 6: 4}[colour]
+        packed += body if kind == b"IDAT" else b""
+        at += 12 + length
+    rows = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(height, 1 + width * channels * 2)
+    assert (rows[:, 0] == 2).all()
+    lines = np.cumsum(rows[:, 1:], axis=0, dtype=np.uint8)
+    return lines.view(">u2").reshape(height, width, channels)
+
+
+@pytest.mark.parametrize(("more", "ground"), [([], (255, 255, 255)), (["--background", "#0080ff"], (0, 128, 255))])
+def test_a_dropped_alpha_gives_an_opaque_picture_on_its_ground(folder: Path, more: list[str], ground: tuple) -> None:
+    image = Image.new("RGBA", (64, 48), (200, 0, 0, 0))
+    image.paste((200, 0, 0, 255), (0, 0, 32, 48))
+    image.save(folder / "a.png")
+    assert run(["run", "a.png", *WORDS, "--alpha", "drop", "-o", "x.png", *more]) == 0
+    assert run(["run", "a.png", *WORDS, "-o", "y.png", *more]) == 0
+    with Image.open("x.png") as dropped, Image.open("y.png") as kept, Image.open("a.png") as given:
+        assert (dropped.mode, kept.mode) == ("RGB", "RGBA")
+        assert kept.getchannel("A").tobytes() == given.getchannel("A").tobytes()
+    background = {"background": more[1]} if more else {}
+    picture = prepared("a.png", 100, Edit(alpha="drop", **background))
+    assert picture.alpha is None
+    assert picture.rgb.getpixel((60, 20)) == ground
+
+
+def test_colours_are_brought_to_srgb_by_the_profile(folder: Path) -> None:
+    base = Image.new("RGB", (64, 48), (200, 60, 20))
+    base.save(folder / "a.png", icc_profile=swapped())
+    assert run(["run", "a.png", *WORDS, "--to-srgb", "-o", "x.png"]) == 0
+    with Image.open("x.png") as image:
+        assert "icc_profile" not in image.info
+    picture = prepared("a.png", 100, Edit(to_srgb=True))
+    assert picture.icc is None
+    assert np.abs(np.asarray(picture.rgb)[0, 0].astype(int) - [20, 60, 200]).max() <= 3
+    assert prepared("a.png", 100, Edit()).icc == swapped()
+    # sRGB itself stays what it is, and without a profile there is nothing to do.
+    photo(folder / "b.png", icc_profile=SRGB)
+    photo(folder / "c.png")
+    plain = [np.asarray(prepared(name, 100, Edit(to_srgb=True)).rgb).astype(int) for name in ("b.png", "c.png")]
+    assert np.abs(plain[0] - plain[1]).max() <= 1
+
+
+def test_sixteen_bits_are_the_models_own_numbers(folder: Path) -> None:
+    photo(folder / "a.png", mode="RGBA", icc_profile=SRGB)
+    assert run(["run", "a.png", *WORDS, "-o", "deep.png", "--bits", "16"]) == 0
+    assert run(["run", "a.png", *WORDS, "-o", "plain.png"]) == 0
+    assert run(["run", "a.png", "--like", "deep.png", "-q", "--device", "cpu", "-o", "again.png"]) == 0
+    data = Path("deep.png").read_bytes()
+    assert Path("again.png").read_bytes() == data
+    deep = samples(data)
+    with Image.open("plain.png") as image:
+        shallow = np.asarray(image).astype(int)
+    assert deep.shape == shallow.shape
+    assert np.abs(deep[..., :3] / 257 - shallow[..., :3]).max() <= 1
+    assert (deep[..., 3] == shallow[..., 3] * 257).all()
+    assert len(np.unique(deep[..., :3])) > 256
+    inside = deep[..., :3][(deep[..., :3] > 0) & (deep[..., :3] < 65535)]
+    assert (inside % 257 != 0).mean() > 0.95  # no levels of 8 bits, stretched
+    assert find("deep.png").exact
+    with Image.open("deep.png") as image:
+        assert image.info["icc_profile"] == SRGB
+        assert "DigitalSourceType" in image.info["XML:com.adobe.xmp"]
+
+
+def test_what_was_laid_over_the_models_numbers_stays_as_it_is() -> None:
+    numbers = np.full((4, 4, 3), 100.4 / 255, np.float32)
+    picture = np.full((4, 4, 3), 100, np.uint8)
+    picture[:2] = 7
+    deep = levels(Image.fromarray(picture), numbers, None)
+    assert (deep[:2] == 7 * 257).all()
+    assert (deep[2:] == round(100.4 * 257)).all()
+    shallow = Image.fromarray(picture)
+    assert np.array_equal(samples(deepened(encode(shallow, None, None, "png"), deep)), deep)
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "words"),
+    [
+        (["--bits", "16"], "x.jpg", "take --format png"),
+        (["--bits", "12"], "x.png", "expected 8 or 16"),
+        (["--lossless"], "x.jpg", "take --format webp"),
+        (["--lossless", "--quality", "80"], "x.webp", "exclude each other"),
+        (["--alpha", "sideways"], "x.png", "keep"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused_before_anything_runs(
+    folder: Path, options: list[str], name: str, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photo(folder / "a.png")
+    assert run(["run", "a.png", *WORDS, *options, "-o", name]) == 2
+    assert words in one_line(capfd.readouterr().err)
+    assert not Path(name).exists()
+
+
+def test_a_webp_without_loss_is_the_very_picture(folder: Path) -> None:
+    photo(folder / "a.png")
+    assert run(["run", "a.png", *WORDS, "--lossless", "-o", "x.webp"]) == 0
+    assert run(["run", "a.png", *WORDS, "-o", "x.png"]) == 0
+    with Image.open("x.webp") as one, Image.open("x.png") as other:
+        assert one.convert("RGB").tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("format", ["webp", "avif"])
+def test_alpha_is_kept_level_for_level(format: str) -> None:
+    try:
+        rgb, alpha = Image.new("RGB", (64, 64), (9, 99, 200)), Image.linear_gradient("L").resize((64, 64))
+        with Image.open(io.BytesIO(encode(rgb, alpha, None, format))) as image:
+            assert image.getchannel("A").tobytes() == alpha.tobytes()
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow has no {format}")
+
+
+def test_a_pillow_without_avif_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import features
+
+    from sdedit_cli.pictures.encode import check_format
+
+    monkeypatch.setattr(features, "check", lambda name: False)
+    with pytest.raises(UsageError, match="writes no AVIF"):
+        check_format("avif")
+    check_format("webp")
