@@ -143,8 +143,8 @@ def command(
         seeds = request.edit.seeds()
         shown_seeds = [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds
         jobs = plan(request, sources, shown_seeds, output, format)
-        if given.get("quality") is not None and all(job.format == "png" for job in jobs):
-            raise UsageError("--quality is for JPEG, WebP and AVIF, and this run writes PNG; see -o and --format")
+        if given.get("quality") is not None and all(job.format in ("png", "gif") for job in jobs):
+            raise UsageError("--quality is for JPEG, WebP and AVIF, and this run writes none; see -o and --format")
         if save_every is not None and steps_dir is None:
             steps_dir = steps_folder(jobs)
             to.note(f"the pictures of the steps go to {steps_dir}{os.sep}")

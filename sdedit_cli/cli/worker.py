@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from ..pictures.beside import NOTHING
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
 from ..pictures.deep import deepened, levels
-from ..pictures.encode import chosen, encode
+from ..pictures.encode import chosen, encode, encode_film
 from ..pictures.record import Ingredient, Record
 from .credentials import signer
 from .image_prompts import hashes, looks
@@ -27,10 +27,34 @@ from .loras import names_of
 from .models import readable
 
 if TYPE_CHECKING:
-    from ..engine.company import Result
+    from ..engine.company import Result, Wish
     from ..weights import Checkpoint
 
 _WORDS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
+
+@dataclass(eq=False)
+class _Parts:
+    """A picture under way: what was wished for it, a frame each, and what has come of that."""
+
+    task: Task
+    wishes: list[Wish] = field(default_factory=list[Any])
+    results: dict[Wish, Result | SdeditError] = field(default_factory=dict[Any, Any])
+
+    @property
+    def complete(self) -> bool:
+        film = self.task.picture.film
+        return len(self.results) == (len(film.frames) if film else 1)
+
+    @property
+    def refused(self) -> SdeditError | None:
+        return next((result for result in self.results.values() if isinstance(result, SdeditError)), None)
+
+    @property
+    def made(self) -> list[Result]:
+        """The results in the order of the frames."""
+        found = (self.results[wish] for wish in self.wishes)
+        return [result for result in found if not isinstance(result, SdeditError)]
 
 
 class EditorWorker:
@@ -114,54 +138,64 @@ class EditorWorker:
         """See `Worker.edits`."""
         from ..engine.company import Wish
 
-        under_way: dict[Wish, Task] = {}
+        under_way: dict[Wish, _Parts] = {}
 
         def wishes() -> Iterator[Wish]:
             for task in tasks:
-                wish = Wish(task.edit, task.picture.rgb, task.on_step)
-                under_way[wish] = task
-                yield wish
+                parts = _Parts(task)
+                for picture in task.picture.film.frames if task.picture.film else (task.picture,):
+                    wish = Wish(task.edit, picture.rgb, task.on_step)
+                    parts.wishes.append(wish)
+                    under_way[wish] = parts
+                    yield wish
 
         try:
             for wish, result in self._editor.edits(wishes(), size):
-                task = under_way.pop(wish)
-                yield task, result if isinstance(result, SdeditError) else self._ended(task, result)
+                parts = under_way.pop(wish)
+                parts.results[wish] = result
+                if parts.complete:
+                    yield parts.task, parts.refused or self._ended(parts.task, parts.made)
         except Exception as problem:
             if not is_out_of_memory(problem) or not under_way:
                 raise
-            largest = max(under_way.values(), key=lambda task: task.picture.rgb.width * task.picture.rgb.height)
+            tasks_under_way = (parts.task for parts in under_way.values())
+            largest = max(tasks_under_way, key=lambda task: task.picture.rgb.width * task.picture.rgb.height)
             raise OutOfMemory(_too_much(largest.name, largest.edit, largest.picture.rgb.size)) from problem
 
-    def _ended(self, task: Task, result: Result) -> EditedPicture | SdeditError:
-        """The file of a finished picture, or why there is none."""
+    def _ended(self, task: Task, results: Sequence[Result]) -> EditedPicture | SdeditError:
+        """The file of a finished picture, of its frames if it moves, or why there is none."""
         edit, picture, name, format = task.edit, task.picture, task.name, task.format
-        if not result.finite:
+        if not all(result.finite for result in results):
             return NotFiniteError(
                 f"{name}: the result is not finite (seed {edit.seed}), so nothing was written; "
                 "try --dtype fp32, or look at the model with 'sdedit info'"
             )
-        if result.nsfw and edit.safety == "block":
+        nsfw = None if results[0].nsfw is None else any(result.nsfw for result in results)
+        if nsfw and edit.safety == "block":
             return BlockedBySafety(
                 f"{name}: the safety checker flags the result (seed {edit.seed}), so nothing was written; "
                 "try another seed or prompt, or --safety flag"
             )
+        first = results[0]
         record = self._record(edit, picture) if edit.metadata else None
-        written = carried(
-            record, format, NOTHING if edit.strip else picture.beside, result.image.size, srgb=edit.to_srgb
-        )
+        source = NOTHING if edit.strip else picture.beside
+        written = carried(record, format, source, first.image.size, srgb=edit.to_srgb)
         for note in written.notes:
             self._warn(f"{name}: {note}")
         extra = {**written.arguments, **chosen(format, edit.quality, lossless=edit.lossless)}
 
         def data() -> bytes:
-            made = encode(result.image, picture.alpha, picture.icc, format, extra, picture.ground)
-            if result.deep is not None:
-                made = deepened(made, levels(result.image, result.deep, picture.alpha))
+            if picture.film:
+                made = encode_film(picture.film, [result.image for result in results], format, extra)
+            else:
+                made = encode(first.image, picture.alpha, picture.icc, format, extra, picture.ground)
+            if first.deep is not None:
+                made = deepened(made, levels(first.image, first.deep, picture.alpha))
             if edit.c2pa and edit.c2pa_key:
                 made = signer(edit.c2pa, edit.c2pa_key).signed(made, format, record, __version__)
             return made
 
-        return EditedPicture(Late(data), result.image.width, result.image.height, result.nsfw)
+        return EditedPicture(Late(data), first.image.width, first.image.height, nsfw)
 
     def _hear(self, event: str, facts: dict[str, Any]) -> None:
         if event == "load":

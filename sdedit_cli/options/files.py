@@ -8,7 +8,10 @@ from ..errors import UsageError
 from .declared import declare
 
 KEEP, DROP = "keep", "drop"
+FIRST, ALL = "first", "all"
+# What has room for more than 8 bits a channel, and for more than one picture.
 DEEP_FORMATS = ("png",)
+MOVING_FORMATS = ("png", "webp", "gif")
 LOSSLESS_FORMATS = ("webp",)
 
 
@@ -31,6 +34,12 @@ class FileOptions:
         "Files",
         low=8,
         high=16,
+    )
+    frames: str = declare(
+        FIRST,
+        "Frames of an animation to edit: the first, or all, with one seed, into an animated GIF, WebP or PNG.",
+        "Files",
+        choices=(FIRST, ALL),
     )
     lossless: bool = declare(False, "Write WebP without loss.", "Files", pixels=False)
     quality: int | None = declare(
@@ -63,6 +72,8 @@ class FileOptions:
             raise UsageError("c2pa and c2pa-key go together: a chain of certificates, and its private key")
         if self.bits not in (8, 16):
             raise UsageError(f"bits is {self.bits}; expected 8 or 16")
+        if self.bits == 16 and self.frames == ALL:
+            raise UsageError("bits 16 and frames all exclude each other: an animation has 8 bits")
         if self.lossless and self.quality is not None:
             raise UsageError("quality and lossless exclude each other; give one of them")
 
@@ -70,6 +81,7 @@ class FileOptions:
         """Raises UsageError where a file of this format cannot be what is asked for."""
         asked = (
             ("bits 16", self.bits == 16, DEEP_FORMATS),
+            ("frames all", self.frames == ALL, MOVING_FORMATS),
             ("lossless", self.lossless, LOSSLESS_FORMATS),
         )
         for words, wanted, formats in asked:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from . import iptc, tags, xmp
+from .containers import GIF_XMP, GIF_XMP_END
 from .exif import comment_text
 from .parameters import is_settings
 from .refusals import is_tiff
@@ -35,6 +36,10 @@ def beside(image: Image.Image | None, data: bytes, parts: Parts | None) -> Besid
     """What stands beside the pixels of a file, opened (where Pillow does) and taken apart (where that is known)."""
     if is_tiff(data):
         return _of_tiff(data)
+    if data.startswith(b"GIF8"):
+        _, begun, rest = data.partition(GIF_XMP)
+        packet, ended, _ = rest.partition(GIF_XMP_END)
+        return Beside(xmp=packet if begun and ended else b"")
     if parts or image is None:
         return Beside(parts.exif, parts.xmp, parts.iptc) if parts else NOTHING
     found = (image.info.get(key) for key in ("exif", "xmp"))

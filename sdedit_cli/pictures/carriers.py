@@ -43,6 +43,7 @@ _ROOM = {
     "png": _Room(0, 1 << 20, 1 << 21, 1 << 20),
     "jpeg": _Room(65_000, _JPEG_MOST, _JPEG_MOST - len(XMP_START), _JPEG_MOST - 64),
     "webp": _Room(1 << 24, (1 << 24) + (1 << 20), 1 << 21, 0),
+    "gif": _Room(0, 0, 1 << 21, 0),
     "avif": _Room(1 << 24, (1 << 24) + (1 << 20), 1 << 21, 0),
 }
 
@@ -66,7 +67,7 @@ def carried(
     """How a picture in this format, of `size` (width, height) carries `record`, the mark that a model took part, and
     what stood beside the pixels of the input. Without a record, the last alone. `srgb`: its colours are sRGB now."""
     room, ours, notes = _ROOM[format], dict[int, dict[int, Tag]](), list[str]()
-    if record and format != "png":
+    if record and room.records:
         ours, lost = _in_exif(record, room.records)
         if lost:
             readers = " and ".join(lost)
@@ -120,7 +121,12 @@ def _exif_and_xmp(record: Record | None, exif: bytes, theirs: Kept) -> dict[str,
     return {"exif": exif, "xmp": theirs.xmp}
 
 
-_ARGUMENTS = {"png": _png, "jpeg": _jpeg, "webp": _exif_and_xmp, "avif": _exif_and_xmp}
+def _gif(record: Record | None, exif: bytes, theirs: Kept) -> dict[str, Any]:
+    del exif
+    return {"xmp": theirs.xmp, **({"comment": parameters(record).encode()} if record else {})}
+
+
+_ARGUMENTS = {"gif": _gif, "png": _png, "jpeg": _jpeg, "webp": _exif_and_xmp, "avif": _exif_and_xmp}
 
 
 def texts(opened: Opened) -> dict[str, str]:

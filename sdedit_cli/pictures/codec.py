@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_MEGAPIXELS = 100.0
+FIRST_ALONE = "the first is edited"
 MEGAPIXELS_VARIABLE = "SDEDIT_MAX_MEGAPIXELS"
 
 
@@ -32,7 +33,8 @@ MEGAPIXELS_VARIABLE = "SDEDIT_MAX_MEGAPIXELS"
 class Picture:
     """An input: upright RGB, its alpha (mode L) and colour profile, the SHA-256 of its file, and remarks for people.
 
-    `ground` is what it stands on where it has to be opaque; `beside` what stood beside its pixels.
+    `ground` is what it stands on where it has to be opaque; `beside` what stood beside its pixels; `film` the frames of
+    an animation, of which it is the first.
     """
 
     rgb: Image.Image
@@ -42,6 +44,16 @@ class Picture:
     notes: tuple[str, ...] = field(default=())
     ground: Colour = WHITE
     beside: Beside = NOTHING
+    film: Film | None = None
+
+
+@dataclass(frozen=True)
+class Film:
+    """The frames of an animation, how long each is shown, and how many times it plays (0: for ever)."""
+
+    frames: tuple[Picture, ...]
+    milliseconds: tuple[float, ...]
+    plays: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,9 +111,9 @@ def _opened(data: bytes, name: str) -> Opened:
     parts = taken_apart(data)
     try:
         if parts is None or not data.startswith(PNG):
-            return Opened(_pillow(data), data, parts)
+            return Opened(pillow(data), data, parts)
         # Of a PNG, Pillow gets what it needs: it stumbles over much that stands beside the pixels.
-        image = _pillow(parts.pixels)
+        image = pillow(parts.pixels)
         image.info |= {"exif": parts.exif or None, **parts.texts}
         return Opened(image, data, parts, tuple(f"left out is {what}" for what in parts.left_out))
     except Exception as problem:  # a damaged file raises whatever its decoder stumbles over
@@ -117,14 +129,15 @@ def _bare(data: bytes, parts: Parts | None) -> Opened | None:
     if parts is None or data.startswith(PNG):
         return None
     try:
-        image = _pillow(parts.pixels)
+        image = pillow(parts.pixels)
     except Exception:
         return None
     image.info["exif"] = parts.exif or None
     return Opened(image, data, parts, ("what stands beside its pixels is broken and left out",))
 
 
-def _pillow(data: bytes) -> Image.Image:
+def pillow(data: bytes) -> Image.Image:
+    """The picture in `data`, opened by Pillow and not yet decoded; raises whatever Pillow does."""
     from PIL import Image
 
     # Our limit replaces Pillow's own, whose warning starts at another size.
@@ -153,9 +166,12 @@ def read_picture(source: str, limit: float, background: Colour | None = None) ->
 
     Where it is transparent its `rgb` shows `background`, or its own edge colours.
     """
-    data = read_bytes(source)
     shown = "stdin" if source == "-" else source
-    opened = open_picture(data, shown, limit)
+    return decoded(open_picture(read_bytes(source), shown, limit), shown, background)
+
+
+def decoded(opened: Opened, shown: str, background: Colour | None = None) -> Picture:
+    """The picture of an opened file that is called `shown` in errors; see `read_picture`."""
     width, height = opened.size
     try:
         with quiet():
@@ -206,7 +222,7 @@ def _layers(opened: Opened, notes: list[str]) -> Layers:
         return image.decode(notes)
     frames = parts.frames if parts and opened.is_png else _frames(image)
     if frames > 1:
-        notes.append(f"has {frames} frames; the first is edited")
+        notes.append(f"has {frames} frames; {FIRST_ALONE}")
     turn = orientation(image)
     if turn is None:
         notes.append("its EXIF data is broken and left out")

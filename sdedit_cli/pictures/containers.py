@@ -21,6 +21,10 @@ TIFF = (b"II*\0", b"MM\0*")
 MAX_UNFOLDED = 32 << 20
 EXIF_TEXTS = ("Raw profile type exif", "Raw profile type APP1")
 
+# The application extension of a GIF that has XMP. Bytes that count down lead those out of it who take it for blocks.
+GIF_XMP = b"\x21\xff\x0bXMP DataXMP"
+GIF_XMP_END = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+
 _EXIF_START = b"Exif\0\0"
 XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 _APPS, _COMMENT, _SCAN, _JFIF, _ADOBE = range(0xE0, 0xF0), 0xFE, 0xDA, 0xE0, 0xEE
@@ -202,22 +206,28 @@ def _jpeg(data: bytes) -> Parts:
     return Parts(b"".join([*kept, data[at:]]), exif=exif, xmp=xmp, iptc=iptc)
 
 
+def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Kind, content and whole bytes of each chunk of a WebP."""
+    at = 12
+    while at + 8 <= len(data):
+        (length,) = struct.unpack_from("<I", data, at + 4)
+        end = at + 8 + length + length % 2
+        yield data[at : at + 4], data[at + 8 : at + 8 + length], data[at:end]
+        at = end
+
+
 def _webp(data: bytes) -> Parts:
     kept: list[bytes] = []
-    exif, xmp, at = b"", b"", 12
-    while at + 8 <= len(data):
-        kind, length = data[at : at + 4], struct.unpack_from("<I", data, at + 4)[0]
-        end = at + 8 + length + length % 2
-        body = data[at + 8 : at + 8 + length]
+    exif, xmp = b"", b""
+    for kind, body, whole in riff_chunks(data):
         if kind == b"EXIF":
             exif = body.removeprefix(_EXIF_START)
         elif kind == b"XMP ":
             xmp = body
         elif kind == b"VP8X":
-            kept.append(data[at : at + 8] + bytes([body[0] & ~_WEBP_BESIDE]) + data[at + 9 : end])
+            kept.append(whole[:8] + bytes([body[0] & ~_WEBP_BESIDE]) + whole[9:])
         elif kind in _WEBP_PIXELS:
-            kept.append(data[at:end])
-        at = end
+            kept.append(whole)
     content = b"WEBP" + b"".join(kept)
     return Parts(b"RIFF" + struct.pack("<I", len(content)) + content, exif=exif, xmp=xmp)
 

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, UsageError
+from .codec import Film
+from .containers import GIF_XMP, GIF_XMP_END
+from .film import arguments, check, webp, wholes
 from .quiet import quiet
 from .transparency import WHITE, Colour
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
-SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".webp": "webp", ".avif": "avif"}
+FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "avif": ".avif", "gif": ".gif"}
+SUFFIXES = {
+    ".png": "png",
+    ".apng": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".webp": "webp",
+    ".avif": "avif",
+    ".gif": "gif",
+}
 
 # Chosen to keep what was edited: chroma at full resolution, and the best quality short of waste.
 _ENCODINGS: dict[str, dict[str, Any]] = {
@@ -22,10 +34,11 @@ _ENCODINGS: dict[str, dict[str, Any]] = {
     "jpeg": {"quality": 95, "subsampling": 0},
     "webp": {"quality": 95, "method": 4, "exact": True},
     # Without tiles, whose number would depend on the machine.
+    "gif": {},
     "avif": {"quality": 90, "subsampling": "4:4:4", "autotiling": False},
 }
 _EXACT_ALPHA = {"alpha:lossless": "1"}
-_SIDE_LIMITS = {"jpeg": 65_500, "webp": 16_383, "avif": 65_535}
+_SIDE_LIMITS = {"jpeg": 65_500, "webp": 16_383, "avif": 65_535, "gif": 65_535}
 
 
 def check_format(format: str) -> None:
@@ -41,7 +54,7 @@ def chosen(format: str, quality: int | None, *, lossless: bool) -> dict[str, Any
     """What Pillow is told of this quality in this format, beside what holds otherwise."""
     if lossless:
         return {"lossless": True, "quality": 80}  # of a picture without loss, how hard it is tried to pack it
-    return {"quality": quality} if quality is not None and format != "png" else {}
+    return {"quality": quality} if quality is not None and format not in ("png", "gif") else {}
 
 
 def encode(
@@ -76,6 +89,9 @@ def encode(
 
 def _encoded(whole: Image.Image, format: str, options: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
+    if format == "gif":
+        whole.save(buffer, format, **options)
+        return with_xmp(buffer.getvalue(), options.get("xmp", b""))
     if format == "avif" and whole.mode == "RGBA":
         try:
             whole.save(buffer, format, **options, advanced=_EXACT_ALPHA)
@@ -84,6 +100,32 @@ def _encoded(whole: Image.Image, format: str, options: Mapping[str, Any]) -> byt
             buffer = io.BytesIO()
     whole.save(buffer, format, **options)
     return buffer.getvalue()
+
+
+def with_xmp(data: bytes, packet: bytes) -> bytes:
+    """A GIF with an XMP packet before its pictures."""
+    if not packet:
+        return data
+    table = 3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0
+    at = 13 + table
+    return b"GIF89a" + data[6:at] + GIF_XMP + packet + GIF_XMP_END + data[at:]
+
+
+def encode_film(film: Film, images: Sequence[Image.Image], format: str, extra: Mapping[str, Any]) -> bytes:
+    """The bytes of an animation of these edited frames, with times and transparency of `film`. Raises OutputError."""
+    icc = film.frames[0].icc or b""
+    whole = list(wholes(film, images))
+    if format == "webp":
+        beside = {"exif": b"", "xmp": b"", **extra}
+        plain = {**_ENCODINGS[format], **{key: value for key, value in extra.items() if key not in ("exif", "xmp")}}
+        stills = [_encoded(one, format, plain) for one in whole]
+        data = webp(stills, film, icc, beside["exif"], beside["xmp"])
+    else:
+        profile = {"icc_profile": icc} if icc else {}
+        options = {**_ENCODINGS[format], **profile, **extra, **arguments(film, whole[1:], format)}
+        data = _encoded(whole[0], format, options)
+    check(data, film, format)
+    return data
 
 
 def _read_back(data: bytes, whole: Image.Image, format: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..options import Edit, rgb_of
-from ..options.files import DROP
+from ..options.files import ALL, DROP
 from .codec import Picture, read_picture
+from .film import read_film
 from .profiles import in_srgb
 from .resize import resized
 
@@ -14,12 +16,18 @@ from .resize import resized
 def prepared(source: str, limit: float, edit: Edit) -> Picture:
     """The picture in a file ('-': stdin) of at most `limit` megapixels, as `edit` takes it. Raises PictureError."""
     background = rgb_of(edit.background) if edit.background else None
-    picture = read_picture(source, limit, background)
+    picture = (read_film if edit.frames == ALL else read_picture)(source, limit, background)
     if edit.alpha == DROP:
-        picture = opaque(picture)
+        picture = _each(picture, opaque)
     if edit.to_srgb:
-        picture = as_srgb(picture)
+        picture = _each(picture, as_srgb)
     return resized(picture, edit.size_of(picture.rgb.size))
+
+
+def _each(picture: Picture, change: Callable[[Picture], Picture]) -> Picture:
+    """The picture changed, and every frame of it."""
+    film = picture.film and replace(picture.film, frames=tuple(map(change, picture.film.frames)))
+    return replace(change(picture), film=film)
 
 
 def opaque(picture: Picture) -> Picture:

@@ -15,4 +15,5 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
 
     how = Image.Resampling.LANCZOS
     alpha = picture.alpha.resize(size, how) if picture.alpha else None
-    return replace(picture, rgb=picture.rgb.resize(size, how), alpha=alpha)
+    film = picture.film and replace(picture.film, frames=tuple(resized(one, size) for one in picture.film.frames))
+    return replace(picture, film=film, rgb=picture.rgb.resize(size, how), alpha=alpha)

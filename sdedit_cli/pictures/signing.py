@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Signer:
         except self._c2pa.C2paError as problem:
             raise InputError(f"{chain} and {key}: cannot sign ({problem})") from None
         self._chain = chain
+        self._alone = threading.Lock()
 
     def signed(self, data: bytes, format: str, record: Record | None, version: str) -> bytes:
         """A finished file with its manifest, which names the edit where there is a record. Raises OutputError."""
@@ -54,7 +56,8 @@ class Signer:
         settings = self._c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}})
         try:
             context = self._c2pa.Context(settings=settings)
-            with self._c2pa.Builder(json.dumps(_manifest(mime, record, version)), context) as builder:
+            manifest = json.dumps(_manifest(mime, record, version))
+            with self._alone, self._c2pa.Builder(manifest, context) as builder:
                 builder.sign(self._signer, mime, io.BytesIO(data), out)
         except self._c2pa.C2paError as problem:
             raise OutputError(f"{self._chain}: the picture cannot be signed ({problem}); nothing was written") from None
