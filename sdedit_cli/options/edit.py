@@ -21,6 +21,7 @@ from .adapters import (
 )
 from .colours import COLOUR
 from .declared import declare, declared, fit_values, kept, varied, with_hashes
+from .files import USUAL as _OF_FILES
 from .files import FileOptions
 from .option import MAX_SEED, Field, Option
 from .size import MAX_SIDE, SIZE, fitted
@@ -305,6 +306,7 @@ class Edit(FileOptions):
 
     def _kept(self, which: Callable[[Option], bool]) -> dict[str, Any]:
         unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()
+        unused |= {name for name, usual in _OF_FILES.items() if getattr(self, name) == usual}
         return {name: value for name, value in kept(self, which).items() if name not in unused}
 
 

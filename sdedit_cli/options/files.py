@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..errors import UsageError
 from .declared import declare
@@ -17,7 +17,7 @@ LOSSLESS_FORMATS = ("webp",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOptions:
-    """Part of `Edit`."""
+    """Part of `Edit`. What is as usual is neither kept in pictures nor counted."""
 
     alpha: str = declare(
         KEEP,
@@ -89,3 +89,7 @@ class FileOptions:
                 *others, last = formats
                 listed = f"{', '.join(others)} or {last}" if others else last
                 raise UsageError(f"{words}: a {format} cannot be that; take --format {listed}")
+
+
+# What a file is like when nobody says anything.
+USUAL = {field.name: field.default for field in fields(FileOptions)}
