@@ -323,6 +323,14 @@ def test_an_error_of_all_is_said_once_with_the_rows_that_it_holds_of(
     assert all("gone.safetensors: no such path" in line for line in (first, others))
 
 
+def test_where_a_model_cannot_be_had_no_more_inputs_are_read(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (source / "b.png").write_bytes(b"no picture")
+    Path("m.safetensors").write_bytes(b"no model")
+    assert batch("--json", "-m", "m.safetensors") == 5
+    assert [one["word"] for one in told(capfd, "failed")] == ["model-unusable"] * 3
+    assert not leftovers(Path("out"))
+
+
 HOSTILE = ("{foo}.png", "{stem:>999999999}.png", "{parent.__class__}.png", "n" * 300 + ".png", ".sdedit/a.png", "a.txt")
 
 
