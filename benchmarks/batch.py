@@ -118,8 +118,10 @@ def soak(place: Path, jobs: int, dtype: str) -> None:
     print(f"\n{jobs:,} jobs of the built-in model in {dtype}\n")
     print("| pictures | MB in memory | of those at 100 |\n|---|---|---|")
     for line in process.stdout:
-        done += json.loads(line)["event"] == "saved"
-        if b'"saved"' in line and (done == 100 or done % max(100, jobs // 10) == 0):
+        if json.loads(line)["event"] != "saved":
+            continue
+        done += 1
+        if done == 100 or done % max(100, jobs // 10) == 0:
             status = Path(f"/proc/{process.pid}/status").read_text()
             rss = int(next(one for one in status.splitlines() if one.startswith("VmRSS")).split()[1]) / 1e3
             first = first or rss
