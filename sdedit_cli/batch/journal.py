@@ -25,6 +25,7 @@ from ..errors import OutputError
 FOLDER = ".sdedit"
 SCHEMA = 1
 _MOST_BYTES = 2 << 30
+_INTENT, _DONE = (f'{{"v": {SCHEMA}, "event": "{event}", "output": '.encode() for event in ("intent", "done"))
 _TEXTS = ("event", "output", "key", "sha256", "input", "input_sha256", "error", "word")
 
 
@@ -83,9 +84,21 @@ def _tables(path: Path) -> Iterator[dict[str, Any]]:
         lines = path.read_bytes().split(b"\n")
     except OSError as problem:
         raise OutputError(f"{path}: cannot be read ({problem.strerror})") from None
-    for line in lines:
-        if line and (table := _table(line)) is not None:
-            yield table
+    held = b""
+    for line in [*lines, b""]:
+        # Most intents are carried out by the next line, which says all that they say, and are not read.
+        is_intent = line.startswith(_INTENT)
+        told = None if is_intent or not line else _table(line)
+        if held and not (told and _carries_out(line, held)) and (intent := _table(held)):
+            yield intent
+        held = line if is_intent else b""
+        if told:
+            yield told
+
+
+def _carries_out(line: bytes, intent: bytes) -> bool:
+    same = intent[len(_INTENT) : intent.find(b', "input": ')]
+    return line.startswith(_DONE) and line.startswith(same + b', "input": ', len(_DONE))
 
 
 def _table(line: bytes) -> dict[str, Any] | None:

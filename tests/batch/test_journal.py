@@ -189,3 +189,24 @@ def test_a_line_that_a_full_disk_cuts_is_an_error_and_costs_itself_alone(tmp_pat
     journal.add(Entry("done", "last"))
     journal.close()
     assert sorted(read_all(tmp_path)) == ["first", "last"]
+
+
+@pytest.mark.parametrize("end", ["done", "torn", "failed", "nothing", "another"])
+def test_every_hash_that_was_to_be_written_is_known_however_the_line_behind_its_intent_ends(
+    tmp_path: Path, end: str
+) -> None:
+    """An intent is read only where the next line does not say all that it says."""
+    path = tmp_path / ".sdedit" / "journal.jsonl"
+    journal = Journal(path, 0)
+    facts = {"key": "k", "input": "in/a.png", "facts": {"prompt": "x"}}
+    journal.add(Entry("intent", "a.png", sha256="1" * 64, **facts))
+    if end == "failed":
+        journal.add(Entry("failed", "a.png", key="k", error="e"))
+    elif end != "nothing":
+        journal.add(Entry("done", "b.png" if end == "another" else "a.png", sha256="1" * 64, **facts))
+    journal.close()
+    if end == "torn":
+        path.write_bytes(path.read_bytes()[:-9] + b"}")  # a line that looks whole
+    known = read_all(tmp_path)["a.png"]
+    assert known.written == {"1" * 64}
+    assert known.last.event == {"done": "done", "failed": "failed"}.get(end, "intent")
