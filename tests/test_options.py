@@ -70,7 +70,7 @@ def test_what_a_picture_may_set_and_what_it_may_not() -> None:
     assert {field.name for field in fields() if field.option.path} == PATHS
     assert kept_out == {
         *PATHS,
-        *("count", "download", "partial", "safety", "attention", "device", "mmap", "quality"),
+        *("count", "download", "partial", "safety", "attention", "device", "mmap"),
         *("strip", "metadata", "lossless"),
     }
 

@@ -31,7 +31,7 @@ from .folders import KINDS, Folders, adapter_folders, located
 from .loras import with_tags
 from .models import find_model, model_names
 from .recovered import recovered
-from .replay import check_sampler
+from .replay import check_sampler, of_other_settings
 from .words import with_words
 
 if TYPE_CHECKING:
@@ -224,7 +224,8 @@ class Layering:
         plain = self.plain(between, last)
         edit, told = with_tags(finish(plain.edit), self.folders["lora"], self.found)
         edit = with_words(edit, self.folders["embedding"])
-        return Request(edit, plain.model, plain.like, (*self.notes, *told))
+        notes = (*self.notes, *told, *of_other_settings(self.found, edit))
+        return Request(edit, plain.model, plain.like, notes)
 
     def plain(self, between: Sequence[Layer] = (), last: Sequence[Layer] = ()) -> Request:
         """The edit of these layers with its prompts as they are: those of a batch are templates. Raises as above."""

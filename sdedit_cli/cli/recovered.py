@@ -43,6 +43,9 @@ _KINDS: Mapping[str, _Kind] = {
     "lora": _Kind(lambda found: beside_tags(found) if found.exact else (), find_lora, _lora),
 }
 
+# Kinds of files -> the option that gives one, where it has another name or is not the file's own.
+_GIVEN_BY = {"ip-adapter": "ip_adapter", "ip-image": "ip_image", "ip-encoder": "ip_adapter"}
+
 
 def recovered(
     found: Found, folders: Mapping[str, Folders], given: Collection[str]
@@ -55,6 +58,8 @@ def recovered(
     source = found.layer.source
     values: dict[str, tuple[Any, ...]] = {}
     taken = [one for one in found.ingredients if one.kind == "lora" and one not in beside_tags(found)]
+    # What stands in their place is compared with them before anything runs.
+    taken += [one for one in found.ingredients if _GIVEN_BY.get(one.kind, one.kind) in given]
     notes: list[str] = []
     for name, kind in _KINDS.items():
         if name in given:

@@ -9,8 +9,9 @@ from pathlib import Path
 from ..batch.request import Request
 from ..disk.hashes import content_hash
 from ..errors import PictureError, UsageError
-from ..options import MAX_SEED, edit_from, fields
+from ..options import MAX_SEED, Edit, fields
 from ..options.adapters import LoraFile
+from ..pictures.promise import other_settings
 from ..pictures.record import Found
 
 
@@ -45,6 +46,26 @@ def beyond(request: Request, inputs: Sequence[str]) -> Request:
     return replace(request, edit=replace(edit, seed=(edit.seed + 1) % (MAX_SEED + 1)))
 
 
+def of_another_input(found: Found | None, inputs: Sequence[str]) -> tuple[str, ...]:
+    """A note for people where the picture of `--like` was made of another input than the only one here."""
+    if found is None or not found.input_hash or len(inputs) != 1 or inputs[0] == "-":
+        return ()
+    if _hash(inputs[0]) in ("", found.input_hash):
+        return ()
+    return (f"{found.layer.source} was made of another input than {inputs[0]}, so expect another picture",)
+
+
+def of_other_settings(found: Found | None, edit: Edit) -> tuple[str, ...]:
+    """A note for people where what is asked for is not the edit that made the picture of `--like`."""
+    if found is None:
+        return ()
+    source = found.layer.source
+    if not found.exact:
+        return (f"{source} was made by another program: the same settings make a similar picture at best",)
+    others = other_settings(found, edit)
+    return (f"{source} was made with other settings, so expect another picture: {', '.join(others)}",) if others else ()
+
+
 def _made_so(request: Request, found: Found) -> bool:
     # Of further ingredients, a request may name others under the same name.
     compared = ("model", "lora")
@@ -52,7 +73,8 @@ def _made_so(request: Request, found: Found) -> bool:
     plain = not any(getattr(request.edit, name) for name in files)
     plain &= all(one.kind in compared or not one.name for one in found.ingredients)
     same_model = request.model.name == found.model.name
-    same = found.exact and plain and same_model and edit_from([found.layer]).saved() == request.edit.saved()
+    same = found.exact and plain and same_model and not other_settings(found, request.edit)
+    same = same and found.layer.values.get("seed") == request.edit.seed
     return same and _same_loras(request.edit.lora, found)
 
 

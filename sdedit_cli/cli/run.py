@@ -125,7 +125,7 @@ def command(
         from ..pictures.codec import pixel_limit
         from .host import Models
         from .inputs import chosen
-        from .replay import beyond
+        from .replay import beyond, of_another_input
         from .words import unused_words
 
         sources, left_out = chosen(inputs, request.edit.prompt, output)
@@ -140,6 +140,7 @@ def command(
             request = replace(request, edit=replace(request.edit, seed=secrets.randbelow(_NEW_SEEDS)))
         if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
             request = beyond(request, sources)
+        request = replace(request, notes=(*request.notes, *of_another_input(request.like, sources)))
         seeds = request.edit.seeds()
         shown_seeds = [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds
         jobs = plan(request, sources, shown_seeds, output, format)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..pictures.carriers import carried
 from ..pictures.codec import Picture
 from ..pictures.deep import deepened, levels
 from ..pictures.encode import chosen, encode, encode_film
+from ..pictures.promise import other_making
 from ..pictures.record import Ingredient, Record
 from .credentials import signer
 from .image_prompts import hashes, looks
@@ -70,6 +71,7 @@ class EditorWorker:
         started = time.monotonic()
         self._warn = warn
         self._loaded: dict[str, Any] = {}
+        self._together: int | None = None
         self._begin(request)
         pictures = looks(request.edit)
         with self._can_be_loaded(request):
@@ -97,7 +99,7 @@ class EditorWorker:
 
     def _begin(self, request: Request) -> None:
         self._request = request
-        self._warned = False
+        self._explained: set[str] = set()
         self._warned_of_prompts = False
         self.adapters: list[str] = []
 
@@ -139,9 +141,11 @@ class EditorWorker:
         from ..engine.company import Wish
 
         under_way: dict[Wish, _Parts] = {}
+        self._together = size
 
         def wishes() -> Iterator[Wish]:
             for task in tasks:
+                self._explain(task)
                 parts = _Parts(task)
                 for picture in task.picture.film.frames if task.picture.film else (task.picture,):
                     wish = Wish(task.edit, picture.rgb, task.on_step)
@@ -177,7 +181,7 @@ class EditorWorker:
                 "try another seed or prompt, or --safety flag"
             )
         first = results[0]
-        record = self._record(edit, picture) if edit.metadata else None
+        record = self._record(edit, picture, format) if edit.metadata else None
         source = NOTHING if edit.strip else picture.beside
         written = carried(record, format, source, first.image.size, srgb=edit.to_srgb)
         for note in written.notes:
@@ -209,7 +213,19 @@ class EditorWorker:
         elif event == "truncated":
             self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'")
 
-    def _record(self, edit: Edit, picture: Picture) -> Record:
+    def _explain(self, task: Task) -> None:
+        """Says, before any step, why a picture need not be that of `--like` byte for byte."""
+        like = self._request.like
+        if like is None:
+            return
+        reasons = "; ".join(other_making(like, self._record(task.edit, task.picture, task.format)))
+        if reasons and reasons not in self._explained:
+            self._explained.add(reasons)
+            self._warn(f"{like.layer.source}: the same bytes cannot be promised: {reasons}")
+
+    def _record(self, edit: Edit, picture: Picture, format: str) -> Record:
+        from .made_on import made_on
+
         made_of = [Ingredient("model", self._request.model.name, self._hash.value())]
         if self._vae_hash and edit.vae:
             made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))
@@ -221,10 +237,11 @@ class EditorWorker:
         made_of += [Ingredient(kind, name, digest.value(), scale) for kind, name, digest, scale in self._ip_hashes]
         if self._prompts_hash and edit.prompt_embeds:
             made_of.append(Ingredient("prompt_embeds", Path(edit.prompt_embeds).stem, self._prompts_hash.value()))
-        self._compare(made_of)
         sampler, curve = self._label(edit)
         return Record(
-            edit=self._said(replace(edit, dtype=self.dtype)),
+            edit=self._said(
+                replace(edit, dtype=self.dtype, quality=None if format in ("png", "gif") else edit.quality)
+            ),
             width=picture.rgb.width,
             height=picture.rgb.height,
             ingredients=tuple(made_of),
@@ -232,6 +249,7 @@ class EditorWorker:
             sampler=sampler,
             curve=curve,
             version=__version__,
+            made_on=made_on(self._loaded, self._together),
         )
 
     def _label(self, edit: Edit) -> tuple[str, str]:
@@ -252,23 +270,6 @@ class EditorWorker:
                 "a text encoder that was trained otherwise means another picture"
             )
         return prompts.recorded(edit)
-
-    def _compare(self, made_of: Sequence[Ingredient]) -> None:
-        like = self._request.like
-        theirs: dict[str, list[str]] = {}
-        for one in like.ingredients if like else ():
-            theirs.setdefault(one.kind, []).append(one.sha256)
-        other = [
-            one.kind
-            for one in made_of
-            if one.sha256
-            and one.kind in theirs
-            # Web UIs know LoRAs by another hash.
-            and not any(known.startswith(tuple(theirs[one.kind])) for known in (one.sha256, one.payload))
-        ]
-        if like and other and not self._warned:
-            self._warned = True
-            self._warn(f"{like.layer.source} was made with another {other[0]} than this one: expect another picture")
 
 
 def _too_much(name: str, edit: Edit, size: tuple[int, int]) -> str:

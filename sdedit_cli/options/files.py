@@ -43,7 +43,14 @@ class FileOptions:
     )
     lossless: bool = declare(False, "Write WebP without loss.", "Files", pixels=False)
     quality: int | None = declare(
-        None, "Quality of JPEG, WebP and AVIF files.", "Files", low=1, high=100, pixels=False, blank="95; of AVIF 90"
+        None,
+        "Quality of JPEG, WebP and AVIF files.",
+        "Files",
+        low=1,
+        high=100,
+        pixels=False,
+        saved=True,
+        blank="95; of AVIF 90",
     )
     strip: bool = declare(
         False, "Leave out the input's EXIF, XMP and IPTC, such as camera, place and author.", "Files", pixels=False

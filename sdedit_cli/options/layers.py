@@ -48,6 +48,7 @@ _DISPLACES: dict[str, tuple[str, ...]] = {
     "negative_prompt": ("prompt_embeds",),
     "size": ("max_side",),
     "max_side": ("size",),
+    "lossless": ("quality",),
 }
 _RIVALS = (("steps", "timesteps"), ("steps", "sigmas"), ("timesteps", "sigmas"), ("size", "max_side"))
 

@@ -22,7 +22,8 @@ class Option:
 
     `low` and `high` bound numbers (and every number of a list); `above` says that `low` itself is out. `kind` is the
     kind of values that are neither text nor numbers. `pixels` says whether another value means another picture, beyond
-    the rounding of a machine; `path` that the value names a file or folder, whose content is what counts.
+    the rounding of a machine; `saved` that pictures carry it though it shapes none of their pixels; `path` that the
+    value names a file or folder, whose content is what counts.
     """
 
     help: str
@@ -34,6 +35,7 @@ class Option:
     choices: tuple[str, ...] = ()
     kind: ValueType | None = None
     pixels: bool = True
+    saved: bool = False
     path: bool = False
     metavar: str = ""
     blank: str = ""  # what the absence of a value means, for the help page
@@ -43,9 +45,10 @@ class Option:
     def in_picture(self) -> bool:
         """Whether pictures carry it: it is written into them, and a picture of anybody's may set it.
 
-        That is what shapes a picture; never what names files, the network, safety, the amount of work or the machine.
+        That is what shapes a picture or its file; never what names files, the network, safety, the amount of work or
+        the machine.
         """
-        return self.pixels and not self.path
+        return (self.pixels or self.saved) and not self.path
 
 
 @dataclass(frozen=True, slots=True)

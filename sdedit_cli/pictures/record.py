@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ..errors import PictureError, shown
@@ -54,6 +54,7 @@ class Record:
     """The facts written into a picture. `edit` is `Edit.saved()` with the seed that was used.
 
     `sampler` and `curve` name what ran, also where the edit left the choice to the model; hashes are SHA-256 in hex.
+    `made_on` says what the last bits depend on besides: versions, kind of device, threads; never which machine it was.
     """
 
     edit: Mapping[str, Any]
@@ -64,6 +65,7 @@ class Record:
     sampler: str = ""
     curve: str = ""
     version: str = ""
+    made_on: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Found:
     """What a picture was found to say: the layer of its edit, and what it was made of.
 
     `exact` tells our own block from a text of another tool; `ignored` lists what of it is not taken over, beside
-    the ingredients.
+    the ingredients. `made_on` is the record's, with our version under 'sdedit'.
     """
 
     layer: Layer
@@ -79,6 +81,7 @@ class Found:
     input_hash: str = ""
     exact: bool = False
     ignored: tuple[str, ...] = ()
+    made_on: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def left_out(self, taken: Collection[Ingredient]) -> tuple[str, ...]:
         """All that is not taken over, where of the adapters these are."""
@@ -106,6 +109,8 @@ def block(record: Record) -> str:
     for kind in _ALWAYS:
         one = ingredient(kind, record.ingredients)
         facts[kind] = {"name": one.name, "sha256": one.sha256}
+    if record.made_on:
+        facts["made_on"] = dict(record.made_on)
     if more := [_listed(one) for one in record.ingredients if one.kind not in _ALWAYS]:
         facts["ingredients"] = more
     return json.dumps(facts, sort_keys=True, separators=(",", ":"))
@@ -128,13 +133,15 @@ def parse_block(text: str, source: str) -> Found:
         made_of = tuple(_ingredient({**_table(loaded[kind]), "kind": kind}) for kind in _ALWAYS)
         made_of += tuple(_ingredient(_table(one)) for one in loaded.get("ingredients", ())[:MAX_ITEMS])
         input_hash = KINDS[str].fit(loaded["input"]["sha256"])
+        made_on = {"sdedit": loaded.get("version", ""), **_table(loaded.get("made_on", {}))}
+        made_on = {key: KINDS[str].fit(value) for key, value in list(made_on.items())[:MAX_ITEMS]}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise PictureError(f"{source}: its sdedit block is damaged") from None
     refused = {f.name: f.key for f in fields() if not f.option.in_picture}
     names = {word: word.replace("-", "_") for word in edit}
     layer = layer_of({word: edit[word] for word in edit if names[word] not in refused}, source, PictureError)
     ignored = [f"{refused[name]}: {shown(edit[word])}" for word, name in names.items() if name in refused]
-    return Found(layer, made_of, input_hash, exact=True, ignored=tuple(ignored))
+    return Found(layer, made_of, input_hash, exact=True, ignored=tuple(ignored), made_on=made_on)
 
 
 def _check_schema(schema: object, source: str) -> None:

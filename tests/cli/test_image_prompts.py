@@ -88,13 +88,24 @@ def test_pictures_are_those_of_the_library_and_record_what_made_them(edit: list[
     assert with_preset.tobytes() == several.tobytes()
 
 
-def test_like_names_what_it_cannot_take_over(edit: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_like_names_what_it_cannot_take_over_and_nothing_that_is_given_again(
+    edit: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([*edit, "-o", "first.png", *BASE, *ONE]) == 0
     loud = [word for word in edit if word != "-q"]
     assert run([*loud, "-o", "x.png", "--like", "first.png"]) == 0
     assert "ignored is ip-adapter: base; ip-image: look0; ip-encoder: image_encoder" in capsys.readouterr().err
     assert run([*loud, "-o", "x.png", "--like", "first.png", *BASE, *TWO]) == 0
-    assert "was made with another ip-image" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "was made with another ip-image" in said
+    assert "ignored" not in said
+    assert run([*loud, "-o", "again.png", "--like", "first.png", *BASE, *ONE]) == 0
+    said = capsys.readouterr().err
+    assert "ignored" not in said
+    assert "promised" not in said
+    assert Path("again.png").read_bytes() == Path("first.png").read_bytes()
+    assert run([*loud, "-o", "x.png", "--like", "first.png", "--ip-adapter", "ip/base.bin:0.5", *ONE]) == 0
+    assert "ip-adapter 'base' had other strengths" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
