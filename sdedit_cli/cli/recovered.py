@@ -37,10 +37,14 @@ def _of_kind(kind: str) -> Callable[[Found], Collection[Ingredient]]:
     return lambda found: [one for one in dict.fromkeys(found.ingredients) if one.kind == kind and one.name]
 
 
+def _has_strength(one: Ingredient, found: Found) -> bool:
+    """Web UIs say in the prompt alone how strongly a LoRA works."""
+    return found.exact or one.scale is not None
+
+
 _KINDS: Mapping[str, _Kind] = {
     "embedding": _Kind(_of_kind("embedding"), lambda one, where: where.by_hash(one.sha256, one.name), _embedding),
-    # How strongly, a web UI says in the prompt alone.
-    "lora": _Kind(lambda found: beside_tags(found) if found.exact else (), find_lora, _lora),
+    "lora": _Kind(lambda found: [one for one in beside_tags(found) if _has_strength(one, found)], find_lora, _lora),
 }
 
 # Kinds of files -> the option that gives one, where it has another name or is not the file's own.

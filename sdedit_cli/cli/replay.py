@@ -61,7 +61,8 @@ def of_other_settings(found: Found | None, edit: Edit) -> tuple[str, ...]:
         return ()
     source = found.layer.source
     if not found.exact:
-        return (f"{source} was made by another program: the same settings make a similar picture at best",)
+        program = found.program or "another program"
+        return (f"{source} was made by {program}: the same settings make a similar picture at best",)
     others = other_settings(found, edit)
     return (f"{source} was made with other settings, so expect another picture: {', '.join(others)}",) if others else ()
 

@@ -7,23 +7,37 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PictureError
 from .beside import MARK_OF_OURS, NOTHING, Beside, Kept, kept, within
 from .codec import Opened, open_picture
 from .containers import APP1, APP13, XMP_START
 from .exif import UTF16, comment_text, comments, held
+from .foreign import found_of, read_json, table
+from .foreign_graph import said_by_graph
+from .foreign_tables import said_by_tables
 from .iptc import PHOTOSHOP, RAW_PROFILE, raw_profile, resource
 from .parameters import is_settings, parameters, parse_parameters
 from .record import Found, Record, block, parse_block
 from .source import read_bytes
+from .stealth import hidden_text
 from .tags import FOLDER, MAIN, MAKER_NOTE, OPAQUE, SOFTWARE, TEXT, USER_COMMENT, Tag, joined, size_of, written
 from .tiff import DeepTiff
 from .xmp import KEY as XMP_KEY
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 BLOCK_KEY = "sdedit"
 PARAMETERS_KEY = "parameters"
+# Those of web UIs and Fooocus, ComfyUI, InvokeAI (new, older, oldest) and NovelAI.
+_KEYS = (
+    *(PARAMETERS_KEY, "prompt", "invokeai_metadata", "sd-metadata", "Dream"),
+    *("Comment", "Description", "Software", "Source"),
+)
+# Where ComfyUI has its graph in a WebP: as the camera's model or maker.
+_GRAPH_TAGS, _GRAPH = (0x0110, 0x010F), "prompt:"
 
 _JPEG_MOST = 65_533
 
@@ -130,25 +144,31 @@ _ARGUMENTS = {"gif": _gif, "png": _png, "jpeg": _jpeg, "webp": _exif_and_xmp, "a
 
 
 def texts(opened: Opened) -> dict[str, str]:
-    """The texts of a picture: 'sdedit' (the block) and 'parameters', as far as it has them.
+    """The texts of a picture by their keys: 'sdedit' (the block), 'parameters', and those that other programs write.
 
     Wherever in the file they stand, and whatever else of it is broken.
     """
     image = opened.image
     if isinstance(image, DeepTiff):
         return {}
-    found = {key: value for key in (BLOCK_KEY, PARAMETERS_KEY) if isinstance(value := image.info.get(key), str)}
+    found = {key: value for key in (BLOCK_KEY, *_KEYS) if isinstance(value := image.info.get(key), str)}
     note = next(
         (note for note in held(image, MAKER_NOTE) if isinstance(note, bytes) and note.startswith(MARK_OF_OURS)), b""
     )
     if note:
         found.setdefault(BLOCK_KEY, note.removeprefix(MARK_OF_OURS).decode("ascii", "replace"))
     if PARAMETERS_KEY not in found:
-        said = next(
-            (text for text in [*comments(image), *_comment(image.info.get("comment"))] if is_settings(text)), None
-        )
+        said = next((text for text in [*comments(image), *_comment(image.info.get("comment"))] if _tells(text)), None)
         found |= {} if said is None else {PARAMETERS_KEY: said}
+    for tag in _GRAPH_TAGS:
+        for value in held(image, tag):
+            if isinstance(value, str) and value.startswith(_GRAPH):
+                found.setdefault("prompt", value.removeprefix(_GRAPH))
     return found
+
+
+def _tells(text: str) -> bool:
+    return is_settings(text) or text.startswith("{")
 
 
 def _comment(comment: object) -> Iterator[str]:
@@ -167,7 +187,27 @@ def settings(opened: Opened, source: str) -> Found:
     held = texts(opened)
     if BLOCK_KEY in held:
         return parse_block(held[BLOCK_KEY], source)
-    found = parse_parameters(held[PARAMETERS_KEY], source) if PARAMETERS_KEY in held else None
+    found = _foreign(held, source) or (None if isinstance(opened.image, DeepTiff) else _hidden(opened.image, source))
     if found is None:
-        raise PictureError(f"{source}: holds no settings of an edit; pictures written by sdedit or by a web UI do")
+        raise PictureError(
+            f"{source}: holds no settings of an edit; pictures written by sdedit, a web UI, ComfyUI, InvokeAI, "
+            "Fooocus or NovelAI do"
+        )
     return found
+
+
+def _foreign(held: Mapping[str, str], source: str) -> Found | None:
+    """What texts of other programs say, by their keys."""
+    said = said_by_tables(held) or said_by_graph(held)
+    if said is not None:
+        return found_of(said, source)
+    return parse_parameters(held[PARAMETERS_KEY], source) if PARAMETERS_KEY in held else None
+
+
+def _hidden(image: Image.Image, source: str) -> Found | None:
+    """What is hidden in the pixels: a web UI's text, or a table of the texts that stand beside them elsewhere."""
+    hidden = hidden_text(image)
+    if not hidden:
+        return None
+    texts = {key: value for key, value in table(read_json(hidden)).items() if isinstance(value, str)}
+    return _foreign({**texts, PARAMETERS_KEY: texts.get(PARAMETERS_KEY, hidden)}, source)

@@ -72,8 +72,9 @@ class Record:
 class Found:
     """What a picture was found to say: the layer of its edit, and what it was made of.
 
-    `exact` tells our own block from a text of another tool; `ignored` lists what of it is not taken over, beside
-    the ingredients. `made_on` is the record's, with our version under 'sdedit'.
+    `exact` tells our own block from a text of another tool, whose `program` is told where that is known; `ignored`
+    lists what of it is not taken over, beside the ingredients. `made_on` is the record's, with our version under
+    'sdedit'.
     """
 
     layer: Layer
@@ -82,6 +83,7 @@ class Found:
     exact: bool = False
     ignored: tuple[str, ...] = ()
     made_on: Mapping[str, str] = field(default_factory=dict[str, str])
+    program: str = ""
 
     def left_out(self, taken: Collection[Ingredient]) -> tuple[str, ...]:
         """All that is not taken over, where of the adapters these are."""

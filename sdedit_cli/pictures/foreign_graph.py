@@ -1,0 +1,146 @@
+"""The settings in a graph of ComfyUI: the sampler that the picture comes from, and what its inputs lead to.
+
+A graph is a table of nodes by their ids; an input is a value, or [id, number] for an output of another node.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from .foreign import Said, file, number, read_json, table, text
+from .record import Ingredient
+
+_MOST_NODES = 5_000
+_SAVING = ("SaveImage", "PreviewImage", "Image Save", "SaveAnimatedWEBP", "SaveAnimatedPNG")
+_TEXTS = ("text", "text_g", "text_l", "t5xxl", "clip_l", "positive", "negative", "string", "value", "prompt")
+_VALUES = ("value", "int", "float", "number", "string", "text")
+_MODELS = ("ckpt_name", "unet_name", "model_name")
+# Nodes whose settings are carried over, or which have none.
+_KNOWN = (
+    *("KSampler", "KSamplerAdvanced", "CheckpointLoader", "CheckpointLoaderSimple", "UNETLoader", "LoraLoader"),
+    *("LoraLoaderModelOnly", "CLIPTextEncode", "CLIPSetLastLayer", "VAEDecode", "VAEDecodeTiled", "VAEEncode"),
+    *("VAELoader", "EmptyLatentImage", "LoadImage", "ConditioningCombine", "ConditioningConcat", "PrimitiveNode"),
+    *_SAVING,
+)
+
+Node = dict[str, Any]
+
+
+def said_by_graph(texts: Mapping[str, str]) -> Said | None:
+    """What the graph among the texts of a picture says; None where there is none with a sampler."""
+    graph = {key: table(node) for key, node in table(read_json(texts.get("prompt"))).items()}
+    if not graph or len(graph) > _MOST_NODES or not any("class_type" in node for node in graph.values()):
+        return None
+    samplers = [key for key, node in graph.items() if {"steps", "cfg"} <= _inputs(node).keys()]
+    outputs = [key for key, node in graph.items() if text(node.get("class_type")).startswith(_SAVING)]
+    used = list(_behind(graph, outputs)) if outputs else list(graph)
+    ours = next((key for key in used if key in samplers), samplers[-1] if samplers else None)
+    if ours is None:
+        return None
+    inputs = _inputs(graph[ours])
+    values: dict[str, object] = {
+        "prompt": _prompt(graph, inputs.get("positive")),
+        "negative_prompt": _prompt(graph, inputs.get("negative")),
+        "steps": _value(graph, inputs.get("steps")),
+        "cfg_scale": _value(graph, inputs.get("cfg")),
+        "seed": _value(graph, inputs.get("seed", inputs.get("noise_seed"))),
+        "sampler": _value(graph, inputs.get("sampler_name")),
+        "schedule": _value(graph, inputs.get("scheduler")),
+        "strength": _value(graph, inputs.get("denoise")),
+    }
+    reached = list(_behind(graph, [ours]))
+    values["clip_skip"] = next(filter(None, map(_clip_skip, (graph[key] for key in reached))), None)
+    return Said("ComfyUI", values, tuple(_files(graph, inputs)), _left(graph, ours, used, samplers))
+
+
+def _inputs(node: Node) -> Node:
+    return table(node.get("inputs"))
+
+
+def _link(value: object) -> str | None:
+    """The node that an input is linked to."""
+    match value:
+        case [str() | int() as key, int()]:
+            return str(key)
+        case _:
+            return None
+
+
+def _behind(graph: Mapping[str, Node], starts: Collection[str], without: Collection[str] = ()) -> Iterator[str]:
+    """The nodes that these come from, themselves first, the nearest first; never by inputs of the names `without`."""
+    seen = set(starts)
+    waiting = deque(starts)
+    while waiting:
+        key = waiting.popleft()
+        if key not in graph:
+            continue
+        yield key
+        links = (_link(value) for name, value in _inputs(graph[key]).items() if name not in without)
+        for link in links:
+            if link is not None and link not in seen:
+                seen.add(link)
+                waiting.append(link)
+
+
+def _value(graph: Mapping[str, Node], value: object) -> object:
+    """A value, or that of the node which an input is linked to, where it has one."""
+    link = _link(value)
+    if link is None:
+        return value if isinstance(value, (str, int, float)) else None
+    for key in _behind(graph, [link]):
+        inputs = _inputs(graph[key])
+        plain = [inputs[name] for name in (*_VALUES, "seed", "noise_seed", "steps", "cfg", "denoise") if name in inputs]
+        found = next((one for one in plain if isinstance(one, (str, int, float))), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _prompt(graph: Mapping[str, Node], value: object) -> str:
+    """The texts that a conditioning is made of, the nearest first."""
+    link = _link(value)
+    if link is None:
+        return text(value)
+    parts: dict[str, None] = {}
+    for key in _behind(graph, [link], ("clip", "model", "vae", "control_net", "image", "pixels", "latent", "samples")):
+        inputs = _inputs(graph[key])
+        parts |= {said.strip(): None for name in _TEXTS if (said := text(inputs.get(name))).strip()}
+    return ", ".join(parts)
+
+
+def _clip_skip(node: Node) -> int | None:
+    layer = number(_inputs(node).get("stop_at_clip_layer"))
+    return int(-layer) - 1 if layer is not None and -100 < layer < -1 else None
+
+
+def _files(graph: Mapping[str, Node], inputs: Node) -> Iterator[Ingredient]:
+    """The checkpoint, and the LoRAs in the order in which they were loaded."""
+    link = _link(inputs.get("model"))
+    loras: list[Ingredient] = []
+    model: Ingredient | None = None
+    for key in _behind(graph, [link] if link else []):
+        held = _inputs(graph[key])
+        name = next((text(held[one]) for one in _MODELS if text(held.get(one))), "")
+        if name and model is None:
+            model = file("model", name)
+        if text(held.get("lora_name")):
+            scale = held.get("strength_model", 1.0)
+            loras.append(file("lora", held["lora_name"], scale=scale, te_scale=held.get("strength_clip", scale)))
+    yield from ([model] if model else [])
+    yield from reversed(loras)
+
+
+def _left(
+    graph: Mapping[str, Node], ours: str, used: Collection[str], samplers: Collection[str]
+) -> Mapping[str, object]:
+    kinds = Counter(text(graph[key].get("class_type")) for key in used if key != ours and key not in samplers)
+    others = [kind for kind in kinds if kind and kind not in _KNOWN]
+    vae = next((_inputs(graph[key]).get("vae_name") for key in used if _inputs(graph[key]).get("vae_name")), None)
+    more = len([key for key in samplers if key in used]) - 1
+    return {
+        "nodes": ", ".join(others),
+        "other samplers of the graph": more if more > 0 else None,
+        "vae": vae,
+    }
