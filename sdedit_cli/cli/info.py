@@ -16,7 +16,7 @@ import click
 
 from ..batch.events import ReaderGone
 from ..disk.sizes import size_text
-from ..errors import InputError, ModelError, PictureError, printable, shortened, shown
+from ..errors import InputError, ModelError, PictureError, UsageError, printable, shortened, shown
 from ..options import field_named
 from ..signals import check
 from .folders import AdapterPath
@@ -40,16 +40,27 @@ _AUTOV1 = 0x100000
 @click.command("info", short_help="Say what a file or this machine is.")
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=AdapterPath("lora", "embedding"))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout.")
+@click.option(
+    "--as",
+    "way",
+    type=click.Choice(["command", "preset"]),
+    help="Of pictures, print what makes them again: a command line, quoted for Unix shells, or a preset in TOML.",
+)
 @click.option("--no-hash", is_flag=True, help="Leave the hashes out: they take a while on large files.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
-def command(files: tuple[Path, ...], as_json: bool, no_hash: bool) -> None:
+def command(files: tuple[Path, ...], as_json: bool, way: str | None, no_hash: bool) -> None:
     """Say what each FILE is: a checkpoint, a model folder, a LoRA or another adapter, an embedding, a picture.
 
     Family, prediction type, precision, sizes and the hashes by which web UIs know a file. Nothing in a file is
     executed. Without a FILE: versions, devices, precisions, caches and model folders of this machine.
     """
+    if way is not None and (as_json or not files):
+        raise UsageError("--as is for people" if as_json else "--as needs a picture; name a FILE")
     try:
-        _tell(files, as_json=as_json, hashes=not no_hash)
+        if way is not None:
+            _tell_again(files, way)
+        else:
+            _tell(files, as_json=as_json, hashes=not no_hash)
     except BrokenPipeError:
         raise ReaderGone from None
 
@@ -71,6 +82,18 @@ def _tell(files: tuple[Path, ...], *, as_json: bool, hashes: bool) -> None:
         schema=SCHEMA,
         as_json=as_json,
     )
+
+
+def _tell_again(files: Sequence[Path], way: str) -> None:
+    """Prints what makes each picture again, and tells what of it is for people to add. Raises PictureError."""
+    from ..pictures.carriers import find
+    from .again import WAYS, asked_again, for_people_to_add
+
+    for path in files:
+        found = find(path)
+        click.echo(WAYS[way](asked_again(found)))
+        for note in for_people_to_add(found):
+            click.echo(f"{plain(str(path))}: {plain(note)}", err=True)
 
 
 def tell_each(

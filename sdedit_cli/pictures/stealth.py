@@ -6,13 +6,11 @@ A word of 15 bytes tells the kind, 32 bits how many bits follow, and these are t
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .containers import MAX_UNFOLDED
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image
 
 # Word -> the channels that it stands in, and whether the text is packed.
@@ -43,7 +41,7 @@ def hidden_text(image: Image.Image) -> str:
     return ""
 
 
-def _told(image: Image.Image, channels: slice, *, packed: bool) -> str:
+def _told(image: Image.Image, channels: slice[int, int, None], *, packed: bool) -> str:
     bits = int.from_bytes(_bytes(image, channels, _WORD, _COUNT), "big")
     body = _bytes(image, channels, _WORD + _COUNT, min(bits // 8, MAX_UNFOLDED))
     if not packed:
@@ -54,15 +52,15 @@ def _told(image: Image.Image, channels: slice, *, packed: bool) -> str:
         return ""
 
 
-def _bytes(image: Image.Image, channels: slice, begin: int, count: int) -> bytes:
+def _bytes(image: Image.Image, channels: slice[int, int, None], begin: int, count: int) -> bytes:
     """Some of the bytes that the lowest bits of these channels make."""
     import numpy as np
 
-    a_column = image.height * (channels.stop - channels.start)
+    a_column: int = image.height * (channels.stop - channels.start)
     first, last = 8 * begin // a_column, -(-8 * (begin + count) // a_column)
     if first >= image.width:
         return b""
     part = image.crop((first, 0, min(last, image.width), image.height))
-    columns: NDArray[np.uint8] = np.asarray(part, dtype=np.uint8)[:, :, channels]
-    bits: NDArray[np.uint8] = (columns & 1).transpose(1, 0, 2).ravel()[8 * begin - first * a_column :]
+    columns: Any = np.asarray(part, dtype=np.uint8)[:, :, channels]
+    bits = (columns & 1).transpose(1, 0, 2).ravel()[8 * begin - first * a_column :]
     return np.packbits(bits[: 8 * count]).tobytes()[:count]

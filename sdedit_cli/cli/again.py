@@ -1,0 +1,91 @@
+"""What makes a picture again, for people to keep: a command line, or a preset."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import PictureError, shown
+from ..options import BUILT_IN_NAME, Field, Layer, fields
+from ..options.adapters import EmbeddingFile, LoraFile
+from ..pictures.record import Found, Ingredient
+from .loras import beside_tags
+
+# Kinds of files whose names in a picture are of no use to find them by.
+_BY_PATH = {"vae": "--vae", "ip-adapter": "--ip-adapter", "ip-image": "--ip-image", "prompt_embeds": "--prompt-embeds"}
+
+
+def asked_again(found: Found) -> Layer:
+    """The settings of a picture, with its model, LoRAs and embeddings by their names."""
+    values: dict[str, Any] = dict(found.layer.values)
+    if found.model.name not in ("", BUILT_IN_NAME):
+        values["model"] = found.model.name
+    loras = tuple(_lora(one) for one in beside_tags(found) if found.exact or one.scale is not None)
+    words = tuple(EmbeddingFile(one.name) for one in found.ingredients if one.kind == "embedding")
+    return Layer(found.layer.source, values | {"lora": loras} | {"embedding": words})
+
+
+def _lora(one: Ingredient) -> LoraFile:
+    return LoraFile(one.name, 1.0 if one.scale is None else one.scale, one.te_scale, one.blocks, one.dyn)
+
+
+def for_people_to_add(found: Found) -> list[str]:
+    """What took part and is not among the settings, or was never of use here."""
+    needed = [
+        f"give the {one.kind} '{shown(one.name)}' with {_BY_PATH[one.kind]}"
+        for one in found.ingredients
+        if one.kind in _BY_PATH and one.name
+    ]
+    return needed + [f"left out is {one}" for one in found.ignored]
+
+
+def as_command(layer: Layer) -> str:
+    """The command line that means a layer, quoted for the shells of Unix. Raises PictureError for a NUL in a text."""
+    words = [word for field in fields() if field.name in layer.values for word in _words(field, layer)]
+    stray = next((word for word in words if "\0" in word), None)
+    if stray is not None:
+        raise PictureError(f"{layer.source}: no command line holds the NUL in '{shown(stray, 40)}'; try --as preset")
+    return " ".join(["sdedit", "run", "INPUT", *map(shlex.quote, words)])
+
+
+def _words(field: Field, layer: Layer) -> Iterator[str]:
+    value = layer.values[field.name]
+    if field.is_switch:
+        yield field.flag if value else f"--no-{field.key}"
+    elif field.repeated:
+        for item in value:
+            yield from (field.flag, str(item))
+    else:
+        yield field.flag
+        yield ",".join(map(repr, value)) if field.many else value if isinstance(value, str) else repr(value)
+
+
+def as_preset(layer: Layer) -> str:
+    """The TOML of a preset that means a layer."""
+    lines = [f"description = {_toml(f'as {Path(layer.source).name} was made')}"]
+    lines += [
+        f"{field.key} = {_toml(field.dump(layer.values[field.name]))}"
+        for field in fields()
+        if layer.values.get(field.name, ()) != ()
+    ]
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON escapes what TOML wants escaped, but for one character.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value).items()
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in members) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, cast("Sequence[Any]", value))) + "]"
+    return repr(value)
+
+
+WAYS: Mapping[str, Callable[[Layer], str]] = {"command": as_command, "preset": as_preset}
