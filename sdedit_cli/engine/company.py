@@ -16,7 +16,7 @@ from ..options import Edit
 from .canvas import Canvas
 from .denoise import Loop, Running, Track
 from .engine import Engine
-from .image import postprocess
+from .image import postprocess, preprocess
 
 # Called after each step with (steps done, steps to do, preview); True ends the edit with Interrupted.
 OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
@@ -99,10 +99,20 @@ class Company:
     def _result(self, guest: Guest) -> Result:
         pixels_BCHW, finite = self._decoded(guest.running.x_BCHW)
         flags = self._engine.judge(pixels_BCHW)[1] if finite else None
+        if finite and guest.wish.edit.color != "off":
+            pixels_BCHW = self._recoloured(guest, pixels_BCHW)
         image = guest.canvas.restore(postprocess(pixels_BCHW, "pil")[0])
         is_deep = finite and guest.wish.edit.bits > 8
         deep = guest.canvas.restore_numbers(postprocess(pixels_BCHW, "np")[0]) if is_deep else None
         return Result(image, finite, flags[0] if flags else None, deep)
+
+    def _recoloured(self, guest: Guest, pixels_BCHW: Tensor) -> Tensor:
+        """The decoded picture with colours of what it was made of, before it is rounded."""
+        from .colour import recoloured
+
+        config = self._engine.components.vae.config
+        of = preprocess(guest.canvas.fit(guest.wish.image), config.scale, config.latent_channels)
+        return recoloured(guest.wish.edit.color, pixels_BCHW, of)
 
     def _decoded(self, x_BCHW: Tensor) -> tuple[Tensor, bool]:
         pixels_BCHW, finite = self._engine.decode(x_BCHW)

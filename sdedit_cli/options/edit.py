@@ -92,6 +92,12 @@ class Edit(FileOptions):
         high=MAX_SIDE,
         blank="no limit",
     )
+    color: str = declare(
+        "off",
+        "Against colors that drift: keep those of the input, place by place, or match them as a whole.",
+        "Edit",
+        choices=("off", "keep", "match"),
+    )
     steps: int = declare(50, "Steps of the whole schedule.", "Sampling", low=1, high=MAX_STEPS)
     exact_steps: bool = declare(False, "Run just --steps steps at any strength, on a longer schedule.", "Sampling")
     weighting: bool = declare(True, "Read (more:1.2), [less], [a:b:0.5], [a|b] and BREAK in prompts.", "Edit")
