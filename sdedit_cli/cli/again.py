@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from ..errors import PictureError, shown
 from ..options import BUILT_IN_NAME, Field, Layer, fields
 from ..options.adapters import EmbeddingFile, LoraFile
 from ..pictures.record import Found, Ingredient
+from ..presets import preset_text
 from .loras import beside_tags
 
 # Kinds of files whose names in a picture are of no use to find them by.
@@ -65,27 +64,8 @@ def _words(field: Field, layer: Layer) -> Iterator[str]:
 
 def as_preset(layer: Layer) -> str:
     """The TOML of a preset that means a layer."""
-    lines = [f"description = {_toml(f'as {Path(layer.source).name} was made')}"]
-    lines += [
-        f"{field.key} = {_toml(field.dump(layer.values[field.name]))}"
-        for field in fields()
-        if layer.values.get(field.name, ()) != ()
-    ]
-    return "\n".join(lines)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON escapes what TOML wants escaped, but for one character.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-    if isinstance(value, dict):
-        members = cast("dict[str, Any]", value).items()
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in members) + " }"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, cast("Sequence[Any]", value))) + "]"
-    return repr(value)
+    values = {name: value for name, value in layer.values.items() if value != ()}
+    return preset_text(Layer(layer.source, values), (), {}).rstrip("\n")
 
 
 WAYS: Mapping[str, Callable[[Layer], str]] = {"command": as_command, "preset": as_preset}
