@@ -81,12 +81,14 @@ def all_there(folder: Path, paths: list[Path], command: list[str]) -> None:
     sync, os.fsync = os.fsync, lambda _: None  # of twenty thousand lines at once
     journal = Journal(folder / ".sdedit" / "journal.jsonl", 0)
     for item in surveyed:
-        item.target.path.write_bytes(b"made")  # type: ignore[union-attr]
+        assert item.target.path is not None
+        item.target.path.parent.mkdir(parents=True, exist_ok=True)
+        item.target.path.write_bytes(b"made")
         account = item.account
         made = {"key": account.key, "sha256": sha256, "input": account.input, "facts": account.facts}
         made |= {"input_sha256": account.facts["input"], "input_stamp": account.input_stamp}
         journal.add(Entry("intent", item.output, **made))
-        journal.add(Entry("done", item.output, **made, output_stamp=stamp_of(item.target.path)))  # type: ignore[arg-type]
+        journal.add(Entry("done", item.output, **made, output_stamp=stamp_of(item.target.path)))
     journal.close()
     os.fsync = sync
 
