@@ -54,13 +54,18 @@ def varied(options: T, changes: Mapping[str, Any], check: Callable[[T], object])
     made = object.__new__(of)
     for member in _members(of):
         member.__set__(made, member.__get__(options))
-    for field in declared(of):
-        name = field.name
-        if name in changes and changes[name] is not getattr(options, name):
-            value = changes[name]
+    known = _by_name(of)
+    for name, value in changes.items():
+        if value is not getattr(options, name):
+            field = known[name]
             object.__setattr__(made, name, value if value is field.default else field.fit(value, field.key))
     check(made)
     return made
+
+
+@cache
+def _by_name(of: type) -> dict[str, Field]:
+    return {field.name: field for field in declared(of)}
 
 
 @cache
