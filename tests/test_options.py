@@ -49,6 +49,7 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
         "bool",
         "colour",
         "size",
+        "tile",
         "LoraFile",
         "EmbeddingFile",
         "IPAdapterFile",

@@ -22,13 +22,14 @@ This page is generated from `sdedit_cli/options/` by `python -m tools.docs`.
 Every option can be given in these places; later ones win: the default, the user config (the file that `SDEDIT_CONFIG`
 names, or `config.toml` in the platform's folder for configs), a preset (`--preset`), a picture (`--like`), a
 job of a list (`sdedit batch`), the environment, the command line. In TOML the key is the flag without its dashes; the
-variable is `SDEDIT_` and the flag in capitals, with `_` for each `-` (but `SDEDIT_MODEL_CONFIG` for `--config`).
+variable is `SDEDIT_` and the flag in capitals, with `_` for each `-` (but {others}).
 """
 
 
 def options_page() -> str:
     """docs/options.md: one table a group."""
-    parts = [_INTRODUCTION]
+    others = [f"`{field.variable}` for `{field.flag}`" for field in fields() if field.option.variable]
+    parts = [_INTRODUCTION.format(others=" and ".join(others))]
     for group in GROUPS:
         rows = [_row(field) for field in fields() if field.option.group == group]
         parts.append(

@@ -44,7 +44,7 @@ else:
 FILES = GROUPS[-1]
 # What of an edit a model may bring defaults for.
 _OF_MODELS = ("Edit", "Sampling", "Model")
-_OF_USERS = {"prompt", "seed", "size", "max_side", "background"}
+_OF_USERS = {"prompt", "seed", "size", "resize", "max_side", "max_megapixels", "upscale", "background"}
 REPORTING = "Reporting"
 
 F = TypeVar("F", bound=Callable[..., Any])

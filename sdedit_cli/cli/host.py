@@ -71,7 +71,7 @@ class Models:
 
     def advice(self, request: Request, size: tuple[int, int]) -> str:
         """What to know of a picture of `size` (width, height); '' when there is nothing to say."""
-        return self._of(request).advice(size)
+        return self._of(request).advice(request.edit, size)
 
     def _of(self, request: Request) -> Preflight:
         group = self.group(request)

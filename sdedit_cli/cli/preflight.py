@@ -55,18 +55,18 @@ class Preflight:
 
             found_for_edit(edit, checkpoint)
 
-    def advice(self, size: tuple[int, int]) -> str:
-        """What to know of a picture of `size` (width, height) on this model; '' when there is nothing to say."""
+    def advice(self, edit: Edit, size: tuple[int, int]) -> str:
+        """What to know of an edit of a picture of `size` (width, height) on this model; '' when there is nothing to
+        say."""
         from ..engine.canvas import advice
 
-        model = self.request.model
-        if model.built_in:
+        if self.request.model.built_in:
             from ..configs.model_block import STARTER_FOLDER, read_block
 
-            return advice(size, read_block(STARTER_FOLDER).native_size, None)
+            return advice(edit, size, read_block(STARTER_FOLDER).native_size, None)
         if self._checkpoint is None:
             return ""  # yet to be fetched
-        return advice(size, self._checkpoint.native_size, _trained_at(self._checkpoint))
+        return advice(edit, size, self._checkpoint.native_size, _trained_at(self._checkpoint))
 
     def told(self) -> list[str]:
         """What will be used, for people, before anything is loaded."""

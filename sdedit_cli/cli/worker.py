@@ -276,7 +276,8 @@ def _too_much(name: str, edit: Edit, size: tuple[int, int]) -> str:
     """The error of a picture that is too large for the memory, with what has not been tried yet."""
     cures = {
         "--max-side 768 (or less)": max(size) > 768,
-        "--vae-tiling": not edit.vae_tiling,
+        "--tile 512": edit.tile is None,
+        "--vae-tiling": edit.tile is None and not edit.vae_tiling,
         "--attention sliced": edit.attention == "torch",
         "--dtype bf16 or fp16": edit.dtype not in ("bf16", "fp16"),
         "--device cpu": edit.device != "cpu",

@@ -11,12 +11,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..options import Edit, tile_of
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
     Numbers = np.ndarray[Any, Any]
 
+# Lanczos looks at three pixels of the coarser picture around one of the finer.
+_REACH = 4
 # A picture whose area is within these multiples of the native one is worked on as it is.
 _NEAR = (0.75, 1.25)
 # One whose area is beyond these multiples of what a model was trained at is warned of.
@@ -25,11 +29,13 @@ _FAR = (0.25, 3.0)
 
 @dataclass(frozen=True)
 class Canvas:
-    """Sizes (width, height) in pixels: of the picture, of the picture as worked on, and of the padded work area."""
+    """Sizes (width, height) in pixels: of the picture, of the picture as worked on, and of the padded work area; and
+    whether its left and right, and its upper and lower edges meet."""
 
     picture: tuple[int, int]
     work: tuple[int, int]
     padded: tuple[int, int]
+    wrap: tuple[bool, bool] = (False, False)
 
     @property
     def resized(self) -> bool:
@@ -40,7 +46,7 @@ class Canvas:
         import numpy as np
         from PIL import Image
 
-        worked = image.resize(self.work, Image.Resampling.LANCZOS) if self.resized else image
+        worked = self._scaled(image, self.work)
         right, lower = (padded - side for padded, side in zip(self.padded, self.work, strict=True))
         if not right and not lower:
             return worked
@@ -48,10 +54,23 @@ class Canvas:
 
     def restore(self, image: Image.Image) -> Image.Image:
         """The edited work area, cropped and brought back to the picture's size."""
+        return self._scaled(image.crop((0, 0, *self.work)), self.picture)
+
+    def _scaled(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """The image in that size; where its edges meet, each is scaled with the other one behind it."""
+        import numpy as np
         from PIL import Image
 
-        cropped = image.crop((0, 0, *self.work))
-        return cropped.resize(self.picture, Image.Resampling.LANCZOS) if self.resized else cropped
+        if image.size == size:
+            return image
+        # In pixels of the image as it is, which is coarser or finer than the one to be made.
+        reach = [_REACH * max(1, -(-own // side)) for own, side in zip(image.size, size, strict=True)]
+        x, y = (far if wraps else 0 for far, wraps in zip(reach, self.wrap, strict=True))
+        if x or y:
+            pixels = np.asarray(image)
+            image = Image.fromarray(np.pad(pixels, [(y, y), (x, x), (0, 0)][: pixels.ndim], mode="wrap"))
+        box = (x, y, image.width - x, image.height - y)
+        return image.resize(size, Image.Resampling.LANCZOS, box=box)
 
     def restore_numbers(self, x_HWC: Numbers) -> Numbers:
         """As `restore`, of the edited work area as numbers in 0..1."""
@@ -63,15 +82,33 @@ class Canvas:
         if not self.resized:
             return cropped
         channels = (Image.fromarray(np.ascontiguousarray(cropped[..., c])) for c in range(cropped.shape[-1]))
-        resized = [np.asarray(one.resize(self.picture, Image.Resampling.LANCZOS)) for one in channels]
+        resized = [np.asarray(self._scaled(one, self.picture)) for one in channels]
         return np.clip(np.stack(resized, axis=-1), 0, 1)
 
 
-def canvas_for(size: tuple[int, int], multiple: int, native_size: int | None = None) -> Canvas:
-    """The canvas for a picture of `size` (width, height) on a model that takes sides of this multiple."""
+def canvas_for(
+    size: tuple[int, int],
+    multiple: int,
+    native_size: int | None = None,
+    wrap: tuple[bool, bool] = (False, False),
+    even: int = 1,
+) -> Canvas:
+    """The canvas for a picture of `size` (width, height) on a model that takes sides of this multiple.
+
+    A side that wraps is brought to the nearest multiple of `even`: what is added to a side breaks its period.
+    """
     work = _work_size(size, native_size)
-    width, height = (math.ceil(side / multiple) * multiple for side in work)
-    return Canvas(size, work, (width, height))
+    work_width, work_height = (
+        max(1, round(side / even)) * even if wraps else side for side, wraps in zip(work, wrap, strict=True)
+    )
+    width, height = (math.ceil(side / multiple) * multiple for side in (work_width, work_height))
+    return Canvas(size, (work_width, work_height), (width, height), wrap)
+
+
+def native_for(edit: Edit, size: tuple[int, int], native_size: int | None) -> int | None:
+    """The native size that an edit goes by: none where nothing shall be scaled, or where tiles have that size."""
+    larger = native_size is not None and size[0] * size[1] > native_size**2
+    return None if edit.resize == "none" or (edit.tile is not None and larger) else native_size
 
 
 def _work_size(size: tuple[int, int], native_size: int | None) -> tuple[int, int]:
@@ -84,22 +121,33 @@ def _work_size(size: tuple[int, int], native_size: int | None) -> tuple[int, int
     return width, height
 
 
-def advice(size: tuple[int, int], native_size: int | None, trained_at: int | None) -> str:
+def advice(edit: Edit, size: tuple[int, int], native_size: int | None, trained_at: int | None) -> str:
     """What to know of a picture of `size` on a model: that it is brought to the native size, or that it is far from
     what the model was trained at; '' when there is nothing to say."""
-    work = _work_size(size, native_size)
+    goes_by = native_for(edit, size, native_size)
+    work = _work_size(size, goes_by)
     if work != size:
         return (
             f"this model was trained at {native_size} px: the picture is worked on at {work[0]} x {work[1]} "
             "and brought back to its size"
         )
-    if native_size is not None or trained_at is None:
+    best = trained_at or native_size
+    if goes_by is not None or best is None:
         return ""
-    share = size[0] * size[1] / trained_at**2
-    far = f"is {size[0]} x {size[1]}, far from the {trained_at} x {trained_at} that this model was trained at"
+    what = "is"
+    if edit.tile is not None:
+        side, _ = tile_of(edit.tile)
+        what, size = ("has tiles of", (side, side)) if max(size) > side else ("is", size)
+    share = size[0] * size[1] / best**2
+    far = f"{what} {size[0]} x {size[1]}, far from the {best} x {best} that this model was trained at"
+    if what != "is" and not _FAR[0] <= share <= _FAR[1]:
+        return f"{far}; try --tile {best}"
     if share > _FAR[1]:
-        side = _side(trained_at * math.sqrt(max(size) / min(size)))
-        return f"{far}: it may show things twice, and takes much time and memory; try --max-side {side}"
+        side = _side(best * math.sqrt(max(size) / min(size)))
+        return (
+            f"{far}: it may show things twice, and takes much time and memory; try --max-side {side}, "
+            f"or --tile {best} to keep its size"
+        )
     if share < _FAR[0]:
         grown = (_side(side / math.sqrt(share)) for side in size)
         return f"{far}: expect no clear shapes; try --size {'x'.join(map(str, grown))}"

@@ -91,13 +91,13 @@ class Company:
             return
 
         def preview(x_BCHW: Tensor = running.x_BCHW) -> list[Image.Image]:
-            return [guest.canvas.restore(postprocess(self._decoded(x_BCHW)[0], "pil")[0])]
+            return [guest.canvas.restore(postprocess(self._decoded(guest, x_BCHW)[0], "pil")[0])]
 
         if guest.wish.on_step(-(-running.done // order), -(-running.track.steps // order), preview):
             raise Interrupted("interrupted; pictures finished before are kept")
 
     def _result(self, guest: Guest) -> Result:
-        pixels_BCHW, finite = self._decoded(guest.running.x_BCHW)
+        pixels_BCHW, finite = self._decoded(guest, guest.running.x_BCHW)
         flags = self._engine.judge(pixels_BCHW)[1] if finite else None
         if finite and guest.wish.edit.color != "off":
             pixels_BCHW = self._recoloured(guest, pixels_BCHW)
@@ -114,7 +114,7 @@ class Company:
         of = preprocess(guest.canvas.fit(guest.wish.image), config.scale, config.latent_channels)
         return recoloured(guest.wish.edit.color, pixels_BCHW, of)
 
-    def _decoded(self, x_BCHW: Tensor) -> tuple[Tensor, bool]:
-        pixels_BCHW, finite = self._engine.decode(x_BCHW)
+    def _decoded(self, guest: Guest, x_BCHW: Tensor) -> tuple[Tensor, bool]:
+        pixels_BCHW, finite = self._engine.decode(x_BCHW, guest.running.track.views)
         # A picture has to be handed back even where there is none; it is never written.
         return torch.nan_to_num(pixels_BCHW), finite

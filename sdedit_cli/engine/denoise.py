@@ -25,6 +25,7 @@ from ..noise import Grid, Scheduler
 from .conditioning import Conditioning
 from .families import Family
 from .randomness import Generators, normal
+from .views import WHOLE, Views
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Track:
     generator: Generators = None
     seed: int | list[int] | None = None
     eta: float = 0.0
+    views: Views = WHOLE
 
     @property
     def steps(self) -> int:
@@ -84,6 +86,11 @@ class Running:
     @property
     def finished(self) -> bool:
         return self.done >= self.track.steps
+
+    @property
+    def views(self) -> Views:
+        """Those of the next step."""
+        return self.track.views.at(self.done)
 
     def advance(self, x_BCHW: Tensor, state: Any) -> None:
         self.x_BCHW, self.state, self.done = x_BCHW, state, self.done + 1
@@ -141,7 +148,7 @@ class Loop:
         """One step of every running track; returns those that have just made their last one, and lets them go."""
         groups: dict[tuple[object, ...], list[Running]] = {}
         for running in self.running:
-            groups.setdefault(running.conditioning.company, []).append(running)
+            groups.setdefault((running.views, *running.conditioning.company), []).append(running)
         self._gathered = {key: known for key, known in self._gathered.items() if key in groups}
         outputs = {id(running): out for key, group in groups.items() for running, out in self._predict(key, group)}
         for running in self.running:
@@ -151,15 +158,16 @@ class Loop:
         return ended
 
     def _predict(self, key: tuple[object, ...], group: list[Running]) -> list[tuple[Running, Tensor]]:
-        """Each track of the group with its guided output, from one call of the UNet."""
+        """Each track of the group with its guided output, from one call of the UNet (or one for some tiles each)."""
         negative = [running for running in group if running.guided]
         order = [*negative, *group]
         x_NCHW = self._padded(torch.cat([_model_input(running) for running in order]))
         lows = [self._embedding(running)[: len(running.x_BCHW)] for running in negative]
         highs = [self._embedding(running)[-len(running.x_BCHW) :] for running in group]
-        emb_NE = self._padded(torch.cat([*lows, *highs]))
-        context, freeu = self._context(key, group, len(x_NCHW)), group[0].conditioning.freeu
-        out_NCHW = self.family.predict(self.unet, x_NCHW, emb_NE, context, freeu)
+        views, freeu = group[0].views, group[0].conditioning.freeu
+        emb_NE = self._padded(torch.cat([*lows, *highs])).repeat(views.together(), 1)
+        context = self._context(key, group, len(x_NCHW), views.together())
+        out_NCHW = views.predict(self.unet, lambda x: self.family.predict(self.unet, x, emb_NE, context, freeu), x_NCHW)
         outputs = _split(out_NCHW, [len(running.x_BCHW) for running in order])
         plain = dict(zip(map(id, negative), outputs, strict=False))
         steps = zip(group, outputs[len(negative) :], strict=True)
@@ -179,16 +187,16 @@ class Loop:
             running.embedded = running.conditioning
         return running.emb_SRE[running.done]
 
-    def _context(self, key: tuple[object, ...], group: list[Running], total: int) -> Context:
-        """The rows of all tracks' contexts in the batch's order; gathered anew only after a change."""
+    def _context(self, key: tuple[object, ...], group: list[Running], total: int, times: int) -> Context:
+        """The rows of all tracks' contexts in the batch's order, so many times; gathered anew only after a change."""
         parts = [running.conditioning for running in group]
         known = self._gathered.get(key)
         if known is None or known.total != total or not _same(known.parts, parts):
-            known = self._gathered[key] = _Gathered(parts, total, _gather(group, total))
+            known = self._gathered[key] = _Gathered(parts, total, _gather(group, total, times))
         return known.context
 
 
-def _gather(group: list[Running], total: int) -> Context:
+def _gather(group: list[Running], total: int, times: int) -> Context:
     lows: list[int] = []
     highs: list[int] = []
     offset = 0
@@ -201,7 +209,7 @@ def _gather(group: list[Running], total: int) -> Context:
         offset += count
     index = [*lows, *highs]
     index += index[:1] * (total - len(index))
-    return Context.cat([running.conditioning.context for running in group]).rows(index)
+    return Context.cat([running.conditioning.context for running in group]).rows(index * times)
 
 
 def _model_input(running: Running) -> Tensor:

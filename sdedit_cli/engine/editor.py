@@ -24,7 +24,7 @@ from ..runtime.attention import set_attention
 from ..runtime.device import pick
 from ..runtime.dtype import choose
 from .adapting import Adapting
-from .canvas import Canvas, canvas_for
+from .canvas import Canvas, canvas_for, native_for
 from .company import Company, OnStep, Result, Wish
 from .denoise import Segment, Track
 from .engine import Engine
@@ -32,6 +32,7 @@ from .image import preprocess
 from .loading import STARTER_FOLDER, for_edit, open_for_edit
 from .prompts import PromptEncoder, TimedText, changes_on_the_way
 from .sampling import chosen_scheduler, grid_of
+from .views import views_of, wrap_of
 
 if TYPE_CHECKING:
     from ..weights import Checkpoint
@@ -140,9 +141,13 @@ class Editor:
         grid_of(scheduler, edit)
         return scheduler
 
-    def canvas(self, size: tuple[int, int]) -> Canvas:
+    def canvas(self, edit: Edit, size: tuple[int, int]) -> Canvas:
         """How a picture of `size` (width, height) will be worked on."""
-        return canvas_for(size, self.engine.components.vae.config.scale, self.native_size)
+        components = self.engine.components
+        multiple = components.vae.config.scale
+        # What wraps must halve evenly on the way down, or the network would see a period of its own.
+        even = multiple * 2 ** (len(components.unet.config.block_out_channels) - 1)
+        return canvas_for(size, multiple, native_for(edit, size, self.native_size), wrap_of(edit), even)
 
     def edit(self, edit: Edit, image: Image.Image, on_step: OnStep | None = None) -> Result:
         """`image` edited with the seed of `edit`, which must have been drawn.
@@ -165,7 +170,7 @@ class Editor:
         company = Company(self.engine, None if size is None else 2 * size)
         try:
             for wish in wishes:
-                canvas = self.canvas(wish.image.size)
+                canvas = self.canvas(wish.edit, wish.image.size)
                 while not company.has_room(2 if self.engine.guides(wish.edit.cfg_scale) else 1, canvas):
                     yield from company.tick()
                 try:
@@ -188,8 +193,10 @@ class Editor:
         grid, start = grid_of(scheduler, edit)
         generator = torch.Generator("cpu").manual_seed(edit.seed)
         dtype = engine.components.unet.dtype
+        scale = engine.components.vae.config.scale
+        views = views_of(edit, scale, *(side // scale for side in pixels_BCHW.shape[-2:]))
         return Track(
-            x_BCHW=engine.noised(pixels_BCHW, None, scheduler, grid, start, generator, dtype),
+            x_BCHW=engine.noised(pixels_BCHW, None, scheduler, grid, start, generator, dtype, views),
             scheduler=scheduler,
             grid=grid,
             start=start,
@@ -199,6 +206,7 @@ class Editor:
             generator=generator,
             seed=edit.seed,
             eta=edit.eta,
+            views=views,
         )
 
     def _conditioned(self, edit: Edit, order: int) -> tuple[Segment, ...]:

@@ -18,7 +18,7 @@ from ..errors import UsageError
 from ..nn import FreeU, ImageSource
 from ..noise import Grid, Scheduler
 from ..runtime.memory import Offload
-from .components import Components
+from .components import VAE, Components
 from .conditioning import Conditioning
 from .denoise import Loop, Running, Track
 from .families import Family
@@ -26,6 +26,7 @@ from .families.sd import SD
 from .image import postprocess
 from .latents import image_latents
 from .randomness import Generators, normal
+from .views import WHOLE, Views
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Engine:
         start: int,
         generator: Generators,
         dtype: torch.dtype,
+        views: Views = WHOLE,
     ) -> Tensor:
         """The latents of pictures in -1..1 (or latents), repeated to `rows` where given, as a track starts from them.
 
@@ -112,7 +114,8 @@ class Engine:
         """
         vae = self.components.vae
         self.bring(vae)
-        x_BCHW = image_latents(self.family, vae, image_BCHW, rows, generator, dtype)
+        with views.through(vae, *(side // vae.config.scale for side in image_BCHW.shape[-2:])):
+            x_BCHW = image_latents(self.family, vae, image_BCHW, rows, generator, dtype)
         return scheduler.add_noise(grid, start, x_BCHW, normal(x_BCHW.shape, generator, self.device, dtype))
 
     def steps(self, track: Track) -> Iterator[Running]:
@@ -124,13 +127,16 @@ class Engine:
             loop.tick()
             yield running
 
-    def decode(self, x_BCHW: Tensor) -> tuple[Tensor, bool]:
+    def decode(self, x_BCHW: Tensor, views: Views = WHOLE) -> tuple[Tensor, bool]:
         """Pictures in about -1..1, and whether all values are numbers.
 
         Half precision that overflows is tried again in single.
         """
-        vae = self.components.vae
-        self.bring(vae)
+        self.bring(self.components.vae)
+        with views.through(self.components.vae, *x_BCHW.shape[-2:]):
+            return self._decoded(self.components.vae, x_BCHW)
+
+    def _decoded(self, vae: VAE, x_BCHW: Tensor) -> tuple[Tensor, bool]:
         pixels_BCHW = self.family.decode(vae, x_BCHW)
         finite = bool(torch.isfinite(pixels_BCHW).all())
         if not finite and vae.dtype != torch.float32 and torch.isfinite(x_BCHW).all():

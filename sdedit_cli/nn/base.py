@@ -3,12 +3,16 @@ random initialisation on the meta device, where weights are about to be assigned
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Generic, TypeVar, cast
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .ops import Ops
+from .wrap import NONE, Wrap, pad
 
 C = TypeVar("C")
 
@@ -37,9 +41,33 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
+    """`wrap` says along which axes the picture's edges meet; see `wrapped`."""
+
+    wrap: Wrap = NONE
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not any(self.wrap) or not any(self.padding):
+            return super().forward(input)
+        high, wide = cast("tuple[int, int]", self.padding)
+        x_BCHW = pad(input, (wide, wide, high, high), self.wrap)
+        return F.conv2d(x_BCHW, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
             super().reset_parameters()
+
+
+@contextmanager
+def wrapped(network: nn.Module, wrap: Wrap) -> Generator[None]:
+    """Has all convolutions of a network wrap along these axes, until the end of the block."""
+    convolutions = [module for module in network.modules() if isinstance(module, Conv2d)] if any(wrap) else []
+    try:
+        for convolution in convolutions:
+            convolution.wrap = wrap
+        yield
+    finally:
+        for convolution in convolutions:
+            convolution.wrap = NONE
 
 
 class GroupNorm(nn.GroupNorm):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .base import Conv2d, GroupNorm, Linear
 from .ops import Ops
+from .wrap import pad
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -121,7 +122,7 @@ class Downsample(nn.Module):
         self.padding = padding
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.conv(x_BCHW if self.padding else F.pad(x_BCHW, (0, 1, 0, 1)))
+        return self.conv(x_BCHW if self.padding else pad(x_BCHW, (0, 1, 0, 1), self.conv.wrap))
 
 
 class Upsample(nn.Module):

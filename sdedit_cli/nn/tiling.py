@@ -15,21 +15,29 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from .tiles import Tiles, blended
+
 Work = Callable[[Tensor], Tensor]
 Tiler = Callable[[Work, Tensor, int, Fraction], Tensor]
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """How an autoencoder cuts its work; put another value into the model's `pieces` to change it, this one to undo."""
+    """How an autoencoder cuts its work; put another value into the model's `pieces` to change it, this one to undo.
+
+    `tiling` is the reference's way; `tiles` are of latents, blended as those of a tiled edit, and come first.
+    """
 
     slicing: bool = False
     tiling: bool = False
+    tiles: Tiles | None = None
 
     def run(self, work: Work, x_BCHW: Tensor, tiler: Tiler, tile: int, scale: Fraction) -> Tensor:
         """work(x), in pieces. `tile`: the side of a tile of `x`; `scale`: how a side grows from `x` to the result."""
 
         def one(part: Tensor) -> Tensor:
+            if self.tiles is not None:
+                return blended(work, part, self.tiles, scale.denominator, scale.numerator)
             return tiler(work, part, tile, scale) if self.tiling else work(part)
 
         if self.slicing and len(x_BCHW) > 1:

@@ -7,9 +7,12 @@ pictures record, the JSON schema and the table in the docs all come from here: a
 
 from .colours import rgb_of
 from .declared import declare, fit_values, kept, with_hashes
-from .edit import BUILT_IN_NAME, CURVES, GROUPS, MAX_STEPS, Edit, fields, schedule_for, smallest_strength
+from .edit import BUILT_IN_NAME, CURVES, GROUPS, Edit, fields
 from .layers import Layer, checked, edit_from, environment, field_named, layer_of, merged
 from .option import ENV_PREFIX, MAX_CHARACTERS, MAX_ITEMS, MAX_SEED, Field, Option
+from .placement import Placement
+from .steps import MAX_STEPS, schedule_for, smallest_strength
+from .tile import tile_of
 from .toml import toml_table
 from .values import KINDS, ValueType, composite, split_numbers
 
@@ -27,6 +30,7 @@ __all__ = [
     "Field",
     "Layer",
     "Option",
+    "Placement",
     "ValueType",
     "checked",
     "composite",
@@ -43,6 +47,7 @@ __all__ = [
     "schedule_for",
     "smallest_strength",
     "split_numbers",
+    "tile_of",
     "toml_table",
     "with_hashes",
 ]

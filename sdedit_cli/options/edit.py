@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
@@ -24,13 +22,14 @@ from .declared import declare, declared, fit_values, kept, varied, with_hashes
 from .files import USUAL as _OF_FILES
 from .files import FileOptions
 from .option import MAX_SEED, Field, Option
-from .size import MAX_SIDE, SIZE, fitted
+from .placement import RESIZES, Placement, check_sizing, enlarged, placement
+from .size import MAX_SIDE, SIZE
+from .steps import MAX_STEPS, check_falling, schedule_for, smallest_strength, too_long
+from .tile import TILE
 
 GROUPS = ("Edit", "Sampling", "Model", "Machine", "Files")
 CURVES = ("karras", "exponential", "beta", "lu_lambdas")
-MAX_STEPS = 1000
 BUILT_IN_NAME = "built-in"
-BEYOND = 1_000_000
 _IN_PICTURE, _PIXELS = attrgetter("in_picture"), attrgetter("pixels")
 
 
@@ -78,11 +77,19 @@ class Edit(FileOptions):
     )
     size: str | None = declare(
         None,
-        "Bring the picture to this size first, stretching it where its shape differs; it is written in that size.",
+        "Bring the picture to this size first (--resize says how); it is written in that size.",
         "Edit",
         kind=SIZE,
         metavar="WxH",
         blank="the input's",
+    )
+    resize: str | None = declare(
+        None,
+        "How to bring it to --size: stretched to it, within it, filling it and cut, within it and padded, or without"
+        " scaling (which also keeps a model trained small from scaling it).",
+        "Edit",
+        choices=RESIZES,
+        blank="exact",
     )
     max_side: int | None = declare(
         None,
@@ -97,6 +104,40 @@ class Edit(FileOptions):
         "Against colors that drift: keep those of the input, place by place, or match them as a whole.",
         "Edit",
         choices=("off", "keep", "match"),
+    )
+    max_megapixels: float | None = declare(
+        None,
+        "Scale a larger picture down first, to so many million pixels; it is written in that size.",
+        "Edit",
+        low=0.0,
+        high=1000.0,
+        above=True,
+        blank="no limit",
+        variable="SDEDIT_SCALE_TO_MEGAPIXELS",
+    )
+    upscale: float | None = declare(
+        None,
+        "Enlarge the picture so many times before it is edited, after the sizes above; it is written in that size.",
+        "Edit",
+        low=1.0,
+        high=16.0,
+        blank="not enlarged",
+    )
+    tile: str | None = declare(
+        None,
+        "Edit a large picture in tiles of this side that overlap and are blended at every step, at its own size and"
+        " in little memory; best the side that the model was trained at.",
+        "Edit",
+        kind=TILE,
+        metavar="SIZE[:OVERLAP]",
+        blank="the whole picture at once; a quarter as overlap",
+    )
+    seamless: str | None = declare(
+        None,
+        "Let opposite edges of the picture meet, for textures that repeat: along x, y or both.",
+        "Edit",
+        choices=("x", "y", "xy"),
+        blank="edges do not meet",
     )
     steps: int = declare(50, "Steps of the whole schedule.", "Sampling", low=1, high=MAX_STEPS)
     exact_steps: bool = declare(False, "Run just --steps steps at any strength, on a longer schedule.", "Sampling")
@@ -255,12 +296,11 @@ class Edit(FileOptions):
     def _check_together(self) -> None:
         if self.timesteps is not None and self.sigmas is not None:
             raise UsageError("timesteps and sigmas exclude each other; give one of them")
-        if self.size is not None and self.max_side is not None:
-            raise UsageError("size and max-side exclude each other; give one of them")
+        check_sizing(self)
         if self.prompt_embeds is not None:
             _check_encoded(self)
         for key, listed in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
-            _check_falling(key, listed or ())
+            check_falling(key, listed or ())
         if self.freeu is not None and len(self.freeu) != 4:
             raise UsageError(
                 f"freeu has {len(self.freeu)} numbers; expected four: S1,S2,B1,B2, such as 0.9,0.2,1.3,1.4"
@@ -271,7 +311,7 @@ class Edit(FileOptions):
             raise UsageError("exact-steps has no meaning with timesteps or sigmas; give the steps to run alone")
         total = self.steps_total()
         if total > MAX_STEPS:
-            raise UsageError(_too_long(self.steps, self.strength, total))
+            raise UsageError(too_long(self.steps, self.strength, total))
         if self.steps_run() == 0:
             raise UsageError(
                 f"strength {self.strength:g} of {total} steps runs no step at all; "
@@ -290,9 +330,13 @@ class Edit(FileOptions):
         total = self.steps_total()
         return min(int(total * self.strength), total)
 
+    def placement(self, size: tuple[int, int]) -> Placement:
+        """How a picture of `size` (width, height) is brought to the size that is asked for, before it is enlarged."""
+        return placement(size, self)
+
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size (width, height) in which a picture of this one is worked on and written."""
-        return fitted(size, self.size, self.max_side)
+        return enlarged(self.placement(size).frame, self.upscale)
 
     def seeds(self) -> tuple[int, ...]:
         """One seed a picture, each following the last. `seed` must have been drawn."""
@@ -325,38 +369,6 @@ def _check_encoded(edit: Edit) -> None:
                 f"{flag} and prompt-embeds exclude each other: the file has prompts that are encoded already; "
                 "give it to 'sdedit embed encode' instead"
             )
-
-
-def _too_long(steps: int, strength: float, total: int) -> str:
-    need = f"{total} and more" if total == BEYOND else f"{total}"
-    least, fewer = math.ceil(steps / MAX_STEPS * 1000) / 1000, int(MAX_STEPS * strength)
-    instead = f", or at most {fewer} steps" if fewer else ""
-    return (
-        f"exact-steps: {steps} steps at strength {strength:g} need a schedule of {need}, over the limit of "
-        f"{MAX_STEPS}; take a strength of at least {least:g}{instead}"
-    )
-
-
-def _check_falling(key: str, values: tuple[float, ...]) -> None:
-    for earlier, later in pairwise(values):
-        if later >= earlier:
-            raise UsageError(f"{key} must fall from one to the next, and {earlier:.15g} is followed by {later:.15g}")
-
-
-def schedule_for(steps: int, strength: float) -> int:
-    """The shortest schedule of which `strength` runs `steps` steps; BEYOND for every one that is longer than that."""
-    if steps > strength * BEYOND:
-        return BEYOND
-    total = max(1, int(steps / strength) - 2)
-    while int(total * strength) < steps:
-        total += 1
-    return total
-
-
-def smallest_strength(total: int) -> float:
-    """The smallest strength, in as few digits as will do, that runs one of `total` steps."""
-    digits = max(2, len(str(total)))
-    return next(s for d in range(digits, 9) if int(total * (s := math.ceil(10**d / total) / 10**d)) >= 1)
 
 
 def fields(of: type = Edit) -> tuple[Field, ...]:

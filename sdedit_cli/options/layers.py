@@ -46,11 +46,19 @@ _DISPLACES: dict[str, tuple[str, ...]] = {
     "prompt_embeds": ("prompt", "negative_prompt", "embedding", "clip_skip"),
     "prompt": ("prompt_embeds",),
     "negative_prompt": ("prompt_embeds",),
-    "size": ("max_side",),
-    "max_side": ("size",),
     "lossless": ("quality",),
+    "size": ("max_side", "max_megapixels"),
+    "resize": ("max_side", "max_megapixels"),
+    "max_side": ("size", "resize"),
+    "max_megapixels": ("size", "resize"),
 }
-_RIVALS = (("steps", "timesteps"), ("steps", "sigmas"), ("timesteps", "sigmas"), ("size", "max_side"))
+_RIVALS = (
+    ("steps", "timesteps"),
+    ("steps", "sigmas"),
+    ("timesteps", "sigmas"),
+    ("size", "max_side"),
+    ("size", "max_megapixels"),
+)
 
 
 def layer_of(

@@ -33,15 +33,3 @@ SIZE = ValueType(
     _parse,
     _fit,
 )
-
-
-def fitted(size: tuple[int, int], wanted: str | None, max_side: int | None) -> tuple[int, int]:
-    """`size` (width, height) brought to the wanted one, or scaled down until no side is longer than `max_side`."""
-    if wanted is not None:
-        width, _, height = wanted.partition("x")
-        return int(width), int(height)
-    longest = max(size)
-    if max_side is None or longest <= max_side:
-        return size
-    width, height = (max(1, round(side * max_side / longest)) for side in size)
-    return width, height

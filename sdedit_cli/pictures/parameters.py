@@ -55,6 +55,9 @@ def parameters(record: Record) -> str:
         "Denoising strength": f"{edit.strength:.15g}",
         "Clip skip": str(edit.clip_skip + 1) if edit.clip_skip else "",
         "Eta": f"{edit.eta:.15g}" if edit.eta else "",
+        "Tile": edit.tile or "",
+        # What web UIs call so has edges that meet, and no tiles.
+        "Tiling": "True" if edit.seamless else "",
         "Init image hash": record.input_hash[:_HASH_LENGTH],
         **{key: _listed(kind, record) for kind, key in _LISTS.items()},
         "Version": f"sdedit {record.version}".strip(),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from ..errors import shortened
 from ..options import Edit, rgb_of
 from ..options.files import ALL, DROP
 from .codec import Picture, read_picture
 from .film import read_film
 from .profiles import in_srgb
-from .resize import resized
+from .resize import sized
+from .source import STDIN
 
 
 def prepared(source: str, limit: float, edit: Edit) -> Picture:
@@ -21,7 +23,7 @@ def prepared(source: str, limit: float, edit: Edit) -> Picture:
         picture = _each(picture, opaque)
     if edit.to_srgb:
         picture = _each(picture, as_srgb)
-    return resized(picture, edit.size_of(picture.rgb.size))
+    return sized(picture, edit, "stdin" if source == STDIN else shortened(source), limit)
 
 
 def _each(picture: Picture, change: Callable[[Picture], Picture]) -> Picture:

@@ -3,17 +3,99 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from .codec import Picture
+from ..errors import PictureError
+from ..options import Edit, Placement, rgb_of
+from .codec import MEGAPIXELS_VARIABLE, Picture
+from .transparency import Colour
 
-
-def resized(picture: Picture, size: tuple[int, int]) -> Picture:
-    """The picture and its transparency in this size (width, height); itself when it has it."""
-    if picture.rgb.size == size:
-        return picture
+if TYPE_CHECKING:
     from PIL import Image
 
-    how = Image.Resampling.LANCZOS
-    alpha = picture.alpha.resize(size, how) if picture.alpha else None
-    film = picture.film and replace(picture.film, frames=tuple(resized(one, size) for one in picture.film.frames))
-    return replace(picture, film=film, rgb=picture.rgb.resize(size, how), alpha=alpha)
+# Lanczos looks at three pixels on each side.
+_REACH = 4
+
+
+def sized(picture: Picture, edit: Edit, name: str, limit: float) -> Picture:
+    """The picture (called `name` in errors) in the size in which an edit works on it and writes it.
+
+    Raises PictureError when it would have more than `limit` megapixels after it is enlarged.
+    """
+    size = size_of(picture.rgb.size, edit, name, limit)
+    background = rgb_of(edit.background) if edit.background else None
+    film = picture.film and replace(
+        picture.film, frames=tuple(sized(one, edit, name, limit) for one in picture.film.frames)
+    )
+    picture = in_frame(replace(picture, film=film) if film else picture, edit.placement(picture.rgb.size), background)
+    if picture.rgb.size == size:
+        return picture
+    seamless = edit.seamless or ""
+    wrap = ("x" in seamless, "y" in seamless)
+    alpha = _enlarged(picture.alpha, size, wrap) if picture.alpha else None
+    return replace(picture, rgb=_enlarged(picture.rgb, size, wrap), alpha=alpha)
+
+
+def size_of(size: tuple[int, int], edit: Edit, name: str, limit: float) -> tuple[int, int]:
+    """The size in which a picture of `size` is written. Raises PictureError as `sized`."""
+    width, height = edit.size_of(size)
+    if edit.upscale is not None and width * height > limit * 1e6:
+        raise PictureError(
+            f"{name}: enlarged {edit.upscale:g} times it is {width} x {height} pixels "
+            f"({width * height / 1e6:.0f} megapixels), over the limit of {limit:g} megapixels; "
+            f"take a smaller --upscale, or raise {MEGAPIXELS_VARIABLE}"
+        )
+    return width, height
+
+
+def in_frame(picture: Picture, how: Placement, background: Colour | None = None) -> Picture:
+    """The picture and its transparency as `how` says; itself when nothing changes.
+
+    What is added around it is transparent where the picture has transparency. It shows `background`, or its edge.
+    """
+    if not how.changes(picture.rgb.size):
+        return picture
+    rgb = _framed(_cut(picture.rgb, how), how, background)
+    alpha = _framed(_cut(picture.alpha, how), how, 0) if picture.alpha else None
+    return replace(picture, rgb=rgb, alpha=alpha)
+
+
+def _cut(image: Image.Image, how: Placement) -> Image.Image:
+    from PIL import Image
+
+    left, upper, right, lower = how.box
+    if how.scaled == (right - left, lower - upper):
+        return image.crop((int(left), int(upper), int(right), int(lower)))
+    return image.resize(how.scaled, Image.Resampling.LANCZOS, box=how.box)
+
+
+def _framed(image: Image.Image, how: Placement, colour: Colour | int | None) -> Image.Image:
+    """The image in its frame: on a colour, or (None) with the pixels of its edge repeated."""
+    from PIL import Image
+
+    if how.scaled == how.frame:
+        return image
+    if colour is not None:
+        frame = Image.new(image.mode, how.frame, colour)
+        frame.paste(image, how.offset)
+        return frame
+    import numpy as np
+
+    before = how.offset[::-1]
+    sides = zip(before, how.frame[::-1], how.scaled[::-1], strict=True)
+    pads = [(pad, frame - scaled - pad) for pad, frame, scaled in sides]
+    return Image.fromarray(np.pad(np.asarray(image), [*pads, (0, 0)], mode="edge"))
+
+
+def _enlarged(image: Image.Image, size: tuple[int, int], wrap: tuple[bool, bool]) -> Image.Image:
+    """The image in a larger size; where its edges meet, each is scaled with the other one behind it."""
+    import numpy as np
+    from PIL import Image
+
+    x, y = (_REACH if wraps else 0 for wraps in wrap)
+    if x or y:
+        pixels = np.asarray(image)
+        pads = [(y, y), (x, x), (0, 0)][: pixels.ndim]
+        image = Image.fromarray(np.pad(pixels, pads, mode="wrap"))
+    box = (x, y, image.width - x, image.height - y)
+    return image.resize(size, Image.Resampling.LANCZOS, box=box)

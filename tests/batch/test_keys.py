@@ -19,6 +19,9 @@ OTHERS: dict[str, Any] = {
     "size": "32x32",
     "exact_steps": True,
     "bits": 16,
+    "resize": "none",
+    "tile": "64:32",
+    "upscale": 2.0,
 }
 # What is refused without something else beside it.
 COMPANY: dict[str, Any] = {

@@ -116,6 +116,12 @@ def test_a_dry_run_tells_people_model_sampler_and_prompt(
         (["--max-side", "640"], (64, 48)),
         (["--size", "40x56"], (40, 56)),
         (["--size", "1X1"], (1, 1)),
+        (["--size", "40x56", "--resize", "fit"], (40, 30)),
+        (["--size", "40x56", "--resize", "pad"], (40, 56)),
+        (["--size", "70x40", "--resize", "none"], (70, 40)),
+        (["--max-megapixels", "0.001"], (36, 27)),
+        (["--upscale", "2", "--tile", "64"], (128, 96)),
+        (["--seamless", "xy"], (64, 48)),
     ],
 )
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

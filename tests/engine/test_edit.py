@@ -159,32 +159,36 @@ def test_another_autoencoder_is_taken(folder: Path, oracle: Any, editor: Editor)
 
 
 @pytest.mark.parametrize(
-    ("size", "native", "trained", "said"),
+    ("size", "native", "trained", "said", "changes"),
     [
-        ((512, 384), 64, None, "trained at 64 px: the picture is worked on at 74 x 55"),
-        ((64, 64), 64, None, ""),
-        ((4000, 3000), None, 512, "is 4000 x 3000, far from the 512 x 512 .* try --max-side 592"),
-        ((32, 32), None, 512, "is 32 x 32, far from the 512 x 512 .* try --size 512x512"),
-        ((192, 128), None, 512, "try --size 624x416"),
-        ((1024, 1024), None, 512, "try --max-side 512"),
-        ((768, 768), None, 512, ""),
-        ((256, 256), None, 512, ""),
-        ((4000, 3000), None, None, ""),
+        ((512, 384), 64, None, "trained at 64 px: the picture is worked on at 74 x 55", {}),
+        ((64, 64), 64, None, "", {}),
+        ((4000, 3000), None, 512, "is 4000 x 3000, far from the 512 x 512 .* try --max-side 592", {}),
+        ((32, 32), None, 512, "is 32 x 32, far from the 512 x 512 .* try --size 512x512", {}),
+        ((192, 128), None, 512, "try --size 624x416", {}),
+        ((1024, 1024), None, 512, "try --max-side 512", {}),
+        ((768, 768), None, 512, "", {}),
+        ((256, 256), None, 512, "", {}),
+        ((4000, 3000), None, None, "", {}),
+        ((512, 384), 64, None, "far from the 64 x 64 .* try --max-side 72", {"resize": "none"}),
     ],
 )
-def test_what_is_said_of_a_size(size: tuple[int, int], native: int | None, trained: int | None, said: str) -> None:
-    told = advice(size, native, trained)
+def test_what_is_said_of_a_size(
+    size: tuple[int, int], native: int | None, trained: int | None, said: str, changes: dict[str, Any]
+) -> None:
+    told = advice(replace(EDIT, **changes), size, native, trained)
     assert re.search(said, told) if said else told == ""
 
 
 def test_the_built_in_model_says_what_size_it_was_trained_at() -> None:
     editor = Editor.open(EDIT)
     assert editor.native_size == 64
-    assert editor.canvas((512, 384)).padded == (76, 56)
-    assert editor.canvas((66, 60)).work == (66, 60)
-    assert editor.canvas((100, 90)).work == (67, 61)
-    assert editor.canvas((24, 32)).work == (55, 74)
-    assert editor.canvas((1, 300)).work == (1, 300)
+    assert editor.canvas(EDIT, (512, 384)).padded == (76, 56)
+    assert editor.canvas(EDIT, (66, 60)).work == (66, 60)
+    assert editor.canvas(EDIT, (100, 90)).work == (67, 61)
+    assert editor.canvas(EDIT, (24, 32)).work == (55, 74)
+    assert editor.canvas(EDIT, (1, 300)).work == (1, 300)
+    assert editor.canvas(replace(EDIT, resize="none"), (512, 384)).work == (512, 384)
     assert (STARTER_FOLDER / "model_index.json").is_file()
 
 
