@@ -10,16 +10,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .jaxport import FlaxStableDiffusionImg2ImgPipeline, FlaxStableDiffusionPipelineOutput
     from .library.output import StableDiffusionPipelineOutput
     from .library.pipeline import StableDiffusionImg2ImgPipeline
     from .noise import Scheduler
     from .options import Edit
 
 __version__ = "0.1.0"
-__all__ = ["Edit", "Scheduler", "StableDiffusionImg2ImgPipeline", "StableDiffusionPipelineOutput", "__version__"]
+__all__ = [
+    "Edit",
+    "FlaxStableDiffusionImg2ImgPipeline",
+    "FlaxStableDiffusionPipelineOutput",
+    "Scheduler",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionPipelineOutput",
+    "__version__",
+]
 
 _HOMES = {
     "Edit": ".options",
+    "FlaxStableDiffusionImg2ImgPipeline": ".jaxport",
+    "FlaxStableDiffusionPipelineOutput": ".jaxport",
     "Scheduler": ".noise",
     "StableDiffusionImg2ImgPipeline": ".library.pipeline",
     "StableDiffusionPipelineOutput": ".library.output",

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "sdedit_cli"
 PAGE = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 HEAVY = {
     *("torch", "numpy", "transformers", "scipy", "torchsde", "tokenizers", "safetensors", "PIL", "huggingface_hub"),
-    "ray",
+    *("ray", "jax"),
 }
 # Beside the standard library, what a light room may import at the level of its modules.
 LIGHT = {"click", "rich"}

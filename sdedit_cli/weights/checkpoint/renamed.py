@@ -41,6 +41,14 @@ def _unflax(t: Tensor) -> Tensor:
     return t.permute(3, 2, 0, 1) if t.ndim == 4 else t.t()
 
 
+def _flax_shape(shape: Shape) -> Shape:
+    return (*shape[2:], shape[1], shape[0])
+
+
+def _flax(t: Tensor) -> Tensor:
+    return t.permute(2, 3, 1, 0) if t.ndim == 4 else t.t()
+
+
 OPERATIONS: dict[str, Operation] = {
     "same": Operation(lambda s, _: s[0], lambda t, _: t[0]),
     # Some files have the linear layer's shape already: only trailing ones go.
@@ -50,6 +58,7 @@ OPERATIONS: dict[str, Operation] = {
     "part": Operation(_part_shape, _part),
     "stack": Operation(lambda s, _: (sum(shape[0] for shape in s), *s[0][1:]), lambda t, _: torch.cat(list(t), dim=0)),
     "unflax": Operation(lambda s, _: _unflax_shape(s[0]), lambda t, _: _unflax(t[0])),
+    "flax": Operation(lambda s, _: _flax_shape(s[0]), lambda t, _: _flax(t[0])),
 }
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from ...disk.checks import check_space, refuse_existing
 from ...disk.whole import staged
+from . import msgpack
 from .safetensors import Item, Progress, verify, write_safetensors
 
 
 @dataclass(frozen=True)
 class OutputFile:
-    """A file to be written: its place within the target ('': the target itself), and its tensors or its text."""
+    """A file to be written: its place within the target ('': the target itself), and its tensors or its text.
+
+    Tensors are written in safetensors, or as Flax's msgpack where the name ends so."""
 
     name: str
     items: tuple[Item, ...] = ()
@@ -41,10 +44,12 @@ def write_files(
     with staged(target, replace=replace, placed=placed) as stage:
         for file in files:
             with stage.open(file.name) as out:
-                if file.text is None:
-                    write_safetensors(out, file.items, file.metadata, progress)
-                else:
+                if file.text is not None:
                     out.write(file.text.encode())
+                elif file.name.endswith(msgpack.SUFFIX):
+                    msgpack.write_msgpack(out, file.items, progress)
+                else:
+                    write_safetensors(out, file.items, file.metadata, progress)
         for file in files:
             if file.items:
                 verify(stage.path(file.name), file.items, file.metadata, progress, told_as=target)

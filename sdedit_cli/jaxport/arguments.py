@@ -1,0 +1,94 @@
+"""What the call of the JAX pipeline takes: checked, and brought into the shapes that programs have.
+
+D devices, B pictures (of each device), T tokens, H W picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from PIL import Image
+
+from ..errors import UsageError, WrongTypeError
+from ..text import Tokenizer
+
+MULTIPLE = 32
+"""Of the sides of prepared pictures, as the original has it."""
+
+
+def token_rows(tokenizer: Tokenizer, prompt: object) -> np.ndarray[Any, Any]:
+    """The ids of one or several prompts, [B, T]. Raises WrongTypeError for what is no text."""
+    if not isinstance(prompt, (str, list)):
+        raise WrongTypeError(f"`prompt` has to be of type `str` or `list` but is {type(prompt)}")
+    texts = [prompt] if isinstance(prompt, str) else cast("list[object]", prompt)
+    for text in texts:
+        if not isinstance(text, str):
+            raise WrongTypeError(f"`prompt` has to be a list of `str` but has a {type(text)}")
+    if not texts:
+        raise UsageError("prompt: the list is empty; give one or more texts")
+    return np.array([tokenizer.encode(cast(str, text)).ids for text in texts], dtype=np.int32)
+
+
+def prepared(image: object) -> Array:
+    """One or several pictures in -1..1, [B, 3, H, W]. Raises as `prepare_inputs` says."""
+    if not isinstance(image, (Image.Image, list)):
+        raise WrongTypeError(f"image has to be of type `PIL.Image.Image` or list but is {type(image)}")
+    images = [image] if isinstance(image, Image.Image) else cast("list[object]", image)
+    for one in images:
+        if not isinstance(one, Image.Image):
+            raise WrongTypeError(f"image has to be a list of `PIL.Image.Image` but has a {type(one)}")
+    pictures = cast("list[Image.Image]", images)
+    sizes = {tuple(side - side % MULTIPLE for side in picture.size) for picture in pictures}
+    if len(sizes) != 1:
+        raise UsageError(f"image: pictures of one call need one size; got {sorted(sizes) or 'none'}")
+    (size,) = sizes
+    if not all(size):
+        raise UsageError(f"image: a side of {min(pictures[0].size)} px is under {MULTIPLE} px, the least that is taken")
+    resized = (one.convert("RGB").resize(size, Image.Resampling.LANCZOS) for one in pictures)  # pyright: ignore[reportArgumentType] -- two numbers
+    x_BHWC = np.stack([np.asarray(one, dtype=np.float32) / 255.0 for one in resized])
+    return jnp.asarray(2.0 * x_BHWC.transpose(0, 3, 1, 2) - 1.0)
+
+
+def check_image(ids: Array, image: Array, *, sharded: bool) -> tuple[int, ...]:
+    """The shape of the rows: (B,), or (D, B) where they are sharded. Raises UsageError when inputs do not fit."""
+    axes = 1 + sharded
+    if ids.ndim != axes + 1 or image.ndim != axes + 3:
+        shapes = f"prompt_ids {list(ids.shape)} and image {list(image.shape)}"
+        if sharded:
+            raise UsageError(f"jit=True takes inputs with a leading axis of devices, as `shard` makes it; got {shapes}")
+        raise UsageError(f"got {shapes}; expected [B, T] and [B, 3, H, W] (sharded inputs are for jit=True)")
+    if ids.shape[:axes] != image.shape[:axes]:
+        raise UsageError(f"{ids.shape[:axes]} prompts for {image.shape[:axes]} pictures; give one for each")
+    return ids.shape[:axes]
+
+
+def check_sizes(image: Array, height: int | None, width: int | None, multiple: int) -> None:
+    """Raises UsageError for sides that the model cannot take, or that are not those of the picture."""
+    sides = image.shape[-2:]
+    wanted = (height or sides[0], width or sides[1])
+    if any(side % multiple for side in (*wanted, *sides)):
+        raise UsageError(f"`height` and `width` have to be divisible by {multiple} but are {wanted[0]} and {wanted[1]}")
+    if wanted != sides:
+        raise UsageError(
+            f"height and width are {wanted[0]} and {wanted[1]}, but the picture has {sides[0]} and {sides[1]}; "
+            "resize it before `prepare_inputs`, or leave them out"
+        )
+
+
+def guidance_of(scale: Any, rows: tuple[int, ...], guides: Callable[[float], bool]) -> tuple[bool, Array]:
+    """Whether a step reads the negative prompt, and the scales: one for all pictures of a device, or one for each.
+
+    Raises UsageError for an array of another shape.
+    """
+    if isinstance(scale, (int, float)):
+        return guides(float(scale)), jnp.full((*rows[:-1], 1), float(scale), jnp.float32)
+    given = jnp.asarray(scale, jnp.float32)
+    if given.size == 1:
+        given = given.reshape((1,) * len(rows))
+    if given.ndim != len(rows) or any(have not in (1, want) for have, want in zip(given.shape, rows, strict=True)):
+        raise UsageError(f"guidance_scale has the shape {list(given.shape)}, expected a number or {list(rows)}")
+    return guides(float("nan")), jnp.broadcast_to(given, (*rows[:-1], given.shape[-1]))
