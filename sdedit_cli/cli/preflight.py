@@ -32,8 +32,12 @@ class Preflight:
         """Raises ModelError for a file that cannot be read and for adapters that do not fit, UsageError for a choice
         that this machine, the sampler or the model does not have; with `complete`, ModelError also for a model that
         would not load. Nothing is fetched, and what a model yet to be fetched would tell is left out."""
-        _check_files(self.request)
         edit, model = self.request.edit, self.request.model
+        if edit.backend == "jax":
+            from .jax_editor import check_supported
+
+            check_supported(edit)
+        _check_files(self.request)
         _check_machine(edit)
         if edit.c2pa and edit.c2pa_key:
             signer(edit.c2pa, edit.c2pa_key)

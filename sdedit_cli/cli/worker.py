@@ -22,6 +22,7 @@ from ..pictures.deep import deepened, levels
 from ..pictures.encode import chosen, encode, encode_film
 from ..pictures.promise import other_making
 from ..pictures.record import Ingredient, Record
+from .backends import editor_of
 from .credentials import signer
 from .image_prompts import hashes, looks
 from .loras import names_of
@@ -66,8 +67,6 @@ class EditorWorker:
     """
 
     def __init__(self, request: Request, opened: Callable[[], Checkpoint], warn: Callable[[str], None]) -> None:
-        from ..engine.editor import Editor
-
         started = time.monotonic()
         self._warn = warn
         self._loaded: dict[str, Any] = {}
@@ -76,7 +75,8 @@ class EditorWorker:
         pictures = looks(request.edit)
         with self._can_be_loaded(request):
             self._checkpoint = opened()
-            self._editor = Editor.open(request.edit, self._hear, checkpoint=self._checkpoint, pictures=pictures)
+            kind = editor_of(request.edit)
+            self._editor = kind.open(request.edit, self._hear, checkpoint=self._checkpoint, pictures=pictures)
         self._hash = FileHash(self._checkpoint.path)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
         self._know(request, started)

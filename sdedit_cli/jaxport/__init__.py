@@ -22,10 +22,10 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        import jax  # noqa: F401
-    except ImportError:
+    from importlib.util import find_spec
+
+    if find_spec("jax") is None:
         from ..errors import UsageError
 
-        raise UsageError("JAX is not installed; pip install 'sdedit-cli[jax]'") from None
+        raise UsageError("JAX is not installed; pip install 'sdedit-cli[jax]'")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

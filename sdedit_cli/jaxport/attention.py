@@ -5,6 +5,8 @@ Shapes: B rows, H W picture, T tokens (H*W positions), S keys, N heads, D width 
 
 from __future__ import annotations
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -30,7 +32,7 @@ def attention(q_BTND: Array, k_BSND: Array, v_BSND: Array, *, causal: bool = Fal
     def piece(q_BtND: Array) -> Array:
         return _attend(q_BtND, k_BSND, v_BSND, False)
 
-    h_PBtND: Array = lax.map(piece, q_PBtND)
+    h_PBtND = cast(Array, lax.map(piece, q_PBtND))
     return h_PBtND.swapaxes(0, 1).reshape(padded.shape)[:, :tokens]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -44,7 +44,7 @@ def shard(tree: Tree) -> Tree:
 @cache
 def mesh_of(count: int) -> Mesh:
     """The first devices of this machine. Raises UsageError when there are not so many."""
-    devices: list[Any] = jax.local_devices()
+    devices = cast("list[Any]", jax.local_devices())
     if count > len(devices):
         raise UsageError(f"the inputs are sharded for {count} devices, and there are {len(devices)}; see `shard`")
     return Mesh(np.array(devices[:count]), (AXIS,))

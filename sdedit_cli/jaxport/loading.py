@@ -88,10 +88,10 @@ def as_array(tensor: Tensor, dtype: jnp.dtype) -> Array:
 
 def as_tensor(array: Any) -> Tensor:
     """An array's values as a tensor of the same precision."""
-    values: np.ndarray[Any, Any] = np.asarray(array)
+    values = cast("np.ndarray[Any, Any]", np.array(array))
     if values.dtype == jnp.bfloat16:
-        return torch.from_numpy(values.view(np.int16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(np.array(values))
+        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(values)
 
 
 def load_checker(folder: Path, dtype: jnp.dtype) -> tuple[SafetyChecker, dict[str, Array]]:

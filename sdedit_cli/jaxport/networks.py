@@ -45,7 +45,7 @@ class SafetyChecker:
 
     def flags(self, arrays: Arrays, looks_BCHW: np.ndarray[Any, Any]) -> list[bool]:
         """Which pictures, as the feature extractor prepares them, show what shall not be shown."""
-        judged: np.ndarray[Any, Any] = np.asarray(_flags(self.vision)(arrays, jnp.asarray(looks_BCHW)))
+        judged: Array = _flags(self.vision)(arrays, jnp.asarray(looks_BCHW))
         return [bool(flag) for flag in judged]
 
 

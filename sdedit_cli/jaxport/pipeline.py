@@ -187,8 +187,8 @@ class FlaxStableDiffusionImg2ImgPipeline:
         else:
             run = single(configs, guided)
             networks = unstacked(networks) if is_stacked(params) else networks
-        images = np.asarray(run(networks, (ids, negative, image, prng_seed, draw, guidance), plan))
-        images, flags = self._judged(images, params)
+        made: np.ndarray[Any, Any] = np.asarray(run(networks, (ids, negative, image, prng_seed, draw, guidance), plan))
+        images, flags = self._judged(made, params)
         return FlaxStableDiffusionPipelineOutput(images, flags) if return_dict else (images, flags)
 
     def _negative(self, ids: Array) -> Array:
@@ -212,7 +212,7 @@ class FlaxStableDiffusionImg2ImgPipeline:
         flat = images.reshape(-1, *images.shape[-3:])
         looks = self.feature_extractor(self.numpy_to_pil(flat), return_tensors="np").pixel_values
         flags = self.safety_checker.flags(arrays, looks)
-        kept = flat * ~np.array(flags)[:, None, None, None]
+        kept: Any = np.where(np.array(flags)[:, None, None, None], np.float32(0), flat)
         return kept.reshape(images.shape), flags
 
     @staticmethod

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import torch
+from jax import Array
 from torch import Tensor
 
 from ..errors import UsageError
 from ..noise import Grid, Scheduler
 from ..options import smallest_strength
 
-Numbers = npt.NDArray[np.float32]
 PIECE = 64
 """Tables are as long as the next multiple of it."""
 
@@ -31,18 +32,18 @@ class Plan(NamedTuple):
     """`steps`: how many are run. The noised picture is `image` latents + `noise` noise; in step k the model is shown
     `scales[k]` x_k and told `times[k]`. `draws` is None for a sampler that draws no noise on the way."""
 
-    steps: np.int32
-    image: np.float32
-    noise: np.float32
-    times: Numbers
+    steps: Array
+    image: Array
+    noise: Array
+    times: Array
     """[P]"""
-    scales: Numbers
+    scales: Array
     """[P]"""
-    start: Numbers
+    start: Array
     """[P + 1]"""
-    outputs: Numbers
+    outputs: Array
     """[P + 1, P]"""
-    draws: Numbers | None = None
+    draws: Array | None = None
     """[P + 1, P]"""
 
 
@@ -82,9 +83,9 @@ def plan_of(scheduler: Scheduler, grid: Grid, start: int, eta: float = 0.0) -> P
     weights = torch.cat(nodes).flatten(1).numpy()
     zeros = torch.zeros_like(units)
     return Plan(
-        steps=np.int32(count),
-        image=np.float32(scheduler.add_noise(grid, start, units, zeros)),
-        noise=np.float32(scheduler.add_noise(grid, start, zeros, units)),
+        steps=jnp.int32(count),
+        image=jnp.float32(float(scheduler.add_noise(grid, start, units, zeros))),
+        noise=jnp.float32(float(scheduler.add_noise(grid, start, zeros, units))),
         times=_padded(grid.timesteps[start:].numpy(), size),
         scales=_padded(np.array(scales), size),
         start=_padded(weights[:, 0], size + 1),
@@ -111,7 +112,7 @@ def _unit(index: int, count: int) -> Tensor:
     return vector
 
 
-def _padded(values: npt.NDArray[np.float64], *sizes: int) -> Numbers:
+def _padded(values: npt.NDArray[np.float64], *sizes: int) -> Array:
     table = np.zeros(sizes, dtype=np.float32)
     table[tuple(slice(side) for side in values.shape)] = values
-    return table
+    return jnp.asarray(table)

@@ -14,7 +14,6 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import ArrayLike
 
 from ..configs.clip import CLIPTextConfig
 from ..configs.unet import UNetConfig
@@ -86,7 +85,7 @@ def guidance_embedding(scale_B: Array, dim: int) -> Array:
     return jnp.pad(jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1), ((0, 0), (0, dim % 2)))
 
 
-def node(plan: Plan, k: ArrayLike, x0: Array, outputs: Array, draws: Array | None) -> Array:
+def node(plan: Plan, k: Array, x0: Array, outputs: Array, draws: Array | None) -> Array:
     """The latents before step `k`, from what the model said in the steps before: see `plan`."""
     # Solvers weigh against each other what nearly cancels: half precision would be seen.
     exact = lax.Precision.HIGHEST
@@ -136,7 +135,7 @@ def edited(
     text = params["text_encoder"]
     rows = jnp.concatenate([negative_BT, ids_BT]) if guided else ids_BT
     text_RTC = encode_text(text, configs.text_encoder, rows)
-    scale, (pictures, _, height, width) = configs.vae.scale, cast("tuple[int, ...]", image_BCHW.shape)
+    scale, (pictures, _, height, width) = configs.vae.scale, image_BCHW.shape
     shape = (pictures, height // scale, width // scale, configs.vae.latent_channels)
     x_BhwZ = encoded(configs, params["vae"], image_BCHW, jax.random.normal(key, shape))
     if noise_BZhw is None:

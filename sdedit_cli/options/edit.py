@@ -258,6 +258,13 @@ class Edit(FileOptions):
         pixels=False,
     )
     vae_tiling: bool = declare(False, "Take large pictures through the autoencoder in tiles.", "Machine")
+    backend: str = declare(
+        "torch",
+        "What computes: PyTorch, or JAX (for TPUs), which does not do everything.",
+        "Machine",
+        choices=("torch", "jax"),
+        pixels=False,
+    )
     dtype: str = declare("auto", "Number format of the model.", "Machine", choices=("auto", "fp32", "fp16", "bf16"))
     device: str = declare(
         "auto",
