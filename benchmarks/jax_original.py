@@ -7,8 +7,8 @@ with random weights through `save_pretrained`, has both pipelines edit with the 
 docs/numerics.md. `--write` also writes what the original made to tests/data/jax_original.npz, with which the tests
 compare without that environment; `--kept` compares with those.
 
-Two things that the original does otherwise are asked of ours too, so that the rest can be compared: its DPM-Solver++ ends
-at the noise of timestep 0 and not at none, and its PNDM leaves the last step of its schedule out.
+Two things that the original does otherwise are asked of ours too, so that the rest can be compared: its DPM-Solver++
+ends at the noise of timestep 0 and not at none, and its PNDM leaves the last step of its schedule out.
 """
 
 from __future__ import annotations
