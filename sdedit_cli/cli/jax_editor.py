@@ -26,10 +26,25 @@ if TYPE_CHECKING:
     from ..weights import Checkpoint
 
 OnEvent = Callable[[str, dict[str, Any]], None]
-_REFUSED = (
-    *("prompt_embeds", "lora", "embedding", "ip_adapter", "ip_image", "ip_encoder", "partial", "freeu", "attention"),
-    *("vae_tiling", "threads"),
-)
+# What is done here, beside all that concerns files alone. A new option is refused until it is listed.
+_DONE = {
+    *("prompt", "negative_prompt", "weighting", "long_prompts", "strength", "cfg_scale", "seed", "count", "background"),
+    *("size", "max_side", "color", "steps", "exact_steps", "sampler", "schedule", "eta", "timesteps", "sigmas"),
+    *(
+        "model",
+        "vae",
+        "config",
+        "prediction_type",
+        "download",
+        "clip_skip",
+        "safety",
+        "backend",
+        "dtype",
+        "device",
+        "mmap",
+    ),
+}
+_FILES = "Files"
 _DEVICES = ("auto", "cpu")
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -41,7 +56,8 @@ def check_supported(edit: Edit) -> None:
     if find_spec("jax") is None:
         raise UsageError("--backend jax: JAX is not installed; pip install 'sdedit-cli[jax]'")
     for field in fields():
-        if field.name in _REFUSED and getattr(edit, field.name) != field.default:
+        done = field.name in _DONE or field.option.group == _FILES
+        if not done and getattr(edit, field.name) != field.default:
             raise UsageError(f"{field.flag} is not done by --backend jax; leave it out, or use --backend torch")
     if edit.device not in _DEVICES:
         raise UsageError(f"--device {edit.device} is not for --backend jax, which takes its own; leave it out")
@@ -166,10 +182,15 @@ class JaxEditor:
         for done, x in enumerate(walk, 1):
             self._tell_step(wish, canvas, done, int(plan.steps), scheduler.order, x)
         decoded = self.model.decode(x)
-        image = postprocess(torch.from_numpy(np.nan_to_num(decoded)), "pil")[0]
-        finite = bool(np.isfinite(decoded).all())
-        flags = self.checker([image]) if self.checker and finite else None
-        return Result(canvas.restore(image), finite, flags[0] if flags else None)
+        finite, made_BCHW = bool(np.isfinite(decoded).all()), torch.from_numpy(np.nan_to_num(decoded))
+        flags = self.checker(postprocess(made_BCHW, "pil")) if self.checker and finite else None
+        if finite and edit.color != "off":
+            from ..engine.colour import recoloured
+
+            made_BCHW = recoloured(edit.color, made_BCHW, pixels_BCHW)
+        deep = canvas.restore_numbers(postprocess(made_BCHW, "np")[0]) if finite and edit.bits > 8 else None
+        image = canvas.restore(postprocess(made_BCHW, "pil")[0])
+        return Result(image, finite, flags[0] if flags else None, deep)
 
     def _text(self, edit: Edit, guided: bool) -> Any:
         from ..engine.prompts import PromptEncoder

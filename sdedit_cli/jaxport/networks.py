@@ -5,7 +5,7 @@ Shapes: B pictures, H W picture, C channels, K concepts, D projection.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Generic, TypeVar, cast
@@ -45,12 +45,12 @@ class SafetyChecker:
 
     def flags(self, arrays: Arrays, looks_BCHW: np.ndarray[Any, Any]) -> list[bool]:
         """Which pictures, as the feature extractor prepares them, show what shall not be shown."""
-        judged: Array = _flags(self.vision)(arrays, jnp.asarray(looks_BCHW))
-        return [bool(flag) for flag in judged]
+        flags_B = _flags(self.vision)(arrays, jnp.asarray(looks_BCHW))
+        return [bool(flags_B[b]) for b in range(len(looks_BCHW))]
 
 
 @cache
-def _flags(vision: VisionConfig) -> Any:
+def _flags(vision: VisionConfig) -> Callable[[Arrays, Array], Array]:
     return jax.jit(partial(_judged, vision))
 
 

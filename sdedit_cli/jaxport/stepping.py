@@ -66,8 +66,8 @@ class Model:
 
     def decode(self, x_BhwZ: Array) -> Numbers:
         """Pictures [B, 3, H, W], nominally in -1..1."""
-        pixels_BHWC: Any = np.asarray(_decoded(self.configs)(self.params["vae"], x_BhwZ))
-        return pixels_BHWC.transpose(0, 3, 1, 2)
+        pixels_BHWC: Array = _decoded(self.configs)(self.params["vae"], x_BhwZ)
+        return np.asarray(pixels_BHWC.transpose(0, 3, 1, 2))
 
 
 def _last(x_BZhw: Numbers) -> Numbers:
