@@ -29,20 +29,22 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 # What is done here, beside all that concerns files alone. A new option is refused until it is listed.
 _DONE = {
     *("prompt", "negative_prompt", "weighting", "long_prompts", "strength", "cfg_scale", "seed", "count", "background"),
-    *("size", "max_side", "color", "steps", "exact_steps", "sampler", "schedule", "eta", "timesteps", "sigmas"),
     *(
-        "model",
-        "vae",
-        "config",
-        "prediction_type",
-        "download",
-        "clip_skip",
-        "safety",
-        "backend",
-        "dtype",
-        "device",
-        "mmap",
+        "size",
+        "resize",
+        "max_side",
+        "max_megapixels",
+        "color",
+        "steps",
+        "exact_steps",
+        "sampler",
+        "schedule",
+        "eta",
+        "timesteps",
+        "sigmas",
     ),
+    *("model", "vae", "config", "prediction_type", "download", "clip_skip", "safety", "dtype", "device", "mmap"),
+    "backend",
 }
 _FILES = "Files"
 _DEVICES = ("auto", "cpu")
@@ -159,14 +161,14 @@ class JaxEditor:
         import numpy as np
         import torch
 
-        from ..engine.canvas import canvas_for
+        from ..engine.canvas import canvas_for, native_for
         from ..engine.company import Result
         from ..engine.image import postprocess, preprocess
         from ..engine.sampling import grid_of
         from ..jaxport.plan import plan_of
 
         edit, config = wish.edit, self.model.configs.vae
-        canvas = canvas_for(wish.image.size, config.scale, self.native_size)
+        canvas = canvas_for(wish.image.size, config.scale, native_for(edit, wish.image.size, self.native_size))
         try:
             scheduler = self.scheduler_for(edit)
             grid, start = grid_of(scheduler, edit)

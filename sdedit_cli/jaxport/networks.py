@@ -68,4 +68,4 @@ def _judged(vision: VisionConfig, arrays: Arrays, looks_BCHW: Array) -> Array:
 
 def _unit(x: Array) -> Array:
     wide = x.astype(jnp.float32)
-    return wide / jnp.maximum(jnp.linalg.norm(wide, axis=-1, keepdims=True), 1e-12)
+    return wide / jnp.maximum(jnp.sqrt(jnp.square(wide).sum(axis=-1, keepdims=True)), 1e-12)

@@ -71,7 +71,7 @@ class Model:
 
 
 def _last(x_BZhw: Numbers) -> Numbers:
-    return x_BZhw.transpose(0, 2, 3, 1)
+    return np.moveaxis(x_BZhw, 1, 3)
 
 
 @cache
