@@ -7,7 +7,8 @@
     ├── InputError             3   a file that was named cannot be used
     │   ├── PictureError       3   an input picture
     │   │   ├── OutOfMemory    3   one that needs more memory than there is
-    │   │   └── WorkerLost     3   one at which several workers of a cluster were lost
+    │   │   ├── WorkerLost     3   one at which several workers of a cluster were lost
+    │   │   └── MaskError      3   the mask of one: missing, unreadable, or of another size
     │   ├── ModelError         3   a checkpoint, a config or an adapter
     │   │   └── UnsafeFileError    3   a weights file that asks for code to be run
     │   ├── PresetError        3   a preset or a user config
@@ -66,6 +67,10 @@ class OutOfMemory(PictureError):
 
 class WorkerLost(PictureError):
     word = "worker-lost"
+
+
+class MaskError(PictureError):
+    word = "mask-unusable"
 
 
 class ModelError(InputError):

@@ -20,6 +20,7 @@ WORDS = {
     "internal-error",
     "interrupted",
     "job-unusable",
+    "mask-unusable",
     "model-unusable",
     "not-finite",
     "out-of-memory",

@@ -62,7 +62,7 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
 
 PATHS = {
     *("model", "vae", "config", "lora", "embedding", "prompt_embeds", "ip_adapter", "ip_image", "ip_encoder"),
-    *("c2pa", "c2pa_key"),
+    *("c2pa", "c2pa_key", "mask"),
 }
 
 

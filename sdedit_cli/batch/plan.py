@@ -14,6 +14,7 @@ from ..errors import SdeditError, UsageError
 from ..options import MAX_SEED, Edit, Layer
 from ..pictures.encode import FORMATS
 from .journal import FOLDER
+from .masks import MaskFolder
 from .prompts import PromptSource
 from .request import Request
 from .rows import Row, Source, layer_of_row
@@ -50,11 +51,12 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Ways:
     """How each row gets its edit: `request_of` makes one of the layers below the command line, of those above it, and
-    of what is to be done to it before its words are looked at; prompts, and seeds ('same', 'index' or 'name')."""
+    of what is to be done to it before its words are looked at; prompts, seeds ('same', 'index' or 'name'), masks."""
 
     request_of: Callable[[Sequence[Layer], Sequence[Layer], Callable[[Edit], Edit]], Request]
     prompts: PromptSource
     seed_mode: str = "same"
+    masks: MaskFolder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ def _job_of(row: Row, index: int, defaults: Layer, place: Place, ways: Ways) -> 
         changes = {"seed": _seed(edit, row, index, mode), **ways.prompts.filled(edit, row, index)}
         return edit.varied(changes) if any(getattr(edit, name) != new for name, new in changes.items()) else edit
 
-    request = ways.request_of([defaults, *([] if asked else found), layer], found if asked else [], of_row)
+    masks = ways.masks.layers(row) if ways.masks else []
+    request = ways.request_of([defaults, *masks, *([] if asked else found), layer], found if asked else [], of_row)
     seeds = request.edit.seeds()
     names = place.names(row)
     label = "DEST" if row.output is None else f"{row.place}: output"

@@ -119,7 +119,7 @@ def _line(item: Item, state: str, *, word: str = "", reason: str = "", seconds: 
 def settings_of(request: Request, seed: int) -> tuple[tuple[str, str], ...]:
     """What a picture is made with, besides its prompts: what everybody asks for, then all that is not as usual."""
     edit, known = request.edit, {field.name: field for field in fields()}
-    usual = {"steps": f"{edit.steps_run()} of {edit.steps_total()}", "sampler": edit.sampler or "the model's own"}
+    usual = {"steps": edit.extent().partition(" steps")[0], "sampler": edit.sampler or "the model's own"}
     pairs = [("model", request.model.name), ("seed", str(seed))]
     pairs += [(known[name].key, usual.get(name) or _text(getattr(edit, name))) for name in _ALWAYS]
     for field in known.values():

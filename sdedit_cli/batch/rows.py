@@ -169,7 +169,8 @@ def _from_text(option: Field, text: str, label: str) -> Any:
 
 def beside(layer: Layer, folder: str) -> Layer:
     """The layer with the relative paths in it that lie in `folder` as paths that can be opened."""
-    paths = [name for name in layer.values if field_named(name, "").option.path] if folder else []
+    options = {name: field_named(name, "").option for name in layer.values} if folder else {}
+    paths = [name for name, option in options.items() if option.path and layer.values[name] not in option.words]
     return replace(layer, values={**layer.values, **{name: _beside(layer.values[name], folder) for name in paths}})
 
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from ..errors import AllFailed, SdeditError, SomeFailed
 from ..pictures.codec import open_picture
+from ..pictures.masks import check_mask
 from ..pictures.resize import size_of
 from ..pictures.source import read_bytes
 from .events import Events
@@ -144,6 +145,7 @@ class Run:
     def _describe(self, job: Job) -> None:
         """Says what would be done for a job."""
         image = open_picture(read_bytes(job.source), job.shown, self.options.max_megapixels)
+        check_mask(job.request.edit, job.source, self.options.max_megapixels)
         width, height = size_of(image.size, job.request.edit, job.shown, self.options.max_megapixels)
         self._tell.announce(job.request)
         self._tell.size(job, (width, height))

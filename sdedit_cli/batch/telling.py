@@ -78,7 +78,7 @@ class Telling:
         if not edit.prompt and edit.prompt_embeds is None:
             self.to.note("no prompt (-p): nothing says what the picture shall show")
         seed = "a new seed" if edit.seed is None else f"seed {edit.seed}"
-        self.to.note(f"{seed}, {edit.steps_run()} of {edit.steps_total()} steps (strength {edit.strength:g})")
+        self.to.note(f"{seed}, {edit.extent()}")
 
     def size(self, job: Job, size: tuple[int, int]) -> None:
         """Warns of a picture whose size does not suit the model: programs for each, people once in the same words."""

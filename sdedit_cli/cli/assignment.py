@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..batch.books import Books, name_of
 from ..batch.events import Events
 from ..batch.journal import FOLDER, Entry, Journal, Known, journal_of, read_all
 from ..batch.lock import locked_folder
+from ..batch.masks import MaskFolder
 from ..batch.plan import Place, Plan, Ways, plan_batch
 from ..batch.prompts import PromptSource
 from ..batch.report import Report, of_check, of_run
@@ -64,7 +65,10 @@ class Assignment:
         )
         for note in found.notes:
             to.note(note)
-        plan = plan_batch(found, place, ways_of(layers, given))
+        ways = ways_of(layers, given)
+        if ways.masks:
+            found = replace(found, rows=ways.masks.without(found.rows))
+        plan = plan_batch(found, place, ways)
         return cls(place, plan, layers, given, to, events)
 
     @property
@@ -216,7 +220,10 @@ class Assignment:
 def ways_of(layers: Layering, given: Mapping[str, Any]) -> Ways:
     """How the options of the command have each row get its edit."""
     around = (given["prompt_from"], given["prompt_prefix"], given["prompt_suffix"])
-    return Ways(layers.request, PromptSource(*around, layers.gives("prompt")), given["seed_mode"])
+    masks = MaskFolder(Path(given["mask_dir"])) if given["mask_dir"] else None
+    if masks and given["mask"]:
+        raise UsageError("--mask and --mask-dir exclude each other; give one of them")
+    return Ways(layers.request, PromptSource(*around, layers.gives("prompt")), given["seed_mode"], masks)
 
 
 def tell_fresh(choice: Choice, events: Events) -> None:

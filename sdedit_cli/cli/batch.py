@@ -77,6 +77,13 @@ class BatchSize(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
     group=SOURCE,
     help="One seed for all, one more for each, or one that follows from the name.  [default: same]",
 )
+@option(
+    "--mask-dir",
+    type=FileName(),
+    metavar="DIR",
+    group=SOURCE,
+    help="Folder with a mask for each picture, of the same name before the ending; see --mask.",
+)
 @option("--check", is_flag=True, group=WORK, help="Only say which outputs are stale, and why; exit code 6 if any is.")
 @option("--strict-env", is_flag=True, group=WORK, help="Count outputs of another machine or torch as stale too.")
 @option("--force", is_flag=True, group=WORK, help="Make everything anew.")

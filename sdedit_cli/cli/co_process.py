@@ -97,7 +97,8 @@ class _Server:
         Adapters are read again wherever they are exchanged.
         """
         group, facts = self._models.group(item.job.request), item.account.facts
-        files = {field.name: facts[field.name] for field in fields() if field.option.path and field.name in facts}
+        named = (field.name for field in fields() if field.option.path and field.name != "mask")
+        files = {name: facts[name] for name in named if name in facts}
         held, before = self._held
         stay = held[:1] == group[:1]
         names = {name for name in {**files, **before} if held == group or name not in ADAPTERS}

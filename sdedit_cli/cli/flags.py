@@ -273,7 +273,8 @@ def layering(given: Mapping[str, Any], presets: Sequence[Preset], like: str | No
         from ..pictures.carriers import find
 
         said = find(like)
-        adapters, found, notes = recovered(said, folders, given_here)
+        here = {*given_here, "mask"} if given.get("mask_dir") else given_here
+        adapters, found, notes = recovered(said, folders, here)
         replay = [said.layer, adapters]
         if found.model.name and "model" not in given_here:
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))

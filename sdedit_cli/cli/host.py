@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # What a checkpoint may speak against, and is settled anew for each picture.
 _CHOICES = ("sampler", "schedule", "timesteps", "sigmas", "clip_skip")
 # What of a model and a machine is settled anew for each picture.
-_OF_PICTURES = {"model", "clip_skip", "freeu", "download"}
+_OF_PICTURES = {"model", "clip_skip", "freeu", "download", "mask"}
 # What a loaded model exchanges.
 ADAPTERS = ("lora", "embedding", "ip_adapter", "ip_image", "ip_encoder", "prompt_embeds")
 # Each holds an opened checkpoint: of those that a stream of jobs asks for, the last ones.

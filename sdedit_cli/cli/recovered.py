@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import PictureError, UsageError, shown
 from ..options import Layer
 from ..options.adapters import EmbeddingFile, LoraFile
+from ..options.masks import ALPHA
 from ..pictures.record import Found, Ingredient
 from .folders import Folders
 from .loras import beside_tags, find_lora
@@ -79,7 +80,22 @@ def recovered(
             f"{source}: the {word} '{shown(one.name)}' is {path or f'not in the {word} folders; give it with --{name}'}"
             for one, path in paths
         ]
-    return Layer(source, values), replace(found, ignored=found.left_out(taken)), tuple(notes)
+    values, masks, left = _mask(found, values, given)
+    ignored = (*found.left_out([*taken, *masks]), *left)
+    return Layer(source, values), replace(found, ignored=ignored), tuple(notes)
+
+
+def _mask(
+    found: Found, values: dict[str, Any], given: Collection[str]
+) -> tuple[dict[str, Any], list[Ingredient], list[str]]:
+    """The values with a mask that needs no file, the masks that are dealt with, and what is to be said of others."""
+    masks = [one for one in found.ingredients if one.kind == "mask"]
+    if "mask" in given or not masks:
+        return values, masks, []
+    if masks[0].name == ALPHA and not masks[0].sha256:
+        return {**values, "mask": ALPHA}, masks, []
+    name = shown(masks[0].name)
+    return values, masks, [f"mask: {name} (all of the picture is edited; give the mask again with --mask)"]
 
 
 def _value(kind: _Kind, path: Path, one: Ingredient, source: str) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError, listed
+from ..options.masks import NAMES as OF_MASKS
 from ..pictures.encode import FORMATS
 from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
@@ -118,6 +119,8 @@ def command(
             save_preset(given["save_preset"], presets, layers, to, replace=on_exists == "overwrite")
             return
         request = layers.request()
+        if request.edit.mask is None and (stray := [name for name in OF_MASKS if given.get(name) is not None]):
+            raise UsageError(f"--{stray[0].replace('_', '-')} says something of a mask; give that too: --mask FILE")
         # After what is refused most often, so that a typing error is told at once.
         from ..batch.request import RunOptions
         from ..batch.run import Run

@@ -15,6 +15,7 @@ from ..batch.worker import EditedPicture, Late, Task
 from ..disk.hashes import FileHash, payload_hash
 from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, SdeditError, is_out_of_memory, shown
 from ..options import Edit
+from ..options.masks import ALPHA
 from ..pictures.beside import NOTHING
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
@@ -148,7 +149,7 @@ class EditorWorker:
                 self._explain(task)
                 parts = _Parts(task)
                 for picture in task.picture.film.frames if task.picture.film else (task.picture,):
-                    wish = Wish(task.edit, picture.rgb, task.on_step)
+                    wish = Wish(task.edit, picture.rgb, task.on_step, picture.mask, picture.colours)
                     parts.wishes.append(wish)
                     under_way[wish] = parts
                     yield wish
@@ -237,6 +238,9 @@ class EditorWorker:
         made_of += [Ingredient(kind, name, digest.value(), scale) for kind, name, digest, scale in self._ip_hashes]
         if self._prompts_hash and edit.prompt_embeds:
             made_of.append(Ingredient("prompt_embeds", Path(edit.prompt_embeds).stem, self._prompts_hash.value()))
+        if edit.mask:
+            name = edit.mask if edit.mask == ALPHA else Path(edit.mask).stem
+            made_of.append(Ingredient("mask", name, picture.mask_sha256))
         sampler, curve = self._label(edit)
         return Record(
             edit=self._said(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..errors import Interrupted, SdeditError
 from ..options import Edit
-from .canvas import Canvas
 from .denoise import Loop, Running, Track
 from .engine import Engine
 from .image import postprocess, preprocess
@@ -37,11 +36,31 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Wish:
-    """A picture, and the edit that is wanted of it, its seed drawn."""
+    """A picture, and the edit that is wanted of it, its seed drawn.
+
+    `mask` says where (see `masks`); what it keeps shows the picture, or `under` where that is given.
+    """
 
     edit: Edit
     image: Image.Image
     on_step: OnStep | None = None
+    mask: Image.Image | None = None
+    under: Image.Image | None = None
+
+    @property
+    def kept(self) -> Image.Image:
+        """What the result shows where it is not edited."""
+        return self.under or self.image
+
+
+class WorkArea(Protocol):
+    """Between a picture and what is worked on of it: a `Canvas`, or a masked one."""
+
+    @property
+    def padded(self) -> tuple[int, int]: ...
+    def fit(self, image: Image.Image) -> Image.Image: ...
+    def restore(self, image: Image.Image) -> Image.Image: ...
+    def restore_numbers(self, x_HWC: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +68,7 @@ class Guest:
     """A wish on its way: the size that it is worked on, and its track."""
 
     wish: Wish
-    canvas: Canvas
+    canvas: WorkArea
     running: Running
 
 
@@ -62,14 +81,14 @@ class Company:
         self._rows = rows
         self._loop = Loop(engine.family, engine.components.unet, rows)
 
-    def has_room(self, rows: int, canvas: Canvas) -> bool:
+    def has_room(self, rows: int, canvas: WorkArea) -> bool:
         """Whether a track of so many rows may join: all of a loop are worked on at one size."""
         if not self.guests:
             return True
         taken = sum(guest.running.track.rows for guest in self.guests)
         return self._rows is not None and taken + rows <= self._rows and canvas.padded == self.guests[0].canvas.padded
 
-    def join(self, wish: Wish, canvas: Canvas, track: Track) -> None:
+    def join(self, wish: Wish, canvas: WorkArea, track: Track) -> None:
         """Has the track of a wish take part from the next tick on."""
         self.guests.append(Guest(wish, canvas, self._loop.join(track)))
 
@@ -85,15 +104,14 @@ class Company:
             yield guest.wish, self._result(guest)
 
     def _tell(self, guest: Guest) -> None:
-        # Second-order solvers spend two grid entries on a step; people count steps.
-        running, order = guest.running, guest.running.track.scheduler.order
-        if guest.wish.on_step is None or (running.done % order and not running.finished):
+        counted = guest.running.counted
+        if guest.wish.on_step is None or counted is None:
             return
 
-        def preview(x_BCHW: Tensor = running.x_BCHW) -> list[Image.Image]:
+        def preview(x_BCHW: Tensor = guest.running.x_BCHW) -> list[Image.Image]:
             return [guest.canvas.restore(postprocess(self._decoded(guest, x_BCHW)[0], "pil")[0])]
 
-        if guest.wish.on_step(-(-running.done // order), -(-running.track.steps // order), preview):
+        if guest.wish.on_step(*counted, preview):
             raise Interrupted("interrupted; pictures finished before are kept")
 
     def _result(self, guest: Guest) -> Result:

@@ -12,7 +12,7 @@ E time embedding, S steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,9 @@ from .families import Family
 from .randomness import Generators, normal
 from .views import WHOLE, Views
 
+# Given the index of the node that a step has come to and the latents there, the latents to go on with.
+Blend = Callable[[int, Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -38,7 +41,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class Track:
-    """One trajectory: noised latents x_BCHW, where on which grid it starts, and everything that steers it."""
+    """One trajectory: noised latents x_BCHW, where on which grid it starts, and everything that steers it.
+
+    `then` makes of the latents at its end the track that goes on in its place; `later` is how many steps those behind
+    it have, as people count them.
+    """
 
     x_BCHW: Tensor
     scheduler: Scheduler
@@ -51,6 +58,9 @@ class Track:
     seed: int | list[int] | None = None
     eta: float = 0.0
     views: Views = WHOLE
+    blend: Blend | None = None
+    then: Callable[[Tensor], Track] | None = None
+    later: int = 0
 
     @property
     def steps(self) -> int:
@@ -73,6 +83,8 @@ class Running:
     guidance_scale: float
     state: Any
     done: int = 0
+    before: int = 0
+    """Steps of the tracks that this one follows, as people count them."""
     emb_SRE: Tensor | None = field(default=None, repr=False)
     embedded: Conditioning | None = field(default=None, repr=False)
     """What `emb_SRE` was made of."""
@@ -85,7 +97,28 @@ class Running:
 
     @property
     def finished(self) -> bool:
-        return self.done >= self.track.steps
+        return self.done >= self.track.steps and self.track.then is None
+
+    @property
+    def counted(self) -> tuple[int, int] | None:
+        """Steps done and steps to do, those before and behind included; None within a step, of which second-order
+        solvers spend two entries of the grid on one."""
+        order, steps = self.track.scheduler.order, self.track.steps
+        if self.done % order and self.done < steps:
+            return None
+        return self.before - (-self.done // order), self.before - (-steps // order) + self.track.later
+
+    def goes_on(self) -> None:
+        """Takes up the track behind the one that it has ended."""
+        ended = self.track
+        assert ended.then is not None
+        track = ended.then(self.x_BCHW)
+        assert (track.rows, track.x_BCHW.shape) == (ended.rows, ended.x_BCHW.shape), "the batch is as planned"
+        self.before -= -ended.steps // ended.scheduler.order
+        self.track, self.x_BCHW, self.conditioning = track, track.x_BCHW, track.segments[0].conditioning
+        self.guided, self.guidance_scale = track.guided, track.guidance_scale
+        self.state = track.scheduler.start(track.grid, track.start, track.x_BCHW, track.seed)
+        self.done, self._segment, self.emb_SRE, self.embedded = 0, 0, None, None
 
     @property
     def views(self) -> Views:
@@ -148,6 +181,8 @@ class Loop:
         """One step of every running track; returns those that have just made their last one, and lets them go."""
         groups: dict[tuple[object, ...], list[Running]] = {}
         for running in self.running:
+            if running.done >= running.track.steps:
+                running.goes_on()
             groups.setdefault((running.views, *running.conditioning.company), []).append(running)
         self._gathered = {key: known for key, known in self._gathered.items() if key in groups}
         outputs = {id(running): out for key, group in groups.items() for running, out in self._predict(key, group)}
@@ -236,4 +271,5 @@ def _step(running: Running, out_BCHW: Tensor) -> tuple[Tensor, Any]:
     if track.scheduler.draws_noise(track.grid, i, track.eta):
         dtype = track.scheduler.noise_dtype(out_BCHW.dtype)
         noise_BCHW = normal(out_BCHW.shape, track.generator, out_BCHW.device, dtype)
-    return track.scheduler.step(track.grid, i, running.x_BCHW, out_BCHW, running.state, noise_BCHW, track.eta)
+    x_BCHW, state = track.scheduler.step(track.grid, i, running.x_BCHW, out_BCHW, running.state, noise_BCHW, track.eta)
+    return (x_BCHW if track.blend is None else track.blend(i + 1, x_BCHW)), state

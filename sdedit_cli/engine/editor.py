@@ -25,12 +25,14 @@ from ..runtime.device import pick
 from ..runtime.dtype import choose
 from .adapting import Adapting
 from .canvas import Canvas, canvas_for, native_for
-from .company import Company, OnStep, Result, Wish
-from .denoise import Segment, Track
+from .company import Company, OnStep, Result, Wish, WorkArea
+from .denoise import Blend, Segment, Track
 from .engine import Engine
 from .image import preprocess
 from .loading import STARTER_FOLDER, for_edit, open_for_edit
+from .masks import Masked, as_strong_as, blend_of, blending_generator, masked, numbers_of, without_edges
 from .prompts import PromptEncoder, TimedText, changes_on_the_way
+from .rounds import Round, Steering, track_of
 from .sampling import chosen_scheduler, grid_of
 from .views import views_of, wrap_of
 
@@ -149,12 +151,14 @@ class Editor:
         even = multiple * 2 ** (len(components.unet.config.block_out_channels) - 1)
         return canvas_for(size, multiple, native_for(edit, size, self.native_size), wrap_of(edit), even)
 
-    def edit(self, edit: Edit, image: Image.Image, on_step: OnStep | None = None) -> Result:
-        """`image` edited with the seed of `edit`, which must have been drawn.
+    def edit(
+        self, edit: Edit, image: Image.Image, on_step: OnStep | None = None, mask: Image.Image | None = None
+    ) -> Result:
+        """`image` edited with the seed of `edit`, which must have been drawn; with a `mask` where that says.
 
         Raises Interrupted when `on_step` asks to end, and what speaks against the edit on this model.
         """
-        ((_, result),) = self.edits([Wish(edit, image, on_step)])
+        ((_, result),) = self.edits([Wish(edit, image, on_step, mask)])
         if isinstance(result, SdeditError):
             raise result
         return result
@@ -170,11 +174,18 @@ class Editor:
         company = Company(self.engine, None if size is None else 2 * size)
         try:
             for wish in wishes:
-                canvas = self.canvas(wish.edit, wish.image.size)
-                while not company.has_room(2 if self.engine.guides(wish.edit.cfg_scale) else 1, canvas):
+                try:
+                    area = self._area(wish)
+                except SdeditError as error:
+                    yield wish, error
+                    continue
+                if area is None:
+                    yield wish, Result(wish.kept, True, deep=numbers_of(wish.kept) if wish.edit.bits > 8 else None)
+                    continue
+                while not company.has_room(2 if self.engine.guides(wish.edit.cfg_scale) else 1, area):
                     yield from company.tick()
                 try:
-                    company.join(wish, canvas, self.track(wish.edit, self._pixels(canvas.fit(wish.image))))
+                    company.join(wish, area, self.track(wish.edit, self._pixels(area.fit(wish.image)), area))
                 except SdeditError as error:
                     yield wish, error
             while company.guests:
@@ -182,32 +193,60 @@ class Editor:
         finally:
             self.engine.release()
 
+    def _area(self, wish: Wish) -> WorkArea | None:
+        """Where a wish is worked on; None where its mask keeps everything."""
+        edit = wish.edit
+        if wish.mask is None:
+            return self.canvas(edit, wish.image.size)
+        components = self.engine.components
+
+        def canvas_of(size: tuple[int, int], is_part: bool) -> Canvas:
+            return self._canvas_of_part(without_edges(edit), size) if is_part else self.canvas(edit, size)
+
+        return masked(edit, components.scheduler, wish.mask, wish.kept, components.vae.config.scale, canvas_of)
+
+    def _canvas_of_part(self, edit: Edit, size: tuple[int, int]) -> Canvas:
+        """The canvas of a part of a picture, which is brought to the area that the model was trained at."""
+        config, scale = self.engine.components.unet.config, self.engine.components.vae.config.scale
+        side = config.sample_size
+        trained_at = side * scale if isinstance(side, int) else 0
+        if self.native_size is not None or size[0] * size[1] >= trained_at**2:
+            return self.canvas(edit, size)
+        return canvas_for(size, scale, native_for(edit, size, trained_at))
+
     def _pixels(self, image: Image.Image) -> Tensor:
         config = self.engine.components.vae.config
         return preprocess(image, config.scale, config.latent_channels)
 
-    def track(self, edit: Edit, pixels_BCHW: Tensor) -> Track:
-        """The trajectory of one picture (1, 3, H, W) in -1..1, noised from a CPU generator of its own."""
+    def track(self, edit: Edit, pixels_BCHW: Tensor, area: WorkArea | None = None) -> Track:
+        """The trajectory of one picture (1, 3, H, W) in -1..1, noised from a CPU generator of its own.
+
+        `area` is where it is worked on, and may have a mask.
+        """
         assert edit.seed is not None
-        engine, scheduler = self.engine, chosen_scheduler(self.engine.components.scheduler, edit)
-        grid, start = grid_of(scheduler, edit)
-        generator = torch.Generator("cpu").manual_seed(edit.seed)
-        dtype = engine.components.unet.dtype
+        engine, mask = self.engine, area if isinstance(area, Masked) else None
+        generator, blending = torch.Generator("cpu").manual_seed(edit.seed), blending_generator(edit.seed)
+        rounds = [self._round(one, mask, blending) for one in edit.rounds()]
         scale = engine.components.vae.config.scale
-        views = views_of(edit, scale, *(side // scale for side in pixels_BCHW.shape[-2:]))
-        return Track(
-            x_BCHW=engine.noised(pixels_BCHW, None, scheduler, grid, start, generator, dtype, views),
-            scheduler=scheduler,
-            grid=grid,
-            start=start,
-            segments=self._conditioned(edit, scheduler.order),
-            guidance_scale=edit.cfg_scale,
-            guided=engine.guides(edit.cfg_scale),
-            generator=generator,
-            seed=edit.seed,
-            eta=edit.eta,
-            views=views,
-        )
+        seen = edit if mask is None or not mask.is_part else without_edges(edit)
+        views = views_of(seen, scale, *(side // scale for side in pixels_BCHW.shape[-2:]))
+        x0_BCHW, noise_BCHW = engine.drawn(pixels_BCHW, None, generator, engine.components.unet.dtype, views)
+        guided = engine.guides(edit.cfg_scale)
+        steering = Steering(edit.cfg_scale, guided, generator, edit.seed, edit.eta, edit.same_noise, views)
+        return track_of([one for one in rounds if one is not None], steering, x0_BCHW, noise_BCHW)
+
+    def _round(self, edit: Edit, mask: Masked | None, blending: torch.Generator) -> Round | None:
+        """One round of an edit; None where its mask is so dark that no step runs."""
+        taken = edit if mask is None else as_strong_as(edit, mask.whitest)
+        if taken is None:
+            return None
+        scheduler = chosen_scheduler(self.engine.components.scheduler, taken)
+        grid, start = grid_of(scheduler, taken)
+
+        def blend(x0_BCHW: Tensor, noise_BCHW: Tensor) -> Blend | None:
+            return mask and blend_of(mask, edit, scheduler, grid, start, x0_BCHW, noise_BCHW, blending)
+
+        return Round(scheduler, grid, start, self._conditioned(taken, scheduler.order), blend)
 
     def _conditioned(self, edit: Edit, order: int) -> tuple[Segment, ...]:
         """What the steps read, made once for all pictures of one prompt. A step takes `order` entries of the grid."""

@@ -108,7 +108,18 @@ class Engine:
         dtype: torch.dtype,
         views: Views = WHOLE,
     ) -> Tensor:
-        """The latents of pictures in -1..1 (or latents), repeated to `rows` where given, as a track starts from them.
+        """The latents of pictures in -1..1 (or latents) as a track starts from them; `rows` as in `drawn`."""
+        return scheduler.add_noise(grid, start, *self.drawn(image_BCHW, rows, generator, dtype, views))
+
+    def drawn(
+        self,
+        image_BCHW: Tensor,
+        rows: int | None,
+        generator: Generators,
+        dtype: torch.dtype,
+        views: Views = WHOLE,
+    ) -> tuple[Tensor, Tensor]:
+        """The latents of pictures, repeated to `rows` where given, and the noise for them.
 
         The posterior is drawn first, then the noise: the reference's order.
         """
@@ -116,7 +127,7 @@ class Engine:
         self.bring(vae)
         with views.through(vae, *(side // vae.config.scale for side in image_BCHW.shape[-2:])):
             x_BCHW = image_latents(self.family, vae, image_BCHW, rows, generator, dtype)
-        return scheduler.add_noise(grid, start, x_BCHW, normal(x_BCHW.shape, generator, self.device, dtype))
+        return x_BCHW, normal(x_BCHW.shape, generator, self.device, dtype)
 
     def steps(self, track: Track) -> Iterator[Running]:
         """Runs a track alone; yields after each step, with the latents as they are then."""

@@ -86,8 +86,11 @@ def _chosen(of: type, which: Callable[[Option], bool]) -> tuple[Field, ...]:
 
 def with_hashes(values: Mapping[str, Any], of: type, hash_of: Callable[[str], str]) -> dict[str, Any]:
     """Kept values of options of a dataclass, with what `hash_of` says of the content in the place of each path."""
-    paths = {field.name for field in declared(of) if field.option.path}
-    return {name: _hashed(value, hash_of) if name in paths else value for name, value in values.items()}
+    paths = {field.name: field.option.words for field in declared(of) if field.option.path}
+    return {
+        name: _hashed(value, hash_of) if name in paths and value not in paths[name] else value
+        for name, value in values.items()
+    }
 
 
 def _hashed(value: Any, hash_of: Callable[[str], str]) -> Any:

@@ -19,22 +19,25 @@ from .adapters import (
 )
 from .colours import COLOUR
 from .declared import declare, declared, fit_values, kept, varied, with_hashes
+from .encoded import check_encoded
 from .files import USUAL as _OF_FILES
-from .files import FileOptions
+from .masks import NAMES as _OF_MASKS
+from .masks import MaskOptions
 from .option import MAX_SEED, Field, Option
 from .placement import RESIZES, Placement, check_sizing, enlarged, placement
 from .size import MAX_SIDE, SIZE
 from .steps import MAX_STEPS, check_falling, schedule_for, smallest_strength, too_long
+from .strengths import STRENGTH, Strengths, extent_of, rounds_of
 from .tile import TILE
 
-GROUPS = ("Edit", "Sampling", "Model", "Machine", "Files")
+GROUPS = ("Edit", "Mask", "Sampling", "Model", "Machine", "Files")
 CURVES = ("karras", "exponential", "beta", "lu_lambdas")
 BUILT_IN_NAME = "built-in"
 _IN_PICTURE, _PIXELS = attrgetter("in_picture"), attrgetter("pixels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit(FileOptions):
+class Edit(MaskOptions):
     """One request to edit a picture. Raises UsageError when a value is out of bounds or no step would run."""
 
     prompt: str = declare("", "What the picture shall show.", "Edit", short="-p", metavar="TEXT")
@@ -48,12 +51,18 @@ class Edit(FileOptions):
     )
     strength: float = declare(
         0.8,
-        "How far to go from the input: small keeps it, 1 ignores it. That share of the steps is run.",
+        "How far to go from the input: small keeps it, 1 ignores it. That share of the steps is run. Of several rounds"
+        " a list such as 0.8,0.6 or a ramp such as 0.8..0.4.",
         "Edit",
+        kind=STRENGTH,
         low=0.0,
         high=1.0,
         above=True,
     )
+    repeats: int = declare(
+        1, "Edit the result again, so many rounds in all, each with new noise.", "Edit", low=1, high=100
+    )
+    same_noise: bool = declare(False, "Begin each round of --repeats with the noise of the first.", "Edit")
     cfg_scale: float = declare(
         7.5, "How strongly to follow the prompt; 1 and less turn guidance off.", "Edit", low=0.0, high=1000.0
     )
@@ -67,6 +76,14 @@ class Edit(FileOptions):
     )
     count: int = declare(
         1, "Pictures per input, from seeds that follow each other.", "Edit", low=1, high=10_000, pixels=False
+    )
+    strokes: int | None = declare(
+        None,
+        "Have the model see the picture as a painting of so many colours, in broad strokes.",
+        "Edit",
+        low=2,
+        high=64,
+        blank="off",
     )
     background: str | None = declare(
         None,
@@ -305,7 +322,7 @@ class Edit(FileOptions):
             raise UsageError("timesteps and sigmas exclude each other; give one of them")
         check_sizing(self)
         if self.prompt_embeds is not None:
-            _check_encoded(self)
+            check_encoded(self)
         for key, listed in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
             check_falling(key, listed or ())
         if self.freeu is not None and len(self.freeu) != 4:
@@ -316,6 +333,9 @@ class Edit(FileOptions):
         self.check_files()
         if self.exact_steps and (self.timesteps or self.sigmas):
             raise UsageError("exact-steps has no meaning with timesteps or sigmas; give the steps to run alone")
+        if isinstance(self.strength, Strengths) or self.repeats > 1:
+            self.rounds()  # each is an edit of its own, and says what is wrong with it
+            return
         total = self.steps_total()
         if total > MAX_STEPS:
             raise UsageError(too_long(self.steps, self.strength, total))
@@ -332,10 +352,20 @@ class Edit(FileOptions):
             return len(listed)
         return schedule_for(self.steps, self.strength) if self.exact_steps else self.steps
 
+    def rounds(self) -> tuple[Edit, ...]:
+        """The edits of one round that it consists of, each of the result of the last. Raises UsageError."""
+        return rounds_of(self)
+
     def steps_run(self) -> int:
-        """How many steps the strength leaves to run, by the reference library's truncation."""
+        """How many steps the strength leaves to run, by the reference library's truncation; those of all rounds."""
+        if isinstance(self.strength, Strengths) or self.repeats > 1:
+            return sum(one.steps_run() for one in self.rounds())
         total = self.steps_total()
         return min(int(total * self.strength), total)
+
+    def extent(self) -> str:
+        """How far it goes, for people."""
+        return extent_of([one.strength for one in self.rounds()], self.steps_run(), self.steps_total())
 
     def placement(self, size: tuple[int, int]) -> Placement:
         """How a picture of `size` (width, height) is brought to the size that is asked for, before it is enlarged."""
@@ -364,18 +394,9 @@ class Edit(FileOptions):
     def _kept(self, which: Callable[[Option], bool]) -> dict[str, Any]:
         unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()
         unused |= {name for name, usual in _OF_FILES.items() if getattr(self, name) == usual}
+        unused |= _OF_MASKS if self.mask is None else set[str]()
+        unused |= {"repeats", "same_noise"} if len(self.rounds()) == 1 else set[str]()
         return {name: value for name, value in kept(self, which).items() if name not in unused}
-
-
-def _check_encoded(edit: Edit) -> None:
-    """Raises UsageError for options of the text encoder beside prompts that are encoded already."""
-    for key in ("prompt", "negative_prompt", "embedding", "clip_skip"):
-        if getattr(edit, key) not in (None, "", ()):
-            flag = key.replace("_", "-")
-            raise UsageError(
-                f"{flag} and prompt-embeds exclude each other: the file has prompts that are encoded already; "
-                "give it to 'sdedit embed encode' instead"
-            )
 
 
 def fields(of: type = Edit) -> tuple[Field, ...]:

@@ -23,7 +23,7 @@ class Option:
     `low` and `high` bound numbers (and every number of a list); `above` says that `low` itself is out. `kind` is the
     kind of values that are neither text nor numbers. `pixels` says whether another value means another picture, beyond
     the rounding of a machine; `saved` that pictures carry it though it shapes none of their pixels; `path` that the
-    value names a file or folder, whose content is what counts.
+    value names a file or folder, whose content is what counts, but for the `words` that name none.
     """
 
     help: str
@@ -37,6 +37,7 @@ class Option:
     pixels: bool = True
     saved: bool = False
     path: bool = False
+    words: tuple[str, ...] = ()
     metavar: str = ""
     blank: str = ""  # what the absence of a value means, for the help page
     variable: str = ""  # where the environment says something else by the usual name

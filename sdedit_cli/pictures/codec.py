@@ -34,7 +34,8 @@ class Picture:
     """An input: upright RGB, its alpha (mode L) and colour profile, the SHA-256 of its file, and remarks for people.
 
     `ground` is what it stands on where it has to be opaque; `beside` what stood beside its pixels; `film` the frames of
-    an animation, of which it is the first.
+    an animation, of which it is the first. `colours` are its own ones under the transparency, where `rgb` shows others;
+    `mask` is a map of strengths (see `masks`), and `mask_sha256` the hash of its file.
     """
 
     rgb: Image.Image
@@ -45,6 +46,9 @@ class Picture:
     ground: Colour = WHITE
     beside: Beside = NOTHING
     film: Film | None = None
+    colours: Image.Image | None = None
+    mask: Image.Image | None = None
+    mask_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -208,12 +212,13 @@ def _picture(opened: Opened, background: Colour | None) -> Picture:
         alpha = None
     rgb, icc = settled(colours, layers.icc, notes)
     rgb, alpha = turned(rgb, layers.orientation), alpha and turned(alpha, layers.orientation)
+    own = None
     if alpha is not None:
-        rgb = seen(rgb, alpha, background)
+        own, rgb = rgb, seen(rgb, alpha, background)
     image = None if isinstance(opened.image, DeepTiff) else opened.image
     stood = beside(image, opened.data, opened.parts)
     sha256 = hashlib.sha256(opened.data).hexdigest()
-    return Picture(rgb, alpha, icc, sha256, tuple(notes), background or WHITE, stood)
+    return Picture(rgb, alpha, icc, sha256, tuple(notes), background or WHITE, stood, colours=own)
 
 
 def _layers(opened: Opened, notes: list[str]) -> Layers:

@@ -58,6 +58,9 @@ def parameters(record: Record) -> str:
         "Tile": edit.tile or "",
         # What web UIs call so has edges that meet, and no tiles.
         "Tiling": "True" if edit.seamless else "",
+        "Strokes": str(edit.strokes) if edit.strokes else "",
+        **_of_rounds(edit),
+        **_of_mask(edit, record),
         "Init image hash": record.input_hash[:_HASH_LENGTH],
         **{key: _listed(kind, record) for kind, key in _LISTS.items()},
         "Version": f"sdedit {record.version}".strip(),
@@ -66,6 +69,32 @@ def parameters(record: Record) -> str:
     negative = [f"{_NEGATIVE} {edit.negative_prompt}"] if edit.negative_prompt else []
     text = "\n".join([edit.prompt, *negative, last]).replace("\0", "")
     return text.encode("utf-8", "replace").decode()  # names of files can hold bytes that are no text
+
+
+def _of_rounds(edit: Edit) -> dict[str, str]:
+    rounds = edit.rounds()
+    if len(rounds) == 1:
+        return {}
+    strengths = ", ".join(f"{one.strength:.15g}" for one in rounds)
+    return {"Repeats": str(len(rounds)), "Strengths": strengths, "Same noise": "True" if edit.same_noise else ""}
+
+
+def _of_mask(edit: Edit, record: Record) -> dict[str, str]:
+    """The pairs of a mask, named as web UIs do where they have such a one."""
+    mask = ingredient("mask", record.ingredients)
+    if not mask.name:
+        return {}
+    crop = edit.masked_area == "crop"
+    return {
+        "Mask": mask.name,
+        "Mask hash": mask.sha256[:_HASH_LENGTH],
+        "Mask mode": f"{edit.mask_mode} inverted" if edit.invert_mask else edit.mask_mode,
+        "Mask grow": str(edit.mask_grow) if edit.mask_grow else "",
+        "Mask blur": f"{edit.mask_blur:.15g}" if edit.mask_blur else "",
+        "Mask feather": str(edit.mask_feather) if edit.mask_feather else "",
+        "Inpaint area": "Only masked" if crop else "",
+        "Masked area padding": str(edit.mask_padding) if crop else "",
+    }
 
 
 def _listed(kind: str, record: Record) -> str:

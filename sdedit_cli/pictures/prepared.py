@@ -10,20 +10,25 @@ from ..options import Edit, rgb_of
 from ..options.files import ALL, DROP
 from .codec import Picture, read_picture
 from .film import read_film
+from .masks import with_mask
 from .profiles import in_srgb
 from .resize import sized
 from .source import STDIN
+from .strokes import with_strokes
 
 
 def prepared(source: str, limit: float, edit: Edit) -> Picture:
     """The picture in a file ('-': stdin) of at most `limit` megapixels, as `edit` takes it. Raises PictureError."""
     background = rgb_of(edit.background) if edit.background else None
     picture = (read_film if edit.frames == ALL else read_picture)(source, limit, background)
+    if edit.mask is not None:
+        picture = _each(picture, lambda one: with_mask(one, edit, source, limit))
     if edit.alpha == DROP:
         picture = _each(picture, opaque)
     if edit.to_srgb:
         picture = _each(picture, as_srgb)
-    return sized(picture, edit, "stdin" if source == STDIN else shortened(source), limit)
+    picture = sized(picture, edit, "stdin" if source == STDIN else shortened(source), limit)
+    return picture if edit.strokes is None else _each(picture, lambda one: with_strokes(one, edit))
 
 
 def _each(picture: Picture, change: Callable[[Picture], Picture]) -> Picture:
@@ -39,7 +44,7 @@ def opaque(picture: Picture) -> Picture:
     if picture.alpha is None:
         return picture
     ground = Image.new("RGB", picture.rgb.size, picture.ground)
-    return replace(picture, rgb=Image.composite(picture.rgb, ground, picture.alpha), alpha=None)
+    return replace(picture, rgb=Image.composite(picture.rgb, ground, picture.alpha), alpha=None, colours=None)
 
 
 def as_srgb(picture: Picture) -> Picture:
@@ -50,4 +55,5 @@ def as_srgb(picture: Picture) -> Picture:
     if converted is None:
         note = "its colour profile cannot be used and is left out"
         return replace(picture, icc=None, notes=(*picture.notes, note))
-    return replace(picture, rgb=converted, icc=None)
+    colours = picture.colours and in_srgb(picture.colours, picture.icc)
+    return replace(picture, rgb=converted, icc=None, colours=colours)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import UsageError, shown
-from ..options import Edit, edit_from, field_named
+from ..options import Edit, Layer, edit_from, field_named
+from ..options.masks import NAMES as OF_MASKS
 from .record import Found, Ingredient, Record
 
 # What the last bits depend on, as people call it.
@@ -35,15 +36,22 @@ def other_settings(found: Found, edit: Edit) -> tuple[str, ...]:
     if not found.exact:
         return ()
     try:
-        theirs, ours = edit_from([found.layer]).saved(), edit.saved()
+        theirs, ours = edit_from([found.layer, *_masked_as(found, edit)]).saved(), edit.saved()
     except UsageError:
         return ()  # the run says what is wrong with it
     passed_over = {"seed"} if edit.count > 1 else set[str]()
     passed_over |= set(_TEXTS) if edit.prompt_embeds else set()
+    # A mask where there was none, or none where there was one, is told as a file.
+    passed_over |= OF_MASKS if not _masked_as(found, edit) else frozenset()
     names = [name for name in {**theirs, **ours} if name not in passed_over and theirs.get(name) != ours.get(name)]
     return tuple(
         f"{field_named(name, '').key} {_said(ours.get(name))} (was {_said(theirs.get(name))})" for name in names
     )
+
+
+def _masked_as(found: Found, edit: Edit) -> list[Layer]:
+    """The mask of an edit for a picture that had one: without any, the settings of masks say nothing."""
+    return [Layer("", {"mask": edit.mask})] if edit.mask and "mask_mode" in found.layer.values else []
 
 
 def _said(value: object) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Lanczos looks at three pixels on each side.
 _REACH = 4
+# A filter that overshoots would edit what is black.
+_OF_MASKS = "BILINEAR"
 
 
 def sized(picture: Picture, edit: Edit, name: str, limit: float) -> Picture:
@@ -33,7 +35,9 @@ def sized(picture: Picture, edit: Edit, name: str, limit: float) -> Picture:
     seamless = edit.seamless or ""
     wrap = ("x" in seamless, "y" in seamless)
     alpha = _enlarged(picture.alpha, size, wrap) if picture.alpha else None
-    return replace(picture, rgb=_enlarged(picture.rgb, size, wrap), alpha=alpha)
+    colours = _enlarged(picture.colours, size, wrap) if picture.colours else None
+    mask = _enlarged(picture.mask, size, wrap, _OF_MASKS) if picture.mask else None
+    return replace(picture, rgb=_enlarged(picture.rgb, size, wrap), alpha=alpha, colours=colours, mask=mask)
 
 
 def size_of(size: tuple[int, int], edit: Edit, name: str, limit: float) -> tuple[int, int]:
@@ -49,7 +53,7 @@ def size_of(size: tuple[int, int], edit: Edit, name: str, limit: float) -> tuple
 
 
 def in_frame(picture: Picture, how: Placement, background: Colour | None = None) -> Picture:
-    """The picture and its transparency as `how` says; itself when nothing changes.
+    """The picture, its transparency and its mask as `how` says; itself when nothing changes.
 
     What is added around it is transparent where the picture has transparency. It shows `background`, or its edge.
     """
@@ -57,16 +61,18 @@ def in_frame(picture: Picture, how: Placement, background: Colour | None = None)
         return picture
     rgb = _framed(_cut(picture.rgb, how), how, background)
     alpha = _framed(_cut(picture.alpha, how), how, 0) if picture.alpha else None
-    return replace(picture, rgb=rgb, alpha=alpha)
+    colours = _framed(_cut(picture.colours, how), how, background) if picture.colours else None
+    mask = _framed(_cut(picture.mask, how, _OF_MASKS), how, None) if picture.mask else None
+    return replace(picture, rgb=rgb, alpha=alpha, colours=colours, mask=mask)
 
 
-def _cut(image: Image.Image, how: Placement) -> Image.Image:
+def _cut(image: Image.Image, how: Placement, filter: str = "LANCZOS") -> Image.Image:
     from PIL import Image
 
     left, upper, right, lower = how.box
     if how.scaled == (right - left, lower - upper):
         return image.crop((int(left), int(upper), int(right), int(lower)))
-    return image.resize(how.scaled, Image.Resampling.LANCZOS, box=how.box)
+    return image.resize(how.scaled, Image.Resampling[filter], box=how.box)
 
 
 def _framed(image: Image.Image, how: Placement, colour: Colour | int | None) -> Image.Image:
@@ -84,10 +90,13 @@ def _framed(image: Image.Image, how: Placement, colour: Colour | int | None) -> 
     before = how.offset[::-1]
     sides = zip(before, how.frame[::-1], how.scaled[::-1], strict=True)
     pads = [(pad, frame - scaled - pad) for pad, frame, scaled in sides]
-    return Image.fromarray(np.pad(np.asarray(image), [*pads, (0, 0)], mode="edge"))
+    pixels = np.asarray(image)
+    return Image.fromarray(np.pad(pixels, [*pads, (0, 0)][: pixels.ndim], mode="edge"))
 
 
-def _enlarged(image: Image.Image, size: tuple[int, int], wrap: tuple[bool, bool]) -> Image.Image:
+def _enlarged(
+    image: Image.Image, size: tuple[int, int], wrap: tuple[bool, bool], filter: str = "LANCZOS"
+) -> Image.Image:
     """The image in a larger size; where its edges meet, each is scaled with the other one behind it."""
     import numpy as np
     from PIL import Image
@@ -98,4 +107,4 @@ def _enlarged(image: Image.Image, size: tuple[int, int], wrap: tuple[bool, bool]
         pads = [(y, y), (x, x), (0, 0)][: pixels.ndim]
         image = Image.fromarray(np.pad(pixels, pads, mode="wrap"))
     box = (x, y, image.width - x, image.height - y)
-    return image.resize(size, Image.Resampling.LANCZOS, box=box)
+    return image.resize(size, Image.Resampling[filter], box=box)

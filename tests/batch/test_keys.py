@@ -10,6 +10,7 @@ import pytest
 from sdedit_cli.batch.keys import BESIDE, Contents, facts_of, key_of
 from sdedit_cli.options import Edit, edit_from, fields, layer_of
 from sdedit_cli.options.adapters import EmbeddingFile
+from sdedit_cli.options.masks import NAMES as MASK_OPTIONS
 
 OTHERS: dict[str, Any] = {
     "timesteps": [500, 100],
@@ -30,6 +31,9 @@ COMPANY: dict[str, Any] = {
     "ip_adapter": {"ip-image": ["other"]},
     "ip_image": {"ip-adapter": ["other"]},
 }
+# What says something only beside something else.
+WITH_MASK: dict[str, Any] = {name: {"mask": "file"} for name in MASK_OPTIONS - {"mask"}}
+WITH_MASK["same_noise"] = {"repeats": 2}
 
 
 def another(field: Any) -> Any:
@@ -61,11 +65,23 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("field", fields(), ids=lambda field: field.name)
 def test_an_option_changes_the_key_when_it_changes_the_file(place: Path, field: Any) -> None:
-    changed = edit_from([layer_of({field.key: another(field), **COMPANY.get(field.name, {})}, "test")])
+    beside = WITH_MASK.get(field.name, {})
+    plain = edit_from([layer_of(beside, "test")])
+    changed = edit_from([layer_of({field.key: another(field), **COMPANY.get(field.name, {}), **beside}, "test")])
     assert getattr(changed, field.name) != getattr(Edit(), field.name)
     # The model counts by its files alone, which stand beside the options.
     counts = (field.option.pixels and field.name != "model") or field.name in (*BESIDE, "c2pa", "c2pa_key")
-    assert (key(changed, place / "file") != key(Edit(), place / "file")) == counts
+    assert (key(changed, place / "file") != key(plain, place / "file")) == counts
+
+
+def test_without_a_mask_nothing_of_masks_counts_and_alpha_names_no_file(place: Path) -> None:
+    for name in MASK_OPTIONS - {"mask"}:
+        field = next(one for one in fields() if one.name == name)
+        changed = edit_from([layer_of({field.key: another(field)}, "test")])
+        assert key(changed, place / "file") == key(Edit(), place / "file")
+    before = key(Edit(mask="alpha"), place / "file")
+    (place / "alpha").write_bytes(b"a file of that name")
+    assert key(Edit(mask="alpha"), place / "file") == before
 
 
 def test_a_path_counts_by_what_lies_there(place: Path) -> None:

@@ -1,0 +1,58 @@
+"""Masks by name: of each picture the one of equal stem in a folder of masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from ..errors import MaskError, UsageError, listed
+from ..options import Layer
+from ..pictures.endings import READ_ENDINGS
+from .rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFolder:
+    """A folder of masks, laid out as the source is: that of 'ui/b.png' is 'ui/b' with any ending of a picture, or 'b'
+    beside the others. Each folder is listed once. Raises UsageError where it is none."""
+
+    folder: Path
+    _known: dict[PurePath, dict[str, list[str]]] = field(default_factory=dict[PurePath, dict[str, list[str]]])
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise UsageError(f"--mask-dir {self.folder}: no such folder; expected one with a mask for each picture")
+
+    def layers(self, row: Row) -> list[Layer]:
+        """The mask of a row's picture; nothing where the row names one itself. Raises MaskError."""
+        if "mask" in row.values:
+            return []
+        for place in dict.fromkeys((PurePath(row.name.parent), PurePath())):
+            found = self._masks(place).get(row.name.stem, [])
+            if len(found) > 1:
+                raise MaskError(f"{row.input}: has several masks in {self.folder / place}: {listed(found)}; leave one")
+            if found:
+                path = str(self.folder / place / found[0])
+                return [Layer(path, {"mask": path})]
+        wanted = self.folder / row.name.with_suffix(".png")
+        raise MaskError(f"{row.input}: has no mask in {self.folder}; expected {wanted}, or another picture format")
+
+    def _masks(self, place: PurePath) -> dict[str, list[str]]:
+        if place not in self._known:
+            masks: dict[str, list[str]] = {}
+            try:
+                names = sorted(os.listdir(self.folder / place))
+            except OSError:
+                names = []  # the source has more folders
+            for name in map(PurePath, names):
+                if name.suffix.lower() in READ_ENDINGS:
+                    masks.setdefault(name.stem, []).append(name.name)
+            self._known[place] = masks
+        return self._known[place]
+
+    def without(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows but for the masks themselves, where the folder lies within the source."""
+        inside = os.path.join(os.path.abspath(self.folder), "")
+        return [row for row in rows if not os.path.abspath(row.input).startswith(inside)]
