@@ -55,7 +55,19 @@ def sprite(name: str) -> np.ndarray:
     return pixels
 
 
-@pytest.mark.parametrize("more", [(), ("--masked-area", "crop"), ("--mask-mode", "blend"), ("--mask-feather", "3")])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("--masked-area", "crop"),
+        ("--mask-mode", "blend"),
+        ("--mask-feather", "3"),
+        ("--tile", "64:16"),
+        ("--seamless", "xy", "--masked-area", "crop"),
+        ("--color", "keep"),
+    ],
+    ids=" ".join,
+)
 def test_what_is_black_has_the_files_own_bytes_under_transparency_too(place: Path, more: tuple[str, ...]) -> None:
     before = sprite("in.png")
     after = edited("--mask", "mask.png", *more)
@@ -182,6 +194,12 @@ def test_a_mask_is_brought_to_the_size_that_its_picture_is(place: Path, more: tu
     plain = np.asarray(Image.open("in.png").resize(size, Image.Resampling.LANCZOS))
     assert np.array_equal(after[:, size[0] // 2 + 2 :], plain[:, size[0] // 2 + 2 :])
     assert (after[:, : size[0] // 2 - 2] != plain[:, : size[0] // 2 - 2]).any()
+
+
+@pytest.mark.parametrize("more", [("--size", "48x48", "--resize", "pad"), ("--upscale", "1.5"), ("--seamless", "x")])
+def test_white_is_no_mask_however_a_picture_is_sized(place: Path, more: tuple[str, ...]) -> None:
+    saved("white.png", levels(255, 255))
+    assert np.array_equal(edited(*more, "--mask", "white.png"), edited(*more))
 
 
 @pytest.mark.parametrize(
