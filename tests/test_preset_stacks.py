@@ -93,7 +93,7 @@ def test_paths_count_from_the_file_that_names_them(tmp_path: Path) -> None:
         ({"a": "[batch]\nprune = true"}, "[batch] prune: is for the command line alone"),
         ({"a": "[batch]\non-exists = 'overwrite'"}, "[batch] on-exists: is for the command line alone"),
         ({"a": "[run]\nseed-mode = 'name'"}, "[run] seed-mode: no option of 'sdedit run' alone"),
-        ({"a": 'extends = "b"', "b": "[run]\nformat = 'gif'"}, "[run] format: 'gif' is not one of"),
+        ({"a": 'extends = "b"', "b": "[run]\nformat = 'bmp'"}, "[run] format: 'bmp' is not one of"),
     ],
 )
 def test_what_a_preset_cannot_mean_is_refused_by_name(tmp_path: Path, texts: dict[str, str], words: str) -> None:
@@ -135,6 +135,11 @@ def test_the_schema_takes_the_shipped_presets_and_so_do_the_commands(path: Path)
         ("lora = [{ scale = 2 }]", False),
         ("size = '64x64'", True),
         ("size = '64'", False),
+        ("strength = [0.8, 0.6]", True),
+        ("strength = [0.8]", True),
+        ("strength = '0.8..0.4'", True),
+        ("tile = '512:128'", True),
+        ("tile = 'big'", False),
         ("extends = ['quick', 'lcm']", True),
         ("extends = 3", False),
         ("[batch]\nseed-mode = 'name'\ninclude = ['*.png']\nrecursive = true\nbatch-size = 4", True),
@@ -167,6 +172,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "colour": st.sampled_from(["#20242c", "#ffffff"]),
     "size": st.sampled_from(["640x480", "1x16384"]),
+    "tile": st.sampled_from(["512:128", "64:8"]),
     "LoraFile": st.builds(
         LoraFile, TEXT, NUMBER, st.none() | NUMBER, st.sampled_from(["", "OUTALL"]), st.none() | st.integers(1, 99)
     ),
@@ -191,7 +197,7 @@ def drawn(field: Field) -> st.SearchStrategy[Any]:
 
 
 VALUES = {field.name: drawn(field) for field in fields()}
-LAYERS = st.sets(st.sampled_from(sorted(VALUES)), min_size=1, max_size=5).flatmap(
+LAYERS = st.sets(st.sampled_from(sorted(VALUES)), min_size=1, max_size=8).flatmap(
     lambda names: st.fixed_dictionaries({name: VALUES[name] for name in sorted(names)})
 )
 

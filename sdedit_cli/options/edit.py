@@ -26,7 +26,7 @@ from .masks import MaskOptions
 from .option import MAX_SEED, Field, Option
 from .placement import RESIZES, Placement, check_sizing, enlarged, placement
 from .size import MAX_SIDE, SIZE
-from .steps import MAX_STEPS, check_falling, schedule_for, smallest_strength, too_long
+from .steps import MAX_STEPS, check_falling, check_length, schedule_for
 from .strengths import STRENGTH, Strengths, extent_of, rounds_of
 from .tile import TILE
 
@@ -336,14 +336,7 @@ class Edit(MaskOptions):
         if isinstance(self.strength, Strengths) or self.repeats > 1:
             self.rounds()  # each is an edit of its own, and says what is wrong with it
             return
-        total = self.steps_total()
-        if total > MAX_STEPS:
-            raise UsageError(too_long(self.steps, self.strength, total))
-        if self.steps_run() == 0:
-            raise UsageError(
-                f"strength {self.strength:g} of {total} steps runs no step at all; "
-                f"the smallest strength that works is {smallest_strength(total):g}, or take more steps"
-            )
+        check_length(self.steps, self.strength, self.steps_total(), self.steps_run())
 
     def steps_total(self) -> int:
         """The length of the whole schedule, of which the strength picks the tail."""

@@ -11,7 +11,18 @@ MAX_STEPS = 1000
 BEYOND = 1_000_000
 
 
-def too_long(steps: int, strength: float, total: int) -> str:
+def check_length(steps: int, strength: float, total: int, run: int) -> None:
+    """Raises UsageError for a schedule of `total` steps that is too long, or of which no step is run."""
+    if total > MAX_STEPS:
+        raise UsageError(_too_long(steps, strength, total))
+    if run == 0:
+        raise UsageError(
+            f"strength {strength:g} of {total} steps runs no step at all; "
+            f"the smallest strength that works is {smallest_strength(total):g}, or take more steps"
+        )
+
+
+def _too_long(steps: int, strength: float, total: int) -> str:
     """The words for a schedule of `total` steps, which is over the limit, and what to take instead."""
     need = f"{total} and more" if total == BEYOND else f"{total}"
     least, fewer = math.ceil(steps / MAX_STEPS * 1000) / 1000, int(MAX_STEPS * strength)

@@ -53,11 +53,12 @@ def _parse(text: str) -> float:
     first, ramp, last = text.partition(_RAMP)
     if ramp:
         return _made([float(first), float(last)], is_ramp=True)
-    values = [float(part) for part in text.split(",")]
-    return values[0] if len(values) == 1 else _made(values)
+    return _made([float(part) for part in text.split(",")])
 
 
-def _made(values: Sequence[float], *, is_ramp: bool = False) -> Strengths:
+def _made(values: Sequence[float], *, is_ramp: bool = False) -> float:
+    if len(values) == 1:
+        return values[0]
     # The bounds of an option are those of its number, which is only the first here.
     if not values or not all(math.isfinite(value) and 0 < value <= 1 for value in values):
         raise ValueError
