@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from .. import signals
 from ..disk.checks import is_special
@@ -17,16 +17,14 @@ from ..pictures.codec import Picture
 from ..pictures.prepared import prepared
 from .ahead import Ahead
 from .ledger import Ledger
+from .looking import Frames, Looking
 from .names import fitting
 from .placing import placed, save_step
 from .request import Request, RunOptions
 from .targets import Job, Target
 from .telling import Telling
-from .worker import EditedPicture, Late, OnStep, Task, Worker
+from .worker import EditedPicture, Late, OnStep, Preview, Task, Worker
 from .writing import Writing
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 # Finished pictures that are held in memory until the disk has them.
 _MOST_WAITING = 3
@@ -50,6 +48,7 @@ class _Under:
     picture: Picture
     started: float
     steps: int = 0
+    frames: Frames = field(default_factory=Frames)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +100,7 @@ class Making:
         self._taken = taken
         self._ledger = ledger
         self._stdout = stdout
+        self._looking = Looking(tell.to, shown=options.preview, animating=options.animating)
         self._making: dict[Task, _Under] = {}
         self._unread: set[int] = set()  # jobs of the group whose input could not be read, by their index
         self._begun = 0
@@ -260,7 +260,7 @@ class Making:
     def _watch(self, under: _Under) -> OnStep:
         every, job, target = self._options.save_every, under.of.job, under.target
 
-        def on_step(done: int, steps: int, preview: Callable[[], list[Image.Image]]) -> bool | None:
+        def on_step(done: int, steps: int, preview: Preview) -> bool | None:
             signals.check()
             self._writing.collect()
             facts: dict[str, Any] = {"input": job.source, "seed": target.seed, "step": done, "steps": steps}
@@ -274,6 +274,7 @@ class Making:
                 self._tell.to.step(done, steps)
             else:  # of all that are edited together
                 self._tell.to.step(self._steps, self._steps_of_all)
+            self._looking.step(under.frames, done, steps, preview)
             return None
 
         return on_step
@@ -322,6 +323,7 @@ class Making:
         if isinstance(saved, BaseException):
             raise saved
         job, target = under.of.job, saved.target
+        animation = self._animated(under, edited)
         self._tell.events.emit(
             "saved",
             input=job.source,
@@ -333,8 +335,20 @@ class Making:
             sha256=saved.sha256,
             seconds=round(saved.seconds, 3),
             **({} if edited.nsfw is None else {"nsfw": edited.nsfw}),
+            **({"animation": str(animation)} if isinstance(animation, Path) else {}),
         )
         if edited.nsfw:
             self._tell.warn(f"{target.shown}: the safety checker flags it", job.source)
         self._tell.to.note(f"{job.shown} -> {target.shown} (seed {target.seed}, {saved.seconds:.1f} s)")
-        self._over(under, None)
+        if isinstance(animation, Path):
+            self._tell.to.note(f"{job.shown} -> {animation} (an animation of its steps)")
+        self._over(under, None if isinstance(animation, Path) else animation)
+
+    def _animated(self, under: _Under, edited: EditedPicture) -> Path | SdeditError | None:
+        """The animation of a picture that is in place, None where none is wanted, or why there is none."""
+        job, data = under.of.job, edited.data
+        again = data.value if isinstance(data, Late) else lambda: data
+        try:
+            return self._looking.write(job, under.target, under.frames, under.picture, again)
+        except self._options.bearable as problem:
+            return problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,10 +52,22 @@ _OF_ONE_PICTURE = (PictureError, OutputError, NotFiniteError, BlockedBySafety)
 
 
 @dataclass(frozen=True, slots=True)
+class Animating:
+    """The animations that a run writes, by the index of a job and the seed of a picture; `full`: every frame is
+    decoded, and not sketched."""
+
+    paths: Mapping[tuple[int, int], Path]
+    format: str
+    full: bool = False
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """What a run does besides the edits themselves.
 
     `keep_going`: what speaks against one request does not end the others; `fail_fast`: the first failure ends it.
+    `preview`: pictures are shown as they form; `animating`: and written as animations.
     """
 
     on_exists: str = "fail"
@@ -65,6 +78,8 @@ class RunOptions:
     drawn_seed: bool = False
     keep_going: bool = False
     fail_fast: bool = False
+    preview: bool = False
+    animating: Animating | None = None
 
     @property
     def bearable(self) -> tuple[type[SdeditError], ...]:

@@ -100,7 +100,7 @@ def plan(
             raise UsageError(f"-o - takes one picture, and this run makes {len(sources) * len(seeds)}")
         check_format(format or "png")
         return [Job(request, sources[0], 1, (Target(seeds[0], None),), format or "png")]
-    template = _template(output, format, len(sources))
+    template = _template(output, "{ext}" if format else "png", len(sources))
     chosen = format_of(template, format)
     jobs = [
         Job(request, source, index, tuple(targets(template, Path(source), index, seeds, chosen)), chosen)
@@ -110,22 +110,24 @@ def plan(
     return jobs
 
 
-def _template(output: str | None, format: str | None, inputs: int) -> str:
-    ext = ".{ext}" if format else ".png"
-    if output is None:
-        return f"{{parent}}/{{stem}}.edited{ext}"
+def _template(output: str | None, ext: str, inputs: int) -> str:
+    return f"{{parent}}/{{stem}}.edited.{ext}" if output is None else template_of(output, ext, inputs, "-o")
+
+
+def template_of(output: str, ext: str, inputs: int, label: str) -> str:
+    """The template that a file, a folder or a template stands for, `ext` in folders. Raises UsageError with `label`."""
     if len(output) > _MAX_TEMPLATE:
-        raise UsageError(f"-o {shortened(output)}: has {len(output)} characters; expected at most {_MAX_TEMPLATE}")
+        raise UsageError(f"{label} {shortened(output)}: has {len(output)} characters; expected at most {_MAX_TEMPLATE}")
     # Of what was typed, and not of the inputs' names: those are meant as they are.
     output = os.path.expanduser(output)
     if output.endswith(("/", os.sep)) or os.path.isdir(output):
-        return literal(output.rstrip("/" + os.sep) or os.sep) + f"/{{stem}}{ext}"
+        return literal(output.rstrip("/" + os.sep) or os.sep) + f"/{{stem}}.{ext}"
     if "{" in output:
-        check_placeholders(output)
+        check_placeholders(output, label)
         return output
     if inputs > 1:
         raise UsageError(
-            f"-o {output} names one file for {inputs} inputs; give a folder (end it with '/'), "
+            f"{label} {output} names one file for {inputs} inputs; give a folder (end it with '/'), "
             "or a template such as 'out/{stem}-{seed}.png'"
         )
     return literal(output)
@@ -161,7 +163,7 @@ def _is_too_wide(digits: str) -> bool:
     return len(digits) > len(str(_MAX_WIDTH)) or int(digits) > _MAX_WIDTH
 
 
-def _split(template: str) -> tuple[str, str]:
+def split_template(template: str) -> tuple[str, str]:
     """A template before its ending, and the ending: '.png', or a placeholder for one."""
     for place in (".{ext}", ".{format}"):
         if template.endswith(place):
@@ -172,7 +174,7 @@ def _split(template: str) -> tuple[str, str]:
 @lru_cache(maxsize=64)
 def format_of(template: str, format: str | None, label: str = "-o") -> str:
     """The format that a template's ending means. Raises UsageError for one that cannot be written."""
-    suffix = _split(template)[1].lower()
+    suffix = split_template(template)[1].lower()
     if not suffix:
         raise UsageError(f"{label} {template}: has no ending; expected {_ENDINGS}, or a folder ending in '/'")
     if "{" in suffix:
@@ -195,7 +197,7 @@ def targets(
 ) -> Iterator[Target]:
     """The pictures of the input `given` under the names that a template gives them. Raises UsageError with `label`."""
     if len(seeds) > 1 and not _has_placeholder(template, _TELLS_PICTURES_APART):
-        root, ending = _split(template)
+        root, ending = split_template(template)
         template = f"{root}-{{n}}{ending}"
     for n, seed in enumerate(seeds, 1):
         facts: Mapping[str, object] = {

@@ -14,8 +14,19 @@ if TYPE_CHECKING:
     from ..pictures.codec import Picture
     from .request import Request
 
+
+class Preview(Protocol):
+    """The picture as it is after a step: called, decoded in full, which takes as long as some steps; sketched, what the
+    model sees in it by now, in no time. `glimpse` waits until the step is done, and gives what makes the sketch."""
+
+    @property
+    def glimpse(self) -> Callable[[], Callable[[], Image.Image]]: ...
+    def __call__(self) -> list[Image.Image]: ...
+    def sketch(self) -> Image.Image: ...
+
+
 # Called with (steps done, steps to do, preview) after each step.
-OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
+OnStep = Callable[[int, int, Preview], "bool | None"]
 
 
 class Late:
@@ -108,3 +119,4 @@ class Reporter(Protocol):
     def group(self, pictures: int, size: int) -> None: ...
     def ended(self, pictures: int, total: int) -> None: ...
     def step(self, done: int, steps: int) -> None: ...
+    def look(self, image: Image.Image) -> None: ...

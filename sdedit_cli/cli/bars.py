@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
@@ -16,6 +16,11 @@ from rich.text import Text
 
 from ..errors import printable
 from .render import Count, Reporter
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .screen.picture import ScreenPicture
 
 _BAR, _TIME = 24, len("0:00:00 left")
 # The spinner, and what lies between columns.
@@ -39,10 +44,36 @@ class Bars(Reporter):
         self._steps: TaskID | None = None
         self._name = ""
         self._started = 0.0
+        self._picture: ScreenPicture | None = None
+
+    def shows(self, how: str) -> bool:
+        from .screen.picture import ScreenPicture, shown_by
+
+        if shown_by(self._console):
+            self._picture = ScreenPicture(self._console, how)
+        return self._picture is not None
+
+    def look(self, image: Image.Image) -> None:
+        if self._picture is not None:
+            self._picture.show(image)
+            self._shown().refresh()  # at once, so that who asked for it waits for it, and knows what it costs
+
+    @contextmanager
+    def _without_picture(self) -> Generator[None, None, None]:
+        """Within it the picture under the bars is not there, so that these can move."""
+        if self._picture is None or self._progress is None:
+            yield
+            return
+        self._picture.hide()
+        self._progress.refresh()
+        try:
+            yield
+        finally:
+            self._picture.unhide()
 
     def _shown(self) -> Progress:
         if self._progress is None:
-            self._progress = lines_on(self._console)
+            self._progress = lines_on(self._console, self._picture)
             self._progress.start()
         return self._progress
 
@@ -101,25 +132,42 @@ class Bars(Reporter):
     def close(self) -> None:
         if self._progress is not None:
             # A terminal that is gone is no reason to lose what was to be said by the exit code.
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError), self._without_picture():
                 self._progress.stop()
             self._progress = None
 
     def _line(self, text: str) -> None:
         try:
-            self._console.print(text)
+            with self._without_picture():
+                self._console.print(text)
         except (OSError, ValueError):
             self.verbosity = -1
 
 
-def lines_on(console: Console) -> Progress:
-    """Lines of a spinner, a name, a bar, numbers and the time left; each keeps to one line at any width.
+class _Lines(Progress):
+    """Lines with a picture under them."""
+
+    picture: ScreenPicture | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        tasks = self.tasks
+        yield self.make_tasks_table(tasks)
+        if self.picture is not None:
+            self.picture.rows_above = len(tasks)
+            yield self.picture
+
+
+def lines_on(console: Console, picture: ScreenPicture | None = None) -> Progress:
+    """Lines of a spinner, a name, a bar, numbers and the time left; each keeps to one line at any width. Under them is
+    `picture`.
 
     A task without a total shows its field `what`; one with the field `bytes` is counted in gigabytes; `left` are the
     seconds left of one that knows better than its latest progress tells.
     """
     columns = (SpinnerColumn(table_column=_one_line()), _Name(console), _Bar(console), _Done(), _Left(console))
-    return Progress(*columns, console=console, transient=True, speed_estimate_period=_REMEMBERED)
+    lines = _Lines(*columns, console=console, transient=True, speed_estimate_period=_REMEMBERED)
+    lines.picture = picture
+    return lines
 
 
 def _one_line() -> Column:

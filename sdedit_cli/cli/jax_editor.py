@@ -238,7 +238,9 @@ class JaxEditor:
             pixels_BCHW = torch.from_numpy(np.nan_to_num(self.model.decode(x)))
             return [canvas.restore(postprocess(pixels_BCHW, "pil")[0])]
 
-        if wish.on_step(-(-done // order), -(-steps // order), preview):
+        from ..engine.company import Preview
+
+        if wish.on_step(-(-done // order), -(-steps // order), Preview(preview, lambda: lambda: preview()[0])):
             raise Interrupted("interrupted; pictures finished before are kept")
 
 

@@ -6,9 +6,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import printable
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def plain(text: str) -> str:
@@ -65,6 +68,14 @@ class Reporter:
 
     def step(self, done: int, steps: int) -> None:
         """`done` of `steps` steps of the current picture are through."""
+
+    def shows(self, how: str) -> bool:
+        """Whether pictures are shown by `look` from now on, in this way of a terminal."""
+        del how
+        return False
+
+    def look(self, image: Image.Image) -> None:
+        """Shows the picture as it is by now."""
 
     def close(self) -> None:
         """Leaves the terminal as it was."""

@@ -17,6 +17,7 @@ from ..pictures.encode import FORMATS
 from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 from .preset_options import preset_options, save_preset
+from .previews import animations, preview_options, shown
 
 if TYPE_CHECKING:
     from ..batch.targets import Job
@@ -72,6 +73,7 @@ Examples:
     group=FILES,
     help="Folder for the pictures of --save-every.  [default: beside the output]",
 )
+@preview_options
 @option(
     "--dry-run",
     is_flag=True,
@@ -89,6 +91,10 @@ def command(
     on_exists: str,
     save_every: int | None,
     steps_dir: Path | None,
+    animate: str | None,
+    animate_full: bool,
+    preview: bool,
+    preview_as: str | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -152,7 +158,16 @@ def command(
         if save_every is not None and steps_dir is None:
             steps_dir = steps_folder(jobs)
             to.note(f"the pictures of the steps go to {steps_dir}{os.sep}")
-        options = RunOptions(on_exists, save_every, steps_dir, dry_run, pixel_limit(os.environ), drawn)
+        options = RunOptions(
+            on_exists,
+            save_every,
+            steps_dir,
+            dry_run,
+            pixel_limit(os.environ),
+            drawn,
+            preview=not dry_run and shown(to, preview, preview_as),
+            animating=animations(jobs, animate, on_exists, full=animate_full),
+        )
         Run(request, jobs, options, Models(to.note, complete=dry_run), to, events, stdout).execute()
 
 

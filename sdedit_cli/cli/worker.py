@@ -28,6 +28,7 @@ from .credentials import signer
 from .image_prompts import hashes, looks
 from .loras import names_of
 from .models import readable
+from .previews import remembered
 
 if TYPE_CHECKING:
     from ..engine.company import Result, Wish
@@ -78,6 +79,8 @@ class EditorWorker:
             self._checkpoint = opened()
             kind = editor_of(request.edit)
             self._editor = kind.open(request.edit, self._hear, checkpoint=self._checkpoint, pictures=pictures)
+            if request.edit.backend != "jax":  # which looks by decoding
+                self._editor.sketcher.recall = remembered
         self._hash = FileHash(self._checkpoint.path)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
         self._know(request, started)

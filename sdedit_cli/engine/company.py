@@ -13,12 +13,32 @@ from torch import Tensor
 
 from ..errors import Interrupted, SdeditError
 from ..options import Edit
-from .denoise import Loop, Running, Track
+from .denoise import Loop, Running, Saw, Track
 from .engine import Engine
 from .image import postprocess, preprocess
+from .sketch import Sketcher
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """The picture as it is after a step: called, the autoencoder's; sketched, what the model sees in it by now, in its
+    size, without the autoencoder.
+
+    `glimpse` waits until the step is done, as devices run behind, and gives what makes the sketch.
+    """
+
+    whole: Callable[[], list[Image.Image]]
+    glimpse: Callable[[], Callable[[], Image.Image]]
+
+    def __call__(self) -> list[Image.Image]:
+        return self.whole()
+
+    def sketch(self) -> Image.Image:
+        return self.glimpse()()
+
 
 # Called after each step with (steps done, steps to do, preview); True ends the edit with Interrupted.
-OnStep = Callable[[int, int, "Callable[[], list[Image.Image]]"], "bool | None"]
+OnStep = Callable[[int, int, Preview], "bool | None"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,8 @@ class Guest:
 class Company:
     """The edits under way on one model. `rows`: how many rows every call of the UNet has; None: one edit at a time."""
 
-    def __init__(self, engine: Engine, rows: int | None) -> None:
+    def __init__(self, engine: Engine, rows: int | None, sketcher: Sketcher) -> None:
+        self._sketcher = sketcher
         self.guests: list[Guest] = []
         self._engine = engine
         self._rows = rows
@@ -111,7 +132,12 @@ class Company:
         def preview(x_BCHW: Tensor = guest.running.x_BCHW) -> list[Image.Image]:
             return [guest.canvas.restore(postprocess(self._decoded(guest, x_BCHW)[0], "pil")[0])]
 
-        if guest.wish.on_step(*counted, preview):
+        def glimpse(saw: Saw | None = guest.running.saw) -> Callable[[], Image.Image]:
+            assert saw is not None
+            draw = self._sketcher.glimpse(saw.predicted())
+            return lambda: guest.canvas.restore(draw().resize(guest.canvas.padded, Image.Resampling.BILINEAR))
+
+        if guest.wish.on_step(*counted, Preview(preview, glimpse)):
             raise Interrupted("interrupted; pictures finished before are kept")
 
     def _result(self, guest: Guest) -> Result:

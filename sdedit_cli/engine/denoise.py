@@ -72,6 +72,21 @@ class Track:
         return len(self.x_BCHW) * (2 if self.guided else 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Saw:
+    """What the model was shown at a node of a track's grid, and what it said."""
+
+    track: Track
+    index: int
+    x_BCHW: Tensor
+    out_BCHW: Tensor
+
+    def predicted(self) -> Tensor:
+        """The latents without noise that the model sees in that, not finite where it sees none."""
+        track = self.track
+        return track.scheduler.predicted(track.grid, self.index, self.x_BCHW, self.out_BCHW)
+
+
 @dataclass(eq=False)
 class Running:
     """A track on its way. A callback may replace latents, conditioning and guidance."""
@@ -88,6 +103,8 @@ class Running:
     emb_SRE: Tensor | None = field(default=None, repr=False)
     embedded: Conditioning | None = field(default=None, repr=False)
     """What `emb_SRE` was made of."""
+    saw: Saw | None = field(default=None, repr=False)
+    """Of the latest step, for previews."""
     _segment: int = field(default=0, repr=False)
 
     @property
@@ -187,6 +204,7 @@ class Loop:
         self._gathered = {key: known for key, known in self._gathered.items() if key in groups}
         outputs = {id(running): out for key, group in groups.items() for running, out in self._predict(key, group)}
         for running in self.running:
+            running.saw = Saw(running.track, running.index, running.x_BCHW, outputs[id(running)])
             running.advance(*_step(running, outputs[id(running)]))
         ended = [running for running in self.running if running.finished]
         self.running = [running for running in self.running if not running.finished]

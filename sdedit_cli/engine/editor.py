@@ -34,6 +34,7 @@ from .masks import Masked, as_strong_as, blend_of, blending_generator, masked, n
 from .prompts import PromptEncoder, TimedText, changes_on_the_way
 from .rounds import Round, Steering, track_of
 from .sampling import chosen_scheduler, grid_of
+from .sketch import Sketcher
 from .views import views_of, wrap_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Editor:
         """`adapting` knows the components as the checkpoint has them; without it no adapters can be had."""
         self.engine = engine
         self.native_size = native_size
+        self.sketcher = Sketcher(engine.family, engine.components.vae)
         # Image prompts, with a row that stands for none and one that counts.
         self.images: tuple[ImageSource, ...] = ()
         self._tell = on_event or _ignore
@@ -171,7 +173,7 @@ class Editor:
         one after the other is edited, each in a batch of its own shape. Raises Interrupted as `edit`, and whatever
         concerns all of them: those that were under way can be wished for again.
         """
-        company = Company(self.engine, None if size is None else 2 * size)
+        company = Company(self.engine, None if size is None else 2 * size, self.sketcher)
         try:
             for wish in wishes:
                 try:

@@ -17,7 +17,7 @@ from ..configs.mapping import ConfigMapping
 from ..configs.scheduler import FIELDS, OPTIONS, SchedulerConfig
 from ..errors import ModelError, UsageError, did_you_mean
 from .grid import Grid, ask
-from .process import Process, process_of
+from .process import Process, denoised, denoised_ve, process_of
 from .samplers import CLASS_NAMES, CLASS_OF, CURVE_OPTIONS, curve_options, find
 from .solvers import SOLVERS, Solver, State, Step
 
@@ -186,6 +186,21 @@ class Scheduler:
             return x0 + noise * sigma
         alpha, sigma = self.process.alpha_sigma(sigma)
         return alpha * x0 + sigma * noise
+
+    def predicted(self, grid: Grid, i: int, x: Tensor, model_output: Tensor) -> Tensor:
+        """The latent without its noise that the model sees in `x` at node `i`, same shape: for looking at.
+
+        Where nothing but noise is left it may be not finite.
+        """
+        kind, sigma = self.settings.prediction_type, grid.sigmas[i]
+        if self.solver.predicted is not None:
+            return self.solver.predicted(Step(self.process, grid, i), x, model_output)
+        if self.solver.space == "ve":
+            return denoised_ve(kind, x, model_output, sigma)
+        if self.solver.space == "table":
+            share = self.process.alphas_cumprod[grid.nodes[i]]
+            return denoised(kind, x, model_output, share**0.5, (1 - share) ** 0.5)
+        return denoised(kind, x, model_output, *self.process.alpha_sigma(sigma))
 
     def draws_noise(self, grid: Grid, i: int, eta: float = 0.0) -> bool:
         """Whether step `i` takes a fresh normal of x's shape and `noise_dtype`."""

@@ -13,17 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Condition
-from typing import TYPE_CHECKING
 
 from ...errors import Interrupted, ModelError, SdeditError, as_error
 from ..keys import Contents
 from ..request import Request
 from ..versions import torch_version
-from ..worker import EditedPicture, Host, Late, OnStep, Task, Worker
+from ..worker import EditedPicture, Host, Late, OnStep, Preview, Task, Worker
 from .messages import Introduction, Loaded, News, Order
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 # How long the driver waits for news of steps, in seconds: a picture that has ended is told of at once.
 _OFTEN = 0.5
@@ -132,7 +128,7 @@ class Station:
             yield task
 
     def _watch(self, number: int) -> OnStep:
-        def on_step(done: int, steps: int, preview: Callable[[], list[Image.Image]]) -> bool:
+        def on_step(done: int, steps: int, preview: Preview) -> bool:
             with self._changed:
                 self._news.steps[number] = (done, steps)
                 return self._halted

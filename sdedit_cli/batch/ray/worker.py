@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...errors import OutOfMemory, SdeditError, WorkerLost
+from ...errors import InternalError, OutOfMemory, SdeditError, WorkerLost
 from ..worker import EditedPicture, Task
 from .crew import Crew, Member, Stage
 from .messages import News, Order
@@ -123,7 +123,7 @@ class _Round:
         on_step = self._under_way[number].on_step
         for step in range(self._told[number] + 1, done + 1):
             if on_step is not None:
-                on_step(step, steps, _no_preview)
+                on_step(step, steps, _NoPreview())
         self._told[number] = max(done, self._told[number])
 
     def _stopped(self, member: Member, problem: SdeditError) -> Iterator[_Ended]:
@@ -156,6 +156,14 @@ def _numbers(orders: Iterable[Order]) -> list[int]:
     return [order.number for order in orders]
 
 
-def _no_preview() -> list[Image.Image]:
+class _NoPreview:
     """Pictures on their way stay where they are."""
-    return []
+
+    def __call__(self) -> list[Image.Image]:
+        return []
+
+    def glimpse(self) -> Callable[[], Image.Image]:
+        raise InternalError("a picture on another machine cannot be looked at")
+
+    def sketch(self) -> Image.Image:
+        return self.glimpse()()

@@ -92,5 +92,7 @@ class Solver:
     """Which of "timesteps" and "sigmas" a caller may bring."""
     draws_float32: bool = False
     """The noise is float32 whatever the model's dtype."""
+    predicted: Callable[[Step, Tensor, Tensor], Tensor] | None = None
+    """x_0 of (step, x, model output), where the model is told of more than `space` and prediction type say."""
     divides: bool = False
     """A step of no length, between two nodes of one noise level, makes no number (at order 1 it is harmless)."""

@@ -62,11 +62,16 @@ def _edm_input(step: Step, x: Tensor) -> Tensor:
     return x * (1 / ((step.sigma**2 + step.config.sigma_data**2) ** 0.5))
 
 
-def _edm(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Tensor, State]:
-    x, sigma, data = x.to(torch.float32), step.sigma, step.config.sigma_data
+def _edm_predicted(step: Step, x: Tensor, output: Tensor) -> Tensor:
+    sigma, data = step.sigma, step.config.sigma_data
     skip = data**2 / (sigma**2 + data**2)
     out = sigma * data / (sigma**2 + data**2) ** 0.5
-    x0 = skip * x + (-out if step.config.prediction_type == "v_prediction" else out) * output
+    return skip * x + (-out if step.config.prediction_type == "v_prediction" else out) * output
+
+
+def _edm(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Tensor, State]:
+    x, sigma = x.to(torch.float32), step.sigma
+    x0 = _edm_predicted(step, x, output)
     return (x + (x - x0) / sigma * (step.sigma_next - sigma)).to(output.dtype), state
 
 
@@ -79,4 +84,11 @@ EULER = Solver(
     custom=("timesteps", "sigmas"),
 )
 EULER_A = Solver("ve", _grid, _ancestral, draws=always, scale_input=ve_input, predictions=("epsilon", "v_prediction"))
-EDM_EULER = Solver("ve", _edm_grid, _edm, scale_input=_edm_input, predictions=("epsilon", "v_prediction"))
+EDM_EULER = Solver(
+    "ve",
+    _edm_grid,
+    _edm,
+    scale_input=_edm_input,
+    predictions=("epsilon", "v_prediction"),
+    predicted=_edm_predicted,
+)

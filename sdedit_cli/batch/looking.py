@@ -1,0 +1,95 @@
+"""Pictures on their way: shown while they form, as far as that costs next to nothing, and kept for an animation."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..disk.whole import write_bytes
+from ..pictures.animation import animated, framed
+from .request import Animating
+from .worker import Preview, Reporter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+    from ..pictures.codec import Picture
+    from .targets import Job, Target
+
+# What a look may cost of the time of the steps.
+SHARE = 0.05
+
+
+class Sparing:
+    """Whether there is time for a look: not until the last one is a twentieth of all that went by since it began."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._since = self._cost = 0.0
+        self._looks = 0
+
+    def look(self, wait: Callable[[], Callable[[], object]]) -> bool:
+        """Looks if there is time, by what `wait` gives when there is something to see; whether it did."""
+        if self._looks and self._clock() - self._since < self._cost / SHARE:
+            return False
+        look = wait()
+        began = self._clock()
+        look()
+        self._looks += 1
+        # The first one also prepares the others, and says nothing of them.
+        self._since, self._cost = began, 0.0 if self._looks == 1 else self._clock() - began
+        return True
+
+
+@dataclass(eq=False)
+class Frames:
+    """What was seen of one picture, by the step that it was seen after."""
+
+    seen: dict[int, Image.Image] = field(default_factory=dict[int, "Image.Image"])
+
+
+class Looking:
+    """Shows pictures under way to `to`, and keeps them for `animating`, where each is wanted."""
+
+    def __init__(self, to: Reporter, *, shown: bool, animating: Animating | None) -> None:
+        self._to = to
+        self._sparing = Sparing() if shown else None
+        self._animating = animating
+
+    def step(self, frames: Frames, done: int, steps: int, preview: Preview) -> None:
+        """A step is done. The last one is followed by the picture itself."""
+        if done >= steps:
+            return
+        animating = self._animating
+        if animating is not None:
+            image = preview()[0] if animating.full else preview.sketch()
+            frames.seen[done] = framed(image)
+        if self._sparing is not None:
+            self._sparing.look(lambda: self._shower(preview))
+
+    def _shower(self, preview: Preview) -> Callable[[], None]:
+        draw = preview.glimpse()
+        return lambda: self._to.look(draw())
+
+    def write(
+        self, job: Job, target: Target, frames: Frames, picture: Picture, data: Callable[[], bytes]
+    ) -> Path | None:
+        """Writes the animation that ends with the picture of a file; its path, None where none is wanted.
+
+        Raises OutputError.
+        """
+        if self._animating is None:
+            return None
+        from PIL import Image
+
+        path = self._animating.paths[job.index, target.seed]
+        last: Any = Image.open(io.BytesIO(data()))
+        images = [*(image for _, image in sorted(frames.seen.items())), framed(last)]
+        made = animated(images, picture, self._animating.format)
+        write_bytes(path, made, replace=self._animating.replace)
+        return path

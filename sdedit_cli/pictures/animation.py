@@ -1,0 +1,48 @@
+"""Animations of a picture that forms: a frame a step, and time to look at the last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from .codec import Film, Picture
+from .encode import encode_film
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = {".webp": "webp", ".gif": "gif", ".png": "png", ".apng": "png"}
+_FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
+_FRAME, _LAST = 100, 1500
+"""Milliseconds."""
+# All frames are held in memory at once.
+_MOST = 1024
+
+
+def format_of(suffix: str, shown: str) -> str:
+    """The format of an animation of this ending. Raises UsageError for one that is not written."""
+    if suffix.lower() in SUFFIXES:
+        return SUFFIXES[suffix.lower()]
+    if suffix.lower() in _FILMS:
+        raise UsageError(f"{shown}: films in {suffix[1:]} are not written; take .webp, which browsers show too")
+    raise UsageError(f"{shown}: '{suffix}' is no animation; expected {', '.join(SUFFIXES)}")
+
+
+def framed(image: Image.Image) -> Image.Image:
+    """The picture as a frame, of which no side is longer than a frame's may be."""
+    frame = image.convert("RGB")
+    frame.thumbnail((_MOST, _MOST))
+    return frame
+
+
+def animated(images: Sequence[Image.Image], of: Picture, format: str) -> bytes:
+    """The bytes of an animation of these frames that goes round for ever, with transparency and profile of a picture.
+
+    Raises OutputError when they cannot be read back.
+    """
+    alpha = of.alpha and of.alpha.resize(images[0].size)
+    frames = tuple(replace(of, rgb=image, alpha=alpha, film=None) for image in images)
+    times = (*[float(_FRAME)] * (len(images) - 1), float(_LAST))
+    return encode_film(Film(frames, times, 0), images, format, {})
