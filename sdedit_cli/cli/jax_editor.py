@@ -61,6 +61,8 @@ def check_supported(edit: Edit) -> None:
         done = field.name in _DONE or field.option.group == _FILES
         if not done and getattr(edit, field.name) != field.default:
             raise UsageError(f"{field.flag} is not done by --backend jax; leave it out, or use --backend torch")
+    if len(edit.rounds()) > 1:
+        raise UsageError(f"--strength {edit.strength}: --backend jax does one round; give one strength")
     if edit.device not in _DEVICES:
         raise UsageError(f"--device {edit.device} is not for --backend jax, which takes its own; leave it out")
     from ..engine.prompts import changes_on_the_way

@@ -60,6 +60,8 @@ REFUSED = {
     "IP-Adapter": (("--ip-adapter", "x.bin", "--ip-image", "a.png"), "--ip-adapter is not done by --backend jax"),
     "device": (("--device", "cuda"), "--device cuda is not for --backend jax"),
     "schedule": (("-p", "[a:b:0.5]"), "prompts that change on the way"),
+    "rounds": (("--strength", "0.8,0.6"), "--backend jax does one round"),
+    "mask": (("--mask", "a.png"), "--mask is not done by --backend jax"),
     "sampler": (("--sampler", "DPM++ SDE"), "sampler 'dpmpp_sde'"),
 }
 
