@@ -197,7 +197,7 @@ def drawn(field: Field) -> st.SearchStrategy[Any]:
 
 
 VALUES = {field.name: drawn(field) for field in fields()}
-LAYERS = st.sets(st.sampled_from(sorted(VALUES)), min_size=1, max_size=8).flatmap(
+LAYERS = st.sets(st.sampled_from(sorted(VALUES)), min_size=1, max_size=9).flatmap(
     lambda names: st.fixed_dictionaries({name: VALUES[name] for name in sorted(names)})
 )
 
@@ -232,5 +232,5 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         edits += 1
 
     check()
-    assert min(seen.get(field.name, 0) for field in fields()) >= 5
+    assert min(seen.get(field.name, 0) for field in fields()) >= 3
     assert edits >= 50

@@ -15,7 +15,18 @@ SHIPPED = sorted(shipped_folder().glob("*.toml"))
 
 
 def test_the_presets_that_people_ask_for_are_there() -> None:
-    wanted = {"sketch", "strokes", "restyle", "touch-up", "clean-up", "pixel-art", "variations", "texture", "quick"}
+    wanted = {
+        "sketch",
+        "strokes",
+        "restyle",
+        "touch-up",
+        "clean-up",
+        "pixel-art",
+        "variations",
+        "texture",
+        "quick",
+        "inpaint",
+    }
     few_steps = {"lcm", "tcd", "turbo", "hyper", "hyper-cfg", "hyper-1step"}
     assert wanted | few_steps <= {path.stem for path in SHIPPED}
 

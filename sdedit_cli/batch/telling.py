@@ -77,6 +77,8 @@ class Telling:
             self.to.note(f"the {request.model.name} model knows {request.model.knows}")
         if not edit.prompt and edit.prompt_embeds is None:
             self.to.note("no prompt (-p): nothing says what the picture shall show")
+        if edit.lacks_mask:
+            self.to.note("no mask (--mask): all of the picture is edited")
         seed = "a new seed" if edit.seed is None else f"seed {edit.seed}"
         self.to.note(f"{seed}, {edit.extent()}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from .declared import declare
+from .declared import declare, declared
 from .files import FileOptions
 
 ALPHA = "alpha"
@@ -57,6 +57,12 @@ class MaskOptions(FileOptions):
     mask_padding: int = declare(
         32, "Pixels around what is edited that --masked-area crop shows the model.", _GROUP, low=0, high=_FARTHEST
     )
+
+    @property
+    def lacks_mask(self) -> bool:
+        """Whether something is said of a mask, and none is given."""
+        usual = {field.name: field.default for field in declared(MaskOptions)}
+        return self.mask is None and any(getattr(self, name) != usual[name] for name in NAMES)
 
 
 NAMES = frozenset(field.name for field in fields(MaskOptions)) - {field.name for field in fields(FileOptions)}

@@ -356,3 +356,13 @@ def test_a_folder_of_masks_that_cannot_be_is_a_mistake(
 ) -> None:
     assert batch(*more) == 2
     assert words in capsys.readouterr().err
+
+
+def test_what_is_said_of_a_mask_that_is_not_given_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = str(photo(tmp_path / "in.png", SIZE))
+    told = []
+    for more in ((), ("--mask-blur", "2")):
+        out = str(tmp_path / f"{len(more)}.png")
+        assert run(["run", source, "-p", "a face", "-o", out, *QUICK, *more]) == 0
+        told.append("no mask (--mask)" in capfd.readouterr().err)
+    assert told == [False, True]
