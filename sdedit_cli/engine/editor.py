@@ -30,6 +30,7 @@ from .denoise import Blend, Segment, Track
 from .engine import Engine
 from .image import preprocess
 from .loading import STARTER_FOLDER, for_edit, open_for_edit
+from .looks import LastLook
 from .masks import Masked, as_strong_as, blend_of, blending_generator, masked, numbers_of, without_edges
 from .prompts import PromptEncoder, TimedText, changes_on_the_way
 from .rounds import Round, Steering, track_of
@@ -117,7 +118,7 @@ class Editor:
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
         adapting = Adapting(components, checkpoint)
-        editor = cls(Engine(components), native_size=native_size, on_event=on_event, adapting=adapting)
+        editor = cls(Engine(components, look=LastLook()), native_size=native_size, on_event=on_event, adapting=adapting)
         editor.adapt(edit, pictures)
         return editor
 

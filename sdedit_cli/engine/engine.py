@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..nn import FreeU, ImageSource
+from ..nn import AutoencoderKL, FreeU, ImageSource
 from ..noise import Grid, Scheduler
 from ..runtime.memory import Offload
 from .components import VAE, Components
@@ -25,18 +25,21 @@ from .families import Family
 from .families.sd import SD
 from .image import postprocess
 from .latents import image_latents
+from .looks import Look
 from .randomness import Generators, normal
 from .views import WHOLE, Views
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Components at work, and networks of adapters. With `offload`, each is on the device only while it runs."""
+    """Components at work, and networks of adapters. With `offload`, each is on the device only while it
+    runs. `look` is how the autoencoder's distribution of a picture is had."""
 
     components: Components
     family: Family = SD
     offload: Offload | None = None
     adapters: tuple[torch.nn.Module, ...] = ()
+    look: Look = AutoencoderKL.encode
 
     @property
     def device(self) -> torch.device:
@@ -126,7 +129,7 @@ class Engine:
         vae = self.components.vae
         self.bring(vae)
         with views.through(vae, *(side // vae.config.scale for side in image_BCHW.shape[-2:])):
-            x_BCHW = image_latents(self.family, vae, image_BCHW, rows, generator, dtype)
+            x_BCHW = image_latents(self.family, vae, image_BCHW, rows, generator, dtype, self.look)
         return x_BCHW, normal(x_BCHW.shape, generator, self.device, dtype)
 
     def steps(self, track: Track) -> Iterator[Running]:

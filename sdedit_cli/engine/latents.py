@@ -11,13 +11,21 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError, warn
+from ..nn import AutoencoderKL
 from .components import VAE
 from .families import Family
+from .looks import Look
 from .randomness import Generators, check_count
 
 
 def image_latents(
-    family: Family, vae: VAE, image_BCHW: Tensor, rows: int | None, generator: Generators, dtype: torch.dtype
+    family: Family,
+    vae: VAE,
+    image_BCHW: Tensor,
+    rows: int | None,
+    generator: Generators,
+    dtype: torch.dtype,
+    look: Look = AutoencoderKL.encode,
 ) -> Tensor:
     """Scaled latents of `rows` pictures: a batch is repeated as a whole until it has that many (None: it is not).
 
@@ -26,7 +34,7 @@ def image_latents(
     """
     if rows is None:
         # Not even copied: a copy has another layout in memory, kernels follow it, and roundings with them.
-        return family.encode(vae, image_BCHW.to(device=vae.device, dtype=dtype), generator)
+        return family.encode(vae, image_BCHW.to(device=vae.device, dtype=dtype), generator, look)
     if not isinstance(generator, torch.Generator):
         check_count(generator, rows)
     count = len(image_BCHW)

@@ -14,4 +14,5 @@ from .tiles import blended as blended
 from .tiny_vae import TinyAutoencoder as TinyAutoencoder
 from .unet import UNet2DCondition as UNet2DCondition
 from .vae import AutoencoderKL as AutoencoderKL
+from .vae import Gaussian as Gaussian
 from .wrap import Wrap as Wrap

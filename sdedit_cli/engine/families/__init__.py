@@ -14,6 +14,7 @@ from torch import Tensor
 from ...nn import Context, FreeU, UNet2DCondition
 from ..components import VAE, TextSide
 from ..conditioning import Conditioning
+from ..looks import Look
 from ..randomness import Generators
 
 
@@ -39,8 +40,8 @@ class Family(Protocol):
         self, unet: UNet2DCondition, x_NCHW: Tensor, emb_NE: Tensor, context: Context, freeu: FreeU | None
     ) -> Tensor: ...
 
-    def encode(self, vae: VAE, image_BCHW: Tensor, generator: Generators) -> Tensor:
-        """Scaled latents of pictures in -1..1."""
+    def encode(self, vae: VAE, image_BCHW: Tensor, generator: Generators, look: Look = ...) -> Tensor:
+        """Scaled latents of pictures in -1..1; `look` is how the autoencoder's distribution over them is had."""
         ...
 
     def decode(self, vae: VAE, latents_BCHW: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ...nn import Context, FreeU, TinyAutoencoder, UNet2DCondition
+from ...nn import AutoencoderKL, Context, FreeU, TinyAutoencoder, UNet2DCondition
 from ..components import VAE, TextSide
 from ..conditioning import Conditioning
+from ..looks import Look
 from ..randomness import Generators, normal
 
 
@@ -53,10 +54,10 @@ class StableDiffusion:
     ) -> Tensor:
         return unet(x_NCHW, emb_NE, context, freeu)
 
-    def encode(self, vae: VAE, image_BCHW: Tensor, generator: Generators) -> Tensor:
+    def encode(self, vae: VAE, image_BCHW: Tensor, generator: Generators, look: Look = AutoencoderKL.encode) -> Tensor:
         if isinstance(vae, TinyAutoencoder):
             return vae.config.scaling_factor * vae.encode(image_BCHW)
-        posterior = vae.encode(image_BCHW)
+        posterior = look(vae, image_BCHW)
         noise_BCHW = normal(posterior.mean.shape, generator, posterior.mean.device, posterior.mean.dtype)
         return vae.config.scaling_factor * posterior.sample(noise_BCHW)
 
