@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SdeditError
 
 if TYPE_CHECKING:
+    from ..pictures.codec import Picture
     from .targets import Job, Target
 
 
@@ -22,6 +23,10 @@ class Ledger:
 
     def did(self, target: Target, sha256: str, seconds: float) -> None:
         """The file is in place."""
+
+    def made(self, job: Job, target: Target, picture: Picture, data: bytes) -> None:
+        """A picture is in place, or where its target has none, it is for who keeps these books: the input as it was
+        worked on, and the bytes of the file."""
 
     def failed(self, job: Job, error: SdeditError) -> None:
         """Of this job, some picture could not be made."""

@@ -312,6 +312,7 @@ class Making:
         target = placed(under.target, data, self._options.on_exists, self._taken, self._stdout)
         seconds = time.monotonic() - under.started
         self._ledger.did(target, sha256, seconds)
+        self._ledger.made(under.of.job, target, under.picture, data)
         return _Saved(target, sha256, seconds)
 
     def _told(self, finished: _Finished, saved: _Saved | BaseException) -> None:
@@ -325,7 +326,7 @@ class Making:
         job, target = under.of.job, saved.target
         animation = self._animated(under, edited)
         self._tell.events.emit(
-            "saved",
+            "made" if target.cell and target.path is None else "saved",
             input=job.source,
             output=target.shown,
             seed=target.seed,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..errors import JobFileError, UsageError
+from ..errors import JobFileError, SdeditError, UsageError
 from ..options import Field, field_named
 from .names import clipped, mark_of
 
@@ -61,7 +61,9 @@ def read_matrix(table: object, label: str) -> Matrix:
         alone = option.many and not any(isinstance(value, list) for value in cast("list[object]", given))
         items: list[object] = [[value] if alone else value for value in cast("list[object]", given)]
         values[option.key] = items
-        words[option.key] = _words(option, [_fitted(option, item, place) for item in items], place)
+        words[option.key] = words_of(
+            [_fitted(option, item, place) for item in items], place, is_path=option.option.path
+        )
     return Matrix(values, words)
 
 
@@ -81,11 +83,12 @@ def _fitted(option: Field, value: object, place: str) -> Any:
         raise JobFileError(str(problem)) from None
 
 
-def _words(option: Field, values: Sequence[Any], place: str) -> list[str]:
-    texts = [_text(value, is_path=option.option.path) for value in values]
+def words_of(values: Sequence[Any], place: str, *, is_path: bool, error: type[SdeditError] = JobFileError) -> list[str]:
+    """A word of each value for the names of files. Raises `error` for a value that is there twice."""
+    texts = [text_of(value, is_path=is_path) for value in values]
     double = next((text for text, count in Counter(map(str, values)).items() if count > 1), None)
     if double is not None:
-        raise JobFileError(f"{place} has '{double[:60]}' twice; each value makes a picture of its own")
+        raise error(f"{place} has '{double[:60]}' twice; each value makes a picture of its own")
     words = [clipped(_word(text), _LONGEST_WORD) for text in texts]
     clashes = Counter(word.casefold() for word in words)
     # Of values that a name cannot tell apart, all get a mark of their own: no name hangs on which came first.
@@ -95,9 +98,10 @@ def _words(option: Field, values: Sequence[Any], place: str) -> list[str]:
     ]
 
 
-def _text(value: Any, *, is_path: bool) -> str:
+def text_of(value: Any, *, is_path: bool) -> str:
+    """A value for people, a path by its last part."""
     if isinstance(value, tuple):
-        return "-".join(_text(item, is_path=is_path) for item in cast("tuple[Any, ...]", value)) or "none"
+        return "-".join(text_of(item, is_path=is_path) for item in cast("tuple[Any, ...]", value)) or "none"
     if isinstance(value, float):
         return f"{value:.15g}"
     if isinstance(value, bool):

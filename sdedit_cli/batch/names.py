@@ -11,8 +11,10 @@ from ..pictures.encode import FORMATS
 
 LONGEST = 255  # bytes, on every file system in common use
 _SHORTEST = 20
+MARKS = (".edited", ".sweep")
 # What a run without -o writes beside its input, numbered where there are several.
-RESULT = re.compile(rf"(.+)\.edited(-\d+)?(?:{'|'.join(map(re.escape, FORMATS.values()))})", re.I | re.S)
+_ENDINGS = "|".join(map(re.escape, FORMATS.values()))
+RESULT = re.compile(rf"(.+)(?:{'|'.join(map(re.escape, MARKS))})(-\d+)?(?:{_ENDINGS})", re.I | re.S)
 
 
 def fitting(stem: str, name_with: Callable[[str], str]) -> str:

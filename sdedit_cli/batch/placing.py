@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 def placed(target: Target, data: bytes, on_exists: str, taken: set[Path], stdout: BinaryIO | None) -> Target:
     """Writes a picture under its name, or with `suffix` under the next one that is free; the target with it.
 
-    `taken` are the paths promised to earlier pictures of this run. Raises OutputError.
+    `taken` are the paths promised to earlier pictures of this run. A picture of a sweep without a file of its own is
+    written nowhere. Raises OutputError.
     """
+    if target.path is None and target.cell:
+        return target
     if target.path is None:
         assert stdout is not None
         write_all(stdout, data)

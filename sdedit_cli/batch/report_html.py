@@ -41,7 +41,7 @@ def _head(report: Report, style: str, script: str) -> str:
         for state, count in counts.items()
     )
     # Whatever a name or a prompt brings along, the page runs nothing but its own script, and fetches nothing.
-    policy = f"default-src 'none'; img-src data:; style-src {_hashed(style)}; script-src {_hashed(script)}"
+    policy = f"default-src 'none'; img-src data:; style-src {hashed(style)}; script-src {hashed(script)}"
     return f"""<html lang=en>
 <meta charset=utf-8>
 <meta http-equiv=Content-Security-Policy content="{policy}">
@@ -64,7 +64,7 @@ def _head(report: Report, style: str, script: str) -> str:
 """
 
 
-def _hashed(text: str) -> str:
+def hashed(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

@@ -29,17 +29,19 @@ _TELLS_PICTURES_APART = ("seed", "n")
 class Target:
     """One picture to make: its seed, its file (None for stdout), and the name that was wanted before it was settled.
 
-    `replaces` says that what is there may be replaced, whatever else holds of the run.
+    `replaces` says that what is there may be replaced, whatever else holds of the run; `cell` is what tells a picture
+    of a sweep from the others, which goes into the sheet where it has no file.
     """
 
     seed: int
     path: Path | None
     wanted: Path | None = None
     replaces: bool = False
+    cell: str = ""
 
     @property
     def shown(self) -> str:
-        return "stdout" if self.path is None else str(self.path)
+        return (self.cell or "stdout") if self.path is None else str(self.path)
 
 
 @dataclass(frozen=True, slots=True)

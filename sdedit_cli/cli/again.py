@@ -41,13 +41,13 @@ def for_people_to_add(found: Found) -> list[str]:
     return needed + [f"left out is {one}" for one in found.ignored]
 
 
-def as_command(layer: Layer) -> str:
+def as_command(layer: Layer, source: str = "INPUT") -> str:
     """The command line that means a layer, quoted for the shells of Unix. Raises PictureError for a NUL in a text."""
     words = [word for field in fields() if field.name in layer.values for word in _words(field, layer)]
     stray = next((word for word in words if "\0" in word), None)
     if stray is not None:
         raise PictureError(f"{layer.source}: no command line holds the NUL in '{shown(stray, 40)}'; try --as preset")
-    return " ".join(["sdedit", "run", "INPUT", *map(shlex.quote, words)])
+    return " ".join(["sdedit", "run", shlex.quote(source), *map(shlex.quote, words)])
 
 
 def _words(field: Field, layer: Layer) -> Iterator[str]:

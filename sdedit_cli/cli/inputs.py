@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Sequence
 
-from ..batch.names import RESULT
+from ..batch.names import MARKS, RESULT
 from ..batch.targets import STDIO, expand
 from ..errors import UsageError, shown
 
@@ -21,7 +21,7 @@ def chosen(inputs: Sequence[str], prompt: str, output: str | None) -> tuple[list
     outputs: dict[str, None] = {}
     for pattern in inputs:
         is_pattern = glob.has_magic(pattern) and not os.path.lexists(pattern)
-        if is_pattern and ".edited" not in pattern:
+        if is_pattern and not any(mark in pattern for mark in MARKS):
             outputs |= dict.fromkeys(path for path in expand([pattern]) if RESULT.fullmatch(path))
     found = expand(inputs)
     if output is None:

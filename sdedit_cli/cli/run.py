@@ -18,6 +18,7 @@ from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 from .preset_options import preset_options, save_preset
 from .previews import animations, preview_options, shown
+from .sweep_options import Wanted, refuse_strays, sweep_options
 
 if TYPE_CHECKING:
     from ..batch.targets import Job
@@ -81,6 +82,7 @@ Examples:
     help="Say what would be done, and check what can be without loading weights: inputs and outputs; that model, VAE"
     " and config are there, and adapters fit; sampler, schedule, device, attention and CLIP skip where they are given.",
 )
+@sweep_options
 @reporting_options
 def command(
     inputs: tuple[str, ...],
@@ -96,6 +98,10 @@ def command(
     preview: bool,
     preview_as: str | None,
     dry_run: bool,
+    sweep: tuple[str, ...],
+    sweep_dir: str | None,
+    sweep_page: str | None,
+    sweep_limit: int,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -120,9 +126,17 @@ def command(
             raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")
         if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
             raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
+        swept = Wanted(sweep, output, sweep_dir, sweep_page, sweep_limit, format, on_exists, dry_run)
+        of_one = {"--save-every": save_every, "--animate": animate, "--preview": preview}
+        refuse_strays(swept, [flag for flag, value in of_one.items() if value])
         layers = layering(given, presets, like)
         if given["save_preset"] is not None:
             save_preset(given["save_preset"], presets, layers, to, replace=on_exists == "overwrite")
+            return
+        if sweep:
+            from .sweep import carry_out
+
+            carry_out(inputs, swept, layers, given, to, events)
             return
         request = layers.request()
         if request.edit.mask is None and (stray := [name for name in OF_MASKS if given.get(name) is not None]):

@@ -38,7 +38,7 @@ def test_help_fits_the_terminal(name: str, width: int) -> None:
 def test_the_help_page_groups_every_option() -> None:
     page = CliRunner().invoke(command, ["run", "--help"]).output
     headings = [line[:-1] for line in page.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert headings == [*GROUPS, "Reporting"]
+    assert headings == [*GROUPS, "Reporting", "Sweep"]
     for field in fields():
         assert field.flag in page
 

@@ -1,0 +1,134 @@
+"""The pictures of a sweep as they come: each small enough for the sheet, and how far it is from its input."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SdeditError
+from ..pictures.profiles import in_srgb
+from .ledger import Ledger
+from .sheet import Tile, shown_at
+from .sheet_plot import Line, distance
+from .sweep import Cell, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL import Image
+
+    from ..pictures.codec import Picture
+    from .targets import Job, Target
+
+SCHEMA = "sdedit.sweep/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A finished picture for the sheet and for a page, its distance to the input as it was worked on (None: of another
+    size), and the SHA-256 of its file."""
+
+    image: Image.Image
+    uri: str
+    distance: float | None
+    sha256: str
+
+
+@dataclass
+class Swept:
+    """What became of the cells of one input, by their number."""
+
+    title: str
+    cells: Sequence[Cell]
+    input: Image.Image
+    input_uri: str = ""
+    input_sha256: str = ""
+    shown: dict[int, Shown] = field(default_factory=dict[int, Shown])
+    problems: dict[int, str] = field(default_factory=dict[int, str])
+
+    @property
+    def number_of(self) -> Mapping[tuple[int, ...], int]:
+        return {cell.at: number for number, cell in enumerate(self.cells)}
+
+    def tiles(self) -> dict[tuple[int, ...], Tile]:
+        """What the sheet shows at each place."""
+        return {
+            cell.at: Tile(self.shown[number].image) if number in self.shown else Tile(None, self.problems[number])
+            for number, cell in enumerate(self.cells)
+        }
+
+    def lines(self, sweep: Sweep) -> list[Line]:
+        """The distances by strength, a line for each combination of the others; none where strength is no axis."""
+        axis = next((number for number, axis in enumerate(sweep.axes) if axis.key == "strength"), None)
+        found: dict[str, list[tuple[float, float]]] = {}
+        for number, shown in sorted(self.shown.items()):
+            strength = None if axis is None else self.cells[number].values["strength"]
+            if axis is not None and isinstance(strength, float) and shown.distance is not None:
+                others = (o for o in enumerate(zip(sweep.axes, self.cells[number].at, strict=True)) if o[0] != axis)
+                name = ", ".join(one.named(place) for _, (one, place) in others)
+                found.setdefault(name, []).append((strength, shown.distance))
+        return [Line(name, points) for name, points in found.items()]
+
+    def facts(self, sweep: Sweep, common: Mapping[str, Any], version: str) -> str:
+        """What the sheet says of itself: ASCII JSON on one line, without times and paths."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "version": version,
+                "input": {"sha256": self.input_sha256},
+                "edit": dict(common),
+                "axes": [{"option": axis.key, "values": list(axis.labels)} for axis in sweep.axes],
+                "pictures": [self._fact(number) for number in range(len(self.cells))],
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+
+    def _fact(self, number: int) -> dict[str, Any]:
+        shown = self.shown.get(number)
+        if shown is None:
+            return {"at": self.cells[number].at, "failed": True}
+        near = {} if shown.distance is None else {"distance": round(shown.distance, 6)}
+        return {"at": self.cells[number].at, "sha256": shown.sha256, **near}
+
+
+class Collecting(Ledger):
+    """Keeps the pictures of jobs for the sheet: `of` says whose cell a job is, by its index."""
+
+    def __init__(self, of: Mapping[int, tuple[Swept, int]], side: int, uri_of: Callable[[Image.Image], str]) -> None:
+        self._of = of
+        self._side = side
+        self._uri_of = uri_of
+
+    def made(self, job: Job, target: Target, picture: Picture, data: bytes) -> None:
+        del target
+        swept, number = self._of[job.index]
+        swept.input_sha256 = swept.input_sha256 or picture.sha256
+        rgb = _opened(data)
+        far = distance(rgb, picture.rgb) if rgb.size == picture.rgb.size else None
+        alpha = picture.alpha if job.format != "jpeg" else None
+        seen = as_seen(rgb, alpha, picture.icc)
+        sha256 = hashlib.sha256(data).hexdigest()
+        swept.shown[number] = Shown(shown_at(seen, self._side), self._uri_of(seen), far, sha256)
+
+    def failed(self, job: Job, error: SdeditError) -> None:
+        swept, number = self._of[job.index]
+        swept.problems[number] = str(error).partition("\n")[0]
+
+
+def _opened(data: bytes) -> Image.Image:
+    from PIL import Image
+
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def as_seen(rgb: Image.Image, alpha: Image.Image | None, icc: bytes | None) -> Image.Image:
+    """A picture in sRGB, on light gray where it is transparent."""
+    from PIL import Image
+
+    seen = (in_srgb(rgb, icc) or rgb) if icc else rgb
+    return seen if alpha is None else Image.composite(seen, Image.new("RGB", seen.size, "#e6e6e2"), alpha)

@@ -1,0 +1,86 @@
+"""The options of `sdedit run --sweep`, and what of them goes together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from ..errors import UsageError, shortened
+from .flags import F, FileName, option
+
+SWEEP = "Sweep"
+
+
+def sweep_options(command: F) -> F:
+    """Adds the options of a sweep."""
+    for add in (
+        option(
+            "--sweep-limit",
+            type=click.IntRange(1, 100_000),
+            default=1000,
+            metavar="N",
+            group=SWEEP,
+            help="Refuse a sweep of more pictures than that.  [default: 1000]",
+        ),
+        option(
+            "--sweep-page",
+            type=FileName(),
+            metavar="FILE",
+            group=SWEEP,
+            help="Write a page (.html) too, where a click shows a picture large and the command that makes it.",
+        ),
+        option(
+            "--sweep-dir",
+            type=FileName(),
+            metavar="DIR",
+            group=SWEEP,
+            help="Keep the single pictures too, in this folder, named by their values.",
+        ),
+        option(
+            "--sweep",
+            "sweep",
+            multiple=True,
+            metavar="OPTION=V,V,...",
+            group=SWEEP,
+            help="Make a picture with each of these values of an option, or of 'preset'. Repeated, every combination:"
+            " the first option across, the second down, others as blocks of one sheet, which is what -o names then.",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a command line says of a sweep and its files."""
+
+    texts: Sequence[str]
+    output: str | None
+    folder: str | None
+    page: str | None
+    limit: int
+    format: str | None
+    on_exists: str
+    dry_run: bool
+
+
+def refuse_strays(wanted: Wanted, of_one: Sequence[str]) -> None:
+    """Raises UsageError for options of a sweep without one, and in a sweep for those that are for one picture at a time
+    (`of_one`) or of no use."""
+    if not wanted.texts:
+        stray = "--sweep-dir" if wanted.folder else "--sweep-page" if wanted.page else ""
+        if stray:
+            raise UsageError(f"{stray} is for a sweep; give --sweep OPTION=VALUE,VALUE,... too")
+        return
+    if wanted.output == "-":
+        raise UsageError("-o - takes one picture, and a sweep writes a sheet; name a file")
+    if of_one:
+        raise UsageError(f"{of_one[0]} is for single pictures; leave it out of a sweep")
+    if wanted.format and not wanted.folder:
+        raise UsageError("--format is for the single pictures of --sweep-dir, and the sheet is a PNG; give that too")
+    if wanted.folder and wanted.on_exists == "skip":
+        raise UsageError("--on-exists skip would leave holes in the sheet; choose another policy or folder")
+    if wanted.page is not None and not wanted.page.lower().endswith(".html"):
+        raise UsageError(f"--sweep-page {shortened(wanted.page)}: expected a name that ends in .html")
