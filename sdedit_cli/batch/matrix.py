@@ -102,7 +102,7 @@ def text_of(value: Any, *, is_path: bool) -> str:
     """A value for people, a path by its last part."""
     if isinstance(value, tuple):
         return "-".join(text_of(item, is_path=is_path) for item in cast("tuple[Any, ...]", value)) or "none"
-    if isinstance(value, float):
+    if type(value) is float:  # and not one that knows a better text
         return f"{value:.15g}"
     if isinstance(value, bool):
         return str(value).lower()

@@ -118,7 +118,7 @@ def _axis(text: str) -> Axis:
     values = [option.parse(one, place) for one in texts] if option else texts
     is_path = option is None or option.option.path
     words = words_of(values, place, is_path=is_path, error=UsageError)
-    labels = [text_of(value, is_path=is_path) for value in values]
+    labels = [text_of(value, is_path=is_path) or "(none)" for value in values]
     told_apart = len(set(labels)) == len(labels)
     return Axis(option, tuple(values), tuple(labels if told_apart else words), tuple(words))
 

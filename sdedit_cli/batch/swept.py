@@ -67,7 +67,7 @@ class Swept:
         found: dict[str, list[tuple[float, float]]] = {}
         for number, shown in sorted(self.shown.items()):
             strength = None if axis is None else self.cells[number].values["strength"]
-            if axis is not None and isinstance(strength, float) and shown.distance is not None:
+            if axis is not None and type(strength) is float and shown.distance is not None:
                 others = (o for o in enumerate(zip(sweep.axes, self.cells[number].at, strict=True)) if o[0] != axis)
                 name = ", ".join(one.named(place) for _, (one, place) in others)
                 found.setdefault(name, []).append((strength, shown.distance))

@@ -45,12 +45,15 @@ def carry_out(
     from ..batch.sheet import side_of
     from ..batch.sweep import sweep_of
     from .inputs import chosen
+    from .replay import check_sampler
 
     sweep = sweep_of(wanted.texts, wanted.limit)
     said_twice = next((axis for axis in sweep.axes if given.get(axis.name) not in (None, ())), None)
     if said_twice:
         flag = f"--{said_twice.key}"
         raise UsageError(f"{flag} is set, and --sweep varies it; leave it to one of them")
+    for sampler in next((axis.values for axis in sweep.axes if axis.name == "sampler"), ()):
+        check_sampler(sampler, None)
     side = side_of(sweep)
     cells = list(sweep.cells())
     requests, problems = _requests(cells, layers, drawn=None if wanted.dry_run else _drawn())
@@ -134,8 +137,7 @@ class _Work:
             check_folder(path.parent)
         limit = pixel_limit(os.environ)
         inputs, unread = self._inputs(sheets, limit)
-        for number, problem in self.problems.items():
-            self._tell(inputs, number, problem)
+        self._tell(inputs)
         failed = [*unread, *(problem for problem in self.problems.values() for _ in inputs)]
         failed += self._make(inputs, sheets, limit)
         if not self.wanted.dry_run:
@@ -151,12 +153,18 @@ class _Work:
     def _policy(self) -> str:
         return "suffix" if self.wanted.on_exists == "skip" else self.wanted.on_exists
 
-    def _tell(self, inputs: Mapping[str, Swept], number: int, problem: SdeditError) -> None:
-        label = self.cells[number].label
-        self.to.error(f"{label}: {problem}")
-        for source, swept in inputs.items():
-            swept.problems[number] = str(problem).partition("\n")[0]
-            self.events.failed(source, problem, label)
+    def _tell(self, inputs: Mapping[str, Swept]) -> None:
+        """Says which cells cannot be meant, equal reasons once."""
+        from ..batch.telling import Errors
+
+        errors = Errors(self.to)
+        for number, problem in self.problems.items():
+            label = self.cells[number].label
+            errors.tell(UsageError(f"{label}: {problem}"), label, str(problem))
+            for source, swept in inputs.items():
+                swept.problems[number] = str(problem).partition("\n")[0]
+                self.events.failed(source, problem, label)
+        errors.close()
 
     def _sheets(self, sources: Sequence[str], taken: set[Path]) -> dict[str, Path]:
         """The sheet of each input that gets one. Raises UsageError and OutputError."""
@@ -329,4 +337,4 @@ def _lines(common: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if type(value) is float else str(value)

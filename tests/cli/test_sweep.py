@@ -130,6 +130,7 @@ def test_presets_vary_below_what_the_command_line_says(picture: Path) -> None:
         (["--sweep", "seed=1", "-o", "a.jpg"], "is a PNG"),
         (["--sweep", "seed=1", "--sweep-page", "x.txt"], ".html"),
         (["--sweep", "seed=1", "--seed", "2"], "leave it to one of them"),
+        (["--sweep", "sampler=Euler,Eular"], "unknown sampler 'Eular'"),
         (["--sweep", "seed=1", "--count", "2"], "vary --sweep seed="),
         (["--sweep", "seed=1", "--save-every", "2"], "single pictures"),
         (["--sweep", "seed=1", "--format", "jpeg"], "--sweep-dir"),
