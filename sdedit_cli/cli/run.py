@@ -30,6 +30,7 @@ Examples:
   sdedit run photo.jpg -p "a watercolour of a harbour" --strength 0.6
   sdedit run 'drawings/*.png' -p "a 3d emoji of a house" -o out/ --seed 7
   sdedit run photo.jpg --like earlier.edited.png --count 4
+  sdedit run photo.jpg -p "ink" --sweep strength=0.4,0.6,0.8 --sweep seed=1,2
   cat photo.jpg | sdedit run - -p "oil painting" -o - > edited.png"""
 
 

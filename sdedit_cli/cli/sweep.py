@@ -147,7 +147,8 @@ class _Work:
         if failed and made == 0:
             raise AllFailed(f"all {total} pictures of the sweep failed; nothing was written")
         if failed:
-            raise SomeFailed(f"{total - made} of {total} pictures of the sweep failed; their places are marked")
+            rest = "the others would be made" if self.wanted.dry_run else "their places are marked"
+            raise SomeFailed(f"{total - made} of {total} pictures of the sweep failed; {rest}")
 
     @property
     def _policy(self) -> str:
@@ -237,7 +238,13 @@ class _Work:
 
         jobs = {job.index: (job, of) for job, of in self._jobs(inputs, sheets)}
         host = Models(self.to.note, complete=self.wanted.dry_run)
-        options = RunOptions(self.wanted.on_exists, dry_run=self.wanted.dry_run, max_megapixels=limit, keep_going=True)
+        options = RunOptions(
+            self.wanted.on_exists,
+            dry_run=self.wanted.dry_run,
+            max_megapixels=limit,
+            drawn_seed=any(request.edit.seed is None for request in self.requests.values()),
+            keep_going=True,
+        )
         planned = gathered(
             [job for job, _ in jobs.values()], lambda job: host.group(job.request), len(jobs), None, limit
         )

@@ -44,7 +44,7 @@ def sweep_options(command: F) -> F:
             multiple=True,
             metavar="OPTION=V,V,...",
             group=SWEEP,
-            help="Make a picture with each of these values of an option, or of 'preset'. Repeated, every combination:"
+            help="Make a picture with each of these values of an option (or 'preset'). Repeated, every combination:"
             " the first option across, the second down, others as blocks of one sheet, which is what -o names then.",
         ),
     ):

@@ -52,6 +52,8 @@ def test_events_have_the_fields_that_the_page_lists(folder: Path, capfd: pytest.
         (folder / "b.png").unlink(missing_ok=True)
         (folder / "c.png").unlink(missing_ok=True)
         told += events(capfd.readouterr().out)
+    assert run(["run", "a.png", "--sweep", "cfg-scale=1,2", "--sweep-page", "p.html", "--json", *QUICK]) == 0
+    told += events(capfd.readouterr().out)
     assert {event["event"] for event in told} == set(re.findall(r"^\| `(\w+)` \| `", PAGE, re.MULTILINE))
     for event in told:
         fields = set(event) - {"schema", "event"}

@@ -87,6 +87,25 @@ def test_a_picture_and_each_prompt_are_encoded_once(picture: Path, monkeypatch: 
     assert counts == {"pictures": 1, "prompts": 2}
 
 
+def test_strengths_of_a_lora_vary_on_one_model(picture: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--sweep", "lora=,blueprint:0.5,blueprint", "--strength", "0.5", "--seed", "1"]
+    assert run(["run", "a.png", *words, *FEW, "--json"]) == 0
+    told = [event["event"] for event in events(capfd.readouterr().out)]
+    assert (told.count("load"), told.count("switch"), told.count("made")) == (1, 2, 3)
+    facts = facts_of(Path("a.sweep.png"))
+    assert len({one["sha256"] for one in facts["pictures"]}) == 3
+    assert facts["axes"][0]["values"][0] == "none"
+
+
+def test_the_sheet_is_marked_as_made_with_a_model_unless_it_shall_say_nothing(picture: Path) -> None:
+    words = ["run", "a.png", "--sweep", "seed=1,2", "--strength", "0.25", *FEW]
+    assert run([*words, "-o", "said.png"]) == 0
+    assert run([*words, "-o", "silent.png", "--no-metadata"]) == 0
+    said, silent = (Path(name).read_bytes() for name in ("said.png", "silent.png"))
+    assert (b"compositeWithTrainedAlgorithmicMedia" in said, b"sdedit" in said) == (True, True)
+    assert (b"compositeWithTrainedAlgorithmicMedia" in silent, b"sdedit" in silent) == (False, False)
+
+
 def test_a_seed_that_nobody_names_is_one_for_all(picture: Path) -> None:
     assert run(["run", "a.png", "--sweep", "strength=0.25,0.5", "--sweep-dir", "one", *FEW]) == 0
     seeds = {edit_from([find(path).layer]).seed for path in map(str, Path("one").iterdir())}
