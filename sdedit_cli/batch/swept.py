@@ -62,7 +62,7 @@ class Swept:
         }
 
     def lines(self, sweep: Sweep) -> list[Line]:
-        """The distances by strength, a line for each combination of the others; none where strength is no axis."""
+        """The distances by strength, a line for each combination of the others; none of one strength alone."""
         axis = next((number for number, axis in enumerate(sweep.axes) if axis.key == "strength"), None)
         found: dict[str, list[tuple[float, float]]] = {}
         for number, shown in sorted(self.shown.items()):
@@ -71,7 +71,8 @@ class Swept:
                 others = (o for o in enumerate(zip(sweep.axes, self.cells[number].at, strict=True)) if o[0] != axis)
                 name = ", ".join(one.named(place) for _, (one, place) in others)
                 found.setdefault(name, []).append((strength, shown.distance))
-        return [Line(name, points) for name, points in found.items()]
+        several = any(len(points) > 1 for points in found.values())
+        return [Line(name, points) for name, points in found.items()] if several else []
 
     def facts(self, sweep: Sweep, common: Mapping[str, Any], version: str) -> str:
         """What the sheet says of itself: ASCII JSON on one line, without times and paths."""

@@ -182,6 +182,7 @@ def test_the_page_needs_nothing_else_and_its_commands_make_the_pictures(picture:
         said = find(f"one/{name}").layer.values
         assert find(f"{number}.png").layer.values == said
     (first, *_) = re.findall(r'src="data:image/webp;base64,([^"]+)"', page)
+    assert page.count("class=plot") == 1
     assert base64.b64decode(first).startswith(b"RIFF")
 
 
