@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from .codec import Film, Picture
-from .encode import encode_film
+from .encode import encode, encode_film
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,10 +39,13 @@ def framed(image: Image.Image) -> Image.Image:
 
 def animated(images: Sequence[Image.Image], of: Picture, format: str) -> bytes:
     """The bytes of an animation of these frames that goes round for ever, with transparency and profile of a picture.
+    One frame is a still.
 
     Raises OutputError when they cannot be read back.
     """
     alpha = of.alpha and of.alpha.resize(images[0].size)
+    if len(images) == 1:
+        return encode(images[0], alpha, of.icc, format)
     frames = tuple(replace(of, rgb=image, alpha=alpha, film=None) for image in images)
     times = (*[float(_FRAME)] * (len(images) - 1), float(_LAST))
     return encode_film(Film(frames, times, 0), images, format, {})

@@ -72,6 +72,31 @@ def test_several_pictures_have_an_animation_each(folder: Path) -> None:
     assert sorted(path.name for path in (folder / "t").iterdir()) == ["a-1.gif", "a-2.gif", "b-1.gif", "b-2.gif"]
 
 
+def test_masks_rounds_and_transparency_are_seen_on_the_way(folder: Path) -> None:
+    """What is kept is there from the first frame on, and rounds are counted as steps are."""
+    photo(folder / "a.png", (32, 32), "RGBA")
+    with Image.open("a.png") as image:
+        image.putalpha(Image.linear_gradient("L").resize((32, 32)))
+        image.save("a.png")
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (0, 0, 32, 16))
+    mask.save("m.png")
+    assert run(["run", "a.png", "-o", "o.png", "--mask", "m.png", "--repeats", "2", "--animate", "x.png", *_STEPS]) == 0
+    with Image.open("x.png") as film, Image.open("a.png") as before, Image.open("o.png") as after:
+        assert film.n_frames == 6  # type: ignore[attr-defined]
+        assert film.mode == after.mode == "RGBA"
+        kept = (0, 16, 32, 32)
+        assert film.crop(kept).tobytes() == before.crop(kept).tobytes() == after.crop(kept).tobytes()
+
+
+@pytest.mark.parametrize("name", ["x.webp", "x.gif", "x.png"])
+def test_an_animation_of_one_step_is_a_still(folder: Path, name: str) -> None:
+    photo(folder / "a.png", (16, 16))
+    assert run(["run", "a.png", "-o", "o.png", "--animate", name, *_STEPS[2:], "--steps", "2"]) == 0
+    with Image.open(name) as still:
+        assert (getattr(still, "n_frames", 1), still.size) == (1, (16, 16))
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
