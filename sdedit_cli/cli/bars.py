@@ -120,7 +120,8 @@ class Bars(Reporter):
         if done >= steps:
             self._busy(self._name, "decoding")
         elif self._steps is not None:
-            self._shown().update(self._steps, completed=done, total=steps)
+            name = printable(self._name)  # until now it may have been the model's
+            self._shown().update(self._steps, completed=done, total=steps, description=name)
 
     def _busy(self, name: str, what: str) -> None:
         """A bar that moves without an end in sight, and says what is being done."""

@@ -65,11 +65,13 @@ def test_a_line_of_any_width_keeps_its_numbers(name: str, width: int) -> None:
     to = Bars(0, console)
     to.picture(name, 2, 12)
     to.step(18, 50)
+    to.ended(1, 12)
     assert to._progress is not None
     seen = StringIO()
     inked = Console(file=seen, width=width, force_terminal=True, color_system="standard")
     inked.print(to._progress.get_renderable())
     to.picture(name, 3, 12)
+    to.ended(2, 12)
     inked.print(to._progress.get_renderable())
     to.close()
     plain = re.sub(r"\x1b\[[0-9;]*m", "", seen.getvalue())
@@ -118,6 +120,17 @@ def test_bars_say_what_is_done_while_nobody_can_count() -> None:
         seen.append(str(task.fields["what"]) if task.total is None else f"{task.completed:g}/{task.total:g}")
     to.close()
     assert seen == ["loading", "encoding", "1/2", "decoding"]
+
+
+def test_the_bar_of_steps_has_the_name_of_the_picture_after_that_of_the_model() -> None:
+    to = Bars(0, Console(file=StringIO(), width=80, force_terminal=True))
+    to.picture("a.png", 1, 1)
+    to.loading("the x model")
+    to.step(1, 2)
+    assert to._progress is not None
+    (task,) = to._progress.tasks
+    to.close()
+    assert task.description == "a.png"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00 left"), (65, "1:05 left"), (7325, "2:02:05 left")])
