@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.tiny.networks import tiny_taesd
 from PIL import Image
 
 from sdedit_cli.engine.company import Preview
 from sdedit_cli.engine.editor import Editor
+from sdedit_cli.engine.families.sd import SD
+from sdedit_cli.engine.image import postprocess
 from sdedit_cli.engine.sketch import Sketcher, fingerprint
 from sdedit_cli.noise import CLASS_NAMES, SOLVERS, Scheduler
 from sdedit_cli.noise.scheduler import STABLE_DIFFUSION
@@ -125,3 +128,15 @@ def test_what_is_remembered_of_another_shape_is_found_anew(editor: Editor) -> No
     plain = Sketcher(editor.engine.family, editor.engine.components.vae)
     latents = torch.full((1, 4, 2, 2), float("nan"))
     assert sketcher.picture(latents).tobytes() == plain.picture(latents).tobytes()
+
+
+def test_a_tiny_autoencoder_decodes_by_itself() -> None:
+    """Nothing is fitted, and the picture is its own."""
+    vae = tiny_taesd()
+    latents = torch.randn(1, vae.config.latent_channels, 5, 6, generator=torch.Generator().manual_seed(0))
+    sketcher = Sketcher(SD, vae)
+    sketcher.recall = lambda _name, _find: pytest.fail("nothing is fitted")
+    with torch.no_grad():
+        (whole,) = postprocess(vae.decode(latents), "pil")
+    assert sketcher.glimpse(latents)().tobytes() == whole.tobytes()
+    assert whole.size == (6 * vae.config.scale, 5 * vae.config.scale)
