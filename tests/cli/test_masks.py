@@ -358,10 +358,10 @@ def test_a_folder_of_masks_that_cannot_be_is_a_mistake(
     assert words in capsys.readouterr().err
 
 
-def test_what_is_said_of_a_mask_that_is_not_given_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_preset_for_masks_without_a_mask_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = str(photo(tmp_path / "in.png", SIZE))
     told = []
-    for more in ((), ("--mask-blur", "2")):
+    for more in ((), ("--preset", "inpaint")):
         out = str(tmp_path / f"{len(more)}.png")
         assert run(["run", source, "-p", "a face", "-o", out, *QUICK, *more]) == 0
         told.append("no mask (--mask)" in capfd.readouterr().err)
