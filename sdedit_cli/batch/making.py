@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -74,6 +75,13 @@ class _Refused(Exception):
     def __init__(self, problem: SdeditError) -> None:
         super().__init__(problem)
         self.problem = problem
+
+
+def _first(again: deque[Task], rest: Iterator[Task]) -> Iterator[Task]:
+    """Those that are made again, then the rest; each is given out once, whoever asks."""
+    while again:
+        yield again.popleft()
+    yield from rest
 
 
 class Making:
@@ -147,10 +155,10 @@ class Making:
 
     def _edit(self, worker: Worker, waiting: Iterable[Task], size: int | None) -> None:
         """Makes pictures; where memory does not suffice, fewer at a time."""
-        waiting = iter(waiting)
+        again, rest = deque[Task](), iter(waiting)
         while True:
             try:
-                for task, outcome in worker.edits(waiting, size):
+                for task, outcome in worker.edits(_first(again, rest), size):
                     self._end(task, outcome)
                 return
             except OutOfMemory as problem:
@@ -165,7 +173,7 @@ class Making:
                 else:
                     size //= 2
                     self._tell.warn(f"{problem}; going on with {size} at a time, which may change last bits")
-                waiting = chain(under_way, waiting)
+                again = deque(under_way)
 
     def _tasks(self, inputs: Iterator[tuple[Job, Picture | Exception]]) -> Generator[Task, None, None]:
         """The pictures to make of these jobs, as their inputs come. Raises what speaks against all of them."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import BinaryIO
 
-from ..errors import AllFailed, SdeditError, SomeFailed
+from ..errors import AllFailed, SdeditError, SomeFailed, let_go
 from ..pictures.codec import open_picture
 from ..pictures.masks import check_mask
 from ..pictures.resize import size_of
@@ -124,6 +124,8 @@ class Run:
             self._failed(job, error)
 
     def _failed(self, job: Job, error: SdeditError) -> None:
+        if len(self.jobs) > 1:  # a failure alone is raised at the end, and --debug shows where it came from
+            let_go(error)
         self.errors.append(error)
         self.ledger.failed(job, error)
         self.events.failed(job.source, error)
