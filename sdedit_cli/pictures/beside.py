@@ -110,7 +110,11 @@ def within(source: Kept, *, exif: int, xmp_most: int, iptc_most: int, format: st
     notes = list(source.notes)
     room = tags.fitted(source.exif, max(0, exif))
     if sum(map(len, room.values())) < sum(map(len, source.exif.values())):
-        notes.append(f"some of its EXIF is too long for {format} and left out")
+        notes.append(
+            f"some of its EXIF is too long for {format} and left out"
+            if exif
+            else f"its EXIF has no place in {format} and is left out"
+        )
     packet, fields = source.xmp, source.iptc
     if len(packet) > xmp_most:
         notes.append(f"its XMP is too long for {format} and left out")

@@ -105,23 +105,36 @@ def read(block: bytes) -> Found:
         if folder not in places:
             continue
         tags: dict[int, Tag] = {}
-        for number, tag in _entries(data, places[folder], order):
+        for number, place in _entries(data, places[folder], order):
             if _INSIDE.get(number) == folder:
-                if tag and tag.kind in (_LONG, 13):
-                    places[number] = int.from_bytes(tag.raw[:4], "big")
-            elif number in _OF_THE_INPUT and number not in (XMP, IPTC):
+                if place and place.kind in (_LONG, 13):
+                    places[number] = int.from_bytes(place.tag(data, order).raw[:4], "big")
+            elif number in tags or (number in _OF_THE_INPUT and number not in (XMP, IPTC)):
                 continue
-            elif tag is None or tag.size > budget:
+            elif place is None or place.length > budget:
                 whole = False
-            elif number not in tags:
-                tags[number] = tag
-                budget -= tag.size
+            else:  # copied only now: many tags may name the same bytes
+                tags[number] = place.tag(data, order)
+                budget -= tags[number].size
         found[folder] = tags
     return Found(found, whole)
 
 
-def _entries(data: memoryview, at: int, order: str) -> Iterator[tuple[int, Tag | None]]:
-    """The numbers and tags of a folder; None for one that is broken (number 0: the folder itself)."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the values of a tag are in a block."""
+
+    kind: int
+    unit: int
+    begin: int
+    length: int
+
+    def tag(self, data: memoryview, order: str) -> Tag:
+        return Tag(self.kind, _big_endian(bytes(data[self.begin : self.begin + self.length]), self.unit, order))
+
+
+def _entries(data: memoryview, at: int, order: str) -> Iterator[tuple[int, _Place | None]]:
+    """The numbers of a folder's tags and where their values are; None where broken (number 0: the folder itself)."""
     if at + 2 > len(data):
         yield 0, None
         return
@@ -135,9 +148,8 @@ def _entries(data: memoryview, at: int, order: str) -> Iterator[tuple[int, Tag |
         begin = start + 8
         if size * length > 4:
             (begin,) = struct.unpack_from(f"{order}I", data, begin)
-        # Checked before it is copied: many tags may name the same bytes.
         sound = size and length and size * length <= MAX_BYTES and begin + size * length <= len(data)
-        yield number, Tag(kind, _big_endian(bytes(data[begin : begin + size * length]), unit, order)) if sound else None
+        yield number, _Place(kind, unit, begin, size * length) if sound else None
 
 
 def _big_endian(raw: bytes, unit: int, order: str) -> bytes:

@@ -319,3 +319,20 @@ def test_the_command_line_keeps_strips_and_says_nothing_on_request(folder: Path)
 def test_beside_is_nothing_where_nothing_is(folder: Path) -> None:
     assert read_picture(str(photo(folder / "a.bmp")), LIMIT).beside == Beside()
     assert beside.kept(NOTHING, (1, 1), marked=False) == beside.Kept({}, b"", b"")
+
+
+def test_many_tags_that_name_the_same_bytes_are_not_copied_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte that thousands of tags claim as theirs is taken once, and the rest of the block is said to be lost."""
+    count, length = 5000, tags.MAX_BYTES * 3 // 4
+    entries = b"".join(struct.pack("<HHII", 30000 + n, 7, length, 10 + 12 * count + 4) for n in range(count))
+    block = b"II*\0" + struct.pack("<IH", 8, count) + entries + bytes(4 + length)
+    copies: list[int] = []
+
+    def counted(raw: bytes, unit: int, order: str) -> bytes:
+        copies.append(len(raw))
+        return raw
+
+    monkeypatch.setattr(tags, "_big_endian", counted)
+    found = tags.read(block)
+    assert copies == [length]
+    assert not found.whole
