@@ -72,7 +72,7 @@ def test_what_a_picture_may_set_and_what_it_may_not() -> None:
     assert kept_out == {
         *PATHS,
         *("count", "download", "partial", "safety", "attention", "device", "mmap"),
-        *("strip", "metadata", "lossless", "backend"),
+        *("metadata", "lossless", "backend"),
     }
 
 

@@ -14,7 +14,13 @@ from ..presets import preset_text
 from .loras import beside_tags
 
 # Kinds of files whose names in a picture are of no use to find them by.
-_BY_PATH = {"vae": "--vae", "ip-adapter": "--ip-adapter", "ip-image": "--ip-image", "prompt_embeds": "--prompt-embeds"}
+_BY_PATH = {
+    "vae": "--vae",
+    "ip-adapter": "--ip-adapter",
+    "ip-image": "--ip-image",
+    "prompt_embeds": "--prompt-embeds",
+    "mask": "--mask",
+}
 
 
 def asked_again(found: Found) -> Layer:
@@ -24,6 +30,9 @@ def asked_again(found: Found) -> Layer:
         values["model"] = found.model.name
     loras = tuple(_lora(one) for one in beside_tags(found) if found.exact or one.scale is not None)
     words = tuple(EmbeddingFile(one.name) for one in found.ingredients if one.kind == "embedding")
+    masks = [one for one in found.ingredients if one.kind == "mask"]
+    if masks:
+        values["mask"] = masks[0].name
     return Layer(found.layer.source, values | {"lora": loras} | {"embedding": words})
 
 
@@ -36,7 +45,7 @@ def for_people_to_add(found: Found) -> list[str]:
     needed = [
         f"give the {one.kind} '{shown(one.name)}' with {_BY_PATH[one.kind]}"
         for one in found.ingredients
-        if one.kind in _BY_PATH and one.name
+        if one.kind in _BY_PATH and one.name and not (one.kind == "mask" and not one.sha256)
     ]
     return needed + [f"left out is {one}" for one in found.ignored]
 

@@ -53,7 +53,11 @@ class FileOptions:
         blank="95; of AVIF 90",
     )
     strip: bool = declare(
-        False, "Leave out the input's EXIF, XMP and IPTC, such as camera, place and author.", "Files", pixels=False
+        False,
+        "Leave out the input's EXIF, XMP and IPTC, such as camera, place and author.",
+        "Files",
+        pixels=False,
+        saved=True,
     )
     metadata: bool = declare(
         True,

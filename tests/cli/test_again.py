@@ -137,3 +137,20 @@ def test_what_is_for_people_to_add_is_said_and_what_cannot_be_is_refused(folder:
     assert sdedit("info", "plain.png", "--as", "command", cwd=folder).returncode == 3
     assert sdedit("info", "--as", "command", cwd=folder).returncode == 2
     assert sdedit("info", "x.png", "--as", "command", "--json", cwd=folder).returncode == 2
+
+
+def test_the_mask_is_part_of_what_makes_a_picture_again(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    photo(folder / "in.png", (40, 30), "RGBA")
+    photo(folder / "m.png", (40, 30), "L")
+    for mask, said in (("alpha", ""), ("m.png", "give the mask 'm' with --mask")):
+        out = f"{Path(mask).stem}.made.png"
+        assert run(["run", "in.png", "-p", "a pond", "--mask", mask, *QUICK, "-o", out]) == 0
+        capfd.readouterr()
+        assert run(["info", out, "--as", "command"]) == 0
+        told = capfd.readouterr()
+        words = shlex.split(told.out)
+        assert said in told.err
+        assert words[words.index("--mask") + 1] == Path(mask).stem
+        again = [{"INPUT": "in.png", "m": "m.png"}.get(word, word) for word in words[1:]]
+        assert run([*again, "--device", "cpu", "-o", f"again.{out}"]) == 0
+        assert Path(f"again.{out}").read_bytes() == Path(out).read_bytes()

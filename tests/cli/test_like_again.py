@@ -43,6 +43,18 @@ def test_the_same_input_gives_the_same_bytes(
     assert "expect another" not in said
 
 
+def test_what_was_stripped_does_not_come_back(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[271] = "a camera"
+    photo(folder / "in.jpg", exif=exif)
+    for name, more in (("plain", ()), ("x", ("--strip",))):
+        assert run(["run", "in.jpg", "-p", "a pond", *QUICK, *more, "-o", f"{name}.jpg"]) == 0
+    assert run(["run", "in.jpg", "--like", "x.jpg", "--device", "cpu", "-o", "y.jpg"]) == 0
+    assert b"a camera" in Path("plain.jpg").read_bytes()
+    assert b"a camera" not in Path("x.jpg").read_bytes()
+    assert Path("y.jpg").read_bytes() == Path("x.jpg").read_bytes()
+
+
 def test_each_of_several_pictures_is_made_again(folder: Path) -> None:
     photo(folder / "in.png")
     assert run(["run", "in.png", "-p", "a pond", *QUICK, "--count", "3", "-o", "x-{seed}.png"]) == 0
