@@ -52,6 +52,10 @@ class MaskFolder:
             self._known[place] = masks
         return self._known[place]
 
+    def look_again(self) -> None:
+        """Forgets what was there: somebody may have put masks there since."""
+        self._known.clear()
+
     def without(self, rows: Sequence[Row]) -> list[Row]:
         """The rows but for the masks themselves, where the folder lies within the source."""
         inside = os.path.join(os.path.abspath(self.folder), "")

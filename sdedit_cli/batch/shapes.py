@@ -40,8 +40,11 @@ def gathered(
         shape = _shape(job, max_megapixels)
         key = (*group(job), shape)
         order = [first.setdefault(key[:depth], number) for depth in range(1, len(key) + 1)]
-        size = size_for(shape[0] * shape[1], pictures, asked)
-        steps = job.request.edit.steps_run() if size else 0
+        edit = job.request.edit
+        # Crops are of many shapes, and none of them is known before its mask is read.
+        is_crop = edit.mask is not None and edit.masked_area == "crop"
+        size = None if is_crop else size_for(shape[0] * shape[1], pictures, asked)
+        steps = edit.steps_run() if size else 0
         found.append(([*order, -steps, number], replace(job, size=size)))
     return [job for _, job in sorted(found, key=lambda item: item[0])]
 

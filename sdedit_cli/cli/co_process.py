@@ -78,6 +78,8 @@ class _Server:
 
     def _carry_out(self, row: Row, number: int) -> int:
         given, books = self._given, self._books
+        if self._ways.masks:
+            self._ways.masks.look_again()
         job = job_of(row, number, Layer("", {}), self._place, self._ways)
         items = survey([job], self._place.folder, books.known, path_of)
         choice = choose(items, force=given["force"], overwrite=given["on_exists"] == "overwrite", limit=None)

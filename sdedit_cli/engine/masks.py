@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import MaskError, UsageError
 from ..noise import Grid, Scheduler
 from ..options import MAX_SEED, Edit
 from .canvas import Canvas
@@ -81,7 +82,9 @@ class Masked:
         left, upper, right, lower = self.box
         whole = numbers_of(self.under)
         part = whole[upper:lower, left:right]
-        part += (self.canvas.restore_numbers(x_HWC) - part) * self.weights_HW[..., None]
+        made, weights = self.canvas.restore_numbers(x_HWC), self.weights_HW[..., None]
+        # What is edited in full is the result to the last bit.
+        part[...] = np.where(weights == 1, made, part + (made - part) * weights)
         return whole
 
 
@@ -128,7 +131,11 @@ def as_strong_as(edit: Edit, whitest: int) -> Edit | None:
         return edit if whitest else None
     strength = whitest / _FULL * edit.strength
     runs = edit.exact_steps or int(edit.steps_total() * strength) >= 1
-    return edit.varied({"strength": strength}) if runs else None
+    try:
+        return edit.varied({"strength": strength}) if runs else None
+    except UsageError as problem:
+        share = f"the mask is at most gray, {whitest} of 255, and so are edits under it: strength {strength:g}"
+        raise MaskError(f"{share} ({problem}); make the mask lighter") from None
 
 
 def _taking_part(edit: Edit, whitest: int, own: Scheduler) -> npt.NDArray[np.bool_]:

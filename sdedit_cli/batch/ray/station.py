@@ -148,7 +148,8 @@ def contents_of(request: Request) -> dict[str, str]:
     def hash_of(path: str) -> str:
         return hashes.setdefault(path, known.hash_of(path))
 
-    request.edit.identity(hash_of)
+    # A mask travels with its picture.
+    request.edit.varied({"mask": None}).identity(hash_of)
     if request.model.path is not None:  # the built-in model is that of the version
         hash_of(str(request.model.path))
     return hashes
