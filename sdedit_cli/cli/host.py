@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch.request import Request
 from ..options import fields
+from ..options.files import USUAL
 from .preflight import Preflight
 
 if TYPE_CHECKING:
@@ -86,4 +87,4 @@ class Models:
 def _of_models() -> tuple[str, ...]:
     """The options for another value of which a model has to be loaded anew."""
     loaded = (field.name for field in fields() if field.option.path or field.option.group in ("Model", "Machine"))
-    return tuple(name for name in loaded if name not in _OF_PICTURES and name not in ADAPTERS)
+    return tuple(name for name in loaded if name not in _OF_PICTURES and name not in ADAPTERS and name not in USUAL)

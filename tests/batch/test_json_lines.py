@@ -53,7 +53,7 @@ def test_values_are_those_of_json_and_not_texts_of_them() -> None:
     layer = layer_of_row(row)
     assert [str(item) for item in layer.values["lora"]] == ["x:0.5", "y:2"]
     assert layer.values["exact_steps"] is True
-    for value in ('"0.5"', "true", "[0.5]"):
+    for value in ('"0.5"', "true", "[true]"):
         with pytest.raises(JobFileError, match="job 1: strength is "):
             layer_of_row(row_of_json(f'{{"input": "a", "strength": {value}}}', "job 1"))
 

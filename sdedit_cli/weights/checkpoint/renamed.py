@@ -42,7 +42,7 @@ def _unflax(t: Tensor) -> Tensor:
 
 
 def _flax_shape(shape: Shape) -> Shape:
-    return (*shape[2:], shape[1], shape[0])
+    return (*shape[2:], shape[1], shape[0]) if len(shape) == 4 else shape[::-1]
 
 
 def _flax(t: Tensor) -> Tensor:
