@@ -6,6 +6,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -98,7 +99,7 @@ class Terminal:
         return self._seen
 
     def close(self) -> None:
-        os.write(self._end, b"\x03exit\n")
+        os.kill(self._pid, signal.SIGKILL)  # an interactive shell may ask before it goes
         os.close(self._end)
         os.waitpid(self._pid, 0)
 
