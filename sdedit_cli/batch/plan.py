@@ -69,6 +69,7 @@ class Plan:
 
 def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
     """The jobs of a source. Raises UsageError when two of them would write to one name."""
+    look_again(ways)
     jobs: list[Job] = []
     failures: list[tuple[Row, SdeditError]] = []
     for index, row in enumerate(source.rows, 1):
@@ -79,6 +80,13 @@ def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
     _refuse_doubles(jobs)
     refuse_clashes(jobs, "DEST")
     return Plan(tuple(jobs), tuple(failures))
+
+
+def look_again(ways: Ways) -> None:
+    """Forgets what was seen of folders: masks and links may be others by now."""
+    _link_between.cache_clear()
+    if ways.masks:
+        ways.masks.look_again()
 
 
 def _refuse_doubles(jobs: Sequence[Job]) -> None:

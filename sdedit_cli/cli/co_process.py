@@ -12,7 +12,7 @@ from ..batch.books import Books
 from ..batch.events import Events
 from ..batch.journal import FOLDER, journal_of, read_all
 from ..batch.lock import locked_folder
-from ..batch.plan import Place, job_of
+from ..batch.plan import Place, job_of, look_again
 from ..batch.request import RunOptions
 from ..batch.rows import Row
 from ..batch.run import Run
@@ -78,8 +78,7 @@ class _Server:
 
     def _carry_out(self, row: Row, number: int) -> int:
         given, books = self._given, self._books
-        if self._ways.masks:
-            self._ways.masks.look_again()
+        look_again(self._ways)
         job = job_of(row, number, Layer("", {}), self._place, self._ways)
         items = survey([job], self._place.folder, books.known, path_of)
         choice = choose(items, force=given["force"], overwrite=given["on_exists"] == "overwrite", limit=None)

@@ -73,7 +73,7 @@ def test_a_lora_is_recorded_under_the_name_that_each_prompt_has_for_it(folder: P
     rows = [{"input": "in.png", "output": f"{n}.png", "prompt": f"a face <lora:{n}:1>"} for n in ("file", "Title")]
     Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     folders = ("--lora-dir", str(folder / "loras"))
-    assert run(["batch", "jobs.jsonl", "out", *folders, *QUICK]) == 0
+    assert run(["batch", "jobs.jsonl", "out", "--batch-size", "1", *folders, *QUICK]) == 0
     names = [[one.name for one in find(f"out/{n}.png").ingredients if one.kind == "lora"] for n in ("file", "Title")]
     assert names == [["file"], ["Title"]]
     assert run(["run", "in.png", "-o", "again.png", "--like", "out/Title.png", *folders]) == 0

@@ -21,7 +21,7 @@ VISION = '{"architectures": ["CLIPVisionModelWithProjection"], "model_type": "cl
     ("words", "said"),
     [
         (["run", "a.png", "--check"], "No such option '--check'; 'sdedit batch' has it."),
-        (["run", "a.png", "--strokes", "d"], "No such option '--strokes'; 'sdedit presets' has it."),
+        (["run", "a.png", "--ema"], "No such option '--ema'; 'sdedit convert' has it."),
         (["batch", "in", "--save-every", "2"], "No such option '--save-every'; 'sdedit run' has it."),
         (["lora", "inspect", "x", "--to", "peft"], "'sdedit lora convert', 'sdedit lora extract', "),
         (["run", "a.png", "--stren", "1"], "'--strength'"),
