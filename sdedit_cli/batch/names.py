@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 
-from ..pictures.encode import FORMATS
+from ..pictures.endings import FORMATS
 
 LONGEST = 255  # bytes, on every file system in common use
 _SHORTEST = 20

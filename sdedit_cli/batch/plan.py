@@ -12,7 +12,7 @@ from pathlib import Path
 from ..disk.checks import check_name
 from ..errors import SdeditError, UsageError
 from ..options import MAX_SEED, Edit, Layer
-from ..pictures.encode import FORMATS
+from ..pictures.endings import FORMATS
 from .journal import FOLDER
 from .masks import MaskFolder
 from .prompts import PromptSource

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ..disk.checks import check_name, is_special
 from ..errors import OutputError, UsageError, did_you_mean, shortened
-from ..pictures.encode import FORMATS, SUFFIXES, check_format
+from ..pictures.encode import check_format
+from ..pictures.endings import FORMATS, SUFFIXES
 from .names import fitting
 from .request import Request
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import StaleOutputs
-from ..pictures.encode import FORMATS
+from ..pictures.endings import FORMATS
 from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, layering, option
 from .preset_options import preset_options, save_preset

@@ -13,7 +13,7 @@ import click
 
 from ..errors import UsageError, listed
 from ..options.masks import NAMES as OF_MASKS
-from ..pictures.encode import FORMATS
+from ..pictures.endings import FORMATS
 from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 from .preset_options import preset_options, save_preset

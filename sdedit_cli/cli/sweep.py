@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AllFailed, PictureError, SdeditError, SomeFailed, UsageError, listed
 from ..options import Edit, Layer, fields
-from ..pictures.encode import FORMATS
+from ..pictures.endings import FORMATS
 from ..presets import Preset, load_preset, user_config
 from .flags import Layering
 

@@ -16,18 +16,6 @@ from .transparency import WHITE, Colour
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "avif": ".avif", "gif": ".gif"}
-SUFFIXES = {
-    ".png": "png",
-    ".apng": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".jpe": "jpeg",
-    ".webp": "webp",
-    ".avif": "avif",
-    ".gif": "gif",
-}
-
 # Chosen to keep what was edited: chroma at full resolution, and the best quality short of waste.
 _ENCODINGS: dict[str, dict[str, Any]] = {
     "png": {},
