@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..errors import shortened
 from ..options import Edit, rgb_of
 from ..options.files import ALL, DROP
+from ..options.masks import ALPHA
 from .codec import Picture, read_picture
 from .film import read_film
 from .masks import with_mask
@@ -22,13 +23,22 @@ def prepared(source: str, limit: float, edit: Edit) -> Picture:
     background = rgb_of(edit.background) if edit.background else None
     picture = (read_film if edit.frames == ALL else read_picture)(source, limit, background)
     if edit.mask is not None:
-        picture = _each(picture, lambda one: with_mask(one, edit, source, limit))
+        picture = _masked(picture, edit, source, limit)
     if edit.alpha == DROP:
         picture = _each(picture, opaque)
     if edit.to_srgb:
         picture = _each(picture, as_srgb)
     picture = sized(picture, edit, "stdin" if source == STDIN else shortened(source), limit)
     return picture if edit.strokes is None else _each(picture, lambda one: with_strokes(one, edit))
+
+
+def _masked(picture: Picture, edit: Edit, source: str, limit: float) -> Picture:
+    """The picture with its mask, and every frame; a file of one is read once for all of them."""
+    if edit.mask == ALPHA or picture.film is None:
+        return _each(picture, lambda one: with_mask(one, edit, source, limit))
+    whole = with_mask(picture, edit, source, limit)
+    frames = (replace(one, mask=whole.mask, mask_sha256=whole.mask_sha256) for one in picture.film.frames)
+    return replace(whole, film=replace(picture.film, frames=tuple(frames)))
 
 
 def _each(picture: Picture, change: Callable[[Picture], Picture]) -> Picture:
