@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from ..disk.checks import check_folder
 from ..errors import UsageError
 from ..pictures.animation import format_of
 from .request import Animating
-from .targets import Job, settle, split_template, targets, template_of
+from .targets import Job, folded, settle, split_template, targets, template_of
 
 _LABEL = "--animate"
 
@@ -23,23 +22,19 @@ def animating(jobs: Sequence[Job], output: str, on_exists: str, *, full: bool) -
     suffix = split_template(template)[1]
     format = "webp" if "{" in suffix else format_of(suffix, f"{_LABEL} {output}")
     paths: dict[tuple[int, int], Path] = {}
-    pictures = {_key(target.path) for job in jobs for target in job.targets if target.path}
+    names = {folded(target.path) for job in jobs for target in job.targets if target.path}
     taken: set[Path] = set()
     for job in jobs:
         seeds = [target.seed for target in job.targets]
         for target in targets(template, Path(job.source), job.index, seeds, format, _LABEL):
             assert target.path is not None
-            if _key(target.path) in pictures | {_key(path) for path in taken}:
+            if folded(target.path) in names:
                 raise UsageError(f"{_LABEL}: {target.path} is the name of another output; give each its own")
             # What exists is left alone, and the picture is made all the same.
             path = settle(target.path, "suffix" if on_exists == "skip" else on_exists, taken)
             assert path is not None
             check_folder(path.parent)
             taken.add(path)
+            names.add(folded(path))
             paths[job.index, target.seed] = path
     return Animating(paths, format, full, replace=on_exists == "overwrite")
-
-
-def _key(path: Path) -> str:
-    # Two names that differ in case alone are one file on most desktops.
-    return os.path.normpath(path).casefold()

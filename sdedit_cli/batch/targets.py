@@ -226,13 +226,17 @@ def _has_placeholder(template: str, names: Sequence[str]) -> bool:
     return any(name in names for _, name, _, _ in string.Formatter().parse(template))
 
 
+def folded(path: str | Path) -> str:
+    """Equal for names that are one file on most desktops, where they differ in case alone."""
+    return os.path.normpath(path).casefold()
+
+
 def refuse_clashes(jobs: Sequence[Job], label: str) -> None:
     """Raises UsageError for two pictures that would get one name, with a template that tells them apart."""
     owners: dict[str, str] = {}
     for job in jobs:
         for target in job.targets:
-            # Two names that differ in case alone are one file on most desktops.
-            key = os.path.normpath(target.shown).casefold()
+            key = folded(target.shown)
             if key in owners:
                 raise UsageError(
                     f"{owners[key]} and {job.shown} would both be written to {target.shown}; "
@@ -253,7 +257,7 @@ def _apart(jobs: Sequence[Job]) -> str:
 
 def _tells_apart(template: str, jobs: Sequence[Job]) -> bool:
     names = [
-        os.path.normpath(target.shown).casefold()
+        folded(target.shown)
         for job in jobs
         for target in targets(template, Path(job.source), job.index, [one.seed for one in job.targets], job.format)
     ]
