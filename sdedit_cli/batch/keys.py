@@ -16,12 +16,13 @@ from typing import Any
 from ..disk.hashes import model_hash, remembered_hash
 from ..errors import ModelError
 from ..options import Edit
+from ..options.files import USUAL
 
 # Counts up when the same request gives another picture than before, beyond rounding.
 NUMERIC_VERSION = 1
 _MOST = 64
-# Options that change a file and not what is edited, and what they usually are.
-BESIDE = {"lossless": False, "strip": False, "metadata": True}
+# Options that change a file and not what is edited.
+BESIDE = ("lossless", "strip", "metadata")
 _as_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
@@ -55,7 +56,7 @@ def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, 
     if format != "png":
         made_of["quality"] = edit.quality
     # Named where they are not as usual.
-    made_of |= {name: value for name, usual in BESIDE.items() if (value := getattr(edit, name)) != usual}
+    made_of |= {name: value for name in BESIDE if (value := getattr(edit, name)) != USUAL[name]}
     if edit.c2pa:
         made_of["c2pa"] = contents.hash_of(edit.c2pa)
     return {name: value if _is_short(value) else _short(value) for name, value in made_of.items() if value is not None}

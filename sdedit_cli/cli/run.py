@@ -18,13 +18,13 @@ from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 from .preset_options import preset_options, save_preset
 from .previews import animations, preview_options, shown
+from .seeds import new_seed
 from .sweep_options import Wanted, refuse_strays, sweep_options
 
 if TYPE_CHECKING:
     from ..batch.targets import Job
     from ..presets import Preset
 
-_NEW_SEEDS = 2**32
 _EXAMPLES = """\b
 Examples:
   sdedit run photo.jpg -p "a watercolour of a harbour" --strength 0.6
@@ -159,9 +159,7 @@ def command(
             to.warn(f"the word '{word}' stands in no prompt, so its embedding does nothing; write it into -p or -n")
         drawn = request.edit.seed is None
         if drawn and not dry_run:
-            import secrets  # here, as it takes as long to import as click's parser
-
-            request = replace(request, edit=replace(request.edit, seed=secrets.randbelow(_NEW_SEEDS)))
+            request = replace(request, edit=replace(request.edit, seed=new_seed()))
         if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
             request = beyond(request, sources)
         request = replace(request, notes=(*request.notes, *of_another_input(request.like, sources)))

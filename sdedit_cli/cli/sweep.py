@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AllFailed, PictureError, SdeditError, SomeFailed, UsageError, listed
 from ..options import Edit, Layer, fields
+from ..options.layers import defaults
 from ..pictures.endings import FORMATS
 from ..presets import Preset, load_preset, user_config
 from .flags import Layering
+from .seeds import new_seed
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,17 +58,11 @@ def carry_out(
         check_sampler(sampler, None)
     side = side_of(sweep)
     cells = list(sweep.cells())
-    requests, problems = _requests(cells, layers, drawn=None if wanted.dry_run else _drawn())
+    requests, problems = _requests(cells, layers, drawn=None if wanted.dry_run else new_seed())
     sources, left_out = chosen(inputs, next(iter(requests.values())).edit.prompt, wanted.output)
     if left_out:
         to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")
     _Work(sweep, cells, requests, problems, wanted, layers, to, events, side).of(sources)
-
-
-def _drawn() -> int:
-    import secrets  # here, as it takes as long to import as click's parser
-
-    return secrets.randbelow(2**32)
 
 
 def _requests(
@@ -319,7 +315,7 @@ class _Work:
         edit = request.edit
         own = self.layers.models.get(edit.model, (None, Layer("", {})))[1].values
         said = {*own, *_ALWAYS, *self.cells[number].values, *self.layers.said.values}
-        usual = {field.name: field.default for field in fields()}
+        usual = defaults()
         named = [f.name for f in fields() if f.name in said or getattr(edit, f.name) != usual[f.name]]
         values = {name: value for name in named if (value := getattr(edit, name)) is not None}
         return as_command(Layer(source, values), source)
@@ -333,7 +329,7 @@ def _common(requests: Iterable[Request]) -> dict[str, Any]:
 
 def _lines(common: Mapping[str, Any]) -> list[str]:
     """What the header of a sheet says of all of its pictures."""
-    usual = {field.name: field.default for field in fields()}
+    usual = defaults()
     texts = [f"{key.replace('_', ' ')}: {common[key]}" for key in _TEXTS if common.get(key)]
     pairs = [
         f"{key.replace('_', '-')} {_shown(common[key])}"

@@ -33,6 +33,8 @@ from .tile import TILE
 GROUPS = ("Edit", "Mask", "Sampling", "Model", "Machine", "Files")
 CURVES = ("karras", "exponential", "beta", "lu_lambdas")
 BUILT_IN_NAME = "built-in"
+# What is as usual of these is neither kept in pictures nor counted.
+_UNSAID = {**_OF_FILES, "color": "off"}
 _IN_PICTURE, _PIXELS = attrgetter("in_picture"), attrgetter("pixels")
 
 
@@ -386,8 +388,7 @@ class Edit(MaskOptions):
 
     def _kept(self, which: Callable[[Option], bool]) -> dict[str, Any]:
         unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()
-        unused |= {name for name, usual in _OF_FILES.items() if getattr(self, name) == usual}
-        unused |= {"color"} if self.color == "off" else set[str]()
+        unused |= {name for name, usual in _UNSAID.items() if getattr(self, name) == usual}
         unused |= _OF_MASKS if self.mask is None else set[str]()
         unused |= {"repeats", "same_noise"} if len(self.rounds()) == 1 else set[str]()
         return {name: value for name, value in kept(self, which).items() if name not in unused}

@@ -113,9 +113,10 @@ def edit_from(layers: Sequence[Layer], near: Edit | None = None) -> Edit:
     It is made quickly of one that is `near` it: what they have in common is not checked again.
     """
     values = merged(layers, "").values
-    return near.varied({**_defaults(), **values}) if near else Edit(**values)
+    return near.varied({**defaults(), **values}) if near else Edit(**values)
 
 
 @cache
-def _defaults() -> dict[str, Any]:
+def defaults() -> Mapping[str, Any]:
+    """What every option of an edit is when nobody says anything."""
     return {field.name: field.default for field in fields()}
