@@ -25,16 +25,6 @@ EDIT = Edit(prompt="a cat", steps=4, strength=0.6, dtype="fp32", device="cpu", s
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sd15")
-
-
-@pytest.fixture(scope="module")
-def oracle(folder: Path) -> Any:
-    return write_checkpoint(folder, "sd15")
-
-
-@pytest.fixture(scope="module")
 def editor(folder: Path, oracle: Any) -> Editor:
     return Editor.open(replace(EDIT, model=str(folder)))
 

@@ -12,7 +12,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from helpers.pipelines import picture, write_checkpoint
+from helpers.pipelines import picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -31,16 +31,6 @@ GRAY = 128
 
 # The oracle's own notices.
 pytestmark = [pytest.mark.filterwarnings(f"ignore:.*:{kind}Warning") for kind in ("Future", "Deprecation")]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sd15")
-
-
-@pytest.fixture(scope="module")
-def oracle(folder: Path) -> Any:
-    return write_checkpoint(folder, "sd15")
 
 
 @pytest.fixture(scope="module")
