@@ -176,7 +176,7 @@ def test_metadata_of_strangers_is_told_or_refused(folder: Path, capfd: pytest.Ca
 def test_processes_of_their_own_end_as_in_this_one(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     photo(folder / "a.png")
     codes: Counter[int] = Counter()
-    for number in range(0, CASES, CASES // 40):
+    for number in range(0, CASES, CASES // 60):
         (folder / "m.png").write_bytes(mutated(number))
         for words in (["info", "--no-hash", "--json", "m.png"], like(folder / "m.png")):
             done = sdedit(*words, cwd=folder)
