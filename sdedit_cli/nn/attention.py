@@ -144,6 +144,7 @@ class TransformerBlock(nn.Module):
         self, width: int, heads: int, context_dim: int, ops: Ops, only_cross_attention: bool, drop: float
     ) -> None:
         super().__init__()
+        self.ops = ops
         first_dim = context_dim if only_cross_attention else None
         self.norm1 = LayerNorm(width)
         self.attn1 = Attention(width, heads, ops, context_dim=first_dim, drop=drop)
@@ -153,9 +154,13 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(width, ops, drop)
 
     def forward(self, x_BTC: Tensor, context: Context) -> Tensor:
-        x_BTC = self.attn1(self.norm1(x_BTC), context) + x_BTC
-        x_BTC = self.attn2(self.norm2(x_BTC), context) + x_BTC
-        return self.ff(self.norm3(x_BTC)) + x_BTC
+        h_BTC = self.ops.layer_norm(x_BTC, self.norm1.weight, self.norm1.bias, self.norm1.eps)
+        x_BTC, h_BTC = self._added(self.attn1(h_BTC, context), x_BTC, self.norm2)
+        x_BTC, h_BTC = self._added(self.attn2(h_BTC, context), x_BTC, self.norm3)
+        return self.ff(h_BTC) + x_BTC
+
+    def _added(self, h_BTC: Tensor, x_BTC: Tensor, norm: LayerNorm) -> tuple[Tensor, Tensor]:
+        return self.ops.add_layer_norm(h_BTC, x_BTC, norm.weight, norm.bias, norm.eps)
 
 
 class Transformer2D(nn.Module):
@@ -176,7 +181,7 @@ class Transformer2D(nn.Module):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
-        self.linear = linear
+        self.ops, self.linear = ops, linear
         self.norm = GroupNorm(groups, width, eps=1e-6)
         self.proj_in = Linear(width, width) if linear else Conv2d(width, width, 1)
         self.transformer_blocks = nn.ModuleList(
@@ -185,20 +190,29 @@ class Transformer2D(nn.Module):
         self.proj_out = Linear(width, width) if linear else Conv2d(width, width, 1)
 
     def forward(self, x_BCHW: Tensor, context: Context) -> Tensor:
-        h_BCHW = self.norm(x_BCHW)
-        if not self.linear:
+        h_BCHW = self.ops.group_norm(x_BCHW, self.norm.num_groups, self.norm.weight, self.norm.bias, self.norm.eps, ())
+        as_product = self.linear or self.ops.channels_last
+        if not as_product:
             h_BCHW = self.proj_in(h_BCHW)
         h_BTC = h_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
-        if self.linear:
-            h_BTC = self.proj_in(h_BTC)
+        if as_product:
+            h_BTC = _product(h_BTC, self.proj_in)
         for block in self.transformer_blocks:
             h_BTC = block(h_BTC, context)
-        if self.linear:
-            h_BTC = self.proj_out(h_BTC)
-        h_BCHW = h_BTC.unflatten(1, x_BCHW.shape[-2:]).permute(0, 3, 1, 2).contiguous()
-        if not self.linear:
+        if as_product:
+            h_BTC = _product(h_BTC, self.proj_out)
+        h_BHWC: Tensor = h_BTC.unflatten(1, x_BCHW.shape[-2:])
+        h_BCHW = h_BHWC.permute(0, 3, 1, 2)
+        if not self.ops.channels_last:
+            h_BCHW = h_BCHW.contiguous()
+        if not as_product:
             h_BCHW = self.proj_out(h_BCHW)
         return h_BCHW + x_BCHW
+
+
+def _product(x_BTC: Tensor, layer: Linear | Conv2d) -> Tensor:
+    """A linear layer, or a 1x1 convolution as one, over tokens."""
+    return F.linear(x_BTC, layer.weight.flatten(1), layer.bias)
 
 
 class PictureAttention(Heads):

@@ -46,11 +46,18 @@ class Conv2d(nn.Conv2d):
     wrap: Wrap = NONE
 
     def forward(self, input: Tensor) -> Tensor:
-        if not any(self.wrap) or not any(self.padding):
-            return super().forward(input)
-        high, wide = cast("tuple[int, int]", self.padding)
-        x_BCHW = pad(input, (wide, wide, high, high), self.wrap)
-        return F.conv2d(x_BCHW, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return self._convolved(input, self.bias)
+
+    def without_bias(self, x_BCHW: Tensor) -> Tensor:
+        """The result before the bias is added."""
+        return self._convolved(x_BCHW, None)
+
+    def _convolved(self, x_BCHW: Tensor, bias: Tensor | None) -> Tensor:
+        padding = cast("tuple[int, int]", self.padding)
+        if any(self.wrap) and any(padding):
+            high, wide = padding
+            x_BCHW, padding = pad(x_BCHW, (wide, wide, high, high), self.wrap), (0, 0)
+        return F.conv2d(x_BCHW, self.weight, bias, self.stride, padding, self.dilation, self.groups)
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Conv2d, GroupNorm, Linear
-from .ops import Ops
+from .ops import Ops, Shifts, shifted
 from .wrap import pad
 
 Activation = Callable[[Tensor], Tensor]
@@ -27,11 +27,18 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def norm_then_act(x_BCHW: Tensor, norm: GroupNorm, act: Activation, ops: Ops) -> Tensor:
-    """act(norm(x)), through the replaceable operation when there is one for `act`."""
-    if act is F.silu:
-        return ops.group_norm_silu(x_BCHW, norm.num_groups, norm.weight, norm.bias, norm.eps)
-    return act(norm(x_BCHW))
+def norm_then_act(x_BCHW: Tensor, norm: GroupNorm, act: Activation, ops: Ops, shifts: Shifts = ()) -> Tensor:
+    """act(norm(x + shifts)), through the replaceable operation when there is one for `act`."""
+    normed = ops.group_norm_silu if act is F.silu else ops.group_norm
+    y_BCHW = normed(x_BCHW, norm.num_groups, norm.weight, norm.bias, norm.eps, shifts)
+    return y_BCHW if act is F.silu else act(y_BCHW)
+
+
+def convolved(x_BCHW: Tensor, conv: Conv2d, ops: Ops) -> tuple[Tensor, Shifts]:
+    """conv(x), and the bias where that is left to what follows."""
+    if ops.channels_last and conv.bias is not None:  # pyright: ignore[reportUnnecessaryComparison] -- torch types a missing bias as present
+        return conv.without_bias(x_BCHW), (conv.bias,)
+    return conv(x_BCHW), ()
 
 
 def dropout(p: float) -> nn.Module:
@@ -98,18 +105,20 @@ class Resnet(nn.Module):
         self.conv_shortcut = Conv2d(channels, out_channels, 1) if channels != out_channels else None
 
     def forward(self, x_BCHW: Tensor, emb_BE: Tensor | None = None) -> Tensor:
-        h_BKHW = self.conv1(norm_then_act(x_BCHW, self.norm1, self.act, self.ops))
+        h_BKHW, shifts = convolved(norm_then_act(x_BCHW, self.norm1, self.act, self.ops), self.conv1, self.ops)
         if self.time_emb_proj is None or emb_BE is None:
-            h_BKHW = norm_then_act(h_BKHW, self.norm2, self.act, self.ops)
+            h_BKHW = norm_then_act(h_BKHW, self.norm2, self.act, self.ops, shifts)
         elif self.scale_shift:
             scale, shift = self.time_emb_proj(emb_BE)[:, :, None, None].chunk(2, dim=1)
-            h_BKHW = self.act(self.norm2(h_BKHW) * (1 + scale) + shift)
+            h_BKHW = self.act(self.norm2(shifted(h_BKHW, shifts)) * (1 + scale) + shift)
         else:
-            h_BKHW = h_BKHW + self.time_emb_proj(emb_BE)[:, :, None, None]
-            h_BKHW = norm_then_act(h_BKHW, self.norm2, self.act, self.ops)
-        h_BKHW = self.conv2(self.dropout(h_BKHW))
-        skip_BKHW = x_BCHW if self.conv_shortcut is None else self.conv_shortcut(x_BCHW)
-        out_BKHW = skip_BKHW + h_BKHW
+            h_BKHW = norm_then_act(h_BKHW, self.norm2, self.act, self.ops, (*shifts, self.time_emb_proj(emb_BE)))
+        h_BKHW, shifts = convolved(self.dropout(h_BKHW), self.conv2, self.ops)
+        skip_BKHW = x_BCHW
+        if self.conv_shortcut is not None:
+            skip_BKHW, more = convolved(x_BCHW, self.conv_shortcut, self.ops)
+            shifts += more
+        out_BKHW = self.ops.residual(h_BKHW, skip_BKHW, shifts)
         return out_BKHW if self.divisor == 1.0 else out_BKHW / self.divisor
 
 

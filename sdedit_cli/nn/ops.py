@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-GroupNormSiLU = Callable[[Tensor, int, Tensor, Tensor, float], Tensor]
+Shifts = tuple[Tensor, ...]
+"""What is added to a picture's channels beforehand, one after the other: each [C], or [B, C]."""
+GroupNorm = Callable[[Tensor, int, Tensor, Tensor, float, Shifts], Tensor]
 
 
 LONGEST_CALL = 2**35
@@ -45,9 +47,41 @@ def queries_a_call(q_BNTD: Tensor, k_BNSD: Tensor) -> int:
     return max(1, LONGEST_CALL // max(1, each) // _BLOCK) * _BLOCK
 
 
-def group_norm_silu(x_BCHW: Tensor, groups: int, weight_C: Tensor, bias_C: Tensor, eps: float) -> Tensor:
-    """silu(group_norm(x)): [B, C, H, W]."""
-    return F.silu(F.group_norm(x_BCHW, groups, weight_C, bias_C, eps))
+def group_norm(
+    x_BCHW: Tensor, groups: int, weight_C: Tensor, bias_C: Tensor, eps: float, shifts: Shifts = ()
+) -> Tensor:
+    """group_norm(x + shifts): [B, C, H, W]."""
+    return F.group_norm(shifted(x_BCHW, shifts), groups, weight_C, bias_C, eps)
+
+
+def group_norm_silu(
+    x_BCHW: Tensor, groups: int, weight_C: Tensor, bias_C: Tensor, eps: float, shifts: Shifts = ()
+) -> Tensor:
+    """silu(group_norm(x + shifts)): [B, C, H, W]."""
+    return F.silu(group_norm(x_BCHW, groups, weight_C, bias_C, eps, shifts))
+
+
+def shifted(x_BCHW: Tensor, shifts: Shifts) -> Tensor:
+    """x plus all of the shifts."""
+    for shift in shifts:
+        x_BCHW = x_BCHW + shift[..., None, None]
+    return x_BCHW
+
+
+def residual(h_BCHW: Tensor, skip_BCHW: Tensor, shifts: Shifts = ()) -> Tensor:
+    """skip + (h + shifts): [B, C, H, W]."""
+    return skip_BCHW + shifted(h_BCHW, shifts)
+
+
+def layer_norm(x_BTE: Tensor, weight_E: Tensor, bias_E: Tensor, eps: float) -> Tensor:
+    """Each token normed over its features: [B, T, E]."""
+    return F.layer_norm(x_BTE, weight_E.shape, weight_E, bias_E, eps)
+
+
+def add_layer_norm(h_BTE: Tensor, x_BTE: Tensor, weight_E: Tensor, bias_E: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """h + x, and that normed: each [B, T, E]."""
+    x_BTE = h_BTE + x_BTE
+    return x_BTE, layer_norm(x_BTE, weight_E, bias_E, eps)
 
 
 def geglu(x_BT2E: Tensor) -> Tensor:
@@ -61,8 +95,15 @@ class Ops:
     """The operations of one model."""
 
     attention: Attention = attention
-    group_norm_silu: GroupNormSiLU = group_norm_silu
+    group_norm: GroupNorm = group_norm
+    group_norm_silu: GroupNorm = group_norm_silu
+    residual: Callable[[Tensor, Tensor, Shifts], Tensor] = residual
+    layer_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor] = layer_norm
+    add_layer_norm: Callable[[Tensor, Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]] = add_layer_norm
     geglu: Callable[[Tensor], Tensor] = geglu
+    channels_last: bool = False
+    """Pictures lie with their channels last: 1 x 1 convolutions are matrix products then, and the biases of others are
+    left to the operation that follows, where a kernel of the device adds them in passing."""
 
 
 @dataclass(frozen=True)

@@ -71,12 +71,31 @@ def test_replaced_operations_are_called_by_every_layer_that_has_them() -> None:
 
     model = tiny_unet()
     plain = run(model)
-    for name in ("attention", "group_norm_silu", "geglu"):
-        setattr(model.ops, name, counted(name, getattr(model.ops, name)))
+    for name, op in vars(model.ops).items():
+        if callable(op):
+            setattr(model.ops, name, counted(name, op))
     assert torch.equal(run(model), plain)
     transformers = 2 + 1 + 3
     resnets = 4 + 2 + 6
-    assert calls == {"attention": 2 * transformers, "geglu": transformers, "group_norm_silu": 2 * resnets + 1}
+    assert calls == {
+        "attention": 2 * transformers,
+        "geglu": transformers,
+        "layer_norm": transformers,
+        "add_layer_norm": 2 * transformers,
+        "group_norm": transformers,
+        "group_norm_silu": 2 * resnets + 1,
+        "residual": resnets,
+    }
+
+
+def test_channels_last_is_the_same_network_with_biases_added_later() -> None:
+    unet, vae = tiny_unet(), tiny_vae()
+    picture = torch.rand(2, 3, 16, 16)
+    plain = run(unet), vae(picture)
+    for model in (unet, vae):
+        model.to(memory_format=torch.channels_last)
+        model.ops.channels_last = True
+    torch.testing.assert_close((run(unet), vae(picture)), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_a_copy_of_a_model_has_a_table_of_its_own() -> None:
