@@ -1,0 +1,1 @@
+"""Measurements: `python -m benchmarks NAME ...`; README.md beside this file lists the names."""

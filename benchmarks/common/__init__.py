@@ -1,0 +1,1 @@
+"""What measurements share: rows and their report, the machine's facts and rates, programs in processes of their own."""
