@@ -44,7 +44,7 @@ _DONE = {
         "sigmas",
     ),
     *("model", "vae", "config", "prediction_type", "download", "clip_skip", "safety", "dtype", "device", "mmap"),
-    "backend",
+    *("backend", "cache"),
 }
 _FILES = "Files"
 _DEVICES = ("auto", "cpu")

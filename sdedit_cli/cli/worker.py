@@ -26,6 +26,7 @@ from ..pictures.record import Ingredient, Record
 from .backends import editor_of
 from .credentials import signer
 from .image_prompts import hashes, looks
+from .kept_prompts import KeptPrompts
 from .loras import names_of
 from .models import readable
 from .previews import remembered
@@ -78,7 +79,9 @@ class EditorWorker:
         with self._can_be_loaded(request):
             self._checkpoint = opened()
             kind = editor_of(request.edit)
-            self._editor = kind.open(request.edit, self._hear, checkpoint=self._checkpoint, pictures=pictures)
+            self._kept = self._keeping(request.edit)
+            kept = {} if self._kept is None else {"kept": self._kept}
+            self._editor = kind.open(request.edit, self._hear, checkpoint=self._checkpoint, pictures=pictures, **kept)
             if request.edit.backend != "jax":  # which looks by decoding
                 self._editor.sketcher.recall = remembered
         self._hash = FileHash(self._checkpoint.path)
@@ -98,6 +101,9 @@ class EditorWorker:
         self._begin(request)
         pictures = looks(request.edit)
         with self._can_be_loaded(request), reading(whole=not request.edit.mmap):
+            self._kept = self._keeping(request.edit)
+            if self._kept is not None:
+                self._editor.readings = replace(self._editor.readings, kept=self._kept)
             self._editor.adapt(request.edit, pictures)
         self._know(request, started)
 
@@ -106,6 +112,10 @@ class EditorWorker:
         self._explained: set[str] = set()
         self._warned_of_prompts = False
         self.adapters: list[str] = []
+
+    def _keeping(self, edit: Edit) -> KeptPrompts | None:
+        """Where its prompts are kept; None where they are not."""
+        return KeptPrompts(edit, self._checkpoint) if edit.cache and edit.backend == "torch" else None
 
     @contextmanager
     def _can_be_loaded(self, request: Request) -> Generator[None, None, None]:
@@ -163,6 +173,8 @@ class EditorWorker:
                 parts.results[wish] = result
                 if parts.complete:
                     yield parts.task, parts.refused or self._ended(parts.task, parts.made)
+                    if self._kept is not None:
+                        self._kept.write()
         except Exception as problem:
             if not is_out_of_memory(problem) or not under_way:
                 raise

@@ -80,6 +80,17 @@ def remembered_hash(path: Path) -> str:
     return _remembered(path, file_hash)
 
 
+def known_hash(path: Path) -> str:
+    """`remembered_hash` where it takes no time. Raises LookupError for a large file that is not in the cache."""
+
+    def taken(path: Path) -> str:
+        if path.stat().st_size >= _WORTH_KEEPING:
+            raise LookupError(path)
+        return file_hash(path)
+
+    return _remembered(path, taken)
+
+
 def payload_hash(path: Path) -> str:
     """The SHA-256 by which web UIs know adapters: that of what follows the header of a .safetensors, else `file_hash`.
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from ..configs.clip import CLIPTextConfig
 from ..nn import ImageSource
 from ..options import Edit
-from .components import Components
+from .components import Components, TextEncoding
 
 if TYPE_CHECKING:
     from ..adapters.embedding import TextualInversion
@@ -25,11 +26,18 @@ Tell = Callable[[str, dict[str, Any]], None]
 
 
 class Adapting:
-    """`bare` components of a checkpoint, and the adapters at work on them: none at first."""
+    """`bare` components of a checkpoint, and the adapters at work on them: none at first.
 
-    def __init__(self, components: Components, checkpoint: Checkpoint) -> None:
+    Where the components have no text encoder and `read` is given, that loads it later: until then nothing is changed
+    of it, and what files have for it is checked alone.
+    """
+
+    def __init__(
+        self, components: Components, checkpoint: Checkpoint, read: Callable[[], TextEncoding] | None = None
+    ) -> None:
         self.bare = components
         self._checkpoint = checkpoint
+        self._read = read
         self._merging: Merging | None = None
         self._worded = False
 
@@ -45,6 +53,29 @@ class Adapting:
         bundled = self._merge(edit, tell)
         components = self._with_words(edit, bundled, tell)
         return components, self._images(edit, pictures, tell)
+
+    @property
+    def unread(self) -> CLIPTextConfig | None:
+        """The config of the text encoder, where it is to be loaded later."""
+        if self._read is None or self.bare.text_encoder is not None:
+            return None
+        component = self._checkpoint.components.get("text_encoder")
+        return component.text if component else None
+
+    def read_text(self) -> None:
+        """Loads the text encoder and the tokenizer, as the checkpoint has them. Raises ModelError."""
+        assert self._read is not None, "there is something to read"
+        side = self._read()
+        self.bare = replace(self.bare, text_encoder=side.text_encoder, tokenizer=side.tokenizer)
+        if self._merging is not None:
+            self._merging.exchange({"unet": self.bare.unet, "text_encoder": side.text_encoder})
+
+    def with_text(self, edit: Edit) -> Components:
+        """The components with the adapters of `edit`, once the text encoder is loaded; those of the UNet are at work.
+
+        Raises ModelError and UsageError for what cannot be had.
+        """
+        return self._with_words(edit, self._merge(edit, _nobody), _nobody)
 
     def clear(self) -> None:
         """Has no adapter at work: the weights are their base, bit for bit."""
@@ -63,7 +94,9 @@ class Adapting:
             text = {} if self.bare.text_encoder is None else {"text_encoder": self.bare.text_encoder}
             self._merging = Merging({"unet": self.bare.unet, **text})
         bundled: list[TextualInversion] = []
-        for adapter in merge_files(edit.lora, self._merging, self.bare.unet.config, partial=edit.partial):
+        for adapter in merge_files(
+            edit.lora, self._merging, self.bare.unet.config, partial=edit.partial, unread=self.unread
+        ):
             tell("adapter", adapter.facts())
             bundled += adapter.words
         return bundled
@@ -71,8 +104,12 @@ class Adapting:
     def _with_words(self, edit: Edit, bundled: Sequence[TextualInversion], tell: Tell) -> Components:
         if not edit.embedding and not bundled:
             return self.bare
-        from .embeddings import with_words
+        from .embeddings import told, with_words, words_of
 
+        if unread := self.unread:
+            for word in words_of(edit.embedding, bundled, unread.hidden_size):
+                tell("adapter", {"summary": told(word)})
+            return self.bare
         self._worded = True
         tokenizer = with_words(self.bare, edit.embedding, bundled, lambda word: tell("adapter", {"summary": word}))
         return replace(self.bare, tokenizer=tokenizer)
@@ -93,3 +130,8 @@ class Adapting:
         return sources_for_edit(
             edit, self._checkpoint, self.bare.unet, pictures, lambda words: tell("adapter", {"summary": words})
         )
+
+
+def _nobody(event: str, facts: dict[str, Any]) -> None:
+    """Hears what has been told before."""
+    del event, facts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from ..noise import Scheduler
 from ..options import Edit
 from ..runtime import threads
 from ..runtime.attention import set_attention
+from ..runtime.circumstances import circumstances
 from ..runtime.device import pick
 from ..runtime.dtype import choose
 from .adapting import Adapting
@@ -29,10 +31,11 @@ from .company import Company, OnStep, Result, Wish, WorkArea
 from .denoise import Blend, Segment, Track
 from .engine import Engine
 from .image import preprocess
-from .loading import STARTER_FOLDER, for_edit, open_for_edit
+from .loading import STARTER_FOLDER, for_edit, open_for_edit, text_of
 from .looks import LastLook
 from .masks import Masked, as_strong_as, blend_of, blending_generator, masked, numbers_of, without_edges
-from .prompts import PromptEncoder, TimedText, changes_on_the_way
+from .prompts import Asked, Kept, PromptEncoder, Read, TimedText, asked, changes_on_the_way
+from .readings import Readings
 from .rounds import Round, Steering, track_of
 from .sampling import chosen_scheduler, grid_of
 from .sketch import Sketcher
@@ -64,8 +67,10 @@ class Editor:
         native_size: int | None = None,
         on_event: OnEvent | None = None,
         adapting: Adapting | None = None,
+        readings: Readings | None = None,
     ) -> None:
-        """`adapting` knows the components as the checkpoint has them; without it no adapters can be had."""
+        """`adapting` knows the components as the checkpoint has them; without it no adapters can be had. `readings`
+        are those of prompts that are kept."""
         self.engine = engine
         self.native_size = native_size
         self.sketcher = Sketcher(engine.family, engine.components.vae)
@@ -75,6 +80,7 @@ class Editor:
         self._segments: dict[object, tuple[Segment, ...]] = {}
         self._encoded: dict[str, PromptFile] = {}
         self._adapting = adapting
+        self.readings = readings or Readings()
 
     @classmethod
     def open(
@@ -84,17 +90,19 @@ class Editor:
         *,
         checkpoint: Checkpoint | None = None,
         pictures: Sequence[Image.Image] = (),
+        kept: Kept | None = None,
     ) -> Editor:
         """Loads the model of `edit` (`checkpoint` when the caller has opened it; the built-in one when none is named).
 
-        `pictures` are those of its image prompts, in their order.
+        `pictures` are those of its image prompts, in their order. Where its prompts are `kept`, read before with its
+        adapters, what reads them is loaded only when another prompt comes.
 
         Raises ModelError for what cannot be loaded, UsageError for a device that is not there.
         """
         from ..weights.formats.mapped_file import reading
 
         with reading(whole=not edit.mmap):
-            return cls._opened(edit, on_event, checkpoint, pictures)
+            return cls._opened(edit, on_event, checkpoint, pictures, kept)
 
     @classmethod
     def _opened(
@@ -103,6 +111,7 @@ class Editor:
         on_event: OnEvent | None,
         checkpoint: Checkpoint | None,
         pictures: Sequence[Image.Image],
+        kept: Kept | None,
     ) -> Editor:
         tell = on_event or _ignore
         if checkpoint is None:
@@ -112,13 +121,17 @@ class Editor:
         dtype = choose(edit.dtype, device)
         facts = {"device": str(device), "dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads()}
         tell("load", {"model": str(checkpoint.path), **facts})
-        components, native_size = for_edit(edit, checkpoint, dtype)
+        readings = Readings(kept, circumstances(device, dtype), device)
+        unet, text = (checkpoint.components.get(slot) for slot in ("unet", "text_encoder"))
+        known = text is not None and unet is not None and readings.suffice(edit, unet.config)
+        components, native_size = for_edit(edit, checkpoint, dtype, text=not known)
         for network in components.networks():
             network.to(device)
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
-        adapting = Adapting(components, checkpoint)
-        editor = cls(Engine(components, look=LastLook()), native_size=native_size, on_event=on_event, adapting=adapting)
+        adapting = Adapting(components, checkpoint, partial(text_of, edit, checkpoint) if known else None)
+        engine = Engine(components, look=LastLook())
+        editor = cls(engine, native_size=native_size, on_event=on_event, adapting=adapting, readings=readings)
         editor.adapt(edit, pictures)
         return editor
 
@@ -131,9 +144,12 @@ class Editor:
         assert self._adapting is not None, "an editor that was opened"
         self._segments.clear()
         self._encoded.clear()
+        self._adapted = edit
         self.images, self.engine = (), replace(self.engine, components=self._adapting.bare)
         try:
             self.prompts_of(edit)
+            if self._adapting.unread and not self.readings.suffice(edit, self.engine.components.unet.config):
+                self._adapting.read_text()
             components, self.images = self._adapting.exchange(edit, pictures, self._tell)
         except BaseException:
             self._adapting.clear()
@@ -290,15 +306,22 @@ class Editor:
         return [TimedText(edit.steps_run(), prompts.embeds(self.engine.guides(edit.cfg_scale), like))]
 
     def _from_texts(self, edit: Edit) -> list[TimedText]:
+        wanted = asked(edit, self.engine.guides(edit.cfg_scale))
+        reads = {one: self.readings.of(one, self._read) for one in dict.fromkeys(one for _, one in wanted)}
+        for read in reads.values():
+            for cut in read.truncated:
+                self._tell("truncated", {"text": cut, "limit": read.limit})
+        return [TimedText(until, reads[one].embeds_BTC) for until, one in wanted]
+
+    def _read(self, texts: Asked) -> Read:
+        if self._adapting is not None and self._adapting.unread:
+            self._adapting.read_text()
+            self.engine = replace(self.engine, components=self._adapting.with_text(self._adapted))
         engine, components = self.engine, self.engine.components
         if components.tokenizer is None or components.text_encoder is None:
             raise ModelError("this model has no text encoder, so it cannot read a prompt; use a complete one")
         engine.bring(components.text_encoder)
-        encoder = PromptEncoder(engine.family, components, components.tokenizer)
-        texts = encoder.encode(edit, engine.guides(edit.cfg_scale))
-        for cut in encoder.truncated:
-            self._tell("truncated", {"text": cut, "limit": components.tokenizer.model_max_length})
-        return texts
+        return PromptEncoder(engine.family, components, components.tokenizer).read(texts)
 
 
 def _ignore(event: str, facts: dict[str, Any]) -> None:

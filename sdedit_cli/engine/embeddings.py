@@ -66,6 +66,22 @@ def check_words(tokenizer: Tokenizer | None, encoder: CLIPTextModel | None) -> t
     return tokenizer, encoder
 
 
+def words_of(files: Sequence[EmbeddingFile], bundled: Sequence[TextualInversion], width: int) -> list[TextualInversion]:
+    """The words of these files and those that came with LoRAs, for a text encoder of this width.
+
+    Raises ModelError for a file that does not fit, UsageError for two of one word.
+    """
+    found = [read_embedding(Path(file.path), width, token=file.word) for file in files]
+    words = without_doubles([*found, *bundled])
+    for one, other in combinations(words, 2):
+        if one.token.lower() == other.token.lower():
+            raise UsageError(
+                f"{one.path.name} and {other.path.name} both have the word '{one.token}'; leave one out, or give "
+                "the embedding another word: --embedding PATH:WORD"
+            )
+    return words
+
+
 def with_words(
     side: TextSide,
     files: Sequence[EmbeddingFile],
@@ -77,15 +93,7 @@ def with_words(
     Raises ModelError for a file that does not fit, UsageError for two of one word.
     """
     tokenizer, encoder = check_words(side.tokenizer, side.text_encoder)
-    width = encoder.config.hidden_size
-    found = [read_embedding(Path(file.path), width, token=file.word) for file in files]
-    words = without_doubles([*found, *bundled])
-    for one, other in combinations(words, 2):
-        if one.token.lower() == other.token.lower():
-            raise UsageError(
-                f"{one.path.name} and {other.path.name} both have the word '{one.token}'; leave one out, or give "
-                "the embedding another word: --embedding PATH:WORD"
-            )
+    words = words_of(files, bundled, encoder.config.hidden_size)
     grown = set_words(tokenizer, encoder, (), words)
     for word in words:
         tell(told(word))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..configs.unet import UNetConfig
 from ..errors import UsageError
 from ..nn import AutoencoderKL, FreeU, ImageSource
 from ..noise import Grid, Scheduler
@@ -28,6 +29,11 @@ from .latents import image_latents
 from .looks import Look
 from .randomness import Generators, normal
 from .views import WHOLE, Views
+
+
+def guides(unet: UNetConfig, scale: float) -> bool:
+    """Whether a step runs the negative prompt too: not at scale 1 or less, nor where the scale is embedded."""
+    return scale > 1 and unet.time_cond_proj_dim is None
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Engine:
 
     def guides(self, scale: float) -> bool:
         """Whether a step runs the negative prompt too: not at scale 1 or less, nor where the scale is embedded."""
-        return scale > 1 and self.components.unet.config.time_cond_proj_dim is None
+        return guides(self.components.unet.config, scale)
 
     def embedded_guidance(self, scale: float) -> float | None:
         """The scale where the model reads it among its inputs; None where it does not."""

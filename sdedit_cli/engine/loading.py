@@ -13,7 +13,7 @@ from ..configs.model_block import STARTER_FOLDER as STARTER_FOLDER
 from ..errors import ModelError
 from ..noise import CLASS_NAMES, Scheduler
 from ..options import BUILT_IN_NAME, Edit
-from .components import NAMES, VAE, Components
+from .components import NAMES, VAE, Components, TextEncoding
 from .safety import load_checker
 from .towers import load_feature_extractor, load_image_encoder
 
@@ -114,20 +114,34 @@ def scheduler_of(config: Mapping[str, Any] | None, path: Path, sampler: str | No
         raise ModelError(f"{path}: {error}{advice}") from None
 
 
-def for_edit(edit: Edit, checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Components, int | None]:
-    """The components of a checkpoint as an edit asks for them. Raises ModelError for what cannot be loaded."""
+def for_edit(
+    edit: Edit, checkpoint: Checkpoint, dtype: torch.dtype, *, text: bool = True
+) -> tuple[Components, int | None]:
+    """The components of a checkpoint as an edit asks for them, those that read `text` where it is so.
+
+    Raises ModelError for what cannot be loaded.
+    """
     # Pictures to look at are encoded once, before the edit, and not by a component of it.
     scheduler = scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)
     given: dict[str, Any] = {"scheduler": scheduler, "image_encoder": None}
     if edit.safety == "off" or "safety_checker" not in checkpoint.extras:
         # A feature extractor alone would cost the import of transformers and do nothing.
         given |= {"safety_checker": None, "feature_extractor": None}
-    if edit.prompt_embeds is not None:
+    if edit.prompt_embeds is not None or not text:
         given |= {"text_encoder": None, "tokenizer": None}
     if edit.vae is not None:
         given["vae"] = load_vae(Path(edit.vae), dtype)
     found, native_size = components_of(checkpoint, dtype, given, partial=edit.partial)
     return Components(**found | {"scheduler": found["scheduler"].modernised()}), native_size
+
+
+def text_of(edit: Edit, checkpoint: Checkpoint) -> TextEncoding:
+    """What reads the prompts of an edit, and nothing else of the checkpoint. Raises ModelError."""
+    from ..weights.formats.mapped_file import reading
+    from .encoding import text_side
+
+    with reading(whole=not edit.mmap):
+        return text_side(edit, checkpoint)
 
 
 def load_vae(path: Path, dtype: torch.dtype) -> VAE:

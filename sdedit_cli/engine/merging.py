@@ -31,18 +31,28 @@ from ..options.blocks import BLOCKS, block_numbers
 _MOST_LAYERS = 48
 
 
-def merge_files(files: Sequence[LoraFile], merging: Merging, unet: UNetConfig, *, partial: bool) -> list[Adapter]:
+def merge_files(
+    files: Sequence[LoraFile],
+    merging: Merging,
+    unet: UNetConfig,
+    *,
+    partial: bool,
+    unread: CLIPTextConfig | None = None,
+) -> list[Adapter]:
     """Has the adapters of these files, and no others, merged into the networks (by slot) of an edit, and returns them.
 
-    `unet` is the config of the model's. What a file has for a network that is not there is left out, and said. Raises
-    ModelError for what does not fit; nothing is changed then.
+    `unet` is the config of the model's. What a file has for a network that is not there is left out, and said; for the
+    text encoder of which `unread` is the config, and which may be loaded later, it is checked. Raises ModelError for
+    what does not fit; nothing is changed then.
     """
     encoder = merging.networks.get("text_encoder")
-    text = encoder.config if isinstance(encoder, CLIPTextModel) else _names_alone(unet)
+    text = encoder.config if isinstance(encoder, CLIPTextModel) else unread or _names_alone(unet)
     read = [read_adapter(Path(file.path), unet, text, partial=partial) for file in files]
-    adapters = [_for(adapter, merging.networks) for adapter in read]
+    slots = {*merging.networks, *(("text_encoder",) if unread else ())}
+    adapters = [_for(adapter, slots) for adapter in read]
+    shape_of = Architecture.of(unet, unread, "").shape if unread else merging.shape
     for adapter in adapters:
-        merging.check(adapter)
+        check_fits(adapter, shape_of)
     merging.apply(at_work(files, adapters, unet).patched())
     return adapters
 
@@ -104,9 +114,10 @@ class Merging:
 
     def check(self, adapter: Adapter) -> None:
         """Raises ModelError for an adapter that does not fit these networks; nothing is computed."""
-        check_fits(adapter, self._shape)
+        check_fits(adapter, self.shape)
 
-    def _shape(self, module: Module, leaf: str) -> torch.Size | None:
+    def shape(self, module: Module, leaf: str) -> torch.Size | None:
+        """The shape of a module's weight or bias; None where it has none."""
         parameter = getattr(self.networks[module[0]].get_submodule(module[1]), leaf, None)
         return parameter.shape if isinstance(parameter, Tensor) else None
 

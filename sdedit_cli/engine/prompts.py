@@ -5,9 +5,9 @@ B prompts (of an edit: negative first, where there is one), R rows of the text e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -73,8 +73,53 @@ def changes_on_the_way(edit: Edit) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Texts that are encoded together, the positive prompt last, and how. Equal ones have the same embeddings."""
+
+    texts: tuple[str, ...]
+    weighting: bool
+    long_prompts: str
+    clip_skip: int | None
+
+
+@dataclass(frozen=True)
+class Read:
+    """Embeddings (B, T, C) of texts, and what of these did not fit into the `limit` tokens of a row."""
+
+    embeds_BTC: Tensor
+    truncated: tuple[str, ...]
+    limit: int
+
+
+class Kept(Protocol):
+    """Where readings outlast a run. The facts say what was read, by what, and all that the last bits depend on."""
+
+    def get(self, facts: Mapping[str, Any]) -> Read | None: ...
+    def put(self, facts: Mapping[str, Any], read: Read) -> None: ...
+
+
+def asked(edit: Edit, guided: bool) -> list[tuple[int, Asked]]:
+    """What the steps of `edit` read, in order, each until a step; one entry unless a prompt is scheduled.
+
+    Tags of the prompt are no words; in the negative one they are, as in web UIs.
+    """
+    steps = edit.steps_run()
+    prompt, _ = split_tags(edit.prompt)
+    texts = [edit.negative_prompt, prompt] if guided else [prompt]
+    plans = [segments(text, steps) if edit.weighting else [(steps, text)] for text in texts]
+    bounds = sorted({until for plan in plans for until, _ in plan})
+    return [
+        (
+            until,
+            Asked(tuple(_text_at(plan, until) for plan in plans), edit.weighting, edit.long_prompts, edit.clip_skip),
+        )
+        for until in bounds
+    ]
+
+
 class PromptEncoder:
-    """The prompts of edits through one tokenizer and text encoder; `truncated` collects what did not fit."""
+    """Prompts through one tokenizer and text encoder; `truncated` collects what of an edit's did not fit."""
 
     def __init__(self, family: Family, components: TextSide, tokenizer: Tokenizer) -> None:
         self.family = family
@@ -83,40 +128,31 @@ class PromptEncoder:
         self.truncated: list[str] = []
 
     def encode(self, edit: Edit, guided: bool) -> list[TimedText]:
-        """What the steps of `edit` read, in order; one entry unless a prompt is scheduled.
-
-        Tags of the prompt are no words; in the negative one they are, as in web UIs.
-        """
-        steps = edit.steps_run()
-        prompt, _ = split_tags(edit.prompt)
-        texts = [edit.negative_prompt, prompt] if guided else [prompt]
-        plans = [segments(text, steps) if edit.weighting else [(steps, text)] for text in texts]
-        bounds = sorted({until for plan in plans for until, _ in plan})
-        wanted = [tuple(_text_at(plan, until) for plan in plans) for until in bounds]
+        """What the steps of `edit` read, in order; one entry unless a prompt is scheduled."""
+        wanted = asked(edit, guided)
         # Prompts that alternate come again and again, and are encoded once.
-        embeds = {texts: self._batch(edit, texts) for texts in dict.fromkeys(wanted)}
-        return [TimedText(until, embeds[texts]) for until, texts in zip(bounds, wanted, strict=True)]
+        reads = {one: self.read(one) for one in dict.fromkeys(one for _, one in wanted)}
+        self.truncated += [cut for read in reads.values() for cut in read.truncated]
+        return [TimedText(until, reads[one].embeds_BTC) for until, one in wanted]
 
-    def _batch(self, edit: Edit, texts: Sequence[str]) -> Tensor:
-        """One row a text, the positive prompt last: `clip_skip` is for it alone, as in the reference."""
-        skips = [*[None] * (len(texts) - 1), edit.clip_skip]
-        if not edit.weighting and edit.long_prompts == "truncate":
-            return torch.cat([self._plain(text, skip) for text, skip in zip(texts, skips, strict=True)])
-        long = cast("Long", edit.long_prompts)
-        encoded = [self._chunks(text, long, edit.weighting) for text in texts]
+    def read(self, asked: Asked) -> Read:
+        """One row a text: `clip_skip` is for the last, positive one alone, as in the reference."""
+        texts = asked.texts
+        skips = [*[None] * (len(texts) - 1), asked.clip_skip]
+        if not asked.weighting and asked.long_prompts == "truncate":
+            plain = [
+                encode_texts(self.family, self.components, [text], clip_skip=skip)
+                for text, skip in zip(texts, skips, strict=True)
+            ]
+            return self._read([one.embeds_BTC for one in plain], [cut for one in plain for cut in one.truncated])
+        long = cast("Long", asked.long_prompts)
+        encoded = [encode_weighted(self.tokenizer, text if asked.weighting else _literal(text), long) for text in texts]
         rows = max(len(chunks.ids) for chunks in encoded)
         parts = [self._weighted(chunks, rows, skip) for chunks, skip in zip(encoded, skips, strict=True)]
-        return torch.cat(parts)
+        return self._read(parts, [chunks.truncated for chunks in encoded])
 
-    def _plain(self, text: str, clip_skip: int | None) -> Tensor:
-        encoded = encode_texts(self.family, self.components, [text], clip_skip=clip_skip)
-        self.truncated += filter(None, encoded.truncated)
-        return encoded.embeds_BTC
-
-    def _chunks(self, text: str, long: Long, weighting: bool) -> WeightedChunks:
-        chunks = encode_weighted(self.tokenizer, text if weighting else _literal(text), long)
-        self.truncated += [chunks.truncated] if chunks.truncated else []
-        return chunks
+    def _read(self, rows: Sequence[Tensor], truncated: Sequence[str]) -> Read:
+        return Read(torch.cat(list(rows)), tuple(filter(None, truncated)), self.tokenizer.model_max_length)
 
     def _weighted(self, chunks: WeightedChunks, rows: int, clip_skip: int | None) -> Tensor:
         """The chunks' embeddings in one row, filled up with empty ones to `rows` chunks."""

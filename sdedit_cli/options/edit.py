@@ -22,10 +22,10 @@ from .declared import declare, declared, fit_values, kept, varied, with_hashes
 from .encoded import check_encoded
 from .files import USUAL as _OF_FILES
 from .masks import NAMES as _OF_MASKS
-from .masks import MaskOptions
 from .option import MAX_SEED, Field, Option
 from .placement import RESIZES, Placement, check_sizing, enlarged, placement
 from .size import MAX_SIDE, SIZE
+from .speed import SpeedOptions
 from .steps import MAX_STEPS, check_falling, check_length, schedule_for
 from .strengths import STRENGTH, Strengths, extent_of, rounds_of
 from .tile import TILE
@@ -39,7 +39,7 @@ _IN_PICTURE, _PIXELS = attrgetter("in_picture"), attrgetter("pixels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit(MaskOptions):
+class Edit(SpeedOptions):
     """One request to edit a picture. Raises UsageError when a value is out of bounds or no step would run."""
 
     prompt: str = declare("", "What the picture shall show.", "Edit", short="-p", metavar="TEXT")
