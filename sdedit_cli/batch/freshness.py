@@ -46,7 +46,7 @@ def judge(
     if known is None or known.last.event == "pruned":
         exists = there != (0, 0) or output.is_symlink()
         return Verdict("it is there and no journal knows it" if exists else "not made yet", ours=not exists)
-    if output.is_dir():
+    if there != (0, 0) and output.is_dir():
         return Verdict("a folder has its name", ours=False, failed=known.last.event == "failed")
     last = known.last
     sha256 = _hash(output, there, known)

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from ..disk.whole import cannot_write
 from ..errors import OutputError
+from .collecting import uncollected
 
 FOLDER = ".sdedit"
 SCHEMA = 1
@@ -57,6 +58,7 @@ class Known:
     written: frozenset[str]
 
 
+@uncollected()
 def read_all(folder: Path) -> dict[str, Known]:
     """What is known of each output of a destination, from all its journals. Lines that are none are passed over.
 

@@ -23,6 +23,7 @@ NUMERIC_VERSION = 1
 _MOST = 64
 # Options that change a file and not what is edited.
 BESIDE = ("lossless", "strip", "metadata")
+_NUMBERS = frozenset((bool, int, float))
 _as_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
@@ -59,16 +60,16 @@ def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, 
     made_of |= {name: value for name in BESIDE if (value := getattr(edit, name)) != USUAL[name]}
     if edit.c2pa:
         made_of["c2pa"] = contents.hash_of(edit.c2pa)
-    return {name: value if _is_short(value) else _short(value) for name, value in made_of.items() if value is not None}
-
-
-def _is_short(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= _MOST
+    return {
+        name: value if type(value) is str and len(value) <= _MOST else _short(value)
+        for name, value in made_of.items()
+        if value is not None
+    }
 
 
 def _short(value: Any) -> str:
     """A value as it is where it is short, else its hash."""
-    if isinstance(value, (bool, int, float)):
+    if type(value) in _NUMBERS:
         return _number(value)
     text = value if isinstance(value, str) else _as_json(value)
     return text if len(text) <= _MOST else "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

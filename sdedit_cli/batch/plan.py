@@ -13,12 +13,13 @@ from ..disk.checks import check_name
 from ..errors import SdeditError, UsageError
 from ..options import MAX_SEED, Edit, Layer
 from ..pictures.endings import FORMATS
+from .collecting import uncollected
 from .journal import FOLDER
 from .masks import MaskFolder
 from .prompts import PromptSource
 from .request import Request
 from .rows import Row, Source, layer_of_row
-from .targets import Job, Target, check_placeholders, format_of, literal, refuse_clashes, targets
+from .targets import Job, Target, check_placeholders, format_of, literal, names_of, refuse_clashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Plan:
     failures: tuple[tuple[Row, SdeditError], ...]
 
 
+@uncollected()
 def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
     """The jobs of a source. Raises UsageError when two of them would write to one name."""
     look_again(ways)
@@ -93,7 +95,7 @@ def _refuse_doubles(jobs: Sequence[Job]) -> None:
     """Raises UsageError for one picture that two jobs bring to one output."""
     seen: dict[tuple[str, str], int] = {}
     for job in jobs:
-        for path in {os.path.normpath(target.shown) for target in job.targets}:
+        for path in {target.shown for target in job.targets}:
             first = seen.setdefault((job.source, path), job.index)
             if first != job.index:
                 raise UsageError(
@@ -129,8 +131,8 @@ def _job_of(row: Row, index: int, defaults: Layer, place: Place, ways: Ways) -> 
     label = "DEST" if row.output is None else f"{row.place}: output"
     check_placeholders(names, label)
     format = format_of(names, place.format, label)
-    named = targets(names, Path(row.name), index, seeds, format, label)
-    made = [_below(place.folder, target, row) for target in named]
+    named = names_of(names, row.name, index, seeds, format, label)
+    made = [Target(seed, _below(place.folder, name)) for seed, name in zip(seeds, named, strict=True)]
     return Job(request, row.input, index, tuple(made), format)
 
 
@@ -143,20 +145,20 @@ def _seed(edit: Edit, row: Row, index: int, mode: str) -> int:
     return first % (MAX_SEED + 1)
 
 
-def _below(folder: Path, target: Target, row: Row) -> Target:
-    assert target.path is not None, "a batch writes files"
-    inside = os.path.normpath(target.path)
+def _below(folder: Path, name: str) -> Path:
+    """The path of an output below the folder."""
+    inside = os.path.normpath(name)
     first = inside.split(os.sep, 1)[0]
     if os.path.isabs(inside) or first == os.pardir:
-        raise UsageError(f"output {target.path} lies outside of {folder}; all outputs of a batch lie below DEST")
+        raise UsageError(f"output {name} lies outside of {folder}; all outputs of a batch lie below DEST")
     if first == FOLDER:
-        raise UsageError(f"output {target.path} lies in {FOLDER}, where the journal is; choose another")
+        raise UsageError(f"output {name} lies in {FOLDER}, where the journal is; choose another")
     path = folder / inside
     link = _link_between(str(folder), os.path.dirname(inside))
     if link:
-        raise UsageError(f"output {target.path} lies behind {link}, a link that leads out of {folder}; choose another")
+        raise UsageError(f"output {name} lies behind {link}, a link that leads out of {folder}; choose another")
     check_name(path)
-    return Target(target.seed, path)
+    return path
 
 
 @lru_cache(maxsize=1024)

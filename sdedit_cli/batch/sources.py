@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import JobFileError, UsageError, shortened
+from .collecting import uncollected
 from .folders import Search, is_pattern, pictures_of
 from .json_lines import read_json_lines
 from .rows import Row, Source
@@ -23,6 +24,7 @@ _LISTS: Mapping[str, Callable[[str, Path | None], Source]] = {
 _NEAR_LISTS = frozenset((".json", ".yaml", ".yml", ".txt", ".xls", ".xlsx", ".ods", ".xml"))
 
 
+@uncollected()
 def rows_of(
     source: str,
     *,

@@ -11,6 +11,7 @@ from typing import Any
 from ..disk.hashes import file_hash
 from ..errors import OutputError
 from .books import Account, name_of
+from .collecting import uncollected
 from .freshness import Verdict, judge
 from .journal import Known, stamp_of
 from .keys import Contents, facts_of, key_of
@@ -29,6 +30,7 @@ class Item:
     verdict: Verdict
 
 
+@uncollected()
 def survey(
     jobs: Sequence[Job],
     folder: Path,

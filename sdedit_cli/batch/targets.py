@@ -9,7 +9,7 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..disk.checks import check_name, is_special
 from ..errors import OutputError, UsageError, did_you_mean, shortened
@@ -199,13 +199,22 @@ def targets(
     template: str, given: Path, index: int, seeds: Sequence[int], format: str, label: str = "-o"
 ) -> Iterator[Target]:
     """The pictures of the input `given` under the names that a template gives them. Raises UsageError with `label`."""
+    named = names_of(template, given, index, seeds, format, label)
+    return (Target(seed, Path(name)) for seed, name in zip(seeds, named, strict=True))
+
+
+def names_of(
+    template: str, given: PurePath, index: int, seeds: Sequence[int], format: str, label: str = "-o"
+) -> Iterator[str]:
+    """As `targets`: the names alone."""
     if len(seeds) > 1 and not _has_placeholder(template, _TELLS_PICTURES_APART):
         root, ending = split_template(template)
         template = f"{root}-{{n}}{ending}"
+    name, parent, stem = given.name, str(given.parent), "stdin" if str(given) == STDIO else given.stem
     for n, seed in enumerate(seeds, 1):
         facts: Mapping[str, object] = {
-            "name": given.name,
-            "parent": given.parent,
+            "name": name,
+            "parent": parent,
             "ext": FORMATS[format].removeprefix("."),
             "format": format,
             "seed": seed,
@@ -213,13 +222,12 @@ def targets(
             "n": n,
         }
         try:
-            named = fitting(stem_of(str(given)), lambda stem, facts=facts: template.format_map({"stem": stem, **facts}))
-            path = Path(named)
+            named = fitting(stem, lambda stem, facts=facts: template.format_map({"stem": stem, **facts}))
         except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as problem:
             raise UsageError(f"{label} {template}: is no template ({problem})") from None
         if "\0" in named:
             raise UsageError(f"{label} {template}: gives a name with a NUL character, which no file can have")
-        yield Target(seed, path)
+        yield named
 
 
 def _has_placeholder(template: str, names: Sequence[str]) -> bool:

@@ -17,10 +17,10 @@ from ..options import (
     BUILT_IN_NAME,
     GROUPS,
     Edit,
+    Edits,
     Field,
     Layer,
     checked,
-    edit_from,
     environment,
     fields,
     layer_of,
@@ -207,8 +207,7 @@ class Layering:
     notes: tuple[str, ...]
     models: dict[str | None, tuple[Model, Layer]] = field(default_factory=dict[Any, Any], repr=False)
     """Those asked for so far, by what a layer calls them, with the layer that each brings."""
-    made: list[Edit] = field(default_factory=list[Edit], repr=False)
-    """The last edit, which the next one is likely to be near."""
+    edits: Edits = field(default_factory=Edits, repr=False)
 
     def request(
         self,
@@ -234,8 +233,7 @@ class Layering:
         if wanted not in self.models:
             self.models[wanted] = with_defaults(find_model(wanted, self.config.model_folders))
         model, own = self.models[wanted]
-        edit = edit_from([own, *layers], self.made[0] if self.made else None)
-        self.made[:] = [edit]
+        edit = self.edits.of([own, *layers])
         edit = located(edit, self.folders)
         own_words = [name for layer in (*between, *self.above) for name in layer.values]
         found, like = self.found, self.like

@@ -90,6 +90,11 @@ class Folders:
         return list(self._names)
 
     @cached_property
+    def lower_names(self) -> Mapping[str, str]:
+        """The names by their small letters."""
+        return {name.lower(): name for name in self._names}
+
+    @cached_property
     def _names(self) -> tuple[str, ...]:
         return tuple(sorted({entry.name for folder in self.entries for entry in folder}))
 

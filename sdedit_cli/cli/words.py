@@ -21,7 +21,7 @@ def with_words(edit: Edit, folders: Folders) -> Edit:
     if not folders.folders:
         return edit
     known = {file.word.lower() for file in edit.embedding}
-    names = {name.lower(): name for name in folders.names()}
+    names = folders.lower_names
     found = mentioned(f"{without_tags(edit.prompt)}\n{edit.negative_prompt}", sorted(names.keys() - known))
     files = tuple(EmbeddingFile(str(folders.find(name))) for name in found)
     return replace(edit, embedding=(*edit.embedding, *files)) if files else edit

@@ -8,7 +8,7 @@ pictures record, the JSON schema and the table in the docs all come from here: a
 from .colours import rgb_of
 from .declared import declare, fit_values, kept, with_hashes
 from .edit import BUILT_IN_NAME, CURVES, GROUPS, Edit, fields
-from .layers import Layer, checked, edit_from, environment, field_named, layer_of, merged
+from .layers import Edits, Layer, checked, edit_from, environment, field_named, layer_of, merged
 from .option import ENV_PREFIX, MAX_CHARACTERS, MAX_ITEMS, MAX_SEED, Field, Option
 from .placement import Placement
 from .steps import MAX_STEPS, schedule_for, smallest_strength
@@ -27,6 +27,7 @@ __all__ = [
     "MAX_SEED",
     "MAX_STEPS",
     "Edit",
+    "Edits",
     "Field",
     "Layer",
     "Option",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import repeat
+from operator import attrgetter
+from types import MemberDescriptorType
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from .option import Field, Option
-from .values import KINDS, without_none
+from .values import KINDS, as_is, without_none
 
 T = TypeVar("T")
 
@@ -52,8 +56,9 @@ def varied(options: T, changes: Mapping[str, Any], check: Callable[[T], object])
     """
     of = type(options)
     made = object.__new__(of)
-    for member in _members(of):
-        member.__set__(made, member.__get__(options))
+    members, values_of = _members(of)
+    # The loop of a batch's planning: in C, as each edit has some eighty values.
+    deque(map(MemberDescriptorType.__set__, members, repeat(made), values_of(options)), maxlen=0)
     known = _by_name(of)
     for name, value in changes.items():
         if value is not getattr(options, name):
@@ -69,28 +74,54 @@ def _by_name(of: type) -> dict[str, Field]:
 
 
 @cache
-def _members(of: type) -> tuple[Any, ...]:
-    return tuple(getattr(of, field.name) for field in declared(of))
+def _members(of: type) -> tuple[tuple[Any, ...], Callable[[object], tuple[Any, ...]]]:
+    names = tuple(field.name for field in declared(of))
+    return tuple(getattr(of, name) for name in names), _getter(names)
+
+
+def _getter(names: Sequence[str]) -> Callable[[object], tuple[Any, ...]]:
+    """What gets the values of these attributes; `attrgetter` gives that of a single one without a tuple."""
+    return attrgetter(*names) if len(names) > 1 else lambda options: tuple(getattr(options, name) for name in names)
 
 
 def kept(options: object, which: Callable[[Option], bool]) -> dict[str, Any]:
     """The values of the options that `which` takes, as JSON keeps them, by name; without those that say nothing."""
-    values = [(field, getattr(options, field.name)) for field in _chosen(type(options), which)]
-    return {field.name: field.dump(value) for field, value in values if value not in (None, ())}
+    chosen, values_of = _chosen(type(options), which)
+    return {
+        name: dump(value) if dump else value
+        for (name, dump), value in zip(chosen, values_of(options), strict=True)
+        if value is not None and (value or type(value) is not tuple)
+    }
+
+
+_Chosen = tuple[tuple[str, "Callable[[Any], Any] | None"], ...]
+
+
+def without(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The dictionary, from which the values of these names are taken."""
+    for name in names:
+        values.pop(name, None)
+    return values
 
 
 @cache
-def _chosen(of: type, which: Callable[[Option], bool]) -> tuple[Field, ...]:
-    return tuple(field for field in declared(of) if which(field.option))
+def _chosen(of: type, which: Callable[[Option], bool]) -> tuple[_Chosen, Callable[[object], tuple[Any, ...]]]:
+    """The names of the options that `which` takes, each with what JSON keeps of its values where that is another
+    thing, and what gets their values."""
+    chosen = [field for field in declared(of) if which(field.option)]
+    named = tuple((field.name, None if field.kind.dump is as_is else field.dump) for field in chosen)
+    return named, _getter([field.name for field in chosen])
 
 
 def with_hashes(values: Mapping[str, Any], of: type, hash_of: Callable[[str], str]) -> dict[str, Any]:
     """Kept values of options of a dataclass, with what `hash_of` says of the content in the place of each path."""
-    paths = {field.name: field.option.words for field in declared(of) if field.option.path}
-    return {
-        name: _hashed(value, hash_of) if name in paths and value not in paths[name] else value
-        for name, value in values.items()
-    }
+    hashed = {name: values[name] for name, words in _paths(of) if name in values and values[name] not in words}
+    return {**values, **{name: _hashed(value, hash_of) for name, value in hashed.items()}}
+
+
+@cache
+def _paths(of: type) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((field.name, field.option.words) for field in declared(of) if field.option.path)
 
 
 def _hashed(value: Any, hash_of: Callable[[str], str]) -> Any:

@@ -18,7 +18,7 @@ from .adapters import (
     pictures_of,
 )
 from .colours import COLOUR
-from .declared import declare, declared, fit_values, kept, varied, with_hashes
+from .declared import declare, declared, fit_values, kept, varied, with_hashes, without
 from .encoded import check_encoded
 from .files import USUAL as _OF_FILES
 from .masks import NAMES as _OF_MASKS
@@ -387,11 +387,12 @@ class Edit(SpeedOptions):
         return with_hashes(worded._kept(_PIXELS), Edit, hash_of)
 
     def _kept(self, which: Callable[[Option], bool]) -> dict[str, Any]:
-        unused = {"steps", "exact_steps"} if self.timesteps or self.sigmas else set[str]()
-        unused |= {name for name, usual in _UNSAID.items() if getattr(self, name) == usual}
-        unused |= _OF_MASKS if self.mask is None else set[str]()
-        unused |= {"repeats", "same_noise"} if len(self.rounds()) == 1 else set[str]()
-        return {name: value for name, value in kept(self, which).items() if name not in unused}
+        said = kept(self, which)
+        unused = [name for name, usual in _UNSAID.items() if said.get(name) == usual]
+        unused += ("steps", "exact_steps") if self.timesteps or self.sigmas else ()
+        unused += ("repeats", "same_noise") if len(self.rounds()) == 1 else ()
+        unused += _OF_MASKS if self.mask is None else ()
+        return without(said, unused)
 
 
 def fields(of: type = Edit) -> tuple[Field, ...]:

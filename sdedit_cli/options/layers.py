@@ -107,13 +107,29 @@ def merged(layers: Sequence[Layer], source: str) -> Layer:
     return Layer(source, values)
 
 
-def edit_from(layers: Sequence[Layer], near: Edit | None = None) -> Edit:
-    """The edit that the layers describe, later ones winning. Raises UsageError.
+def edit_from(layers: Sequence[Layer]) -> Edit:
+    """The edit that the layers describe, later ones winning. Raises UsageError."""
+    return Edit(**merged(layers, "").values)
 
-    It is made quickly of one that is `near` it: what they have in common is not checked again.
-    """
-    values = merged(layers, "").values
-    return near.varied({**defaults(), **values}) if near else Edit(**values)
+
+class Edits:
+    """Makes edits of layers, each quickly of the last one: what they have in common is not checked again."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Mapping[str, Any], Edit] | None = None
+
+    def of(self, layers: Sequence[Layer]) -> Edit:
+        """As `edit_from`."""
+        values = merged(layers, "").values
+        if self._last is None:
+            edit = Edit(**values)
+        else:
+            before, edit = self._last
+            changes = {name: value for name, value in values.items() if before.get(name) is not value}
+            changes |= {name: defaults()[name] for name in before.keys() - values.keys()}
+            edit = edit.varied(changes) if changes else edit
+        self._last = values, edit
+        return edit
 
 
 @cache

@@ -10,6 +10,12 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 T = TypeVar("T")
 
+
+def as_is(value: Any) -> Any:
+    """The value."""
+    return value
+
+
 _TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -28,7 +34,7 @@ class ValueType:
     schema: Mapping[str, Any]
     parse: Callable[[str], Any]
     fit: Callable[[object], Any]
-    dump: Callable[[Any], Any] = lambda value: value
+    dump: Callable[[Any], Any] = as_is
     is_number: bool = False
 
 
