@@ -86,6 +86,7 @@ class EditorWorker:
                 self._editor.sketcher.recall = remembered
         self._hash = FileHash(self._checkpoint.path)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
+        self._tiny_hash = FileHash(Path(request.edit.tiny_vae)) if request.edit.tiny_vae else None
         self._know(request, started)
 
     def switch(self, request: Request, warn: Callable[[str], None]) -> None:
@@ -245,6 +246,8 @@ class EditorWorker:
         made_of = [Ingredient("model", self._request.model.name, self._hash.value())]
         if self._vae_hash and edit.vae:
             made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))
+        if self._tiny_hash and edit.tiny_vae:
+            made_of.append(Ingredient("tiny_vae", Path(edit.tiny_vae).stem, self._tiny_hash.value()))
         made_of += [
             Ingredient("lora", name, sha256.value(), f.scale, f.te_scale, f.blocks, f.dyn, payload.value())
             for name, f, (sha256, payload) in zip(names_of(edit), edit.lora, self._loras, strict=True)

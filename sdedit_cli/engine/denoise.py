@@ -12,7 +12,7 @@ E time embedding, S steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..nn import Context, UNet2DCondition
+from ..nn import Context, Deep, UNet2DCondition
 from ..noise import Grid, Scheduler
 from .conditioning import Conditioning
 from .families import Family
 from .randomness import Generators, normal
+from .shortcuts import NONE, DeepRows, Shortcuts, gathered, taken_apart
 from .views import WHOLE, Views
 
 # Given the index of the node that a step has come to and the latents there, the latents to go on with.
@@ -58,6 +59,7 @@ class Track:
     seed: int | list[int] | None = None
     eta: float = 0.0
     views: Views = WHOLE
+    shortcuts: Shortcuts = NONE
     blend: Blend | None = None
     then: Callable[[Tensor], Track] | None = None
     later: int = 0
@@ -103,6 +105,8 @@ class Running:
     emb_SRE: Tensor | None = field(default=None, repr=False)
     embedded: Conditioning | None = field(default=None, repr=False)
     """What `emb_SRE` was made of."""
+    deep: DeepRows | None = field(default=None, repr=False)
+    """Of the latest step that computed them, where later ones take them."""
     saw: Saw | None = field(default=None, repr=False)
     """Of the latest step, for previews."""
     _segment: int = field(default=0, repr=False)
@@ -135,12 +139,25 @@ class Running:
         self.track, self.x_BCHW, self.conditioning = track, track.x_BCHW, track.segments[0].conditioning
         self.guided, self.guidance_scale = track.guided, track.guidance_scale
         self.state = track.scheduler.start(track.grid, track.start, track.x_BCHW, track.seed)
-        self.done, self._segment, self.emb_SRE, self.embedded = 0, 0, None, None
+        self.done, self._segment, self.emb_SRE, self.embedded, self.deep = 0, 0, None, None, None
 
     @property
     def views(self) -> Views:
         """Those of the next step."""
         return self.track.views.at(self.done)
+
+    @property
+    def guiding(self) -> bool:
+        """Whether the next step is guided."""
+        return self.guided and self.track.shortcuts.guides(self.index, len(self.track.grid.timesteps))
+
+    @property
+    def shortened(self) -> bool | None:
+        """Whether the next step takes deep features of an earlier one; None where no step does."""
+        every = self.track.shortcuts.every
+        if every == 1:
+            return None
+        return self.deep is not None and self.deep.serves(self.done, every, self.conditioning, self.guiding)
 
     def advance(self, x_BCHW: Tensor, state: Any) -> None:
         self.x_BCHW, self.state, self.done = x_BCHW, state, self.done + 1
@@ -153,13 +170,13 @@ class Running:
 
 @dataclass(frozen=True)
 class _Gathered:
-    parts: list[Conditioning]
+    parts: list[tuple[Conditioning, bool]]
     total: int
     context: Context
 
 
-def _same(left: list[Conditioning], right: list[Conditioning]) -> bool:
-    return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))
+def _same(left: list[tuple[Conditioning, bool]], right: list[tuple[Conditioning, bool]]) -> bool:
+    return len(left) == len(right) and all(a[0] is b[0] and a[1] == b[1] for a, b in zip(left, right, strict=True))
 
 
 class Loop:
@@ -200,7 +217,7 @@ class Loop:
         for running in self.running:
             if running.done >= running.track.steps:
                 running.goes_on()
-            groups.setdefault((running.views, *running.conditioning.company), []).append(running)
+            groups.setdefault((running.views, running.shortened, *running.conditioning.company), []).append(running)
         self._gathered = {key: known for key, known in self._gathered.items() if key in groups}
         outputs = {id(running): out for key, group in groups.items() for running, out in self._predict(key, group)}
         for running in self.running:
@@ -212,7 +229,7 @@ class Loop:
 
     def _predict(self, key: tuple[object, ...], group: list[Running]) -> list[tuple[Running, Tensor]]:
         """Each track of the group with its guided output, from one call of the UNet (or one for some tiles each)."""
-        negative = [running for running in group if running.guided]
+        negative = [running for running in group if running.guiding]
         order = [*negative, *group]
         x_NCHW = self._padded(torch.cat([_model_input(running) for running in order]))
         lows = [self._embedding(running)[: len(running.x_BCHW)] for running in negative]
@@ -220,11 +237,24 @@ class Loop:
         views, freeu = group[0].views, group[0].conditioning.freeu
         emb_NE = self._padded(torch.cat([*lows, *highs])).repeat(views.together(), 1)
         context = self._context(key, group, len(x_NCHW), views.together())
-        out_NCHW = views.predict(self.unet, lambda x: self.family.predict(self.unet, x, emb_NE, context, freeu), x_NCHW)
-        outputs = _split(out_NCHW, [len(running.x_BCHW) for running in order])
+        deep = self._deep(negative, group)
+        out_NCHW = views.predict(
+            self.unet, lambda x: self.family.predict(self.unet, x, emb_NE, context, freeu, deep), x_NCHW
+        )
+        _keep(deep, negative, group)
+        outputs = taken_apart(out_NCHW, [len(running.x_BCHW) for running in order])
         plain = dict(zip(map(id, negative), outputs, strict=False))
         steps = zip(group, outputs[len(negative) :], strict=True)
         return [(running, _guide(plain.get(id(running)), out, running.guidance_scale)) for running, out in steps]
+
+    def _deep(self, negative: list[Running], group: list[Running]) -> Deep | None:
+        """The deep features that the group's steps take, empty where they are to be computed; None where none do."""
+        if group[0].shortened is None:
+            return None
+        if not group[0].shortened:
+            return Deep()
+        lows, highs = ([running.deep for running in part if running.deep is not None] for part in (negative, group))
+        return Deep(self._padded(torch.cat(gathered(lows, highs))))
 
     def _padded(self, rows: Tensor) -> Tensor:
         missing = 0 if self.rows is None else self.rows - len(rows)
@@ -242,7 +272,7 @@ class Loop:
 
     def _context(self, key: tuple[object, ...], group: list[Running], total: int, times: int) -> Context:
         """The rows of all tracks' contexts in the batch's order, so many times; gathered anew only after a change."""
-        parts = [running.conditioning for running in group]
+        parts = [(running.conditioning, running.guiding) for running in group]
         known = self._gathered.get(key)
         if known is None or known.total != total or not _same(known.parts, parts):
             known = self._gathered[key] = _Gathered(parts, total, _gather(group, total, times))
@@ -254,12 +284,11 @@ def _gather(group: list[Running], total: int, times: int) -> Context:
     highs: list[int] = []
     offset = 0
     for running in group:
-        count = len(running.x_BCHW)
-        if running.guided:
+        count, rows = len(running.x_BCHW), len(running.conditioning.text_RTC)
+        if running.guiding:
             lows += range(offset, offset + count)
-            offset += count
-        highs += range(offset, offset + count)
-        offset += count
+        highs += range(offset + rows - count, offset + rows)
+        offset += rows
     index = [*lows, *highs]
     index += index[:1] * (total - len(index))
     return Context.cat([running.conditioning.context for running in group]).rows(index * times)
@@ -269,13 +298,14 @@ def _model_input(running: Running) -> Tensor:
     return running.track.scheduler.scale_input(running.track.grid, running.index, running.x_BCHW)
 
 
-def _split(rows: Tensor, counts: Iterable[int]) -> list[Tensor]:
-    parts: list[Tensor] = []
-    begin = 0
-    for count in counts:
-        parts.append(rows[begin : begin + count])
-        begin += count
-    return parts
+def _keep(deep: Deep | None, negative: list[Running], group: list[Running]) -> None:
+    """Has the group's tracks keep their rows of deep features that were computed for them."""
+    if deep is None or deep.x_BCHW is None or group[0].shortened:
+        return
+    parts = taken_apart(deep.x_BCHW, [len(running.x_BCHW) for running in (*negative, *group)])
+    lows = dict(zip(map(id, negative), parts, strict=False))
+    for running, high in zip(group, parts[len(negative) :], strict=True):
+        running.deep = DeepRows(high, lows.get(id(running)), running.conditioning, running.done)
 
 
 def _guide(negative: Tensor | None, positive: Tensor, scale: float) -> Tensor:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ModelError, SdeditError
-from ..nn import FreeU, ImageSource
+from ..nn import FreeU, ImageSource, Merging
 from ..noise import Scheduler
 from ..options import Edit
 from ..runtime import threads
@@ -31,13 +31,14 @@ from .company import Company, OnStep, Result, Wish, WorkArea
 from .denoise import Blend, Segment, Track
 from .engine import Engine
 from .image import preprocess
-from .loading import STARTER_FOLDER, for_edit, open_for_edit, text_of
+from .loading import STARTER_FOLDER, for_edit, open_for_edit, text_of, tiny_decoder
 from .looks import LastLook
 from .masks import Masked, as_strong_as, blend_of, blending_generator, masked, numbers_of, without_edges
 from .prompts import Asked, Kept, PromptEncoder, Read, TimedText, asked, changes_on_the_way
 from .readings import Readings
 from .rounds import Round, Steering, track_of
 from .sampling import chosen_scheduler, grid_of
+from .shortcuts import shortcuts_of
 from .sketch import Sketcher
 from .views import views_of, wrap_of
 
@@ -130,7 +131,8 @@ class Editor:
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
         adapting = Adapting(components, checkpoint, partial(text_of, edit, checkpoint) if known else None)
-        engine = Engine(components, look=LastLook())
+        decoder = tiny_decoder(edit, components, dtype)
+        engine = Engine(components, look=LastLook(), decoder=decoder and decoder.to(device))
         editor = cls(engine, native_size=native_size, on_event=on_event, adapting=adapting, readings=readings)
         editor.adapt(edit, pictures)
         return editor
@@ -251,7 +253,9 @@ class Editor:
         views = views_of(seen, scale, *(side // scale for side in pixels_BCHW.shape[-2:]))
         x0_BCHW, noise_BCHW = engine.drawn(pixels_BCHW, None, generator, engine.components.unet.dtype, views)
         guided = engine.guides(edit.cfg_scale)
-        steering = Steering(edit.cfg_scale, guided, generator, edit.seed, edit.eta, edit.same_noise, views)
+        steering = Steering(
+            edit.cfg_scale, guided, generator, edit.seed, edit.eta, edit.same_noise, views, shortcuts_of(edit)
+        )
         return track_of([one for one in rounds if one is not None], steering, x0_BCHW, noise_BCHW)
 
     def _round(self, edit: Edit, mask: Masked | None, blending: torch.Generator) -> Round | None:
@@ -273,13 +277,15 @@ class Editor:
         words = (edit.prompt, edit.negative_prompt, edit.weighting, edit.long_prompts, edit.clip_skip)
         scale = (engine.guides(edit.cfg_scale), engine.embedded_guidance(edit.cfg_scale))
         when = (edit.steps_run(), order) if changes_on_the_way(edit) else ()
-        key = (words, edit.prompt_embeds, scale, when, edit.freeu)
+        key = (words, edit.prompt_embeds, scale, when, edit.freeu, edit.merge_tokens)
         if key not in self._segments:
             texts = self._from_file(edit) if edit.prompt_embeds else self._from_texts(edit)
             freeu = FreeU(*edit.freeu) if edit.freeu else None
             images = tuple(image.rows([0, 1] if engine.guides(edit.cfg_scale) else [1]) for image in self.images)
+            merging = Merging(edit.merge_tokens) if edit.merge_tokens else None
             conditioned = [
-                (engine.condition(text.embeds_BTC, edit.cfg_scale, freeu, images), text.until) for text in texts
+                (engine.condition(text.embeds_BTC, edit.cfg_scale, freeu, images, merging), text.until)
+                for text in texts
             ]
             if len(self._segments) >= _MOST_PROMPTS:
                 del self._segments[next(iter(self._segments))]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..configs.unet import UNetConfig
 from ..errors import UsageError
-from ..nn import AutoencoderKL, FreeU, ImageSource
+from ..nn import AutoencoderKL, FreeU, ImageSource, Merging, TinyAutoencoder
 from ..noise import Grid, Scheduler
 from ..runtime.memory import Offload
 from .components import VAE, Components
@@ -39,13 +39,15 @@ def guides(unet: UNetConfig, scale: float) -> bool:
 @dataclass(frozen=True)
 class Engine:
     """Components at work, and networks of adapters. With `offload`, each is on the device only while it
-    runs. `look` is how the autoencoder's distribution of a picture is had."""
+    runs. `look` is how the autoencoder's distribution of a picture is had; `decoder` makes pictures of latents in place
+    of the model's autoencoder."""
 
     components: Components
     family: Family = SD
     offload: Offload | None = None
     adapters: tuple[torch.nn.Module, ...] = ()
     look: Look = AutoencoderKL.encode
+    decoder: TinyAutoencoder | None = None
 
     @property
     def device(self) -> torch.device:
@@ -54,7 +56,8 @@ class Engine:
 
     def networks(self) -> list[torch.nn.Module]:
         """Everything that has a device and a precision."""
-        return [*self.components.networks(), *self.adapters]
+        decoders = [] if self.decoder is None else [self.decoder]
+        return [*self.components.networks(), *self.adapters, *decoders]
 
     def offloaded(self, device: torch.device) -> Engine:
         """This engine, its networks in main memory until each is brought to `device`."""
@@ -86,12 +89,13 @@ class Engine:
         guidance_scale: float,
         freeu: FreeU | None = None,
         images: tuple[ImageSource, ...] = (),
+        merging: Merging | None = None,
     ) -> Conditioning:
         """What steps read of these embeddings (the negative ones first, where they are guided), and of image prompts
-        with as many rows."""
+        with as many rows; `merging` is how they see the picture."""
         self.bring(self.components.unet)
         made = self.family.condition(self.components.unet, text_RTC, guidance_scale, freeu)
-        return replace(made, context=replace(made.context, images=images)) if images else made
+        return replace(made, context=replace(made.context, images=images, merging=merging))
 
     def reconditioned(self, old: Conditioning, text_RTC: Tensor) -> Conditioning:
         """`old` with other embeddings; image prompts keep as many of their rows, the last ones, which are positive.
@@ -152,9 +156,10 @@ class Engine:
 
         Half precision that overflows is tried again in single.
         """
-        self.bring(self.components.vae)
-        with views.through(self.components.vae, *x_BCHW.shape[-2:]):
-            return self._decoded(self.components.vae, x_BCHW)
+        vae = self.decoder or self.components.vae
+        self.bring(vae)
+        with views.through(vae, *x_BCHW.shape[-2:]):
+            return self._decoded(vae, x_BCHW)
 
     def _decoded(self, vae: VAE, x_BCHW: Tensor) -> tuple[Tensor, bool]:
         pixels_BCHW = self.family.decode(vae, x_BCHW)

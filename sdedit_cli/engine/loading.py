@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import torch
 
 from ..configs.model_block import STARTER_FOLDER as STARTER_FOLDER
 from ..errors import ModelError
+from ..nn import TinyAutoencoder
 from ..noise import CLASS_NAMES, Scheduler
 from ..options import BUILT_IN_NAME, Edit
 from .components import NAMES, VAE, Components, TextEncoding
@@ -152,6 +154,23 @@ def load_vae(path: Path, dtype: torch.dtype) -> VAE:
     if vae is None:
         raise ModelError(f"{path}: holds no autoencoder; name a VAE file, its folder, or a model that has one")
     return vae
+
+
+def tiny_decoder(edit: Edit, components: Components, dtype: torch.dtype) -> TinyAutoencoder | None:
+    """The tiny autoencoder that an edit names, for latents of this model; None where it names none.
+
+    Raises ModelError for another one.
+    """
+    if edit.tiny_vae is None:
+        return None
+    found, own = load_vae(Path(edit.tiny_vae), dtype), components.vae.config.latent_channels
+    if not isinstance(found, TinyAutoencoder):
+        raise ModelError(f"{edit.tiny_vae}: is a whole autoencoder and no tiny one; --vae takes it for both ways")
+    if (found.config.latent_channels, found.config.scale) != (own, components.vae.config.scale):
+        channels = found.config.latent_channels
+        raise ModelError(f"{edit.tiny_vae}: is for latents of {channels} channels, and this model's have {own}")
+    found.pieces = replace(found.pieces, tiling=edit.vae_tiling)
+    return found
 
 
 def _fields(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..noise import Grid, Scheduler
 from .denoise import Blend, Segment, Track
 from .randomness import normal
+from .shortcuts import NONE, Shortcuts
 from .views import Views
 
 
@@ -47,6 +48,7 @@ class Steering:
     eta: float
     same_noise: bool
     views: Views
+    shortcuts: Shortcuts = NONE
 
 
 def track_of(rounds: Sequence[Round], steering: Steering, x0_BCHW: Tensor, noise_BCHW: Tensor) -> Track:
@@ -72,6 +74,7 @@ def track_of(rounds: Sequence[Round], steering: Steering, x0_BCHW: Tensor, noise
         seed=steering.seed,
         eta=steering.eta,
         views=steering.views,
+        shortcuts=steering.shortcuts,
         blend=first.blend(x0_BCHW, noise_BCHW),
         then=then if later else None,
         later=sum(one.steps for one in later),

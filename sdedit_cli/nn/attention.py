@@ -102,13 +102,16 @@ class Attention(Heads):
 
     def forward(self, x_BTC: Tensor, context: Context) -> Tensor:
         if not self.crosses:
-            return self.project_out(self.attend(*self.queries_keys(x_BTC)))
+            return self._to_itself(x_BTC) if context.merging is None else context.merging.around(x_BTC, self._to_itself)
         q_BNTD = self.split(self.to_q(x_BTC))
         h_BTC = self.attend(q_BNTD, context.kv[self.slot])
         for image in context.images:
             if image.scales[self.slot]:
                 h_BTC = h_BTC + self._seen(q_BNTD, image)
         return self.project_out(h_BTC)
+
+    def _to_itself(self, x_BTC: Tensor) -> Tensor:
+        return self.project_out(self.attend(*self.queries_keys(x_BTC)))
 
     def _seen(self, q_BNTD: Tensor, image: ImageSource) -> Tensor:
         """What an image prompt adds."""

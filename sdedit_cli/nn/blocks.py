@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..configs.unet import Level, UNetConfig
 from .attention import Transformer2D
 from .context import Context
+from .deep import Deep
 from .freeu import FreeU
 from .layers import ACTIVATIONS, Downsample, Resnet, Upsample
 from .ops import Ops
@@ -102,17 +103,45 @@ class UpBlock(nn.Module):
         self.upsamplers = nn.ModuleList([] if last else [Upsample(level.channels)])
 
     def forward(
-        self, x_BCHW: Tensor, skips: list[Tensor], emb_BE: Tensor, context: Context, freeu: FreeU | None, index: int
+        self,
+        x_BCHW: Tensor,
+        skips: list[Tensor],
+        emb_BE: Tensor,
+        context: Context,
+        freeu: FreeU | None,
+        index: int,
+        deep: Deep | None = None,
     ) -> Tensor:
-        """Takes its skips from the end of `skips`."""
-        for i, resnet in enumerate(self.resnets):
-            skip_BKHW = skips.pop()
-            if freeu is not None:
-                x_BCHW, skip_BKHW = freeu.merge(index, x_BCHW, skip_BKHW)
-            x_BCHW = resnet(torch.cat([x_BCHW, skip_BKHW], dim=1), emb_BE)
-            if self.attentions:
-                x_BCHW = self.attentions[i](x_BCHW, context)
+        """Takes its skips from the end of `skips`; `deep` gets what enters the last layer."""
+        *others, last = range(len(self.resnets))
+        for i in others:
+            x_BCHW = self._layer(i, x_BCHW, skips, emb_BE, context, freeu, index)
+        if deep is not None:
+            deep.x_BCHW = x_BCHW
+        x_BCHW = self._layer(last, x_BCHW, skips, emb_BE, context, freeu, index)
         for upsample in self.upsamplers:
             height, width = skips[-1].shape[-2:]
             x_BCHW = upsample(x_BCHW, (height, width))
         return x_BCHW
+
+    def last_layer(
+        self, x_BCHW: Tensor, skips: list[Tensor], emb_BE: Tensor, context: Context, freeu: FreeU | None, index: int
+    ) -> Tensor:
+        """Of the topmost level, what `forward` does from its last layer on."""
+        return self._layer(len(self.resnets) - 1, x_BCHW, skips, emb_BE, context, freeu, index)
+
+    def _layer(
+        self,
+        i: int,
+        x_BCHW: Tensor,
+        skips: list[Tensor],
+        emb_BE: Tensor,
+        context: Context,
+        freeu: FreeU | None,
+        index: int,
+    ) -> Tensor:
+        skip_BKHW = skips.pop()
+        if freeu is not None:
+            x_BCHW, skip_BKHW = freeu.merge(index, x_BCHW, skip_BKHW)
+        x_BCHW = self.resnets[i](torch.cat([x_BCHW, skip_BKHW], dim=1), emb_BE)
+        return self.attentions[i](x_BCHW, context) if self.attentions else x_BCHW

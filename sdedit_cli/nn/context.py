@@ -6,10 +6,12 @@ Shapes: B rows, S keys, T positions of a picture, N heads, D width of a head.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from .tokens import Merging
 
 KV = tuple[Tensor, Tensor]
 """Keys and values of one layer, each [B, N, S, D]."""
@@ -51,25 +53,33 @@ class Context:
 
     kv: tuple[KV, ...]
     images: tuple[ImageSource, ...] = ()
+    merging: Merging | None = None
+    """How self-attention sees the tokens of the picture; None: each."""
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Equal for contexts that can share a batch: the keys of the text, the images' scales, keys and masks."""
-        return (self.kv[0][0].shape[2], *(image.shape for image in self.images))
+        """Equal for contexts that can share a batch: the keys of the text, the images' scales, keys and masks, and how
+        tokens are merged."""
+        return (self.kv[0][0].shape[2], self.merging, *(image.shape for image in self.images))
+
+    def over(self, height: int, width: int) -> Context:
+        """The same for latents of that size."""
+        return self if self.merging is None else replace(self, merging=self.merging.over(height, width))
 
     def rows(self, index: Tensor | Sequence[int]) -> Context:
         """The context of some rows, in the order of `index`; a row may be taken several times."""
         chosen = torch.as_tensor(index, device=self.kv[0][0].device)
-        return Context(_taken(self.kv, chosen), tuple(image.rows(chosen) for image in self.images))
+        images = tuple(image.rows(chosen) for image in self.images)
+        return replace(self, kv=_taken(self.kv, chosen), images=images)
 
     @staticmethod
     def cat(parts: Sequence[Context]) -> Context:
-        """One context of all rows of `parts`. Raises ValueError when their texts or image prompts differ in `shape`."""
+        """One context of all rows of `parts`. Raises ValueError when they differ in `shape`."""
         first = parts[0]
         if any(part.shape != first.shape for part in parts):
-            raise ValueError("contexts of different lengths, image prompts or scales cannot share a batch")
+            raise ValueError("contexts of different lengths, image prompts, scales or merging cannot share a batch")
         images = tuple(ImageSource.cat([part.images[i] for part in parts]) for i in range(len(first.images)))
-        return Context(_joined([part.kv for part in parts]), images)
+        return replace(first, kv=_joined([part.kv for part in parts]), images=images)
 
 
 def _taken(kv: tuple[KV, ...], rows: Tensor) -> tuple[KV, ...]:

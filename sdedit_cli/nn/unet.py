@@ -16,6 +16,7 @@ from .attention import Attention
 from .base import Conv2d, GroupNorm, Model
 from .blocks import DownBlock, MidBlock, UpBlock
 from .context import Context
+from .deep import Deep
 from .freeu import FreeU
 from .layers import ACTIVATIONS, TimeEmbedding, norm_then_act, sinusoid
 
@@ -93,24 +94,32 @@ class UNet2DCondition(Model[UNetConfig]):
         """The keys and values of a text in every cross-attention layer, computed once for all steps."""
         return Context(tuple(layer.keys(text_BTC) for layer in self.cross_attentions()))
 
-    def forward(self, x_BCHW: Tensor, emb_BE: Tensor, context: Context, freeu: FreeU | None = None) -> Tensor:
+    def forward(
+        self, x_BCHW: Tensor, emb_BE: Tensor, context: Context, freeu: FreeU | None = None, deep: Deep | None = None
+    ) -> Tensor:
         """[B, out_channels, H, W], from latents, `embed_time`'s result and `context`'s; any H and W.
 
-        `freeu` re-weights the joining of backbone and skips (arXiv 2309.11497).
+        `freeu` re-weights the joining of backbone and skips (arXiv 2309.11497). With `deep` features of an earlier call
+        only the first and the last layers are computed; without them they are put there.
         """
         if self.config.center_input_sample:
             x_BCHW = 2 * x_BCHW - 1.0
         emb_BE = self.act(emb_BE)
+        context = context.over(*x_BCHW.shape[-2:])
 
         x_BCHW = self.conv_in(x_BCHW)
         skips = [x_BCHW]
-        for block in self.down_blocks:
-            x_BCHW, new_skips = block(x_BCHW, emb_BE, context)
-            skips += new_skips
-        if self.mid_block is not None:
-            x_BCHW = self.mid_block(x_BCHW, emb_BE, context)
-        for index, block in enumerate(self.up_blocks):
-            x_BCHW = block(x_BCHW, skips, emb_BE, context, freeu, index)
+        if deep is None or deep.x_BCHW is None:
+            for block in self.down_blocks:
+                x_BCHW, new_skips = block(x_BCHW, emb_BE, context)
+                skips += new_skips
+            if self.mid_block is not None:
+                x_BCHW = self.mid_block(x_BCHW, emb_BE, context)
+            for index, block in enumerate(self.up_blocks):
+                x_BCHW = block(x_BCHW, skips, emb_BE, context, freeu, index, deep)
+        else:
+            top = cast("UpBlock", self.up_blocks[-1])
+            x_BCHW = top.last_layer(deep.x_BCHW, skips, emb_BE, context, freeu, len(self.up_blocks) - 1)
         return self.conv_out(norm_then_act(x_BCHW, self.conv_norm_out, self.act, self.ops))
 
 

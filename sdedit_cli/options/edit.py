@@ -30,7 +30,7 @@ from .steps import MAX_STEPS, check_falling, check_length, schedule_for
 from .strengths import STRENGTH, Strengths, extent_of, rounds_of
 from .tile import TILE
 
-GROUPS = ("Edit", "Mask", "Sampling", "Model", "Machine", "Files")
+GROUPS = ("Edit", "Mask", "Sampling", "Model", "Speed", "Machine", "Files")
 CURVES = ("karras", "exponential", "beta", "lu_lambdas")
 BUILT_IN_NAME = "built-in"
 # What is as usual of these is neither kept in pictures nor counted.
@@ -333,6 +333,7 @@ class Edit(SpeedOptions):
             )
         pictures_of(self.ip_adapter, self.ip_image)
         self.check_files()
+        self.check_speed(self.tile)
         if self.exact_steps and (self.timesteps or self.sigmas):
             raise UsageError("exact-steps has no meaning with timesteps or sigmas; give the steps to run alone")
         if isinstance(self.strength, Strengths) or self.repeats > 1:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ...nn import Context, FreeU, UNet2DCondition
+from ...nn import Context, Deep, FreeU, UNet2DCondition
 from ..components import VAE, TextSide
 from ..conditioning import Conditioning
 from ..looks import Look
@@ -37,7 +37,13 @@ class Family(Protocol):
         ...
 
     def predict(
-        self, unet: UNet2DCondition, x_NCHW: Tensor, emb_NE: Tensor, context: Context, freeu: FreeU | None
+        self,
+        unet: UNet2DCondition,
+        x_NCHW: Tensor,
+        emb_NE: Tensor,
+        context: Context,
+        freeu: FreeU | None,
+        deep: Deep | None = None,
     ) -> Tensor: ...
 
     def encode(self, vae: VAE, image_BCHW: Tensor, generator: Generators, look: Look = ...) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ...nn import AutoencoderKL, Context, FreeU, TinyAutoencoder, UNet2DCondition
+from ...nn import AutoencoderKL, Context, Deep, FreeU, TinyAutoencoder, UNet2DCondition
 from ..components import VAE, TextSide
 from ..conditioning import Conditioning
 from ..looks import Look
@@ -50,9 +50,15 @@ class StableDiffusion:
         return emb_SE.unsqueeze(1).expand(-1, len(text_RTC), -1)
 
     def predict(
-        self, unet: UNet2DCondition, x_NCHW: Tensor, emb_NE: Tensor, context: Context, freeu: FreeU | None
+        self,
+        unet: UNet2DCondition,
+        x_NCHW: Tensor,
+        emb_NE: Tensor,
+        context: Context,
+        freeu: FreeU | None,
+        deep: Deep | None = None,
     ) -> Tensor:
-        return unet(x_NCHW, emb_NE, context, freeu)
+        return unet(x_NCHW, emb_NE, context, freeu, deep)
 
     def encode(self, vae: VAE, image_BCHW: Tensor, generator: Generators, look: Look = AutoencoderKL.encode) -> Tensor:
         if isinstance(vae, TinyAutoencoder):
