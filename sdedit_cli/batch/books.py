@@ -47,8 +47,11 @@ class Books(Ledger):
         self._done: dict[str, Account] = {}
 
     def loaded(self, facts: Mapping[str, Any]) -> None:
-        told = {name: facts.get(name) for name in ("device", "dtype", "threads")}
+        told = {name: facts.get(name) for name in ("device", "dtype", "threads", "backend")}
         self._environment = {**self._environment, **told}
+
+    def shaped(self, pictures: int) -> None:
+        self._environment = {**self._environment, "together": pictures}
 
     def intends(self, target: Target, sha256: str, input_sha256: str) -> None:
         assert target.path is not None, "a batch writes files"
@@ -83,7 +86,7 @@ class Books(Ledger):
 
     def _add(self, entry: Entry) -> None:
         with self._lock:  # a thread writes pictures while another finds that some cannot be made
-            self._journal.add(entry)
+            entry = self._journal.add(entry)
             before = self.known.get(entry.output)
             written = before.written if before else frozenset[str]()
             self.known[entry.output] = Known(entry, written | {entry.sha256} if entry.sha256 else written)

@@ -19,6 +19,11 @@ _WORDS = {
     "version": "made by another numeric version",
 }
 
+_CIRCUMSTANCES = {
+    "backend": "made with the backend {before}, and it would be {now}",
+    "together": "made {before} at a time, and it would be {now}",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -62,7 +67,7 @@ def judge(
     if key != last.key:
         return Verdict(changed(last.facts, facts))
     if environment is not None and (other := _other(last.environment, environment)):
-        return Verdict(f"made on another {other}")
+        return Verdict(other)
     return Verdict("", sha256=sha256)
 
 
@@ -86,4 +91,8 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _other(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    return next((name for name, value in now.items() if before.get(name) not in (None, value)), "")
+    """What of the circumstances is another than before, for people; of what nobody noted then, nothing is known."""
+    name = next((name for name, value in now.items() if before.get(name) not in (None, value)), None)
+    if name is None:
+        return ""
+    return _CIRCUMSTANCES.get(name, f"made on another {name}").format(before=before[name], now=now[name])

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,6 +48,9 @@ class Entry:
     seconds: float = 0.0
     error: str = ""
     word: str = ""
+
+
+_WRITTEN = (*(name for name in Entry.__slots__ if name != "n"), "n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +152,18 @@ class Journal:
         except OSError as problem:
             raise cannot_write(path, problem) from None
 
-    def add(self, entry: Entry) -> None:
-        """Writes a line, and returns when it is on the disk. Raises OutputError."""
+    def add(self, entry: Entry) -> Entry:
+        """Writes a line, and returns when it is on the disk: the entry with its number. Raises OutputError."""
         self._n += 1
-        told = {name: value for name in Entry.__slots__ if (value := getattr(entry, name)) not in ("", (0, 0), {}, 0.0)}
+        entry = replace(entry, n=self._n)
+        told = {name: value for name in _WRITTEN if (value := getattr(entry, name)) not in ("", (0, 0), {}, 0.0)}
         try:
-            self._write(json.dumps({"v": SCHEMA, **told, "n": self._n}).encode("ascii") + b"\n")
+            self._write(json.dumps({"v": SCHEMA, **told}).encode("ascii") + b"\n")
             os.fsync(self._file.fileno())
         except OSError as problem:
             self._torn = True
             raise cannot_write(self._path, problem) from None
+        return entry
 
     def _write(self, line: bytes) -> None:
         # A disk that fills up takes a part of a line, and says so only of the rest.

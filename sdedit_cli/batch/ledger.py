@@ -18,6 +18,9 @@ class Ledger:
     def loaded(self, facts: Mapping[str, Any]) -> None:
         """A model was loaded, in these circumstances."""
 
+    def shaped(self, pictures: int) -> None:
+        """The model takes so many at a time from now on, in batches that are padded to it."""
+
     def intends(self, target: Target, sha256: str, input_sha256: str) -> None:
         """A file of that hash is about to get its name."""
 

@@ -157,6 +157,8 @@ class Making:
         """Makes pictures; where memory does not suffice, fewer at a time."""
         again, rest = deque[Task](), iter(waiting)
         while True:
+            self._writing.drain()  # what is written is said to have been made in other company
+            self._ledger.shaped(size or 1)
             try:
                 for task, outcome in worker.edits(_first(again, rest), size):
                     self._end(task, outcome)
@@ -250,7 +252,7 @@ class Making:
 
         def loaded(facts: Mapping[str, Any]) -> None:
             self._ledger.loaded(facts)
-            known = {name: value for name, value in facts.items() if name != "switched"}
+            known = {name: value for name, value in facts.items() if name not in ("switched", "backend")}
             self._tell.events.emit("switch" if facts.get("switched") else "load", **known)
             for adapter in facts.get("adapters", ()):
                 self._tell.to.note(adapter)

@@ -62,10 +62,10 @@ class Ways:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All jobs of a batch in order, and the rows that cannot be meant, with the reasons."""
+    """All jobs of a batch in order, and the rows that cannot be meant, with their numbers and the reasons."""
 
     jobs: tuple[Job, ...]
-    failures: tuple[tuple[Row, SdeditError], ...]
+    failures: tuple[tuple[int, Row, SdeditError], ...]
 
 
 @uncollected()
@@ -73,12 +73,12 @@ def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
     """The jobs of a source. Raises UsageError when two of them would write to one name."""
     look_again(ways)
     jobs: list[Job] = []
-    failures: list[tuple[Row, SdeditError]] = []
+    failures: list[tuple[int, Row, SdeditError]] = []
     for index, row in enumerate(source.rows, 1):
         try:
             jobs.append(job_of(row, index, source.defaults, place, ways))
         except SdeditError as problem:
-            failures.append((row, problem))
+            failures.append((index, row, problem))
     _refuse_doubles(jobs)
     refuse_clashes(jobs, "DEST")
     return Plan(tuple(jobs), tuple(failures))

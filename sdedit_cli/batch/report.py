@@ -61,7 +61,7 @@ class Report:
         return {state: states.count(state) for state in STATES if state in states}
 
 
-def of_check(folder: Path, items: Sequence[Item], failures: Sequence[tuple[Row, SdeditError]]) -> Report:
+def of_check(folder: Path, items: Sequence[Item], failures: Sequence[tuple[int, Row, SdeditError]]) -> Report:
     """What a check has found."""
     lines = [_line(item, UNCHANGED if item.verdict.fresh else STALE, reason=item.verdict.reason) for item in items]
     return Report(folder, (*map(_of_row, failures), *lines), checked=True)
@@ -70,7 +70,7 @@ def of_check(folder: Path, items: Sequence[Item], failures: Sequence[tuple[Row, 
 def of_run(
     folder: Path,
     items: Sequence[Item],
-    failures: Sequence[tuple[Row, SdeditError]],
+    failures: Sequence[tuple[int, Row, SdeditError]],
     choice: Choice,
     before: Mapping[str, Known],
     known: Mapping[str, Known],
@@ -95,8 +95,8 @@ def of_run(
     return Report(folder, (*map(_of_row, failures), *lines))
 
 
-def _of_row(failure: tuple[Row, SdeditError]) -> Line:
-    row, problem = failure
+def _of_row(failure: tuple[int, Row, SdeditError]) -> Line:
+    _, row, problem = failure
     return Line(FAILED, str(row.name) if row.input else row.place, row.input, word=problem.word, reason=str(problem))
 
 

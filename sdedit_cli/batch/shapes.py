@@ -40,13 +40,22 @@ def gathered(
         shape = _shape(job, max_megapixels)
         key = (*group(job), shape)
         order = [first.setdefault(key[:depth], number) for depth in range(1, len(key) + 1)]
-        edit = job.request.edit
-        # Crops are of many shapes, and none of them is known before its mask is read.
-        is_crop = edit.mask is not None and edit.masked_area == "crop"
-        size = None if is_crop else size_for(shape[0] * shape[1], pictures, asked)
-        steps = edit.steps_run() if size else 0
+        size = _size(job, shape, pictures, asked)
+        steps = job.request.edit.steps_run() if size else 0
         found.append(([*order, -steps, number], replace(job, size=size)))
     return [job for _, job in sorted(found, key=lambda item: item[0])]
+
+
+def company_of(job: Job, pictures: int, asked: int | None, max_megapixels: float) -> int:
+    """How many are edited at a time where a job is, of a batch of so many pictures."""
+    return _size(job, _shape(job, max_megapixels), pictures, asked) or 1
+
+
+def _size(job: Job, shape: tuple[int, int], pictures: int, asked: int | None) -> int | None:
+    edit = job.request.edit
+    # Crops are of many shapes, and none of them is known before its mask is read.
+    is_crop = edit.mask is not None and edit.masked_area == "crop"
+    return None if is_crop else size_for(shape[0] * shape[1], pictures, asked)
 
 
 def _shape(job: Job, max_megapixels: float) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from .collecting import uncollected
 from .freshness import Verdict, judge
 from .journal import Known, stamp_of
 from .keys import Contents, facts_of, key_of
+from .lost_rows import was_lost
 from .request import Model
 from .targets import Job, Target
 
@@ -36,13 +37,15 @@ def survey(
     folder: Path,
     known: Mapping[str, Known],
     path_of: Callable[[Model], Path],
-    environment: Mapping[str, Any] | None = None,
+    environment: Callable[[Job], Mapping[str, Any]] | None = None,
 ) -> list[Item]:
-    """Every output of the jobs. `path_of` says where the files of a model are. Raises ModelError, OutputError."""
+    """Every output of the jobs. `path_of` says where the files of a model are, `environment` in which circumstances a
+    job would be carried out now, where they count. Raises ModelError, OutputError."""
     contents = Contents()
     items: list[Item] = []
     for job in jobs:
         seen, stamp = "", stamp_of(job.source)
+        now = environment(job) if environment else None
         for target in job.targets:
             assert target.path is not None, "a batch writes files"
             output = name_of(folder, target.path)
@@ -54,7 +57,9 @@ def survey(
             model = path_of(job.request.model)
             facts = facts_of(edit, contents, model=model, input_sha256=seen, format=job.format)
             account = Account(key_of(facts), facts, job.source, stamp)
-            verdict = judge(target.path, account.key, facts, entry, environment)
+            verdict = judge(target.path, account.key, facts, entry, now)
+            if not verdict.fresh and was_lost(job, entry, known):
+                verdict = replace(verdict, failed=True)
             items.append(Item(job, target, output, account, verdict))
     return items
 

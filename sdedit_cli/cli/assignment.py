@@ -13,24 +13,26 @@ from ..batch.books import Books, name_of
 from ..batch.events import Events
 from ..batch.journal import FOLDER, Entry, Journal, Known, journal_of, read_all
 from ..batch.lock import locked_folder
+from ..batch.lost_rows import note_lost
 from ..batch.masks import MaskFolder
 from ..batch.plan import Place, Plan, Ways, plan_batch
 from ..batch.prompts import PromptSource
 from ..batch.report import Report, of_check, of_run
 from ..batch.report_files import check_reports
-from ..batch.request import Model, RunOptions
+from ..batch.request import Model, Request, RunOptions
 from ..batch.rows import Row
 from ..batch.run import Run
-from ..batch.shapes import gathered
+from ..batch.shapes import company_of, gathered
 from ..batch.sources import rows_of
 from ..batch.survey import Choice, Item, choose, prunable, strays, survey
 from ..batch.targets import Job
 from ..batch.telling import Errors
 from ..batch.versions import torch_version
-from ..errors import AllFailed, ModelError, SdeditError, SomeFailed, UsageError, listed
+from ..errors import AllFailed, ModelError, OutputError, SdeditError, SomeFailed, UsageError, listed
 from ..pictures.codec import pixel_limit
 from .engines import check_engine, hosted
 from .flags import Layering, layering
+from .given_files import check_there
 from .render import Count, Reporter
 from .reports import report_paths, reported
 
@@ -68,7 +70,10 @@ class Assignment:
         ways = ways_of(layers, given)
         if ways.masks:
             found = replace(found, rows=ways.masks.without(found.rows))
+        check_there(layers.above)
         plan = plan_batch(found, place, ways)
+        if not plan.jobs:
+            layers.plain()  # what speaks against the command is said once, and not of each row
         return cls(place, plan, layers, given, to, events)
 
     @property
@@ -77,13 +82,18 @@ class Assignment:
         return sum(len(job.targets) for job in self.jobs) + len(self.failures)
 
     @property
+    def pictures(self) -> int:
+        """How many pictures the whole batch has: how many are edited at a time follows from that."""
+        return sum(len(job.targets) for job in self.plan.jobs)
+
+    @property
     def jobs(self) -> Sequence[Job]:
         """The jobs of this shard."""
         part, parts = self.given["shard"] or (1, 1)
         return [job for job in self.plan.jobs if (job.index - 1) % parts == part - 1]
 
     @property
-    def failures(self) -> Sequence[tuple[Row, SdeditError]]:
+    def failures(self) -> Sequence[tuple[int, Row, SdeditError]]:
         """The rows that cannot be meant: they count for the first shard."""
         part, _ = self.given["shard"] or (1, 1)
         return self.plan.failures if part == 1 else ()
@@ -95,7 +105,7 @@ class Assignment:
             return self._tell_stale(items)
 
     def _tell_stale(self, items: Sequence[Item]) -> int:
-        for row, problem in self.failures:
+        for _, row, problem in self.failures:
             self.events.emit("stale", input=row.input, output=None, reason=str(problem))
             self.to.warn(str(problem))
         for item in items:
@@ -118,8 +128,13 @@ class Assignment:
                 self._carry_out(known, journal)
 
     def _survey(self, known: Mapping[str, Known]) -> list[Item]:
-        environment = {"torch": torch_version()} if self.given["strict_env"] else None
+        environment = self._environment if self.given["strict_env"] else None
         return survey(self.jobs, self.place.folder, known, path_of, environment)
+
+    def _environment(self, job: Job) -> dict[str, Any]:
+        """In which circumstances a job would be carried out now, as far as that is known without torch."""
+        together = company_of(job, self.pictures, self.given["batch_size"], pixel_limit(os.environ))
+        return {"torch": torch_version(), "backend": job.request.edit.backend, "together": together}
 
     def _reported(self, tell: Callable[[], Report]) -> AbstractContextManager[None]:
         return reported(self.given, self.to, tell, quietly=self.events.stream is not None)
@@ -139,9 +154,10 @@ class Assignment:
 
     def _work_on(self, items: Sequence[Item], choice: Choice, known: dict[str, Known], journal: Journal | None) -> None:
         given = self.given
+        if journal is not None:
+            known |= note_lost(self.failures, known, journal)
         failed = self._tell_failures(choice)
         limit = pixel_limit(os.environ)
-        pictures = sum(len(job.targets) for job in self.plan.jobs)
         options = RunOptions(
             "overwrite",
             dry_run=given["dry_run"],
@@ -153,16 +169,24 @@ class Assignment:
         if books:
             books.accounts |= {item.output: item.account for item in items}
         with hosted(given, self.to) as host:
-            jobs = gathered(choice.jobs, lambda job: host.group(job.request), pictures, given["batch_size"], limit)
-            run = Run(self.layers.plain(), jobs, options, host, self.to, self.events, None, books)
+            jobs = gathered(choice.jobs, lambda job: host.group(job.request), self.pictures, given["batch_size"], limit)
+            run = Run(self._in_common(), jobs, options, host, self.to, self.events, None, books)
             run.start()
             run.work()
         if given["dry_run"]:
             self._tell_reasons(items, choice)
         tell_fresh(choice, self.events)
-        if given["prune"]:
-            self._prune(known, journal)
-        self._judge(choice, [*failed, *run.errors])
+        unpruned = self._prune(known, journal) if given["prune"] else []
+        self._judge(choice, [*failed, *run.errors, *unpruned])
+
+    def _in_common(self) -> Request:
+        """What the command asks for; where that is something only together with a row, what the first job does."""
+        try:
+            return self.layers.plain()
+        except SdeditError:
+            if not self.plan.jobs:
+                raise
+            return self.plan.jobs[0].request
 
     def _tell_reasons(self, items: Sequence[Item], choice: Choice) -> None:
         """Says why outputs would be made that are there, and are not as they should be."""
@@ -174,9 +198,9 @@ class Assignment:
 
     def _tell_failures(self, choice: Choice) -> list[SdeditError]:
         """The errors of what is not even tried."""
-        told = [(row.input, "", problem) for row, problem in self.failures]
+        told = [(row.input, "", problem) for _, row, problem in self.failures]
         told += [(item.job.source, str(item.target.path), problem) for item, problem in choice.kept]
-        places = [row.place or row.input for row, _ in self.failures] + [
+        places = [row.place or row.input for _, row, _ in self.failures] + [
             str(item.target.path) for item, _ in choice.kept
         ]
         errors = Errors(self.to)
@@ -188,21 +212,29 @@ class Assignment:
             raise SomeFailed("one input failed, and --fail-fast ends the run; nothing was made")
         return [problem for _, _, problem in told]
 
-    def _prune(self, known: Mapping[str, Known], journal: Journal | None) -> None:
-        """Removes what no job makes any more, where the journal knows it and nobody touched it."""
+    def _prune(self, known: Mapping[str, Known], journal: Journal | None) -> list[SdeditError]:
+        """Removes what no job makes any more, where the journal knows it and nobody touched it; what cannot be."""
         folder = self.place.folder
         if self.plan.failures:
             self.to.warn("--prune: nothing is removed while some jobs cannot be read, as their outputs are not known")
-            return
+            return []
+        problems: list[SdeditError] = []
         made = {name_of(folder, target.path) for job in self.plan.jobs for target in job.targets if target.path}
         for path in prunable(folder, strays(known, made), known):
             if journal is None:
                 self.to.note(f"would remove {path}: no job makes it any more")
                 continue
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as problem:
+                problems.append(OutputError(f"{path}: cannot be removed ({problem.strerror})"))
+                self.events.failed("", problems[-1], str(path))
+                self.to.error(str(problems[-1]))
+                continue
             journal.add(Entry("pruned", name_of(folder, path)))
             self.events.emit("pruned", output=str(path))
             self.to.note(f"removed {path}: no job makes it any more")
+        return problems
 
     def _judge(self, choice: Choice, errors: Sequence[SdeditError]) -> None:
         made, fresh = self.events.counts["saved"] + self.events.planned, len(choice.fresh)

@@ -85,7 +85,9 @@ class BatchSize(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
     help="Folder with a mask for each picture, of the same name before the ending; see --mask.",
 )
 @option("--check", is_flag=True, group=WORK, help="Only say which outputs are stale, and why; exit code 6 if any is.")
-@option("--strict-env", is_flag=True, group=WORK, help="Count outputs of another machine or torch as stale too.")
+@option(
+    "--strict-env", is_flag=True, group=WORK, help="Count outputs of another torch, backend or batch size as stale too."
+)
 @option("--force", is_flag=True, group=WORK, help="Make everything anew.")
 @option("--retry-failed", is_flag=True, group=WORK, help="Take on only what failed.")
 @option("--fail-fast", is_flag=True, group=WORK, help="End at the first failure.")

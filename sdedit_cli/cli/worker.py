@@ -144,6 +144,7 @@ class EditorWorker:
             "device": self._loaded.get("device"),
             "dtype": self.dtype,
             "threads": self._loaded.get("threads"),
+            "backend": edit.backend,
             "sampler": f"{sampler} {curve}".strip(),
             **({"adapters": self.adapters} if self.adapters else {}),
             "seconds": round(time.monotonic() - started, 3),

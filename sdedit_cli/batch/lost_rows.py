@@ -1,0 +1,37 @@
+"""Rows that cannot be meant, in the journal: when one is mended, a later run knows that its job is one that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..errors import SdeditError
+from .journal import FOLDER, Entry, Journal, Known
+from .rows import Row
+from .targets import Job
+
+
+def note_lost(
+    failures: Sequence[tuple[int, Row, SdeditError]], known: Mapping[str, Known], journal: Journal
+) -> dict[str, Known]:
+    """Has the journal say of these rows (each with its number) that they failed; what it knows then of them that it did
+    not know before. Raises OutputError."""
+    noted: dict[str, Known] = {}
+    for number, row, problem in failures:
+        name, text = _name(row.input, number), str(problem).split("\n")[0]
+        before = known.get(name)
+        if before is None or (before.last.error, before.last.word) != (text, problem.word):
+            entry = Entry("failed", name, input=row.input, error=text, word=problem.word)
+            noted[name] = Known(journal.add(entry), frozenset())
+    return noted
+
+
+def was_lost(job: Job, of_output: Known | None, known: Mapping[str, Known]) -> bool:
+    """Whether the row of a job could not be meant when it was last tried: nothing came of its output since then."""
+    names = (_name(job.source, job.index), _name("", job.index))
+    last = max((known[name].last.n for name in names if name in known), default=0)
+    return last > (of_output.last.n if of_output else 0)
+
+
+def _name(source: str, number: int) -> str:
+    """What the journal calls a row: what no output can be called. Where it names no picture, it goes by its number."""
+    return f"{FOLDER}/{source or f'row {number}'}"

@@ -1,0 +1,116 @@
+"""A batch that is run again: rows that were mended, circumstances that are others, and what cannot be removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.cli import QUICK, events, photo
+
+from sdedit_cli.cli.main import run
+
+
+@pytest.fixture
+def place(folder: Path) -> Path:
+    for name in ("a.png", "b.png", "c.png"):
+        photo(folder / name)
+    return folder
+
+
+def batch(source: str, *more: str) -> int:
+    return run(["batch", source, "out", "-p", "a face", *QUICK, *more])
+
+
+def told(capfd: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]]:
+    return [one for one in events(capfd.readouterr().out) if one["event"] == event]
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended"),
+    [
+        ('{"input": "b.png", "strength": 2}', '{"input": "b.png", "strength": 0.9}'),
+        ('{"input": "b.png", "seed": ', '{"input": "b.png"}'),
+        ('{"output": "b.png"}', '{"output": "b.png", "input": "b.png"}'),
+    ],
+)
+def test_a_row_that_was_mended_is_one_that_had_failed(
+    place: Path, capfd: pytest.CaptureFixture[str], broken: str, mended: str
+) -> None:
+    Path("jobs.jsonl").write_text(f'{{"input": "a.png"}}\n{broken}\n')
+    assert batch("jobs.jsonl") == 4
+    journal = Path("out/.sdedit/journal.jsonl").read_bytes()
+    assert batch("jobs.jsonl") == 4
+    assert Path("out/.sdedit/journal.jsonl").read_bytes() == journal, "what is known of a row is said once"
+    Path("jobs.jsonl").write_text(f'{{"input": "a.png", "seed": 7}}\n{mended}\n{{"input": "c.png"}}\n')
+    capfd.readouterr()
+    assert batch("jobs.jsonl", "--retry-failed", "--json") == 0
+    assert [one["input"] for one in told(capfd, "saved")] == ["b.png"]
+    other = json.dumps({**json.loads(mended), "cfg-scale": 3})
+    Path("jobs.jsonl").write_text(f'{{"input": "a.png"}}\n{other}\n')
+    assert batch("jobs.jsonl", "--retry-failed", "--json") == 0
+    assert not told(capfd, "saved"), "it is made by now, and what changes of it has not failed"
+
+
+def test_the_circumstances_are_kept_beside_the_key(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert batch("*.png", "--batch-size", "2") == 0
+    lines = map(json.loads, Path("out/.sdedit/journal.jsonl").read_text().splitlines())
+    noted = [line["environment"] for line in lines if line["event"] == "done"]
+    assert [(one["backend"], one["together"]) for one in noted] == [("torch", 2)] * 3
+    assert batch("*.png", "--batch-size", "2", "--check", "--strict-env") == 0
+    assert batch("*.png", "--batch-size", "1", "--check") == 0, "a key says nothing of them"
+    capfd.readouterr()
+    assert batch("*.png", "--batch-size", "1", "--check", "--strict-env", "--json") == 6
+    assert {one["reason"] for one in told(capfd, "stale")} == {"made 2 at a time, and it would be 1"}
+    assert batch("*.png", "--batch-size", "2", "--check", "--strict-env", "--json", "--backend", "jax") == 6
+    assert {one["reason"] for one in told(capfd, "stale")} == {"made with the backend torch, and it would be jax"}
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "word"),
+    [
+        (("--lora", "nowhere"), 3, "--lora nowhere"),
+        (("--vae", "no.safetensors"), 3, "--vae no.safetensors"),
+        (("--mask", "no.png"), 3, "--mask no.png"),
+        (("--ip-adapter", "a.png", "--ip-image", "no.png"), 3, "--ip-image no.png"),
+        (("--sampler", "Eular"), 2, "'Eular'"),
+    ],
+)
+def test_what_a_command_names_and_is_nowhere_is_said_once(
+    place: Path, capfd: pytest.CaptureFixture[str], option: tuple[str, ...], code: int, word: str
+) -> None:
+    assert batch("*.png", *option) == code
+    said = capfd.readouterr().err
+    assert said.count(word) == 1
+    assert "a.png:" not in said
+    assert not Path("out").exists()
+
+
+def test_what_each_row_replaces_need_not_be_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("p.toml").write_text('model = "nowhere"\n')
+    Path("jobs.csv").write_text("input,model\na.png,built-in\n")
+    assert batch("jobs.csv", "--preset", "p.toml") == 0
+    assert Path("out/a.png").exists()
+
+
+def test_what_cannot_be_removed_is_a_failure_of_its_own(
+    place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert batch("*.png") == 0
+    Path("b.png").unlink()
+    Path("c.png").unlink()
+    remove = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "b.png":
+            raise PermissionError(13, "Permission denied")
+        remove(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    capfd.readouterr()
+    assert batch("*.png", "--prune", "--json") == 4
+    out = capfd.readouterr()
+    assert "out/b.png: cannot be removed (Permission denied)" in out.err
+    assert "Traceback" not in out.err
+    assert [one["output"] for one in events(out.out) if one["event"] == "pruned"] == ["out/c.png"]
