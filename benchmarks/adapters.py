@@ -1,32 +1,57 @@
-"""What adapters cost on real shapes: random Stable Diffusion 1.5 weights, and LoRAs of rank 128 in kohya's naming.
+"""What adapters cost on real shapes: a LoRA of rank 128 in kohya's naming, for all layers that its trainer adapts.
 
-    python benchmarks/adapters.py [--dtype fp32 bf16] [--oracle] [--rounds N] [--rank R] [--side PIXELS]
-
-Every program has a process of its own with the model loaded, and the two take turns, so that what else the machine does
-meets both. A round loads the LoRA, changes its strength, unloads it, and then times steps of the UNet without adapters
-and with three. The least of all rounds is told. `fused` is the reference's way to a UNet that costs no time a step:
-`fuse_lora` after the load, and `unfuse_lora` and `fuse_lora` for another strength. `read` is a plain read of the file.
+A round loads the LoRA, changes its strength, unloads it, and then times steps of the UNet without adapters and with
+three. `fuse` and `strength, fused` are the reference's way to a UNet that costs no time a step: `fuse_lora` after the
+load, and `unfuse_lora` and `fuse_lora` for another strength. `read` is a plain read of the file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from full_size import CONFIGS, DTYPES, TOKENIZER, write_folder
+from .common.children import Answer, Server
+from .common.programs import ORACLE, RUNNERS, environment
+from .common.rows import OURS, Row
+from .common.turns import turns, values
 
 TRANSFORMER = (".attentions.", ".self_attn.", ".mlp.")
+BUDGET = 60.0
+WORKS = ("load", "fuse", "strength", "strength, fused", "unload", "step", "step with 3")
 
 
-def write_lora(path: Path, rank: int) -> None:
+def options(parser: argparse._ArgumentGroup) -> None:
+    parser.add_argument("--rank", type=int, default=128, help="of the LoRA (default: 128)")
+    parser.add_argument("--side", type=int, default=256, help="pixels that steps are timed at (default: 256)")
+
+
+def run(given: argparse.Namespace) -> Iterator[Row]:
+    lora = given.place / "lora.safetensors"
+    write_lora(lora, given.model, 4 if given.quick else given.rank)
+    size = f"LoRA of {lora.stat().st_size / 1e6:.0f} MB"
+    yield Row(f"read, {size}", "plain read", tuple(read_seconds(lora) for _ in range(3)))
+    side, rounds = (64, 1) if given.quick else (given.side, given.rounds or 3)
+    for dtype in given.dtype or ["bf16"]:
+        with ExitStack() as stack:
+            asks = {}
+            for name in (OURS, ORACLE):
+                if name in given.programs:
+                    words = (name, str(given.model), str(lora), dtype, side)
+                    server = Server("benchmarks.adapters:serve", *words, env=environment(name))
+                    asks[name] = stack.enter_context(server).ask
+            answers = turns(asks, rounds, BUDGET * given.budget)
+        for work in WORKS:
+            for name, said in answers.items():
+                if work in said[0]:
+                    yield Row(f"{work}, {dtype}", name, values(said, work))
+
+
+def write_lora(path: Path, model: Path, rank: int) -> None:
     """Random factors for the layers that kohya's trainer adapts by default: 192 of the UNet, 72 of the text encoder."""
     import torch
     from safetensors.torch import save_file
@@ -35,9 +60,12 @@ def write_lora(path: Path, rank: int) -> None:
     from sdedit_cli.configs.unet import UNetConfig
     from sdedit_cli.nn import CLIPTextModel, UNet2DCondition
 
+    def config(part: str) -> dict[str, Any]:
+        return json.loads((model / part / "config.json").read_text(encoding="utf-8"))
+
     with torch.device("meta"):
-        unet = UNet2DCondition(UNetConfig.from_dict(CONFIGS["unet"]))
-        text = CLIPTextModel(CLIPTextConfig.from_dict(CONFIGS["text_encoder"]))
+        unet = UNet2DCondition(UNetConfig.from_dict(config("unet")))
+        text = CLIPTextModel(CLIPTextConfig.from_dict(config("text_encoder")))
     generator = torch.Generator().manual_seed(0)
     tensors: dict[str, Any] = {}
     for prefix, network in (("lora_unet_", unet), ("lora_te_", text)):
@@ -51,24 +79,6 @@ def write_lora(path: Path, rank: int) -> None:
     save_file(tensors, path)
 
 
-def pipeline(which: str, folder: Path, dtype: str) -> Any:
-    import torch
-
-    kind = getattr(torch, DTYPES[dtype])
-    if which == "sdedit":
-        from sdedit_cli import StableDiffusionImg2ImgPipeline as Ours
-
-        return Ours.from_pretrained(folder, torch_dtype=kind)
-    from diffusers import StableDiffusionImg2ImgPipeline
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    parts = {
-        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=kind),
-        "tokenizer": CLIPTokenizer.from_pretrained(TOKENIZER, model_max_length=77),
-    }
-    return StableDiffusionImg2ImgPipeline.from_pretrained(folder, torch_dtype=kind, safety_checker=None, **parts)
-
-
 def step_of(which: str, pipe: Any, side: int) -> Callable[[], object]:
     """One call of the UNet for a prompt and its negative."""
     import torch
@@ -76,26 +86,25 @@ def step_of(which: str, pipe: Any, side: int) -> Callable[[], object]:
     kind = pipe.unet.dtype
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 4, side // 8, side // 8, generator=generator).to(kind)
-    text = torch.randn(2, 77, 768, generator=generator).to(kind)
+    text = torch.randn(2, 77, pipe.unet.config.cross_attention_dim, generator=generator).to(kind)
     t = torch.full((2,), 500)
 
     def step() -> object:
         with torch.no_grad():
-            if which == "sdedit":
+            if which == OURS:
                 return pipe.unet(x, pipe.unet.embed_time(t), pipe.unet.context(text))
             return pipe.unet(x, t, encoder_hidden_states=text).sample
 
     return step
 
 
-def serve(which: str, folder: str, dtype: str, side: str) -> None:
-    """A round for every line on stdin: its seconds as one JSON line on stdout."""
-    pipe = pipeline(which, Path(folder), dtype)
-    step, lora = step_of(which, pipe, int(side)), Path(folder) / "lora.safetensors"
+def serve(which: str, model: str, lora: str, dtype: str, side: int) -> Callable[[], Answer]:
+    """Answers with the seconds of a round."""
+    pipe = RUNNERS[which](Path(model), dtype).pipe
+    step = step_of(which, pipe, side)
     # Weights are mapped until they are read, and both programs import on first use.
     step()
-    for _ in sys.stdin:
-        print(json.dumps(measured(which, pipe, lora, step)), flush=True)
+    return lambda: measured(which, pipe, Path(lora), step)
 
 
 def measured(which: str, pipe: Any, lora: Path, step: Callable[[], object]) -> dict[str, float]:
@@ -115,7 +124,7 @@ def measured(which: str, pipe: Any, lora: Path, step: Callable[[], object]) -> d
 
     timed("load", lambda: load("a"))
     timed("strength", lambda: pipe.set_adapters("a", 0.5))
-    if which == "oracle":
+    if which == ORACLE:
         pipe.set_adapters("a", 1.0)
         timed("fuse", pipe.fuse_lora)
         timed("strength, fused", again)
@@ -138,63 +147,3 @@ def read_seconds(path: Path) -> float:
         while file.readinto(buffer):
             pass
     return time.perf_counter() - began
-
-
-def report(folder: Path, dtype: str, programs: list[str], rounds: int, side: int) -> None:
-    servers = {
-        which: subprocess.Popen(
-            [sys.executable, __file__, "--serve", which, str(folder), dtype, str(side)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for which in programs
-    }
-    best: dict[str, dict[str, float]] = {which: {} for which in programs}
-    for _ in range(rounds):
-        for which, server in servers.items():
-            assert server.stdin
-            assert server.stdout
-            print("", file=server.stdin, flush=True)
-            times: dict[str, float] = json.loads(next(line for line in server.stdout if line.startswith("{")))
-            best[which] = {name: min(value, best[which].get(name, value)) for name, value in times.items()}
-    for server in servers.values():
-        server.communicate()
-    for which, least in best.items():
-        ratio = least["step with 3"] / least["step"]
-        cells = [*(f"{least[name]:.2f}" if name in least else "-" for name in COLUMNS), f"{ratio:.2f}"]
-        print("| " + " | ".join((dtype, which, *cells)) + " |", flush=True)
-
-
-COLUMNS = ("load", "fuse", "strength", "strength, fused", "unload", "step", "step with 3")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32", "bf16"])
-    parser.add_argument("--oracle", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rank", type=int, default=128)
-    parser.add_argument("--side", type=int, default=256, help="of the picture that steps are timed at")
-    parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.serve:
-        serve(*args.serve)
-        return
-    programs = ["sdedit", "oracle"] if args.oracle else ["sdedit"]
-    heads = ("dtype", "program", *(f"{name} s" for name in COLUMNS), "with 3 / without")
-    for number, dtype in enumerate(args.dtype):
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) / "model"
-            write_folder(folder, dtype)
-            lora = folder / "lora.safetensors"
-            write_lora(lora, args.rank)
-            if not number:
-                read = min(read_seconds(lora) for _ in range(3))
-                print(f"LoRA of {lora.stat().st_size / 1e6:.0f} MB, read {read:.2f} s; {os.cpu_count()} processors\n")
-                print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
-            report(folder, dtype, programs, args.rounds, args.side)
-
-
-if __name__ == "__main__":
-    main()

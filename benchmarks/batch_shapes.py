@@ -1,29 +1,52 @@
 """How much a picture depends on the shape of the batch it was made in: the built-in model, one edit, several shapes.
 
-    python benchmarks/batch_shapes.py [--dtype fp32 bf16]
-
-At one shape a picture is bit-equal whatever its neighbours (a test holds that); this prints what changes across shapes.
+At one shape a picture is bit-equal whatever its neighbours (a test holds that); told is the largest difference of
+pixels to those of a batch of 2 rows, and the mean.
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
-from sdedit_cli.engine.denoise import Loop
-from sdedit_cli.engine.editor import Editor
-from sdedit_cli.engine.image import preprocess
-from sdedit_cli.options import Edit
+from .common.children import ROOT
+from .common.rows import OURS, Row
 
-DRAWING = Path(__file__).parents[1] / "presets" / "strokes" / "apple.png"
-ROWS = (2, 4, 8, 16)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sdedit_cli.engine.editor import Editor
+    from sdedit_cli.options import Edit
+
+DRAWING = ROOT / "presets" / "strokes" / "apple.png"
+FIRST, ROWS = 2, (4, 8, 16)
 
 
-def pixels(editor: Editor, edit: Edit, rows: int) -> torch.Tensor:
+def run(given: argparse.Namespace) -> Iterator[Row]:
+    from sdedit_cli.engine.editor import Editor
+    from sdedit_cli.options import Edit
+
+    for dtype in given.dtype or ("fp32", "bf16"):
+        steps = 2 if given.quick else 25
+        how = {"prompt": "3d emoji of a red apple", "strength": 0.75, "cfg_scale": 4.0, "seed": 1, "steps": steps}
+        edit = Edit(**how, dtype=dtype, device="cpu")
+        editor = Editor.open(edit)
+        first = pixels(editor, edit, FIRST)
+        for rows in ROWS:
+            off = (pixels(editor, edit, rows) - first).abs()
+            yield Row(f"{rows} rows, {dtype}", OURS, (float(off.max()),), "of 255", also={"mean": float(off.mean())})
+
+
+def pixels(editor: Editor, edit: Edit, rows: int) -> Tensor:
     """The picture, in 0..255, made in a batch padded to `rows`."""
+    import torch
+
+    from sdedit_cli.engine.denoise import Loop
+    from sdedit_cli.engine.image import preprocess
+
     engine, vae = editor.engine, editor.engine.components.vae
     image = preprocess(Image.open(DRAWING).convert("RGB"), vae.config.scale, vae.config.latent_channels)
     loop = Loop(engine.family, engine.components.unet, rows)
@@ -32,23 +55,3 @@ def pixels(editor: Editor, edit: Edit, rows: int) -> torch.Tensor:
         loop.tick()
     with torch.no_grad():
         return (engine.decode(running.x_BCHW)[0].float() / 2 + 0.5).clamp(0, 1) * 255
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dtype", nargs="+", default=["fp32", "bf16"])
-    print(f"| dtype | rows | largest difference to {ROWS[0]} rows, of 255 | mean |")
-    print("|---|---|---|---|")
-    for dtype in parser.parse_args().dtype:
-        edit = Edit(
-            prompt="3d emoji of a red apple", steps=25, strength=0.75, cfg_scale=4.0, dtype=dtype, device="cpu", seed=1
-        )
-        editor = Editor.open(edit)
-        first = pixels(editor, edit, ROWS[0])
-        for rows in ROWS[1:]:
-            off = (pixels(editor, edit, rows) - first).abs()
-            print(f"| {dtype} | {rows} | {off.max():.4f} | {off.mean():.4f} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()

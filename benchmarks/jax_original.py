@@ -1,11 +1,9 @@
 """The JAX pipeline beside the original, the last release of diffusers that pins together on Python 3.11.
 
-    python benchmarks/jax_original.py [--env FOLDER] [--write] [--kept]
-
-Makes an environment of its own in FOLDER (a temporary one by default) with the pinned original, writes tiny checkpoints
-with random weights through `save_pretrained`, has both pipelines edit with the same noise, and prints the table of
-docs/numerics.md. `--write` also writes what the original made to tests/data/jax_original.npz, with which the tests
-compare without that environment; `--kept` compares with those.
+Makes an environment of its own (in the folder of `--env`, or a temporary one) with the pinned original, writes tiny
+checkpoints with random weights through `save_pretrained`, has both pipelines edit with the same noise, and tells the
+largest difference of pixels in 0..1, and the mean. `--write` also writes what the original made to
+tests/data/jax_original.npz, with which the tests compare without that environment; `--kept` compares with those.
 
 Two things that the original does otherwise are asked of ours too, so that the rest can be compared: its DPM-Solver++
 ends at the noise of timestep 0 and not at none, and its PNDM leaves the last step of its schedule out.
@@ -14,16 +12,19 @@ ends at the noise of timestep 0 and not at none, and its PNDM leaves the last st
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .common.rows import OURS, Row
 
 ROOT = Path(__file__).parents[1]
 FIXTURE = ROOT / "tests" / "data" / "jax_original.npz"
@@ -242,37 +243,32 @@ def originals(kept: Path | None) -> dict[str, Any]:
     """The pictures of the original, by case, from the folders that we save; the environment is kept there, if given."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        python = environment(kept or folder / "env")
+        python, here = environment(kept or folder / "env"), {**os.environ, "PYTHONPATH": str(ROOT)}
         for family in FAMILIES:
             made, params = pipeline(family)
             made.save_pretrained(folder / family, params)
-        subprocess.run([str(python), __file__, "--original", str(folder)], check=True, cwd=folder)
+        subprocess.run([str(python), "-m", "benchmarks.jax_original", str(folder)], check=True, env=here, cwd=folder)
         return dict(np.load(folder / "original.npz"))
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--env", type=Path, help="where the original's environment is, or is made and kept")
-    arguments.add_argument("--write", action="store_true", help="write the fixture of the tests")
-    arguments.add_argument("--kept", action="store_true", help="compare with the fixture of the tests")
-    arguments.add_argument("--original", type=Path, help=argparse.SUPPRESS)
-    chosen = arguments.parse_args()
-    if chosen.original:
-        original(chosen.original)
-        return
-    theirs = dict(np.load(FIXTURE)) if chosen.kept else originals(chosen.env)
+def options(parser: argparse._ArgumentGroup) -> None:
+    parser.add_argument("--env", type=Path, help="where the original's environment is, or is made and kept")
+    parser.add_argument("--write", action="store_true", help="write the fixture of the tests")
+    parser.add_argument("--kept", action="store_true", help="compare with the fixture of the tests")
+
+
+def run(given: argparse.Namespace) -> Iterator[Row]:
+    theirs = dict(np.load(FIXTURE)) if given.kept or given.quick else originals(given.env)
     mine = {k: v for family in FAMILIES for k, v in ours(family, [c for c in CASES if c.family == family]).items()}
-    print("| case | largest difference, of 1 | mean |\n|---|---|---|")
     for name, picture in theirs.items():
         if picture.ndim == 0:
-            print(f"| {name} | the original fails ({picture}) | |")
+            print(f"{name}: the original fails ({picture})", file=sys.stderr)
             continue
         gap = np.abs(picture - mine[name])
-        print(f"| {name} | {gap.max():.1e} | {gap.mean():.1e} |")
-    if chosen.write:
+        yield Row(name, OURS, (float(gap.max()),), "", also={"mean": float(gap.mean())})
+    if given.write:
         np.savez_compressed(FIXTURE, **theirs)
-        print(json.dumps({"written": str(FIXTURE), "bytes": FIXTURE.stat().st_size}), file=sys.stderr)
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # within the original's environment
+    original(Path(sys.argv[1]))

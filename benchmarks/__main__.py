@@ -1,0 +1,93 @@
+"""Measures the topics that are named, or those of `make bench`; README.md beside this file lists them.
+
+    python -m benchmarks [NAME ...] [--save [FILE.json]] [options]
+
+Programs take turns in one run; a table appears as a topic is done. `--save` keeps the rows in a file of results and
+writes it as Markdown too: those of topics that were not named stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .common import machine, rates
+from .common.models import settled
+from .common.programs import present
+from .common.report import RATES, Section, read, table, write
+from .topics import TOPICS
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TOPICS)}")
+    parser.add_argument(
+        "--save", nargs="?", type=Path, const=True, metavar="FILE.json", help="by default this machine's"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="of SD 1.5's shape; random weights if it's not there"
+    )
+    parser.add_argument(
+        "--programs", nargs="+", metavar="PROGRAM", help="of those compared (default: all that are there)"
+    )
+    parser.add_argument("--dtype", nargs="+", choices=["fp32", "bf16"], help="default: what the topic says")
+    parser.add_argument("--rounds", type=int, help="default: what the topic says")
+    parser.add_argument("--budget", type=float, default=1.0, metavar="X", help="X times the seconds a topic may take")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="colour, seams: write the pictures")
+    parser.add_argument("--quick", action="store_true", help="tiny models and one round: whether it works, no numbers")
+    for topic in TOPICS.values():
+        if hasattr(topic.module, "options"):
+            topic.module.options(parser.add_argument_group(topic.name))
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = arguments()
+    given = parser.parse_args(words)
+    unknown = [name for name in given.names if name not in TOPICS]
+    if unknown:
+        parser.error(f"there is no topic {unknown[0]}; there are {', '.join(TOPICS)}")
+    if given.save is True:
+        given.save = RESULTS / f"{machine.slug()}.json"
+    given.programs = given.programs or present()
+    said = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if words is None else words)])
+    sections = read(given.save) if given.save else {}
+    with tempfile.TemporaryDirectory() as place:
+        given.place = Path(place)
+        given.model = settled(given.model or given.place / "model", "bf16", given.quick)
+        for section in measured(given, said):
+            sections[section.topic] = section
+            if given.save:
+                write(sections, given.save)
+
+
+def measured(given: argparse.Namespace, said: str):
+    """A section for the machine's rates, and one for each topic, as they are done."""
+    facts, how = machine.machine(), {"seconds": 0.002, "shrink": 8} if given.quick else {}
+    load, began = machine.load_average(), time.monotonic()
+    rows = list(rates.rates(**how))
+    limits = rates.limits(rows)
+    yield shown(Section(RATES, rates.__doc__.strip(), rows, said, load, time.monotonic() - began, limits, facts))
+    for name in given.names or [topic.name for topic in TOPICS.values() if topic.always]:
+        load, began = machine.load_average(), time.monotonic()
+        rows = list(TOPICS[name].module.run(given))
+        about = TOPICS[name].about
+        yield shown(Section(name, about, rows, said, load, time.monotonic() - began, limits, facts))
+
+
+def shown(section: Section) -> Section:
+    print(f"\n{section.topic}: {section.seconds:.0f} s\n\n{table(section.rows, section.limits)}", flush=True)
+    return section
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The works of an edit on the CPU, by every program that is there.
+
+`step`: one of a guided picture (two rows of the UNet), the solver's part included. `encode`, `decode`: the autoencoder.
+`picture`: a whole call of the pipeline of 4 steps. `step beside a busy core`: while another process wants a core.
+`first` is the first call of a shape, `prepared` what came before it (conversion and compilation). Sides are in pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .common.children import Server
+from .common.flops import counted
+from .common.programs import COMPILED, LAST, OPENVINO, ORACLE, environment
+from .common.rows import OURS, Row
+from .common.turns import busy, turns, values
+
+ALL, PAIR = (OURS, ORACLE, LAST, COMPILED, OPENVINO), (OURS, ORACLE)
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class Work:
+    """`budget`: seconds of all programs together, over which no further round begins."""
+
+    name: str
+    side: int
+    programs: tuple[str, ...]
+    rounds: int = 3
+    budget: float = 40
+    busy: int = 0
+
+    @property
+    def what(self) -> str:
+        return f"{self.name}{' beside a busy core' if self.busy else ''}, {self.side}"
+
+
+WORKS = {
+    "bf16": (
+        Work("step", 512, ALL, budget=70),
+        Work("decode", 512, (OURS, ORACLE, LAST, OPENVINO), budget=60),
+        Work("encode", 512, PAIR, budget=20),
+        Work("step", 256, (OURS, ORACLE, LAST, OPENVINO), budget=20),
+        Work("step", 256, (OURS, ORACLE, OPENVINO), budget=40, busy=1),
+        Work("decode", 256, PAIR, budget=15),
+        Work("encode", 256, PAIR, budget=10),
+        Work("picture", 256, PAIR, budget=30),
+        Work("picture", 512, PAIR, rounds=1),
+    ),
+    "fp32": (
+        Work("step", 512, (OURS, ORACLE, OPENVINO), budget=60),
+        Work("decode", 512, (OURS, ORACLE, OPENVINO), rounds=2, budget=80),
+        Work("step", 256, PAIR, budget=15),
+        Work("decode", 256, PAIR, budget=15),
+    ),
+}
+
+
+def run(given: argparse.Namespace) -> Iterator[Row]:
+    for dtype in given.dtype or WORKS:
+        with ExitStack() as stack:
+            wanted = {name for work in WORKS[dtype] for name in work.programs if name in given.programs}
+            servers = {
+                name: stack.enter_context(
+                    Server("benchmarks.common.programs:serve", name, str(given.model), dtype, env=environment(name))
+                )
+                for name in ALL
+                if name in wanted
+            }
+            for work in WORKS[dtype]:
+                yield from _rows(given, work, dtype, {n: s for n, s in servers.items() if n in work.programs})
+
+
+def _rows(given: argparse.Namespace, work: Work, dtype: str, servers: dict[str, Server]) -> Iterator[Row]:
+    side = work.side // 8 if given.quick else work.side
+    how: dict[str, Any] = {"work": work.name, "side": side, **({"steps": STEPS} if work.name == "picture" else {})}
+    first = turns({name: partial(server.ask, **how) for name, server in servers.items()}, 1)
+    rounds = 1 if given.quick else given.rounds or work.rounds
+    with busy(work.busy) if work.busy else nullcontext():
+        asks = {name: partial(servers[name].ask, **how) for name in first}
+        answers = turns(asks, rounds, work.budget * given.budget)
+    for name, said in answers.items():
+        also = {key: value for key, value in first[name][0].items() if value > 0.1}
+        yield Row(f"{work.what}, {dtype}", name, values(said), "s", _flops(given, work, side), dtype, also)
+
+
+def _flops(given: argparse.Namespace, work: Work, side: int) -> float:
+    if work.name != "picture":
+        return counted(given.model, work.name, side)
+    return sum(
+        times * counted(given.model, name, side) for name, times in (("encode", 1), ("step", STEPS), ("decode", 1))
+    )

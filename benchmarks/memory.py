@@ -1,0 +1,58 @@
+"""What loading and editing take at most of memory: growth of resident memory over what the imports took.
+
+`load` reads every weight once after it, so that mapped files count; `edit` is one of a single step in bf16, in the same
+process. Resident memory counts a mapped file as far as it is read, which other processes share.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from .common.children import Answer, once
+from .common.machine import memory
+from .common.models import weights_bytes
+from .common.programs import GUIDANCE, ORACLE, environment, photo
+from .common.rows import OURS, Row
+from .common.turns import seconds
+
+
+def run(given: argparse.Namespace) -> Iterator[Row]:
+    files, side = weights_bytes(given.model), 64 if given.quick else 512
+    rows: list[Row] = []
+    for program in (OURS, ORACLE):
+        if program not in given.programs:
+            continue
+        said = once("benchmarks.memory:measured", program, str(given.model), side, env=environment(program))
+        for work in ("load", "edit"):
+            also = {"of the files": said[work] / files, "seconds": said[f"{work} seconds"]}
+            rows.append(Row(f"{work}, {side}, bf16", program, (said[work] / 1e6,), "MB", also=also))
+    yield from sorted(rows, key=lambda row: row.what, reverse=True)
+
+
+def measured(program: str, model: str, side: int) -> Answer:
+    """Bytes and seconds of the load and of an edit."""
+    import torch
+
+    if program == ORACLE:
+        from diffusers import StableDiffusionImg2ImgPipeline as Pipeline
+        from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401  (else the load imports it)
+    else:
+        from sdedit_cli import StableDiffusionImg2ImgPipeline as Pipeline
+    before, said = memory("VmRSS"), {}
+    pipe = None
+
+    def load() -> None:
+        nonlocal pipe
+        pipe = Pipeline.from_pretrained(model, torch_dtype=torch.bfloat16)
+        for part in (pipe.unet, pipe.vae, pipe.text_encoder):
+            for parameter in part.parameters():
+                parameter.detach().view(-1)[::1024].float().sum()
+
+    said["load seconds"], said["load"] = seconds(load), memory("VmHWM") - before
+    pipe.set_progress_bar_config(disable=True)
+    how = {"strength": 1.0, "num_inference_steps": 1, "guidance_scale": GUIDANCE}
+    generator = torch.Generator().manual_seed(0)
+    said["edit seconds"] = seconds(lambda: pipe("a photo of a cat", photo(side), generator=generator, **how))
+    said["edit"] = memory("VmHWM") - before
+    return said
