@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,9 @@ def run(given: argparse.Namespace) -> Iterator[Row]:
         torch = Server("benchmarks.common.programs:serve", OURS, *words, env=environment(OURS))
         jax = Server("benchmarks.jax_pipeline:serve", *words, side, env=environment(OURS))
         with torch, jax:
-            torch.ask(work="step", side=side)
-            first = jax.ask()
-            answers = turns(
-                {OURS: lambda: torch.ask(work="step", side=side), JAX: jax.ask}, rounds, BUDGET * given.budget
-            )
+            asks = {OURS: partial(torch.ask, work="step", side=side), JAX: jax.ask}
+            first = {name: ask() for name, ask in asks.items()}[JAX]
+            answers = turns(asks, rounds, BUDGET * given.budget)
         yield Row(f"step, {side}, {dtype}", OURS, values(answers[OURS]), "s", dtype=dtype)
         peak = answers[JAX][-1]["peak"]
         also = {"first s": first["seconds"], "peak MB": peak / 1e6, "of the weights": peak / weights_bytes(given.model)}

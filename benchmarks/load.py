@@ -2,9 +2,9 @@
 
 Each value is a process of its own with the file in the page cache. Told are the seconds until every weight was read
 once after the load, so that mapped pages count; GB/s are the file's bytes by that time. `peak` is the growth of
-resident memory over the imports, divided by the bytes of the file and by those of the loaded weights. Two floors: a plain read
-of the file's bytes through a small buffer, and writing once to as much fresh memory as the weights take in fp32, which
-a load with a cast cannot do without.
+resident memory over the imports, divided by the bytes of the file and by those of the loaded weights. Two floors: a
+plain read of the file's bytes through a small buffer, and writing once to as much fresh memory as the weights take in
+fp32, which a load with a cast cannot do without.
 """
 
 from __future__ import annotations

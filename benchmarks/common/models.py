@@ -29,6 +29,7 @@ CONFIGS = {
         "up_block_types": ["UpDecoderBlock2D"] * 4,
         "layers_per_block": 2,
         "latent_channels": 4,
+        "scaling_factor": 0.18215,
     },
     "text_encoder": {
         "architectures": ["CLIPTextModel"],
