@@ -24,6 +24,7 @@ from ..pictures.encode import chosen, encode, encode_film
 from ..pictures.promise import other_making
 from ..pictures.record import Ingredient, Record
 from .backends import editor_of
+from .choices import Choices
 from .credentials import signer
 from .image_prompts import hashes, looks
 from .kept_prompts import KeptPrompts
@@ -84,6 +85,7 @@ class EditorWorker:
             self._editor = kind.open(request.edit, self._hear, checkpoint=self._checkpoint, pictures=pictures, **kept)
             if request.edit.backend != "jax":  # which looks by decoding
                 self._editor.sketcher.recall = remembered
+        self._choices = Choices(str(self._loaded.get("device")))
         self._hash = FileHash(self._checkpoint.path)
         self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
         self._tiny_hash = FileHash(Path(request.edit.tiny_vae)) if request.edit.tiny_vae else None
@@ -187,6 +189,7 @@ class EditorWorker:
     def _ended(self, task: Task, results: Sequence[Result]) -> EditedPicture | SdeditError:
         """The file of a finished picture, of its frames if it moves, or why there is none."""
         edit, picture, name, format = task.edit, task.picture, task.name, task.format
+        self._choices.keep()
         if not all(result.finite for result in results):
             return NotFiniteError(
                 f"{name}: the result is not finite (seed {edit.seed}), so nothing was written; "

@@ -25,6 +25,7 @@ from ..runtime.attention import set_attention
 from ..runtime.circumstances import circumstances
 from ..runtime.device import pick
 from ..runtime.dtype import choose
+from ..runtime.equip import equip, place
 from .adapting import Adapting
 from .canvas import Canvas, canvas_for, native_for
 from .company import Company, OnStep, Result, Wish, WorkArea
@@ -126,9 +127,10 @@ class Editor:
         unet, text = (checkpoint.components.get(slot) for slot in ("unet", "text_encoder"))
         known = text is not None and unet is not None and readings.suffice(edit, unet.config)
         components, native_size = for_edit(edit, checkpoint, dtype, text=not known)
-        for network in components.networks():
-            network.to(device)
+        place(components.networks(), device)
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
+        for network in (components.unet, components.vae):
+            equip(network, device)
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
         adapting = Adapting(components, checkpoint, partial(text_of, edit, checkpoint) if known else None)
         decoder = tiny_decoder(edit, components, dtype)

@@ -24,10 +24,17 @@ def normal(shape: Sequence[int], generator: Generators, device: torch.device, dt
     if generator is None:
         return torch.randn(tuple(shape), device=device, dtype=dtype)
     if isinstance(generator, torch.Generator):
-        return torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=dtype).to(device)
+        return sent(torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=dtype), device)
     check_count(generator, shape[0])
     row = (1, *shape[1:])
     return torch.cat([normal(row, one, device, dtype) for one in generator])
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """`x` on the device. What comes from the CPU goes to a GPU without anybody waiting for it."""
+    if device.type != "cuda" or x.is_cuda:
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
 
 
 def check_count(generator: Generators, rows: int) -> None:

@@ -24,6 +24,7 @@ from ..errors import UsageError, warn
 from ..nn import CLIPTextModel, UNet2DCondition
 from ..noise import Scheduler
 from ..runtime.device import pick
+from ..runtime.equip import place
 from ..text import Tokenizer
 from .adapters import Adapters
 from .arguments import (
@@ -139,12 +140,15 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
 
         Raises UsageError for a device that is not there.
         """
-        for place in (*args, kwargs.get("device")):
-            if isinstance(place, (str, torch.device)):
-                pick(str(place))
+        named_place = next((p for p in (*args, kwargs.get("device")) if isinstance(p, (str, torch.device))), None)
+        device = None if named_place is None else pick(str(named_place))
         self.end_offload()
-        for network in self.engine.networks():
+        networks = self.engine.networks()
+        if device is not None:
+            place(networks, device)
+        for network in networks:
             network.to(*args, **kwargs)
+        self.equip()
         return self
 
     # --- loading and saving -------------------------------------------------------------------------------

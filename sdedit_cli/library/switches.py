@@ -19,6 +19,7 @@ from ..nn import FreeU, UNet2DCondition
 from ..nn.fuse import fuse_qkv, unfuse_qkv
 from ..runtime.attention import Slicing, attention_for, set_attention
 from ..runtime.device import pick
+from ..runtime.equip import equip
 from ..runtime.memory import Offload
 from .words import arguments_named
 
@@ -74,6 +75,12 @@ class Switches:
 
     def _set_attention(self) -> None:
         set_attention(self.unet, self.vae, self._slicing, self._xformers, self._xformers_op)
+        self.equip()
+
+    def equip(self) -> None:
+        """Has networks compute as is best where edits are computed now."""
+        for network in (self.unet, self.vae):
+            equip(network, self.device, graphs=self._offload is None)
 
     def enable_vae_slicing(self) -> None:
         """Pictures of a batch go through the autoencoder one by one."""
@@ -118,6 +125,7 @@ class Switches:
         place = pick(name)
         self.end_offload()
         self._offload = self.engine.offloaded(place).offload
+        self.equip()
 
     def end_offload(self) -> None:
         """Networks stay where they are put again."""

@@ -56,6 +56,20 @@ class Context:
     merging: Merging | None = None
     """How self-attention sees the tokens of the picture; None: each."""
 
+    def tensors(self) -> list[Tensor]:
+        """All of its numbers, in an order that contexts of one `shape` have in common."""
+        parts = [self.kv, *(image.kv for image in self.images)]
+        masks = [mask for image in self.images for mask in image.masks]
+        return [tensor for part in parts for layer in part for tensor in layer] + masks
+
+    def cloned(self) -> Context:
+        """The same numbers in storage of its own."""
+        images = tuple(
+            replace(image, kv=_cloned(image.kv), masks=tuple(mask.clone() for mask in image.masks))
+            for image in self.images
+        )
+        return replace(self, kv=_cloned(self.kv), images=images)
+
     @property
     def shape(self) -> tuple[object, ...]:
         """Equal for contexts that can share a batch: the keys of the text, the images' scales, keys and masks, and how
@@ -80,6 +94,10 @@ class Context:
             raise ValueError("contexts of different lengths, image prompts, scales or merging cannot share a batch")
         images = tuple(ImageSource.cat([part.images[i] for part in parts]) for i in range(len(first.images)))
         return replace(first, kv=_joined([part.kv for part in parts]), images=images)
+
+
+def _cloned(kv: tuple[KV, ...]) -> tuple[KV, ...]:
+    return tuple((k.clone(), v.clone()) for k, v in kv)
 
 
 def _taken(kv: tuple[KV, ...], rows: Tensor) -> tuple[KV, ...]:

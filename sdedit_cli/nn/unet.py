@@ -5,8 +5,8 @@ Shapes: B rows, C channels, H W latent picture, T tokens, E time embedding, G gu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,15 @@ from .deep import Deep
 from .freeu import FreeU
 from .layers import ACTIVATIONS, TimeEmbedding, norm_then_act, sinusoid
 
+Way = Callable[..., Tensor]
+"""From a UNet and the arguments of its `forward` to the result of that."""
+
 
 class UNet2DCondition(Model[UNetConfig]):
     """Predicts from a noisy latent, its time and a text what the scheduler's prediction type asks for.
+
+    `way` is how hardware gets there in the loop of an edit (`step`): a captured graph, say. It may be changed between
+    calls, as the operations may.
 
     Raises ModelError when the config describes a network that this program cannot build.
     """
@@ -55,6 +61,7 @@ class UNet2DCondition(Model[UNetConfig]):
 
         for slot, layer in enumerate(self.cross_attentions()):
             layer.slot = slot
+        self.way: Way | None = None
 
     def cross_attentions(self) -> list[Attention]:
         """The layers that read the text, in the order of `Context.kv`: down, bottom, up."""
@@ -93,6 +100,10 @@ class UNet2DCondition(Model[UNetConfig]):
     def context(self, text_BTC: Tensor) -> Context:
         """The keys and values of a text in every cross-attention layer, computed once for all steps."""
         return Context(tuple(layer.keys(text_BTC) for layer in self.cross_attentions()))
+
+    def step(self, *arguments: Any) -> Tensor:
+        """What `forward` gives, by `way` where there is one."""
+        return self(*arguments) if self.way is None else self.way(self, *arguments)
 
     def forward(
         self, x_BCHW: Tensor, emb_BE: Tensor, context: Context, freeu: FreeU | None = None, deep: Deep | None = None

@@ -179,9 +179,10 @@ class Scheduler:
         if i >= len(grid.timesteps):
             raise UsageError(f"no step is left to run of {grid.num_inference_steps}; raise the strength or the steps")
         if self.solver.space == "table":
-            share = self.process.alphas_cumprod.to(x0.device, x0.dtype)[grid.nodes[i]]
+            share = self.process.alphas_cumprod[grid.nodes[i]].to(x0.dtype)
             return share**0.5 * x0 + (1 - share) ** 0.5 * noise
-        sigma = grid.sigmas.to(x0.device, x0.dtype)[i]
+        # Numbers stay on the CPU: a device takes them with the work, and need not be waited for.
+        sigma = grid.sigmas[i].to(x0.dtype)
         if self.solver.space == "ve":
             return x0 + noise * sigma
         alpha, sigma = self.process.alpha_sigma(sigma)

@@ -15,8 +15,8 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def takes(x: Tensor) -> bool:
-    """Whether kernels can read `x`, whatever its layout."""
-    return (x.is_cuda or INTERPRETED) and x.dtype in DTYPES and x.numel() > 0
+    """Whether kernels can read `x`, whatever its layout, and nobody wants gradients: kernels have none."""
+    return (x.is_cuda or INTERPRETED) and x.dtype in DTYPES and x.numel() > 0 and not torch.is_grad_enabled()
 
 
 def takes_pictures(*pictures: Tensor) -> bool:

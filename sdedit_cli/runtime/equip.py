@@ -1,0 +1,73 @@
+"""What a device makes of networks that it is given: where they lie, and how they compute."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..nn import UNet2DCondition
+from ..nn.base import Model
+from ..nn.fuse import fuse_qkv, unfuse_qkv
+from ..nn.ops import attention
+from . import kernels
+from .attention_choice import CHOSEN
+from .graphs import Graphs
+
+_log = logging.getLogger("sdedit")
+
+
+def place(networks: Iterable[nn.Module], device: torch.device) -> None:
+    """Has networks on the device; what lies in main memory goes to a GPU by way of pinned buffers."""
+    networks = list(networks)
+    if device.type == "cuda":
+        from .upload import Staging, upload
+
+        with torch.cuda.device(device):
+            staging = Staging(torch.device("cuda", torch.cuda.current_device()))
+            for network in networks:
+                upload(network, staging)
+            staging.finish()
+    for network in networks:
+        network.to(device)
+
+
+def equip(network: Model[Any], device: torch.device, *, graphs: bool = True) -> None:
+    """Has a network compute as is best on the device: on CUDA with kernels, the fastest attention, joint projections
+    and graphs; elsewhere as it did before.
+
+    An attention that somebody chose stays. Without `graphs` (networks that come and go) steps are not captured.
+    """
+    on_cuda = device.type == "cuda"
+    _set_kernels(network, on_cuda and kernels.are_there())
+    if network.ops.attention in (attention, CHOSEN):
+        network.ops.attention = CHOSEN if on_cuda else attention
+    if isinstance(network, UNet2DCondition):
+        _set_way(network, on_cuda and graphs)
+
+
+def _set_kernels(network: Model[Any], wanted: bool) -> None:
+    if wanted == network.ops.channels_last:
+        return
+    if wanted:
+        kernels.put_into(network.ops)
+        fuse_qkv(network)
+    else:
+        kernels.take_out(network.ops)
+        unfuse_qkv(network)
+    # The kernels read pictures channel by channel at each place, and so do the convolutions of tensor cores.
+    network.to(memory_format=torch.channels_last if wanted else torch.contiguous_format)  # pyright: ignore[reportCallIssue] -- torch's overloads lack it
+
+
+def _set_way(unet: UNet2DCondition, wanted: bool) -> None:
+    if not wanted:
+        if isinstance(unet.way, Graphs):
+            unet.way.release()
+            unet.way = None
+    elif not isinstance(unet.way, Graphs):
+        from .cuda_graphs import CudaRecorder
+
+        unet.way = Graphs(CudaRecorder(), _log.info)
