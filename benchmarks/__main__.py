@@ -13,7 +13,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .common import machine, rates
@@ -70,7 +70,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 write(sections, given.save)
 
 
-def measured(given: argparse.Namespace, said: str):
+def measured(given: argparse.Namespace, said: str) -> Iterator[Section]:
     """A section for the machine's rates, and one for each topic, as they are done."""
     facts, how = machine.machine(), {"seconds": 0.002, "shrink": 8} if given.quick else {}
     load, began = machine.load_average(), time.monotonic()
@@ -79,7 +79,7 @@ def measured(given: argparse.Namespace, said: str):
     yield shown(Section(RATES, rates.__doc__.strip(), rows, said, load, time.monotonic() - began, limits, facts))
     for name in given.names or [topic.name for topic in TOPICS.values() if topic.always]:
         load, began = machine.load_average(), time.monotonic()
-        rows = list(TOPICS[name].module.run(given))
+        rows = list(TOPICS[name].run(given))
         about = TOPICS[name].about
         yield shown(Section(name, about, rows, said, load, time.monotonic() - began, limits, facts))
 

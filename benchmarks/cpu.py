@@ -1,13 +1,14 @@
 """The works of an edit on the CPU, by every program that is there.
 
 `step`: one of a guided picture (two rows of the UNet), the solver's part included. `encode`, `decode`: the autoencoder.
-`picture`: a whole call of the pipeline of 4 steps. `step beside a busy core`: while another process wants a core.
-`first` is the first call of a shape, `prepared` what came before it (conversion and compilation). Sides are in pixels.
+`picture`: a whole call of the pipeline of so many steps. `step beside a busy core`: while another process wants a core.
+`prepared` is what came before the first call of a shape, where that is worth telling: compilation. Sides are in pixels.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from .common.rows import OURS, Row
 from .common.turns import busy, turns, values
 
 ALL, PAIR = (OURS, ORACLE, LAST, COMPILED, OPENVINO), (OURS, ORACLE)
-STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -34,29 +34,31 @@ class Work:
     rounds: int = 3
     budget: float = 40
     busy: int = 0
+    steps: int = 0
 
     @property
     def what(self) -> str:
-        return f"{self.name}{' beside a busy core' if self.busy else ''}, {self.side}"
+        name = f"{self.name} of {self.steps} steps" if self.steps else self.name
+        return f"{name}{' beside a busy core' if self.busy else ''}, {self.side}"
 
 
 WORKS = {
     "bf16": (
-        Work("step", 512, ALL, budget=70),
+        Work("step", 512, ALL, budget=75),
         Work("decode", 512, (OURS, ORACLE, LAST, OPENVINO), budget=60),
-        Work("encode", 512, PAIR, budget=20),
-        Work("step", 256, (OURS, ORACLE, LAST, OPENVINO), budget=20),
-        Work("step", 256, (OURS, ORACLE, OPENVINO), budget=40, busy=1),
-        Work("decode", 256, PAIR, budget=15),
-        Work("encode", 256, PAIR, budget=10),
-        Work("picture", 256, PAIR, budget=30),
-        Work("picture", 512, PAIR, rounds=1),
+        Work("encode", 512, PAIR, budget=15),
+        Work("step", 256, (OURS, ORACLE, LAST, OPENVINO), budget=15),
+        Work("step", 256, (OURS, ORACLE, OPENVINO), budget=30, busy=1),
+        Work("decode", 256, PAIR, budget=10),
+        Work("encode", 256, PAIR, budget=5),
+        Work("picture", 256, PAIR, budget=15, steps=4),
+        Work("picture", 512, PAIR, budget=10, steps=2),
     ),
     "fp32": (
         Work("step", 512, (OURS, ORACLE, OPENVINO), budget=60),
-        Work("decode", 512, (OURS, ORACLE, OPENVINO), rounds=2, budget=80),
-        Work("step", 256, PAIR, budget=15),
-        Work("decode", 256, PAIR, budget=15),
+        Work("decode", 512, (OURS, ORACLE, OPENVINO), budget=60),
+        Work("step", 256, PAIR, budget=10),
+        Work("decode", 256, PAIR, budget=10),
     ),
 }
 
@@ -78,20 +80,20 @@ def run(given: argparse.Namespace) -> Iterator[Row]:
 
 def _rows(given: argparse.Namespace, work: Work, dtype: str, servers: dict[str, Server]) -> Iterator[Row]:
     side = work.side // 8 if given.quick else work.side
-    how: dict[str, Any] = {"work": work.name, "side": side, **({"steps": STEPS} if work.name == "picture" else {})}
-    first = turns({name: partial(server.ask, **how) for name, server in servers.items()}, 1)
+    how: dict[str, Any] = {"work": work.name, "side": side, **({"steps": work.steps} if work.steps else {})}
+    print(f"{work.what}, {dtype}", file=sys.stderr)
     rounds = 1 if given.quick else given.rounds or work.rounds
     with busy(work.busy) if work.busy else nullcontext():
-        asks = {name: partial(servers[name].ask, **how) for name in first}
+        asks = {name: partial(server.ask, **how) for name, server in servers.items()}
         answers = turns(asks, rounds, work.budget * given.budget)
     for name, said in answers.items():
-        also = {key: value for key, value in first[name][0].items() if value > 0.1}
+        prepared = max((answer.get("prepared", 0.0) for answer in said), default=0.0)
+        also: dict[str, float | str] = {"prepared s": prepared} if prepared > 1 else {}
         yield Row(f"{work.what}, {dtype}", name, values(said), "s", _flops(given, work, side), dtype, also)
 
 
 def _flops(given: argparse.Namespace, work: Work, side: int) -> float:
     if work.name != "picture":
         return counted(given.model, work.name, side)
-    return sum(
-        times * counted(given.model, name, side) for name, times in (("encode", 1), ("step", STEPS), ("decode", 1))
-    )
+    parts = {"encode": 1, "step": work.steps, "decode": 1}
+    return sum(times * counted(given.model, name, side) for name, times in parts.items())

@@ -24,12 +24,11 @@ def run(given: argparse.Namespace) -> Iterator[Row]:
     began, rate = time.monotonic(), 0.0
     arguments = (OURS, str(given.model), dtype)
     with Server("benchmarks.common.programs:serve", *arguments, env=environment(OURS)) as server:
-        server.ask(work="step", side=64)
         for side, batch in shapes:
             flops = counted(given.model, "step", side, batch)
             if rate and time.monotonic() - began + flops / rate > BUDGET * given.budget:
                 continue
-            taken = server.ask(work="step", side=side, batch=batch)["first"]
+            taken = server.ask(work="step", side=side, batch=batch)["seconds"]
             rate = flops / taken
             what = f"step of {batch} at {side}" if batch > 1 else f"step at {side}"
             yield Row(

@@ -27,6 +27,7 @@ def turns(asks: Mapping[str, Ask], rounds: int, budget: float = float("inf")) ->
         for name, ask in list(left.items()):
             try:
                 answers[name].append(ask())
+                print(f"  {name}: {answers[name][-1]}", file=sys.stderr, flush=True)
             except RuntimeError as problem:
                 print(f"{name}: {problem}", file=sys.stderr)
                 del left[name]
