@@ -31,6 +31,11 @@ types: .venv/tested
 slow: .venv/tested
 	$(BIN)/python -m pytest -m slow -n auto --maxprocesses 4
 
+# Some topics alone: make bench ROWS="startup cpu-bf16"; benchmarks/README.md lists them.
+bench: .venv/tested
+	$(BIN)/python -m pip install --quiet -e ".[bench]"
+	$(BIN)/python -m benchmarks $(ROWS) --model .venv/bench-model --save
+
 .venv/torch: Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip

@@ -21,7 +21,10 @@ Answer = dict[str, Any]
 
 class Server:
     """A process that has called a function with these arguments, and answers by what the function returned: a callable
-    of keywords. Raises RuntimeError with the end of what it printed where it ends or fails."""
+    of keywords. It is ready, and at rest, when it has been made.
+
+    Raises RuntimeError with the end of what it printed where it ends or fails.
+    """
 
     def __init__(self, function: str, *args: object, env: dict[str, str] | None = None) -> None:
         self.function = function
@@ -34,14 +37,18 @@ class Server:
             env=_environment(env),
             text=True,
         )
+        self._read()
 
     def ask(self, **request: object) -> Answer:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             print(json.dumps(request), file=self._process.stdin, flush=True)
         except BrokenPipeError:
             raise self._failed() from None
+        return self._read()
+
+    def _read(self) -> Answer:
+        assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
@@ -89,6 +96,7 @@ def _environment(env: dict[str, str] | None) -> dict[str, str]:
 def main() -> None:
     function, args = sys.argv[1:]
     answer = named(function)(*json.loads(args))
+    print("{}", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(**json.loads(line))), flush=True)
 
