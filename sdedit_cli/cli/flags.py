@@ -26,7 +26,7 @@ from ..options import (
     layer_of,
     merged,
 )
-from ..presets import ADAPTER_VARIABLES, Preset, UserConfig, user_config
+from ..presets import ADAPTER_VARIABLES, FAST, Preset, UserConfig, user_config
 from .folders import KINDS, Folders, adapter_folders, located
 from .loras import with_tags
 from .models import find_model, model_names
@@ -265,6 +265,7 @@ def layering(given: Mapping[str, Any], presets: Sequence[Preset], like: str | No
     hiding = tuple(
         f"preset {one.name}: {one.path}, which hides the one that comes with sdedit" for one in presets if one.hides
     )
+    quick = tuple(_of_fast(one, line) for one in presets if one.name == FAST)
     folders = adapter_folders(given, config)
     given_here = {**variables.values, **line.values}
     if like is not None:
@@ -278,7 +279,14 @@ def layering(given: Mapping[str, Any], presets: Sequence[Preset], like: str | No
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
     below = (config.layer, *(preset.layer for preset in presets), *replay)
     said = merged([*replay, line], "command line")
-    return Layering(below, (variables, line), said, config, folders, like, found, (*hiding, *notes))
+    return Layering(below, (variables, line), said, config, folders, like, found, (*hiding, *quick, *notes))
+
+
+def _of_fast(preset: Preset, line: Layer) -> str:
+    """What the preset turns on, for people."""
+    named = {field.name: field.key for field in fields()}
+    turned_on = [f"{named[name]} {value}" for name, value in preset.layer.values.items() if name not in line.values]
+    return f"fast: {', '.join(turned_on) or 'nothing'}; the picture is near the exact one, and not the same"
 
 
 def with_defaults(model: Model) -> tuple[Model, Layer]:

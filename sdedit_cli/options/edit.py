@@ -301,12 +301,6 @@ class Edit(SpeedOptions):
         high=1024,
         blank="as many as PyTorch takes",
     )
-    mmap: bool = declare(
-        True,
-        "Map weights from their files; --no-mmap reads them into memory first, for storage that comes and goes.",
-        "Machine",
-        pixels=False,
-    )
 
     def __post_init__(self) -> None:
         fit_values(self)

@@ -1,4 +1,4 @@
-"""The options that save time: of what is kept between runs, and of pictures that are nearly the exact ones."""
+"""The options that save time: how files are read and what is kept of them, and pictures near the exact ones."""
 
 from __future__ import annotations
 
@@ -53,6 +53,12 @@ class SpeedOptions(MaskOptions):
     cache: bool = declare(
         True,
         "Keep what the text encoder makes of prompts, so that it is not loaded for one that comes again.",
+        "Machine",
+        pixels=False,
+    )
+    mmap: bool = declare(
+        True,
+        "Map weights from their files; --no-mmap reads them into memory first, for storage that comes and goes.",
         "Machine",
         pixels=False,
     )

@@ -14,12 +14,13 @@ from .config import (
     user_config,
 )
 from .files import MAX_BYTES, is_path, own_folder, preset_paths, read_toml, shipped_folder
-from .preset import COMMANDS, NOTES, Preset, load_preset
+from .preset import COMMANDS, FAST, NOTES, Preset, load_preset
 from .text import Entry, preset_text
 
 __all__ = [
     "ADAPTER_VARIABLES",
     "COMMANDS",
+    "FAST",
     "MAX_BYTES",
     "MODELS_VARIABLE",
     "NOTES",

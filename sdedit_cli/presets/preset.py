@@ -13,6 +13,8 @@ from ..options import MAX_ITEMS, Layer, layer_of, merged
 from .config import expanded
 from .files import is_path, preset_paths, read_toml, shipped_folder
 
+FAST = "fast"
+"""The preset of `--fast`."""
 COMMANDS = ("run", "batch")
 """The commands that take presets, each with a table of its own in one."""
 NOTES = ("description", "extends")
