@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..disk.whole import write_bytes
+from ..options.files import EDIT
 from ..pictures.animation import animated, framed
+from ..pictures.transparency import seen
 from .request import Animating
 from .worker import Preview, Reporter
 
@@ -89,7 +91,15 @@ class Looking:
 
         path = self._animating.paths[job.index, target.seed]
         last: Any = Image.open(io.BytesIO(data()))
+        if job.request.edit.alpha == EDIT and picture.alpha:  # which nothing but the last one has
+            last, picture = _opaque(last, picture), replace(picture, alpha=None)
         images = [*(image for _, image in sorted(frames.seen.items())), framed(last)]
         made = animated(images, picture, self._animating.format)
         write_bytes(path, made, replace=self._animating.replace)
         return path
+
+
+def _opaque(image: Image.Image, picture: Picture) -> Image.Image:
+    """A made picture on the ground that it was made on."""
+    whole = image.convert("RGBA")
+    return seen(whole.convert("RGB"), whole.getchannel("A"), picture.ground)

@@ -15,12 +15,15 @@ from ..batch.worker import EditedPicture, Late, Task
 from ..disk.hashes import FileHash, payload_hash
 from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, SdeditError, is_out_of_memory, shown
 from ..options import Edit
+from ..options.files import EDIT as EDIT_ALPHA
 from ..options.masks import ALPHA
 from ..pictures.beside import NOTHING
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
 from ..pictures.deep import deepened, levels
 from ..pictures.encode import chosen, encode, encode_film
+from ..pictures.matting import PAINTED_OVER, cut_out, is_painted_over
+from ..pictures.matting import shown as on_its_ground
 from ..pictures.promise import other_making
 from ..pictures.record import Ingredient, Record
 from .backends import editor_of
@@ -33,6 +36,8 @@ from .models import readable
 from .previews import remembered
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ..engine.company import Result, Wish
     from ..weights import Checkpoint
 
@@ -166,7 +171,7 @@ class EditorWorker:
                 self._explain(task)
                 parts = _Parts(task)
                 for picture in task.picture.film.frames if task.picture.film else (task.picture,):
-                    wish = Wish(task.edit, picture.rgb, task.on_step, picture.mask, picture.colours)
+                    wish = Wish(task.edit, picture.rgb, task.on_step, picture.mask, _under(task.edit, picture))
                     parts.wishes.append(wish)
                     under_way[wish] = parts
                     yield wish
@@ -201,7 +206,12 @@ class EditorWorker:
                 f"{name}: the safety checker flags the result (seed {edit.seed}), so nothing was written; "
                 "try another seed or prompt, or --safety flag"
             )
-        first = results[0]
+        first, images = results[0], [result.image for result in results]
+        after = picture
+        if edit.alpha == EDIT_ALPHA and picture.alpha:
+            after, images = cut_out(picture, images)
+            if is_painted_over(picture, after):
+                self._warn(f"{name}: {PAINTED_OVER}")
         record = self._record(edit, picture, format) if edit.metadata else None
         source = NOTHING if edit.strip else picture.beside
         written = carried(record, format, source, first.image.size, srgb=edit.to_srgb)
@@ -210,12 +220,12 @@ class EditorWorker:
         extra = {**written.arguments, **chosen(format, edit.quality, lossless=edit.lossless)}
 
         def data() -> bytes:
-            if picture.film:
-                made = encode_film(picture.film, [result.image for result in results], format, extra)
+            if after.film:
+                made = encode_film(after.film, images, format, extra)
             else:
-                made = encode(first.image, picture.alpha, picture.icc, format, extra, picture.ground)
+                made = encode(images[0], after.alpha, after.icc, format, extra, after.ground)
             if first.deep is not None:
-                made = deepened(made, levels(first.image, first.deep, picture.alpha))
+                made = deepened(made, levels(images[0], first.deep, after.alpha))
             if edit.c2pa and edit.c2pa_key:
                 made = signer(edit.c2pa, edit.c2pa_key).signed(made, format, record, __version__)
             return made
@@ -296,6 +306,12 @@ class EditorWorker:
                 "a text encoder that was trained otherwise means another picture"
             )
         return prompts.recorded(edit)
+
+
+def _under(edit: Edit, picture: Picture) -> Image.Image | None:
+    """What a picture shows where a mask keeps it; None for what the model is shown."""
+    is_cut_out = edit.alpha == EDIT_ALPHA and picture.alpha is not None
+    return on_its_ground(picture) if is_cut_out else picture.colours
 
 
 def _too_much(name: str, edit: Edit, size: tuple[int, int]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from ..errors import UsageError
 from .declared import declare
 
-KEEP, DROP = "keep", "drop"
+KEEP, DROP, EDIT = "keep", "drop", "edit"
 FIRST, ALL = "first", "all"
 # What has room for more than 8 bits a channel, and for more than one picture.
 DEEP_FORMATS = ("png",)
@@ -21,9 +21,10 @@ class FileOptions:
 
     alpha: str = declare(
         KEEP,
-        "Transparency of the input: keep it as it is, or drop it: an opaque picture, on --background or on white.",
+        "Transparency of the input: keep it as it is, drop it (an opaque picture, on --background or on white), or edit"
+        " it: the picture is edited on a plain ground, and what is ground afterwards is clear.",
         "Files",
-        choices=(KEEP, DROP),
+        choices=(KEEP, DROP, EDIT),
     )
     to_srgb: bool = declare(
         False, "Bring the colours to sRGB by the input's profile, which is kept otherwise.", "Files"

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from ..errors import shortened
 from ..options import Edit, rgb_of
-from ..options.files import ALL, DROP
+from ..options.files import ALL, DROP, EDIT
 from ..options.masks import ALPHA
 from .codec import Picture, read_picture
 from .film import read_film
 from .masks import with_mask
+from .matting import on_ground
 from .profiles import in_srgb
 from .resize import sized
 from .source import STDIN
@@ -29,6 +30,8 @@ def prepared(source: str, limit: float, edit: Edit) -> Picture:
     if edit.to_srgb:
         picture = _each(picture, as_srgb)
     picture = sized(picture, edit, "stdin" if source == STDIN else shortened(source), limit)
+    if edit.alpha == EDIT:
+        picture = on_ground(picture, background)
     return picture if edit.strokes is None else _each(picture, lambda one: with_strokes(one, edit))
 
 
