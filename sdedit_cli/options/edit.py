@@ -21,11 +21,11 @@ from .colours import COLOUR
 from .declared import declare, declared, fit_values, kept, varied, with_hashes, without
 from .encoded import check_encoded
 from .files import USUAL as _OF_FILES
+from .machine import MachineOptions
 from .masks import NAMES as _OF_MASKS
 from .option import MAX_SEED, Field, Option
 from .placement import RESIZES, Placement, check_sizing, enlarged, placement
 from .size import MAX_SIDE, SIZE
-from .speed import SpeedOptions
 from .steps import MAX_STEPS, check_falling, check_length, schedule_for
 from .strengths import STRENGTH, Strengths, extent_of, rounds_of
 from .tile import TILE
@@ -39,7 +39,7 @@ _IN_PICTURE, _PIXELS = attrgetter("in_picture"), attrgetter("pixels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit(SpeedOptions):
+class Edit(MachineOptions):
     """One request to edit a picture. Raises UsageError when a value is out of bounds or no step would run."""
 
     prompt: str = declare("", "What the picture shall show.", "Edit", short="-p", metavar="TEXT")
@@ -268,38 +268,6 @@ class Edit(SpeedOptions):
         "Model",
         choices=("off", "flag", "block"),
         pixels=False,
-    )
-    attention: str = declare(
-        "torch",
-        "Attention kernel; the sliced ones need less memory.",
-        "Machine",
-        choices=("torch", "sliced", "max-sliced", "xformers"),
-        pixels=False,
-    )
-    vae_tiling: bool = declare(False, "Take large pictures through the autoencoder in tiles.", "Machine")
-    backend: str = declare(
-        "torch",
-        "What computes: PyTorch, or JAX (for TPUs), which does not do everything.",
-        "Machine",
-        choices=("torch", "jax"),
-        pixels=False,
-    )
-    dtype: str = declare("auto", "Number format of the model.", "Machine", choices=("auto", "fp32", "fp16", "bf16"))
-    device: str = declare(
-        "auto",
-        "Where to run.",
-        "Machine",
-        choices=("auto", "cpu", "cuda", "cuda:N", "mps", "xpu", "xpu:N"),
-        pixels=False,
-        metavar="DEVICE",
-    )
-    threads: int | None = declare(
-        None,
-        "Threads of the CPU to compute on; another number may change the last bits.",
-        "Machine",
-        low=1,
-        high=1024,
-        blank="as many as PyTorch takes",
     )
 
     def __post_init__(self) -> None:
