@@ -20,6 +20,7 @@ _BY_PATH = {
     "ip-image": "--ip-image",
     "prompt_embeds": "--prompt-embeds",
     "mask": "--mask",
+    "upscaler": "--upscaler",
 }
 
 

@@ -139,6 +139,8 @@ def _check_files(request: Request) -> None:
         check_readable(path, label)
     if edit.vae is not None:
         _check_file(Path(edit.vae), f"--vae {edit.vae}")
+    if edit.upscaler is not None:
+        _check_file(Path(edit.upscaler), f"--upscaler {edit.upscaler}")
     if edit.tiny_vae is not None:
         _check_file(Path(edit.tiny_vae), f"--tiny-vae {edit.tiny_vae}")
     files = (("--lora", edit.lora), ("--embedding", edit.embedding), ("--ip-adapter", edit.ip_adapter))

@@ -34,6 +34,7 @@ from .kept_prompts import KeptPrompts
 from .loras import names_of
 from .models import readable
 from .previews import remembered
+from .upscaling import Upscaling
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,12 +50,13 @@ class _Parts:
     """A picture under way: what was wished for it, a frame each, and what has come of that."""
 
     task: Task
+    picture: Picture
     wishes: list[Wish] = field(default_factory=list[Any])
     results: dict[Wish, Result | SdeditError] = field(default_factory=dict[Any, Any])
 
     @property
     def complete(self) -> bool:
-        film = self.task.picture.film
+        film = self.picture.film
         return len(self.results) == (len(film.frames) if film else 1)
 
     @property
@@ -119,6 +121,7 @@ class EditorWorker:
         self._request = request
         self._explained: set[str] = set()
         self._warned_of_prompts = False
+        self._upscaling = Upscaling(request.edit)
         self.adapters: list[str] = []
 
     def _keeping(self, edit: Edit) -> KeptPrompts | None:
@@ -169,8 +172,8 @@ class EditorWorker:
         def wishes() -> Iterator[Wish]:
             for task in tasks:
                 self._explain(task)
-                parts = _Parts(task)
-                for picture in task.picture.film.frames if task.picture.film else (task.picture,):
+                parts = _Parts(task, self._upscaling(task.picture, task.edit))
+                for picture in parts.picture.film.frames if parts.picture.film else (parts.picture,):
                     wish = Wish(task.edit, picture.rgb, task.on_step, picture.mask, _under(task.edit, picture))
                     parts.wishes.append(wish)
                     under_way[wish] = parts
@@ -181,7 +184,7 @@ class EditorWorker:
                 parts = under_way.pop(wish)
                 parts.results[wish] = result
                 if parts.complete:
-                    yield parts.task, parts.refused or self._ended(parts.task, parts.made)
+                    yield parts.task, parts.refused or self._ended(parts.task, parts.picture, parts.made)
                     if self._kept is not None:
                         self._kept.write()
         except Exception as problem:
@@ -191,9 +194,9 @@ class EditorWorker:
             largest = max(tasks_under_way, key=lambda task: task.picture.rgb.width * task.picture.rgb.height)
             raise OutOfMemory(_too_much(largest.name, largest.edit, largest.picture.rgb.size)) from problem
 
-    def _ended(self, task: Task, results: Sequence[Result]) -> EditedPicture | SdeditError:
+    def _ended(self, task: Task, picture: Picture, results: Sequence[Result]) -> EditedPicture | SdeditError:
         """The file of a finished picture, of its frames if it moves, or why there is none."""
-        edit, picture, name, format = task.edit, task.picture, task.name, task.format
+        edit, name, format = task.edit, task.name, task.format
         self._choices.keep()
         if not all(result.finite for result in results):
             return NotFiniteError(
@@ -273,6 +276,7 @@ class EditorWorker:
         if edit.mask:
             name = edit.mask if edit.mask == ALPHA else Path(edit.mask).stem
             made_of.append(Ingredient("mask", name, picture.mask_sha256))
+        made_of += self._upscaling.made_of
         sampler, curve = self._label(edit)
         return Record(
             edit=self._said(

@@ -142,6 +142,14 @@ class Edit(MachineOptions):
         high=16.0,
         blank="not enlarged",
     )
+    upscaler: str | None = declare(
+        None,
+        "The model that enlarges it for --upscale, such as an ESRGAN: a file that spandrel knows.",
+        "Edit",
+        metavar="FILE",
+        path=True,
+        blank="none: Lanczos",
+    )
     tile: str | None = declare(
         None,
         "Edit a large picture in tiles of this side that overlap and are blended at every step, at its own size and"

@@ -25,6 +25,12 @@ class Sizing(Protocol):
     def max_side(self) -> int | None: ...
     @property
     def max_megapixels(self) -> float | None: ...
+    @property
+    def upscale(self) -> float | None: ...
+    @property
+    def upscaler(self) -> str | None: ...
+    @property
+    def strokes(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,10 @@ def check_sizing(sizing: Sizing) -> None:
             raise UsageError(f"{key} scales a picture down, and resize none scales none; give one of them")
     if sizing.size is None and sizing.resize not in (None, "none"):
         raise UsageError(f"resize is {sizing.resize}, and there is no size to bring the picture to; add --size WxH")
+    if sizing.upscaler is not None and sizing.upscale is None:
+        raise UsageError("upscaler is the model that enlarges the picture, and nothing says how far; add --upscale N")
+    if sizing.upscaler is not None and sizing.strokes is not None:
+        raise UsageError("upscaler and strokes exclude each other: of a stroke painting no details are left")
 
 
 def _whole(size: Size, scaled: Size) -> Placement:

@@ -35,7 +35,8 @@ class Picture:
 
     `ground` is what it stands on where it has to be opaque; `beside` what stood beside its pixels; `film` the frames of
     an animation, of which it is the first. `colours` are its own ones under the transparency, where `rgb` shows others;
-    `mask` is a map of strengths (see `masks`), and `mask_sha256` the hash of its file.
+    `mask` is a map of strengths (see `masks`), and `mask_sha256` the hash of its file. `small` is what `rgb` was
+    enlarged from, where a model shall enlarge it in its place.
     """
 
     rgb: Image.Image
@@ -49,6 +50,7 @@ class Picture:
     colours: Image.Image | None = None
     mask: Image.Image | None = None
     mask_sha256: str = ""
+    small: Image.Image | None = None
 
 
 @dataclass(frozen=True)

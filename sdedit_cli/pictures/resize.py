@@ -37,7 +37,9 @@ def sized(picture: Picture, edit: Edit, name: str, limit: float) -> Picture:
     alpha = _enlarged(picture.alpha, size, wrap) if picture.alpha else None
     colours = _enlarged(picture.colours, size, wrap) if picture.colours else None
     mask = _enlarged(picture.mask, size, wrap, _OF_MASKS) if picture.mask else None
-    return replace(picture, rgb=_enlarged(picture.rgb, size, wrap), alpha=alpha, colours=colours, mask=mask)
+    small = picture.rgb if edit.upscaler else None
+    rgb = _enlarged(picture.rgb, size, wrap)
+    return replace(picture, rgb=rgb, alpha=alpha, colours=colours, mask=mask, small=small)
 
 
 def size_of(size: tuple[int, int], edit: Edit, name: str, limit: float) -> tuple[int, int]:
