@@ -80,3 +80,29 @@ def test_what_is_not_done_is_refused_by_name_before_anything_is_loaded(
     assert words in error
     assert "Traceback" not in error
     assert not Path("a.edited.png").exists()
+
+
+def test_a_batch_is_that_of_torch_resumes_and_refuses_by_job(
+    folder: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two pictures of one shape, in an order of their own; one job asks for what is not done."""
+    for name in ("a.png", "b.png"):
+        photo(folder / name, (32, 32))
+    rows = [{"input": "a.png", "prompt": "a cat"}, {"input": "b.png", "prompt": "a dog", "strength": 0.5}]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("batch", "jobs.jsonl", "-m", str(model), "--steps", "4", "--seed", "3", "--dtype", "fp32", "--json")
+    for backend in ("torch", "jax"):
+        assert run([*words, "--backend", backend, backend]) == 0
+    for name in ("a.png", "b.png"):
+        assert np.abs(pixels(Path("torch") / name) - pixels(Path("jax") / name)).max() <= 1
+    capfd.readouterr()
+    rows.append({"input": "a.png", "prompt": "a cat", "freeu": [1, 1, 1, 1], "output": "c.png"})
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert run([*words, "--backend", "jax", "jax"]) == 4
+    out, error = capfd.readouterr()
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [event["event"] for event in told if event["event"] in ("saved", "skipped", "failed")].count("skipped") == 2
+    (failed,) = (event for event in told if event["event"] == "failed")
+    assert "--freeu is not done by --backend jax" in failed["error"]
+    assert "Traceback" not in error
+    assert run([*words, "--backend", "jax", "jax", "--check"]) == 6
