@@ -52,6 +52,7 @@ TOPICS = {
         Topic("planning"),
         Topic("soak"),
         Topic("batch-shapes"),
+        Topic("vae-together"),
         Topic("colour"),
         Topic("seams"),
         Topic("jax-original"),

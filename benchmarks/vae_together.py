@@ -1,62 +1,54 @@
-"""What it would bring to take pictures through the autoencoder together: the built-in model's, by time and by bits.
-
-    python benchmarks/vae_together.py [--side PIXELS] [--rounds N]
-
-Eight pictures are encoded and decoded one at a time, and all at once, in turns; the least of all rounds is told, and how
-many of eight have other bits in company than alone.
+"""What it would bring to take pictures through the autoencoder together: those of the built-in model, 8 of 64 and of
+128 px, all at once and one at a time, by turns. Told are the seconds of one picture, and how many of the eight have
+other bits in company than alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import torch
-from torch import Tensor
+from .common.children import ROOT
+from .common.rows import OURS, Row
 
-from sdedit_cli import StableDiffusionImg2ImgPipeline
-
-BUILT_IN = Path(__file__).parents[1] / "sdedit_cli" / "assets" / "starter"
-COUNT = 8
+BUILT_IN = ROOT / "sdedit_cli" / "assets" / "starter"
+COUNT, SIDES = 8, (64, 128)
 
 
-def seconds(work: Callable[[], Tensor], rounds: int) -> tuple[float, Tensor]:
-    least, made = float("inf"), work()
-    for _ in range(rounds):
-        began = time.perf_counter()
-        made = work()
-        least = min(least, time.perf_counter() - began)
-    return least, made
+def run(given: argparse.Namespace) -> Iterator[Row]:
+    import torch
+
+    from sdedit_cli import StableDiffusionImg2ImgPipeline
+
+    rounds = 1 if given.quick else 15
+    for dtype in given.dtype or ("fp32", "bf16"):
+        kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+        vae = StableDiffusionImg2ImgPipeline.from_pretrained(BUILT_IN, torch_dtype=kind).vae
+        for side in SIDES:
+            generator, small = torch.Generator().manual_seed(0), side // vae.config.scale
+            latents = torch.randn(COUNT, vae.config.latent_channels, small, small, generator=generator).to(kind)
+            images = torch.rand(COUNT, 3, side, side, generator=generator).mul(2).sub(1).to(kind)
+            yield from _rows(f"encode, {side} px, {dtype}", lambda x, vae=vae: vae.encode(x).mean, images, rounds)
+            yield from _rows(f"decode, {side} px, {dtype}", vae.decode, latents, rounds)
 
 
-@torch.no_grad()
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, nargs="+", default=[64, 128])
-    parser.add_argument("--rounds", type=int, default=20)
-    given = parser.parse_args()
-    print("| dtype | side | | alone ms | together ms | alone / together | other bits |\n|---|---|---|---|---|---|---|")
-    for dtype in (torch.float32, torch.bfloat16):
-        vae = StableDiffusionImg2ImgPipeline.from_pretrained(BUILT_IN, torch_dtype=dtype).vae
-        config = vae.config
-        for side in given.side:
-            generator = torch.Generator().manual_seed(0)
-            small = side // config.scale
-            latents = torch.randn(COUNT, config.latent_channels, small, small, generator=generator).to(dtype)
-            images = torch.rand(COUNT, 3, side, side, generator=generator).mul(2).sub(1).to(dtype)
-            ways: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {
-                "encode": (images, lambda x, vae=vae: vae.encode(x).mean),
-                "decode": (latents, vae.decode),
-            }
-            for name, (x, work) in ways.items():
-                alone, one = seconds(lambda: torch.cat([work(row[None]) for row in x]), given.rounds)  # noqa: B023
-                together, all_ = seconds(lambda: work(x), given.rounds)  # noqa: B023
-                other = sum(not torch.equal(a, b) for a, b in zip(one, all_, strict=True))
-                cells = f"{alone / COUNT * 1e3:.2f} | {together / COUNT * 1e3:.2f} | {alone / together:.2f} | {other}"
-                print(f"| {str(dtype).removeprefix('torch.')} | {side} | {name} | {cells} |", flush=True)
+def _rows(what: str, work: Callable[[Any], Any], x: Any, rounds: int) -> Iterator[Row]:
+    import torch
 
-
-if __name__ == "__main__":
-    main()
+    ways: dict[str, Callable[[], Any]] = {
+        f"{OURS}, one at a time": lambda: torch.cat([work(one[None]) for one in x]),
+        f"{OURS}, {len(x)} at a time": lambda: work(x),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    with torch.no_grad():
+        alone, together = (way() for way in ways.values())
+        for _ in range(rounds):
+            for name, way in ways.items():
+                began = time.perf_counter()
+                way()
+                times[name].append((time.perf_counter() - began) / len(x))
+    other = sum(not torch.equal(*pair) for pair in zip(alone, together, strict=True))
+    for name, values in times.items():
+        yield Row(what, name, tuple(values), also={"with other bits": float(other)})

@@ -20,6 +20,7 @@ from .components import Components, TextEncoding
 if TYPE_CHECKING:
     from ..adapters.embedding import TextualInversion
     from ..weights import Checkpoint
+    from .ip_files import LastEncoder
     from .merging import Merging
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -40,6 +41,7 @@ class Adapting:
         self._read = read
         self._merging: Merging | None = None
         self._worded = False
+        self._encoder: LastEncoder | None = None
 
     def exchange(
         self, edit: Edit, pictures: Sequence[Image.Image], tell: Tell
@@ -124,11 +126,18 @@ class Adapting:
 
     def _images(self, edit: Edit, pictures: Sequence[Image.Image], tell: Tell) -> tuple[ImageSource, ...]:
         if not edit.ip_adapter:
+            self._encoder = None  # it is large
             return ()
-        from .ip_files import sources_for_edit
+        from .ip_files import LastEncoder, sources_for_edit
 
+        self._encoder = self._encoder or LastEncoder()
         return sources_for_edit(
-            edit, self._checkpoint, self.bare.unet, pictures, lambda words: tell("adapter", {"summary": words})
+            edit,
+            self._checkpoint,
+            self.bare.unet,
+            pictures,
+            lambda words: tell("adapter", {"summary": words}),
+            self._encoder,
         )
 
 

@@ -73,19 +73,42 @@ def encoder_folder(edit: Edit, checkpoint: Checkpoint) -> Path:
     return beside
 
 
+class LastEncoder:
+    """Reads image encoders, and keeps the last one in memory of the CPU: edits with image prompts follow each other in
+    a batch. One whose files are others by size and time is read again."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, Any] | None = None
+
+    def __call__(self, folder: Path, dtype: torch.dtype) -> Any:
+        """The encoder of a folder, on the CPU. Raises ModelError."""
+        try:
+            found = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+        except OSError as problem:
+            raise ModelError(f"{folder}: cannot be read ({problem.strerror})") from None
+        files = [(name, status.st_size, status.st_mtime_ns) for name, status in found]
+        key = (folder.absolute(), files, dtype)
+        if self._last is None or self._last[0] != key:
+            self._last = None  # two are not held at a time
+            self._last = (key, load_image_encoder(folder, dtype))
+        return self._last[1]
+
+
 def sources_for_edit(
     edit: Edit,
     checkpoint: Checkpoint,
     unet: UNet2DCondition,
     pictures: Sequence[Image.Image],
     tell: Callable[[str], object],
+    read: Callable[[Path, torch.dtype], Any] = load_image_encoder,
 ) -> tuple[ImageSource, ...]:
     """What the UNet reads of the image prompts of an edit, its `pictures` in order: rows without them, and with them.
 
-    Each adapter is named in `tell`. The encoder is let go of. Raises ModelError as `found_for_edit`.
+    Each adapter is named in `tell`; `read` gives the encoder of a folder, which is on the UNet's device
+    meanwhile alone. Raises ModelError as `found_for_edit`.
     """
     found = found_for_edit(edit, checkpoint, unet.config)
-    encoder = load_image_encoder(found.encoder, unet.dtype).to(unet.device)
+    encoder = read(found.encoder, unet.dtype).to(unet.device)
     plain = not (found.encoder / PREPROCESSOR).is_file()
     extractor = feature_extractor_of(found.config.image_size) if plain else load_feature_extractor(found.encoder)
     by_name = dict(zip(edit.ip_image, pictures, strict=True))
@@ -100,4 +123,5 @@ def sources_for_edit(
         prompt = ImagePrompt(loaded.network.to(unet.device), torch.stack([low, high]), scales)
         sources += image_sources(unet, prompt)
         tell(loaded.summary())
+    encoder.to("cpu")
     return tuple(sources)

@@ -15,10 +15,13 @@ from helpers.pipelines import picture, write_checkpoint
 from safetensors.torch import save_file
 
 from sdedit_cli.cli.main import run
+from sdedit_cli.engine import ip_files
 from sdedit_cli.engine.editor import Editor
+from sdedit_cli.engine.towers import load_image_encoder
 from sdedit_cli.errors import ModelError, UsageError
+from sdedit_cli.nn import ImageSource
 from sdedit_cli.options import Edit
-from sdedit_cli.options.adapters import EmbeddingFile, LoraFile
+from sdedit_cli.options.adapters import EmbeddingFile, IPAdapterFile, LoraFile
 
 MODULE = "lora_unet_mid_block_attentions_0_proj_in"
 
@@ -130,3 +133,46 @@ def test_after_adapters_that_cannot_be_had_the_weights_are_their_base(
         assert base.keys() == now.keys()
         assert all(torch.equal(base[name], now[name]) for name in base), changes
         assert editor.engine.components.tokenizer is words
+
+
+def same(left: tuple[ImageSource, ...], right: tuple[ImageSource, ...]) -> bool:
+    one, other = ([tensor for source in sources for pair in source.kv for tensor in pair] for sources in (left, right))
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+def test_an_image_encoder_is_read_once_for_pictures_that_follow_each_other(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again where its files are others, or where an edit without image prompts came between."""
+    monkeypatch.chdir(place)
+    read: list[Path] = []
+
+    def counted(folder: Path, dtype: torch.dtype) -> Any:
+        read.append(folder)
+        return load_image_encoder(folder, dtype)
+
+    monkeypatch.setattr(ip_files, "load_image_encoder", counted)
+    looks = [picture(40, 48, seed=41 + k) for k in range(2)]
+
+    def edit(number: int) -> Edit:
+        file = IPAdapterFile("ip/base.bin")
+        return Edit(
+            prompt="a face", seed=1, model="model", device="cpu", ip_adapter=(file,), ip_image=(f"look{number}.png",)
+        )
+
+    editor = Editor.open(edit(0), pictures=looks[:1])
+    first = editor.images
+    editor.adapt(edit(1), looks[1:])
+    other = editor.images
+    editor.adapt(edit(0), looks[:1])
+    assert len(read) == 1
+    assert not same(first, other)
+    assert same(first, editor.images)
+    config = place / "ip" / "image_encoder" / "config.json"
+    config.write_bytes(config.read_bytes() + b" ")
+    editor.adapt(edit(1), looks[1:])
+    assert len(read) == 2
+    assert same(other, editor.images)
+    editor.adapt(Edit(prompt="a face", seed=1, model="model", device="cpu"), ())
+    editor.adapt(edit(1), looks[1:])
+    assert len(read) == 3
