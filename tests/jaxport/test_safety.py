@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,13 +72,3 @@ def test_flagged_pictures_are_black_and_told(pair: tuple[FlaxStableDiffusionImg2
     again = ours(ids[None], image[None], copies, key[None], jit=True, **call)
     assert np.asarray(again.images).max() == 0
     assert np.asarray(again.nsfw_content_detected).all()
-
-
-def test_without_a_checker_nothing_is_said(
-    pair: tuple[FlaxStableDiffusionImg2ImgPipeline, Any, Any], tmp_path: Path
-) -> None:
-    ours, params, _ = pair
-    plain = FlaxStableDiffusionImg2ImgPipeline(**{**ours.components, "safety_checker": None})
-    ids, image = plain.prepare_inputs("a", picture())
-    made = plain(ids, image, params, jax.random.PRNGKey(0), num_inference_steps=2, strength=0.5, guidance_scale=1.0)
-    assert made.nsfw_content_detected is False
