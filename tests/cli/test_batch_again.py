@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,21 @@ def test_what_cannot_be_removed_is_a_failure_of_its_own(
     assert "out/b.png: cannot be removed (Permission denied)" in out.err
     assert "Traceback" not in out.err
     assert [one["output"] for one in events(out.out) if one["event"] == "pruned"] == ["out/c.png"]
+
+
+@pytest.mark.parametrize("seconds", [4e9, 0, -1e6], ids=["far ahead", "the beginning", "before it"])
+def test_a_clock_that_jumps_makes_nothing_stale_and_loses_nothing(place: Path, seconds: float) -> None:
+    """Times are compared for being equal alone, and lines of the journal are counted: what has another time is read."""
+    assert batch("*.png") == 0
+    for path in (*Path("out").glob("*.png"), *place.glob("*.png"), Path("out/.sdedit/journal.jsonl")):
+        os.utime(path, (seconds, seconds))
+    before = {path: path.read_bytes() for path in Path("out").glob("*.png")}
+    assert batch("*.png", "--check") == 0
+    assert batch("*.png") == 0
+    photo(place / "b.png", (64, 40))
+    os.utime(place / "b.png", (seconds, seconds))
+    assert batch("*.png", "--check") == 6
+    assert batch("*.png") == 0
+    changed = [path.name for path, data in before.items() if path.read_bytes() != data]
+    assert changed == ["b.png"]
+    assert batch("*.png", "--check") == 0
