@@ -208,7 +208,9 @@ def check(leaves: Leaves, weight: torch.Size, bias: torch.Size | None = None) ->
         if kind.fits:
             kind.fits(leaves, parameter)
         elif change:
-            # The rarer kinds run on shapes alone: the first time takes a second, which no LoRA should pay.
-            change(
-                {name: leaf if name in READ else leaf.to("meta") for name, leaf in leaves.items()}, parameter, UNSAID
-            )
+            # The rarer kinds run on shapes alone, in the precision that products are taken in: the first time takes a
+            # second, which no LoRA should pay.
+            shapes = {
+                name: leaf if name in READ else torch.empty(leaf.shape, device="meta") for name, leaf in leaves.items()
+            }
+            change(shapes, parameter, UNSAID)

@@ -19,18 +19,17 @@ Weight: TypeAlias = float | Mapping[str, Any]
 """A number, or numbers by part: {"unet": ..., "text_encoder": ...} with {"down": ..., "mid": ..., "up": ...} inside."""
 
 _PLACE = re.compile(r"(?:(down|up)_blocks\.(\d+)|(mid)_block)\.(?:attentions|resnets|\w+)\.(\d+)")
-_PARTS = ("down", "mid", "up")
 _ORIGINAL = re.compile(r"(input_blocks|middle_block|output_blocks)\.(\d+)")
 _FIRST = {"input_blocks": 1, "output_blocks": 14}
 _MIDDLE = 13
 
 
-def by_part(weight: Weight, modules: Iterable[Module]) -> Strengths:
+def by_part(weight: Weight, modules: Iterable[Module], config: UNetConfig) -> Strengths:
     """What a weight of the reference's `set_adapters` means for these modules: parts that are not named count fully.
 
-    Raises UsageError for what is no weight.
+    Raises UsageError for what is no weight, and for blocks and layers that a UNet of this config does not have.
     """
-    _check(weight, ("unet", "text_encoder"))
+    _check(weight, config)
     return {module: _of_part(weight, module) for module in modules}
 
 
@@ -82,17 +81,45 @@ def _in_block(parts: Mapping[str, Any], name: str) -> Any:
     return chosen
 
 
-def _check(weight: Any, names: tuple[str, ...]) -> None:
-    if weight is None or (isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)):
-        return
-    if isinstance(weight, (list, tuple)) and weight:
-        for item in cast("list[Any]", weight):
-            _check(item, ())
-        return
+def _check(weight: object, config: UNetConfig) -> None:
+    """Raises UsageError for a weight that has no meaning for a model of this config."""
     if not isinstance(weight, Mapping):
-        raise UsageError(f"adapter weight is {weight!r}; expected a finite number, or numbers by part")
-    for key, value in cast("Mapping[str, Any]", weight).items():
-        if key not in names and not (names == () and re.fullmatch(r"block_\d+", key)):
-            expected = ", ".join(names) or "block_0, block_1, ..."
-            raise UsageError(f"adapter weights are given for '{key}'; expected {expected}")
-        _check(value, _PARTS if key == "unet" else ())
+        _check_number(weight, "numbers by part")
+        return
+    for slot, value in _entries(cast("Mapping[str, Any]", weight), ("unet", "text_encoder"), ""):
+        if slot == "text_encoder" or not isinstance(value, Mapping):
+            _check_number(value, "numbers by block" if slot == "unet" else "")
+            continue
+        layers = {
+            "down": [level.layers for level in config.down_levels()],
+            "mid": [config.mid_level().layers],
+            "up": [level.layers for level in config.up_levels()],
+        }
+        for part, of_part in _entries(cast("Mapping[str, Any]", value), tuple(layers), " of the UNet"):
+            blocks = {f"block_{number}": count for number, count in enumerate(layers[part])}
+            if part == "mid" or not isinstance(of_part, Mapping):
+                of_part = dict.fromkeys(blocks, of_part)
+            for block, numbers in _entries(cast("Mapping[str, Any]", of_part), tuple(blocks), f" of {part}"):
+                _check_layers(numbers, blocks[block], f"{part} {block}")
+
+
+def _entries(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> Iterable[tuple[str, Any]]:
+    for key in given:
+        if key not in known:
+            raise UsageError(f"adapter weights{where} are given for {key!r}; expected {', '.join(known)}")
+    return given.items()
+
+
+def _check_layers(numbers: object, count: int, where: str) -> None:
+    """One number, for all layers, or one each."""
+    listed = list(cast("Sequence[Any]", numbers)) if isinstance(numbers, (list, tuple)) else [numbers]
+    if len(listed) not in (1, count):
+        raise UsageError(f"adapter weights of {where} are {len(listed)}; expected {count}, one a layer, or one")
+    for number in listed:
+        _check_number(number, "one a layer")
+
+
+def _check_number(value: object, other: str) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if value is not None and not is_number:
+        raise UsageError(f"adapter weight is {value!r}; expected a finite number" + (f", or {other}" if other else ""))

@@ -10,18 +10,19 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import ModelError, listed
-from .deltas import kinds_of
+from .deltas import Misfit, Scaling, kinds_of
 from .dialects import LEAVES, Module
 from .kinds.leaves import Leaves, exact_scale, rank_of, trimmed
 from .kinds.lora import thin_factors
-from .lora import Adapter, Patch
-from .open import CONFIG, HALVES, HEADER
+from .lora import Adapter, Patch, grouped
+from .open import CONFIG, HALVES, HEADER, open_adapter
 
 Dialect = Literal["kohya", "diffusers", "peft"]
 DIALECTS: tuple[Dialect, ...] = ("kohya", "diffusers", "peft")
@@ -88,6 +89,23 @@ def with_alpha(patch: Patch) -> Patch:
     elif "alpha" not in leaves:
         leaves["alpha"] = torch.tensor(float(rank))
     return Patch(leaves)
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of an adapter's file or folder by their keys, and as tensors beside them the alphas that a header or
+    a config says: as a state dict they mean what the file does. Raises ModelError for what cannot be read."""
+    source, header = open_adapter(path)
+    tensors = {key: source.get(key) for key in source.names()}
+    for flat, own in grouped(source, str)[0].items():
+        name = next(iter(own.values()))[: len(flat)]
+        try:
+            scaling = header.scaling((next((slot for slot in HALVES if name.startswith(slot)), HALVES[0]), name))
+        except Misfit as problem:
+            raise ModelError(f"{source.path}: {name}: {problem}") from None
+        told = with_alpha(Patch({leaf: tensors[key] for leaf, key in own.items()}, scaling)).leaves
+        if scaling != Scaling() and "alpha" in told:
+            tensors[own.get("alpha", f"{name}.alpha")] = told["alpha"]
+    return tensors
 
 
 def _kohya(adapter: Adapter) -> dict[str, Tensor]:

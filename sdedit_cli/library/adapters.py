@@ -6,21 +6,26 @@ disabling, unfusing and unloading give the base back bit for bit.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
 
+from ..adapters.apply import Parts
+from ..adapters.dialects import Module
 from ..adapters.embedding import TextualInversion
 from ..adapters.lora import Adapter, read_adapter
+from ..adapters.open import HEADER
 from ..adapters.set import AdapterSet
-from ..adapters.strengths import Weight, by_part
+from ..adapters.strengths import Strengths, Weight, by_part
 from ..engine.merging import Merging
-from ..errors import UsageError, did_you_mean, listed, warn
+from ..errors import UsageError, WrongTypeError, did_you_mean, listed, warn
 from ..nn import CLIPTextModel, UNet2DCondition
 from .keywords import one_file_options
 from .words import arguments_named
@@ -28,7 +33,23 @@ from .words import arguments_named
 _SLOTS = ("unet", "text_encoder")
 _SAVED = "pytorch_lora_weights.safetensors"
 # Options of the reference's loader that ask for nothing here.
-_IDLE = ("low_cpu_mem_usage", "hotswap", "metadata")
+_IDLE = ("low_cpu_mem_usage",)
+Source = str | os.PathLike[str] | Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """An adapter that is fixed in the weights of one component, with the strengths that it had, times `scale`."""
+
+    name: str
+    adapter: Adapter
+    slot: str
+    strengths: Strengths
+    scale: float
+
+    def patched(self) -> Mapping[Module, Parts]:
+        found = AdapterSet({"": self.adapter}, {"": self.strengths}).patched(self.scale)
+        return {module: parts for module, parts in found.items() if module[0] == self.slot}
 
 
 class Adapters:
@@ -43,15 +64,18 @@ class Adapters:
     def __init__(self) -> None:
         super().__init__()
         self._adapters = AdapterSet()
-        self._enabled = True
-        self._fused: tuple[AdapterSet, float] | None = None
+        self._enabled: bool = True
+        self._strengths: Mapping[str, Strengths] = {}
+        """What adapters had when they were last at work."""
+        self._fused: tuple[_Fused, ...] = ()
         self._merging: Merging | None = None
 
     @arguments_named()
     def load_lora_weights(
         self,
-        source: str | os.PathLike[str] | Mapping[str, Tensor],
+        pretrained_model_name_or_path_or_dict: Source,
         adapter_name: str | None = None,
+        hotswap: bool = False,
         *,
         weight_name: str | None = None,
         partial: bool = False,
@@ -59,36 +83,52 @@ class Adapters:
     ) -> None:
         """Loads a LoRA or one of its relatives: a file, a folder, a Hub id, or a state dict. It is the active one then.
 
-        `adapter_name` is 'default_0', ... where none is given; `partial` passes over keys that fit nowhere.
+        `adapter_name` is 'default_0', ... where none is given; with `hotswap` it is one that is loaded, and this takes
+        its place, as strong as it was. `partial` passes over keys that fit nowhere.
         Options are those of `weights.resolve`. Raises ModelError for what does not fit (nothing is changed
         then), UsageError for a name that is taken.
         """
         name = adapter_name or self._free_name()
-        if name in self._adapters.adapters:
+        if hotswap:
+            self._known([name])
+        elif name in self._adapters.adapters:
             raise UsageError(f"an adapter is called '{name}' already; give another adapter_name, or delete it first")
-        adapter = self._read(source, weight_name, partial, options)
+        adapter = self._read(pretrained_model_name_or_path_or_dict, weight_name, partial, options)
         self._merger().check(adapter)
         if left := adapter.passed_over:
             warn(f"{adapter.summary()}; {len(left)} keys fit nowhere: {listed(left, 3)}")
-        wanted = AdapterSet({**self._adapters.adapters, name: adapter}, {name: {}})
-        self._take(wanted)
+        active: Mapping[str, Strengths] = self._adapters.active if hotswap else {name: {}}
+        self._take(AdapterSet({**self._adapters.adapters, name: adapter}, active))
         for unused in adapter.unused:
             warn(f"{adapter.path}: {unused}")
+        if not self._enabled:
+            warn(f"'{name}' is loaded, and adapters are disabled; enable_lora() puts it to work")
 
     def _free_name(self) -> str:
-        numbers = range(len(self._adapters.adapters) + 1)
-        return next(name for name in (f"default_{n}" for n in numbers) if name not in self._adapters.adapters)
+        return next(
+            name
+            for number in count(len(self._adapters.adapters))
+            if (name := f"default_{number}") not in self._adapters.adapters
+        )
 
     def _read(self, source: object, weight_name: str | None, partial: bool, options: Mapping[str, Any]) -> Adapter:
-        where = one_file_options(options, *_IDLE)
         text = self.text_encoder.config if self.text_encoder is not None else None
-        if isinstance(source, Mapping):
-            tensors = cast("Mapping[str, Tensor]", source)
-            return read_adapter(tensors, self.unet.config, text, partial=partial)
-        from ..weights.hub import resolve
+        return read_adapter(_located(source, weight_name, options), self.unet.config, text, partial=partial)
 
-        path = resolve(cast("str | os.PathLike[str]", source), weight_name=weight_name, **where)
-        return read_adapter(path, self.unet.config, text, partial=partial)
+    @classmethod
+    @arguments_named()
+    def lora_state_dict(
+        cls, pretrained_model_name_or_path_or_dict: Source, *, weight_name: str | None = None, **options: Any
+    ) -> tuple[dict[str, Tensor], None]:
+        """The tensors of a LoRA under the names that its file has, for `load_lora_weights`.
+
+        Alphas are among them, those of a header or a config beside the file too; the reference's second value, for
+        alphas that are not, is None. Raises ModelError for what cannot be read.
+        """
+        from ..adapters.write import tensors_of
+
+        located = _located(pretrained_model_name_or_path_or_dict, weight_name, options)
+        return tensors_of(located) if isinstance(located, Path) else dict(located), None
 
     @arguments_named()
     def set_adapters(
@@ -105,12 +145,15 @@ class Adapters:
             raise UsageError(f"adapter_weights has {len(weights)} entries for {len(names)} adapters; give one for each")
         self._known(names)
         adapters = self._adapters.adapters
-        active = {name: by_part(weight, adapters[name].patches) for name, weight in zip(names, weights, strict=True)}
+        active = {
+            name: by_part(weight, adapters[name].patches, self.unet.config)
+            for name, weight in zip(names, weights, strict=True)
+        }
         self._take(replace(self._adapters, active=active))
 
     def get_active_adapters(self) -> list[str]:
-        """The names of the adapters that are at work."""
-        return list(self._adapters.active) if self._enabled else []
+        """The names of the active adapters: they are at work unless `disable_lora` was called."""
+        return list(self._adapters.active)
 
     def get_list_adapters(self) -> dict[str, list[str]]:
         """The names of all loaded adapters, by the component that they change."""
@@ -121,11 +164,14 @@ class Adapters:
         return found
 
     def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
-        """Lets go of adapters. Raises UsageError for names that are not loaded."""
+        """Lets go of adapters. Where no active one is left, the first that is loaded is the active one, as strong as
+        it was. Raises UsageError for names that are not loaded."""
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
         self._known(names)
         kept = {name: adapter for name, adapter in self._adapters.adapters.items() if name not in names}
         active = {name: strength for name, strength in self._adapters.active.items() if name not in names}
+        if self._adapters.active and not active:
+            active = {name: self._strengths.get(name, {}) for name in list(kept)[:1]}
         self._take(AdapterSet(kept, active))
 
     def enable_lora(self) -> None:
@@ -139,7 +185,7 @@ class Adapters:
         self._merge()
 
     def unload_lora_weights(self) -> None:
-        """Lets go of all adapters; what was fused stays."""
+        """Lets go of all adapters; what was fused stays, and others can be loaded beside it."""
         self._take(AdapterSet())
 
     @arguments_named()
@@ -150,7 +196,8 @@ class Adapters:
         safe_fusing: bool = False,
         adapter_names: Sequence[str] | None = None,
     ) -> None:
-        """Fixes the active adapters (or `adapter_names`), times `lora_scale`, in the weights until `unfuse_lora`.
+        """Fixes the active adapters (or `adapter_names`), times `lora_scale`, in the weights of these components until
+        `unfuse_lora`. What is fused already stays as it is.
 
         Raises UsageError for unknown components, and where none is loaded.
         """
@@ -160,27 +207,32 @@ class Adapters:
         self._known(names)
         if not names:
             raise UsageError("no adapter is loaded that could be fused; load one with load_lora_weights")
-        active = {name: self._adapters.active.get(name, {}) for name in names}
-        patches = {
-            name: replace(adapter, patches={m: p for m, p in adapter.patches.items() if m[0] in components})
-            for name, adapter in self._adapters.adapters.items()
-            if name in active
-        }
-        self._fused = AdapterSet(patches, active), lora_scale
+        for name in names:
+            adapter = self._adapters.adapters[name]
+            slots = [slot for slot in components if not self._is_fused(adapter, slot)]
+            if not slots:
+                warn(f"'{name}' is fused already, and stays as strong as it is; call unfuse_lora() before")
+            strengths = self._adapters.active.get(name, self._strengths.get(name, {}))
+            self._fused += tuple(_Fused(name, adapter, slot, strengths, lora_scale) for slot in slots)
         self._merge()
 
     def unfuse_lora(self, components: Sequence[str] = _SLOTS) -> None:
-        """Undoes `fuse_lora`, bit for bit."""
+        """Undoes `fuse_lora`, bit for bit: adapters that are still loaded are at work as they were."""
         _check_components(components)
-        if self._fused is not None:
-            fused, scale = self._fused
-            kept = {
-                name: replace(adapter, patches={m: p for m, p in adapter.patches.items() if m[0] not in components})
-                for name, adapter in fused.adapters.items()
-            }
-            left = any(adapter.patches for adapter in kept.values())
-            self._fused = (replace(fused, adapters=kept), scale) if left else None
+        self._fused = tuple(fused for fused in self._fused if fused.slot not in components)
         self._merge()
+
+    @property
+    def fused_loras(self) -> set[str]:
+        """The names of the adapters that are fused."""
+        return {fused.name for fused in self._fused}
+
+    @property
+    def num_fused_loras(self) -> int:
+        return len(self.fused_loras)
+
+    def _is_fused(self, adapter: Adapter, slot: str) -> bool:
+        return any(fused.adapter is adapter and fused.slot == slot for fused in self._fused)
 
     @arguments_named()
     def save_lora_weights(
@@ -192,8 +244,11 @@ class Adapters:
         weight_name: str | None = None,
         save_function: Any = None,
         safe_serialization: bool = True,
+        unet_lora_adapter_metadata: Mapping[str, Any] | None = None,
+        text_encoder_lora_adapter_metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Writes layers as a file that this and other programs load. Raises UsageError when there are none."""
+        """Writes layers as a file that this and other programs load; metadata is what PEFT's config says of a part's
+        (`r`, `lora_alpha`, ...). Raises UsageError when there are no layers."""
         if not unet_lora_layers and not text_encoder_lora_layers:
             raise UsageError("give `unet_lora_layers` or `text_encoder_lora_layers`: there is nothing to save")
         if not safe_serialization or save_function is not None:
@@ -203,16 +258,19 @@ class Adapters:
         from ..weights.write.safetensors import item
 
         layers = {"unet": unet_lora_layers or {}, "text_encoder": text_encoder_lora_layers or {}}
+        told = {"unet": unet_lora_adapter_metadata, "text_encoder": text_encoder_lora_adapter_metadata}
+        header = {f"{slot}.{key}": value for slot, own in told.items() for key, value in (own or {}).items()}
         tensors = {f"{slot}.{key}": tensor for slot, own in layers.items() for key, tensor in own.items()}
         source = MemorySource({key: tensor.detach().cpu() for key, tensor in tensors.items()})
         if is_main_process:
-            files = [OutputFile("", tuple(item(key, source, key, None) for key in tensors))]
+            metadata = {HEADER: json.dumps(header, sort_keys=True)} if header else {}
+            files = [OutputFile("", tuple(item(key, source, key, None) for key in tensors), metadata)]
             write_files(Path(save_directory) / (weight_name or _SAVED), files, replace=True)
 
     @contextmanager
     def without_adapters(self) -> Generator[None, None, None]:
-        """Within it the weights are the base's."""
-        self._merger().apply({})
+        """Within it the weights are the base's, with what is fused in them."""
+        self._merger().apply(self._fixed())
         try:
             yield
         finally:
@@ -227,22 +285,34 @@ class Adapters:
 
     def _take(self, wanted: AdapterSet) -> None:
         """Goes on with these adapters, or, when one of them does not fit, with those before."""
-        before, self._adapters = self._adapters, wanted
+        before, enabled = self._adapters, self._enabled
+        # Without adapters nothing is disabled: the next one that is loaded is at work.
+        self._adapters, self._enabled = wanted, enabled or not wanted.adapters
         try:
             self._bundle(_words(wanted))
             self._merge()
         except BaseException:
-            self._adapters = before
+            self._adapters, self._enabled = before, enabled
             self._bundle(_words(before))
             raise
+        self._strengths = {n: s for n, s in {**self._strengths, **wanted.active}.items() if n in wanted.adapters}
 
     def _merge(self, scale: float = 1.0) -> None:
         """Makes the weights what the adapters say, their strengths times `scale`."""
-        if self._fused is not None:
-            fused, fixed = self._fused
-            self._merger().apply(fused.patched(fixed))
-        else:
-            self._merger().apply(self._adapters.patched(scale) if self._enabled else {})
+        wanted = self._fixed()
+        for module, parts in self._adapters.patched(scale).items() if self._enabled else ():
+            loose = tuple(part for part in parts if not self._is_fused(part[0], module[0]))
+            if loose:
+                wanted[module] = (*wanted.get(module, ()), *loose)
+        self._merger().apply(wanted)
+
+    def _fixed(self) -> dict[Module, Parts]:
+        """What is fused in each module."""
+        wanted: dict[Module, Parts] = {}
+        for fused in self._fused:
+            for module, parts in fused.patched().items():
+                wanted[module] = (*wanted.get(module, ()), *parts)
+        return wanted
 
     def _merger(self) -> Merging:
         """What merges into the networks as they are now."""
@@ -277,6 +347,18 @@ class Adapters:
             raise UsageError("`cross_attention_kwargs` scale adapters, and none is loaded; leave them out")
         if self._adapters.adapters:
             self._merge(float(scale))
+
+
+def _located(source: object, weight_name: str | None, options: Mapping[str, Any]) -> Path | Mapping[str, Tensor]:
+    """The file or folder of an adapter, or its state dict. Raises ModelError, UsageError, WrongTypeError."""
+    where = one_file_options(options, *_IDLE)
+    if isinstance(source, Mapping):
+        return cast("Mapping[str, Tensor]", source)
+    if not isinstance(source, (str, os.PathLike)):
+        raise WrongTypeError(f"the adapter is a {type(source).__name__}; expected a path, a Hub id or a state dict")
+    from ..weights.hub import resolve
+
+    return resolve(cast("str | os.PathLike[str]", source), weight_name=weight_name, **where)
 
 
 def _words(adapters: AdapterSet) -> list[TextualInversion]:

@@ -34,7 +34,7 @@ class Embeddings:
     @arguments_named()
     def load_textual_inversion(
         self,
-        source: Source | Sequence[Source],
+        pretrained_model_name_or_path: Source | Sequence[Source],
         token: str | Sequence[str | None] | None = None,
         tokenizer: Tokenizer | None = None,
         text_encoder: CLIPTextModel | None = None,
@@ -48,8 +48,8 @@ class Embeddings:
         what is none or has another width, UsageError for a word that is known already; nothing is changed then.
         """
         where = one_file_options(options)
-        if (tokenizer or self.tokenizer, text_encoder or self.text_encoder) != (self.tokenizer, self.text_encoder):
-            raise UsageError("`tokenizer` and `text_encoder` are the pipeline's own; set them on it before loading")
+        source = pretrained_model_name_or_path
+        self._check_own(tokenizer, text_encoder)
         known, encoder = check_words(self.tokenizer, self.text_encoder)
         sources = list(source) if isinstance(source, (list, tuple)) else [cast("Source", source)]
         tokens = list(token) if isinstance(token, (list, tuple)) else [token] * len(sources)
@@ -61,8 +61,14 @@ class Embeddings:
         ]
         self._learn(known, encoder, [*self._words, *found], self._bundled)
 
-    def unload_textual_inversion(self, tokens: str | Sequence[str] | None = None) -> None:
+    def unload_textual_inversion(
+        self,
+        tokens: str | Sequence[str] | None = None,
+        tokenizer: Tokenizer | None = None,
+        text_encoder: CLIPTextModel | None = None,
+    ) -> None:
         """Forgets these words, or all; without them the encoder is as it was, bit for bit. UsageError for others."""
+        self._check_own(tokenizer, text_encoder)
         if not self._words:
             return
         names = [tokens] if isinstance(tokens, str) else list(tokens or [word.token for word in self._words])
@@ -73,6 +79,10 @@ class Embeddings:
         known, encoder = check_words(self.tokenizer, self.text_encoder)
         left = [word for word in self._words if word.token not in names]
         self._learn(known, encoder, left, self._bundled)
+
+    def _check_own(self, tokenizer: Tokenizer | None, text_encoder: CLIPTextModel | None) -> None:
+        if (tokenizer or self.tokenizer, text_encoder or self.text_encoder) != (self.tokenizer, self.text_encoder):
+            raise UsageError("`tokenizer` and `text_encoder` are the pipeline's own; set them on it before")
 
     def _bundle(self, words: Sequence[TextualInversion]) -> None:
         """Has, of the words that come with LoRAs, exactly these. Raises UsageError for one that is known otherwise."""

@@ -156,7 +156,11 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
     @classmethod
     @arguments_named()
     def from_pretrained(
-        cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | str | None = None, **options: Any
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        torch_dtype: torch.dtype | str | None = None,
+        **options: Any,
     ) -> StableDiffusionImg2ImgPipeline:
         """The pipeline of a folder in the diffusers layout (a path or a Hub id, or "built-in"), float32 unless
         `torch_dtype` is given.
@@ -167,13 +171,17 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         """
         from .loading import pretrained_components
 
-        components, native_size = pretrained_components(source, torch_dtype, options)
-        return cls._of(source, components, native_size)
+        source = pretrained_model_name_or_path
+        return cls._of(source, *pretrained_components(source, torch_dtype, options))
 
     @classmethod
     @arguments_named()
     def from_single_file(
-        cls, source: str | os.PathLike[str], *, torch_dtype: torch.dtype | str | None = None, **options: Any
+        cls,
+        pretrained_model_link_or_path: str | os.PathLike[str],
+        *,
+        torch_dtype: torch.dtype | str | None = None,
+        **options: Any,
     ) -> StableDiffusionImg2ImgPipeline:
         """The pipeline of one checkpoint file (a path, also without its ending, or a Hub file URL).
 
@@ -184,8 +192,8 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         """
         from .loading import single_file_components
 
-        components, native_size = single_file_components(source, torch_dtype, options)
-        return cls._of(source, components, native_size)
+        source = pretrained_model_link_or_path
+        return cls._of(source, *single_file_components(source, torch_dtype, options))
 
     @classmethod
     def _of(
@@ -196,13 +204,13 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         return pipeline
 
     @arguments_named()
-    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
         """Writes all components in the diffusers layout. Options: `variant`, `max_shard_size`, `safe_serialization`."""
         from .loading import save
 
         facts = {"requires_safety_checker": self.requires_safety_checker, "native_size": self.native_size}
         with self.without_adapters():
-            save(self.components, folder, options, **facts)
+            save(self.components, save_directory, options, **facts)
 
     # --- prompts ------------------------------------------------------------------------------------------
 

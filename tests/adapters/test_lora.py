@@ -273,7 +273,7 @@ def test_names_are_kept_apart(pipe: StableDiffusionImg2ImgPipeline) -> None:
     with pytest.raises(UsageError, match="did you mean 'default_1'"):
         pipe.set_adapters("defualt_1")
     pipe.delete_adapters("default_1")
-    assert pipe.get_active_adapters() == []
+    assert pipe.get_active_adapters() == ["default_0"]
     with pytest.raises(UsageError, match="expected 'scale' alone"):
         shown(pipe, cross_attention_kwargs={"scales": 1})
 

@@ -35,7 +35,7 @@ class Scaling:
 def scale_of(leaves: Leaves, rank: int, scaling: Scaling) -> Tensor | float:
     """What a product of factors of this rank is multiplied by: the leaf `scale`, else alpha / r, without alpha 1."""
     if "scale" in leaves:
-        return single(leaves, "scale")
+        return _number(leaves, "scale")
     alpha = alpha_of(leaves, scaling)
     return 1.0 if alpha is None else alpha / (rank**0.5 if scaling.rank_stabilised else rank)
 
@@ -49,7 +49,13 @@ def exact_scale(leaves: Leaves, rank: int, scaling: Scaling) -> float:
 def alpha_of(leaves: Leaves, scaling: Scaling) -> Tensor | float | None:
     if scaling.alpha is not None:
         return scaling.alpha
-    return single(leaves, "alpha") if "alpha" in leaves else None
+    return _number(leaves, "alpha") if "alpha" in leaves else None
+
+
+def _number(leaves: Leaves, name: str) -> Tensor:
+    """The leaf in float32 or double precision: a half would round what it is divided by."""
+    number = single(leaves, name)
+    return number if number.dtype == torch.float64 else number.float()
 
 
 # The factors whose rows are the rank, of the kinds whose alpha is divided by it; of LoKr the second's wins.
