@@ -192,6 +192,8 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("^transformer.", "a transformer model"),  # text encoders have it further inside
 )
 FAMILIES_BY_WIDTH = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
+# Leaves of linear layers whose second axis is the layer's inputs.
+_OF_INPUTS = ("down", "hada_w1_b", "diff")
 _CONTEXT = re.compile(r"attn2[._](?:processor[._])?to_[kv]")
 
 
@@ -203,6 +205,6 @@ def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
             return family
     for key, shape in shapes.items():
         leaf = split_key(key, shapes)
-        if leaf and leaf[1] == "down" and len(shape) >= 2 and _CONTEXT.search(key):
+        if leaf and leaf[1] in _OF_INPUTS and len(shape) >= 2 and _CONTEXT.search(key):
             return FAMILIES_BY_WIDTH.get(shape[1], "")
     return ""

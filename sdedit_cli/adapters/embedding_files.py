@@ -48,7 +48,8 @@ def find_embedding(path: Path) -> Path:
     """The file of an embedding: the file itself, or the one of a folder. Raises ModelError."""
     if not path.is_dir():
         return path
-    names = sorted(e.name for e in path.iterdir() if e.suffix in SUFFIXES and not e.name.endswith(".preview.png"))
+    entries = (entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+    names = sorted(entry.name for entry in entries if not entry.name.lower().endswith(".preview.png"))
     known = next((name for name in _FOLDER_FILES if name in names), None)
     if known is None and len(names) != 1:
         raise ModelError(f"{path}: which of its files is the embedding? Found {listed(names) or 'none'}; name the file")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from ..configs.clip import CLIPTextConfig
@@ -96,10 +97,13 @@ def _read(
     for module, own in leaves.items():
         try:
             kinds.update(dict.fromkeys(kind.words for kind in kinds_of(own)))
-            scaling = header.scaling(module)
+            scaling, whole = header.scaling(module), header.whole_scale(module)
         except Misfit as problem:
             raise ModelError(f"{source.path}: {'.'.join(module)}: {problem}") from None
-        patches[module] = Patch({leaf: _tensor(source, key) for leaf, key in own.items()}, scaling)
+        tensors = {leaf: _tensor(source, key) for leaf, key in own.items()}
+        if whole is not None and {"lokr_w1", "lokr_w2"} <= own.keys():
+            tensors["scale"] = torch.tensor(whole)
+        patches[module] = Patch(tensors, scaling)
     used = sum(map(len, leaves.values()))
     return Adapter(source.path, patches, used, tuple(unmatched), tuple(kinds), dict(source.metadata))
 
@@ -158,7 +162,8 @@ def _check_width(source: WeightSource, unet: UNetConfig | None, family: str) -> 
 
 def _family(unet: UNetConfig | None) -> str:
     width: Any = unet.cross_attention_dim if unet else None
-    return {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}.get(width, "")
+    known = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}
+    return known.get(width, f"for text of width {width}" if isinstance(width, int) else "")
 
 
 def _tensor(source: WeightSource, key: str) -> Tensor:

@@ -28,6 +28,7 @@ _FOLDER_FILES = (
     "pytorch_lora_weights.bin",
     "adapter_model.bin",
 )
+_ENDINGS = (".safetensors", ".bin", ".pt", ".ckpt")
 CONFIG = "adapter_config.json"
 _BOOKKEEPING = "_aux."  # of slider tools
 HALVES = ("unet", "text_encoder")
@@ -45,7 +46,7 @@ def find_adapter(path: Path, weight_name: str | None = None) -> Path:
         return path
     if weight_name is not None:
         return path / weight_name
-    names = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
+    names = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in _ENDINGS)
     known = next((name for name in _FOLDER_FILES if name in names), None)
     if known is None and len(names) != 1:
         raise ModelError(
@@ -128,20 +129,37 @@ class Header:
     def scaling(self, module: Module) -> Scaling:
         """What is said of a module: the alpha of the first pattern that ends its name, or the general one.
 
-        Raises Misfit for one that is no finite number.
+        Raises Misfit for one that is no finite number, and for patterns that are more than names.
         """
         slot, name = module
         told = self.parts.get(slot, {})
-        patterns: object = told.get("alpha_pattern")
-        found = next(
-            (
-                value
-                for pattern, value in cast("dict[str, Any]", patterns if isinstance(patterns, dict) else {}).items()
-                if name == pattern or name.endswith("." + pattern)
-            ),
-            told.get("lora_alpha"),
-        )
+        # PEFT calls it so for LoRA, and 'alpha' for LoHa and LoKr.
+        found = _by_pattern(told, "alpha", name, told.get("lora_alpha", told.get("alpha")))
         return Scaling(_alpha(found), rank_stabilised=told.get("use_rslora") is True)
+
+    def whole_scale(self, module: Module) -> float | None:
+        """What PEFT multiplies a LoKr of two whole matrices by, where LyCORIS has 1; None for files of others."""
+        slot, name = module
+        told = self.parts.get(slot, {})
+        alpha, rank = self.scaling(module).alpha, _by_pattern(told, "rank", name, told.get("r"))
+        is_rank = isinstance(rank, int) and rank > 0
+        return alpha / rank if told.get("peft_type") == "LOKR" and alpha is not None and is_rank else None
+
+
+def _by_pattern(told: Mapping[str, Any], what: str, name: str, otherwise: object) -> Any:
+    """The value of the first pattern for a module of that name. Raises Misfit for expressions, which may take for ever.
+
+    '^' before a pattern, which ends names otherwise, makes it a whole name.
+    """
+    patterns: object = told.get(f"{what}_pattern")
+    for pattern, value in cast("dict[str, Any]", patterns if isinstance(patterns, dict) else {}).items():
+        plain = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
+        if set(plain) & set("^$*+?()[]{}|\\"):
+            raise Misfit(f"{what}_pattern has '{shown(pattern)}'; expected names of modules, expressions are not read")
+        is_whole = plain in (name, name.removeprefix("text_model."))
+        if is_whole or (not pattern.startswith("^") and name.endswith("." + plain)):
+            return value
+    return otherwise
 
 
 def _alpha(found: object) -> float | None:

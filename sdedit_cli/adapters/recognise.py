@@ -93,13 +93,28 @@ _USED: Mapping[str, tuple[str, str]] = {
 }
 
 
+# Beginnings of names in files that are no adapters -> what they are.
+_NETWORKS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("control_model.", "controlnet_cond_embedding.", "controlnet_down_blocks."), "is a ControlNet, which is not run"
+    ),
+    "model.diffusion_model.": "is a checkpoint; give it to -m",
+    **dict.fromkeys(("first_stage_model.", "decoder.conv_in.", "decoder.mid_block."), "is a VAE; give it to --vae"),
+    "text_model.": "is a text encoder of a model",
+    "down_blocks.": "is a UNet of a model; give the model to -m",
+}
+
+
 def taken_for(source: WeightSource, wanted: str) -> str:
     """For an error: what a file is that was taken for one of the type `wanted`, and where to give it.
 
-    '' for one that is no adapter, or is of that type after all.
+    '' for one that is not known, or is of that type after all.
     """
     found = recognised(source)
-    if found is None or found.type == wanted:
+    if found is None:
+        names = source.names()
+        return next((words for start, words in _NETWORKS.items() if any(n.startswith(start) for n in names)), "")
+    if found.type == wanted:
         return ""
     called, option = _USED[found.type]
     return f"is {called}; give it to {option}"

@@ -83,6 +83,8 @@ def tagged_lora(path: str, items: Sequence[str], label: str) -> LoraFile:
 def no_strength(path: str) -> str:
     """For an error: that what stands behind the colon of a path that is nowhere is no strength; '' without a colon."""
     before, colon, behind = path.rpartition(":")
+    if before and _is_number(behind):
+        return f"; '{shown(behind)}' is one strength too many ({shown(before)}:0.8)"
     if not (before and colon) or set(behind) & set("/\\") or behind.lower().endswith(LORA_SUFFIXES):
         return ""
     return f"; '{shown(behind)}' is no number, as a strength would be ({shown(before)}:0.8)"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
+from pathlib import Path
 
 import pytest
 import torch
 from helpers.adapters import CONV, FORMS, LINEAR, POINTWISE, SHAPES, drawn, example, forms
 from torch import Tensor
 
+from sdedit_cli.adapters.apply import add_changes
 from sdedit_cli.adapters.deltas import KINDS, Misfit, Scaling, bias_delta, check, kinds_of, weight_delta
+from sdedit_cli.adapters.lora import Adapter, Patch
+from sdedit_cli.adapters.ranks import first_ranks
 
 Formula = Callable[[dict[str, Tensor], Tensor], Tensor]
 ALPHA = 3.0
@@ -227,6 +231,20 @@ def test_the_precision_of_the_factors_and_of_the_base_is_not_that_of_the_product
     exact = weight_delta({name: leaf.float() for name, leaf in leaves.items()}, weight.float())
     assert exact is not None
     assert torch.equal(delta, exact)
+    check(leaves, weight.shape)  # which loaders ask before
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_alpha_in_half_precision_is_divided_by_the_rank_in_full(dtype: torch.dtype) -> None:
+    """On the way on which a product is added without being made by itself, and where ranks are cut, too."""
+    draw, rank = drawn(2), 3
+    leaves = {"down": torch.randn(rank, 12, generator=draw), "up": torch.randn(8, rank, generator=draw)}
+    patch = Patch({**leaves, "alpha": torch.tensor(1.0, dtype=dtype)})
+    exact = leaves["up"].double() @ leaves["down"].double() / rank
+    adapter = Adapter(Path("one"), {("unet", "layer"): patch}, 3)
+    for one in (adapter, first_ranks(adapter, rank)):
+        total = add_changes(torch.zeros(8, 12), ((one, 1.0),), ("unet", "layer"), "weight")
+        torch.testing.assert_close(total.double(), exact, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("form", "shape"), CASES)

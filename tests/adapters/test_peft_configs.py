@@ -1,0 +1,81 @@
+"""What PEFT's configs say of strengths: for its LoHa and LoKr, by patterns, and what of it is not read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sdedit_cli import StableDiffusionImg2ImgPipeline
+from sdedit_cli.errors import ModelError
+
+LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+CONV = "down_blocks.0.resnets.0.conv1"
+
+
+def written(folder: Path, state: dict[str, torch.Tensor], **config: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:The following alpha_pattern keys")
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("LoHaConfig", {"r": 4, "alpha": 2}),
+        ("LoHaConfig", {"r": 4, "alpha": 2, "use_effective_conv2d": True, "alpha_pattern": {"conv1": 3}}),
+        ("LoKrConfig", {"r": 2, "alpha": 6, "decompose_factor": 2}),
+        ("LoKrConfig", {"r": 20, "alpha": 6, "rank_pattern": {"conv1": 40}}),
+        ("LoraConfig", {"r": 2, "lora_alpha": 6, "alpha_pattern": {"attn1.to_q": 3, f"^{CONV}": 5, "v1": 9}}),
+    ],
+)
+def test_files_of_peft_are_as_strong_as_peft_has_them(kind: str, settings: dict[str, Any], folder: Path) -> None:
+    """Its LoKr of two whole matrices is scaled too, where LyCORIS' is not; converted, it stays so."""
+    import peft
+    from diffusers import StableDiffusionImg2ImgPipeline as Oracle
+
+    from sdedit_cli.adapters.lora import read_adapter
+    from sdedit_cli.adapters.write import written as as_files
+
+    unet = Oracle.from_pretrained(folder, safety_checker=None).unet
+    config = getattr(peft, kind)(target_modules=[LAYER, CONV], **settings)
+    theirs = peft.get_peft_model(unet, config)
+    for name, parameter in theirs.named_parameters():
+        if any(mark in name for mark in ("lora_", "hada_", "lokr_")):
+            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(len(name)))
+    said = {key: value for key, value in config.to_dict().items() if key in settings} | {
+        "peft_type": str(config.peft_type.value)
+    }
+    place = written(folder / f"{kind}{len(str(settings))}", peft.get_peft_model_state_dict(theirs), **said)
+
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    assert pipe.text_encoder is not None
+    base = {name: pipe.unet.get_submodule(name).weight.clone() for name in (LAYER, CONV)}
+    adapter = read_adapter(place, pipe.unet.config, pipe.text_encoder.config)
+    kohya = as_files(adapter, "kohya", lambda module: base[module[1]].shape)[""].tensors
+    for source in (place, dict(kohya)):
+        pipe.load_lora_weights(source)
+        for name in (LAYER, CONV):
+            delta = theirs.base_model.model.get_submodule(name).get_delta_weight("default").detach()
+            made = pipe.unet.get_submodule(name).weight - base[name]
+            torch.testing.assert_close(made, delta.reshape(made.shape), atol=2e-6, rtol=1e-4)
+            assert float(delta.abs().max()) > 0.05
+        pipe.unload_lora_weights()
+
+
+def test_patterns_that_are_expressions_are_refused_by_name(
+    folder: Path, tmp_path: Path, pipe: StableDiffusionImg2ImgPipeline
+) -> None:
+    state = {
+        f"base_model.model.{LAYER}.lora_A.weight": torch.ones(2, 32),
+        f"base_model.model.{LAYER}.lora_B.weight": torch.ones(32, 2),
+    }
+    place = written(tmp_path / "one", state, r=2, lora_alpha=2, alpha_pattern={"down.*to_q": 8})
+    with pytest.raises(ModelError, match=r"alpha_pattern has 'down\.\*to_q'; expected names of modules"):
+        pipe.load_lora_weights(place)
