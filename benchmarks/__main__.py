@@ -13,13 +13,14 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .common import machine, rates
+from .common import machine, others, rates
 from .common.models import settled
 from .common.programs import present
 from .common.report import RATES, Section, read, table, write
+from .common.rows import Row
 from .topics import TOPICS
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,6 +43,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", nargs="+", choices=["fp32", "bf16"], help="default: what the topic says")
     parser.add_argument("--rounds", type=int, help="default: what the topic says")
     parser.add_argument("--budget", type=float, default=1.0, metavar="X", help="X times the seconds a topic may take")
+    parser.add_argument(
+        "--patience", type=float, default=0.0, metavar="S", help="wait so many seconds in all for cores that others use"
+    )
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="colour, seams: write the pictures")
     parser.add_argument("--quick", action="store_true", help="tiny models and one round: whether it works, no numbers")
     for topic in TOPICS.values():
@@ -58,6 +62,7 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error(f"there is no topic {unknown[0]}; there are {', '.join(TOPICS)}")
     if given.save is True:
         given.save = RESULTS / f"{machine.slug()}.json"
+    others.patience.left = given.patience
     given.programs = given.programs or present()
     said = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if words is None else words)])
     sections = read(given.save) if given.save else {}
@@ -73,15 +78,16 @@ def main(words: Sequence[str] | None = None) -> None:
 def measured(given: argparse.Namespace, said: str) -> Iterator[Section]:
     """A section for the machine's rates, and one for each topic, as they are done."""
     facts, how = machine.machine(), {"seconds": 0.002, "shrink": 8} if given.quick else {}
-    load, began = machine.load_average(), time.monotonic()
-    rows = list(rates.rates(**how))
-    limits = rates.limits(rows)
-    yield shown(Section(RATES, rates.__doc__.strip(), rows, said, load, time.monotonic() - began, limits, facts))
+
+    def section(name: str, about: str, rows: Iterable[Row], limits: dict[str, float]) -> Section:
+        load, began, share = machine.load_average(), time.monotonic(), others.watched()
+        told = list(rows)
+        seconds = time.monotonic() - began
+        return shown(Section(name, about, told, said, load, seconds, share(), limits or rates.limits(told), facts))
+
+    yield (first := section(RATES, (rates.__doc__ or "").strip(), rates.rates(**how), {}))
     for name in given.names or [topic.name for topic in TOPICS.values() if topic.always]:
-        load, began = machine.load_average(), time.monotonic()
-        rows = list(TOPICS[name].run(given))
-        about = TOPICS[name].about
-        yield shown(Section(name, about, rows, said, load, time.monotonic() - began, limits, facts))
+        yield section(name, TOPICS[name].about, TOPICS[name].run(given), first.limits)
 
 
 def shown(section: Section) -> Section:

@@ -41,8 +41,8 @@ def test_columns_that_would_be_empty_are_left_out() -> None:
 
 def test_results_are_read_as_they_were_written_and_other_topics_stay(tmp_path: Path) -> None:
     path = tmp_path / "results" / "some-cpu.json"
-    facts = {"CPU": "some", "torch": "2.0"}
-    first = Section("cpu", "Works.", ROWS, "python -m benchmarks cpu", "0.1, 0.1, 0.1", 3.0, {"bf16": 4e12}, facts)
+    facts, load = {"CPU": "some", "torch": "2.0"}, "0.1, 0.1, 0.1"
+    first = Section("cpu", "Works.", ROWS, "python -m benchmarks cpu", load, 3.0, 0.25, {"bf16": 4e12}, facts)
     write({"cpu": first}, path)
     again = Section("load", "Loads.", ROWS[2:3], "python -m benchmarks load", machine={**facts, "torch": "2.1"})
     write({**read(path), "load": again}, path)
@@ -55,6 +55,7 @@ def test_results_are_read_as_they_were_written_and_other_topics_stay(tmp_path: P
     assert page.startswith("# some-cpu\n")
     assert "\n## cpu\n" in page
     assert "(torch 2.0)" in page, "versions that differ from the page's are told with their topic"
+    assert "3 s, load average before 0.1, 0.1, 0.1, other programs took 25% of the cores" in page
     assert page.count("| --- |") == 2
 
 

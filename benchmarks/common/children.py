@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import others
+
 ROOT = Path(__file__).parents[2]
 Answer = dict[str, Any]
 
@@ -37,6 +39,7 @@ class Server:
             env=_environment(env),
             text=True,
         )
+        others.alive.add(self._process.pid)
         self._read()
 
     def ask(self, **request: object) -> Answer:
@@ -56,6 +59,7 @@ class Server:
 
     def close(self) -> None:
         self._process.communicate()
+        others.alive.discard(self._process.pid)
         self._errors.close()
 
     def __enter__(self) -> Server:

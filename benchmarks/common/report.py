@@ -19,7 +19,8 @@ RATES = "rates"
 
 @dataclass(frozen=True)
 class Section:
-    """A topic as it was run. `limits`: FLOP/s of this machine by dtype, measured in that run."""
+    """A topic as it was run. `limits`: FLOP/s of this machine by dtype, measured in that run; `others`: the share of
+    all cores that other programs took meanwhile."""
 
     topic: str
     about: str
@@ -27,6 +28,7 @@ class Section:
     command: str = ""
     load: str = ""
     seconds: float = 0.0
+    others: float | None = None
     limits: dict[str, float] = field(default_factory=dict)
     machine: dict[str, str] = field(default_factory=dict)
 
@@ -64,7 +66,8 @@ def markdown(name: str, sections: list[Section]) -> str:
     for section in sections:
         other = {key: value for key, value in section.machine.items() if facts.get(key) != value}
         lines += [f"## {section.topic}", "", section.about, ""]
-        lines += [f"`{section.command}`: {section.seconds:.0f} s, load average before {section.load}"]
+        busy = "" if section.others is None else f", other programs took {section.others:.0%} of the cores"
+        lines += [f"`{section.command}`: {section.seconds:.0f} s, load average before {section.load}{busy}"]
         lines += [f"({', '.join(f'{key} {value}' for key, value in other.items())})"] if other else []
         lines += ["", table(section.rows, section.limits), ""]
     return "\n".join(lines).rstrip() + "\n"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from . import others
 from .children import Answer
 
 Ask = Callable[[], Answer]
@@ -26,13 +28,20 @@ def turns(asks: Mapping[str, Ask], rounds: int, budget: float = float("inf")) ->
             break
         for name, ask in list(left.items()):
             try:
+                others.patience.wait()
+                share = others.watched()
                 answers[name].append(ask())
-                print(f"  {name}: {answers[name][-1]}", file=sys.stderr, flush=True)
+                told = ", ".join(f"{key} {value:.3g}" for key, value in answers[name][-1].items() if _is_number(value))
+                print(f"  {name}: {told}, others {share() or 0:.0%}", file=sys.stderr, flush=True)
             except RuntimeError as problem:
                 print(f"{name}: {problem}", file=sys.stderr)
                 del left[name]
         longest = max(longest, time.monotonic() - started) if done else 0.8 * (time.monotonic() - started)
     return {name: said for name, said in answers.items() if said}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float))
 
 
 def values(answers: list[Answer], name: str = "seconds") -> tuple[float, ...]:
@@ -42,15 +51,15 @@ def values(answers: list[Answer], name: str = "seconds") -> tuple[float, ...]:
 @contextmanager
 def busy(cores: int) -> Iterator[None]:
     """Within it, so many other processes want a core each."""
-    import subprocess
-
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    others.alive.update(process.pid for process in started)
     try:
         yield
     finally:
-        for other in others:
-            other.kill()
-            other.wait()
+        for process in started:
+            process.kill()
+            process.wait()
+            others.alive.discard(process.pid)
 
 
 def seconds(work: Callable[[], Any]) -> float:
