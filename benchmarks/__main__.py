@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from .common.report import RATES, Section, read, table, write
 from .common.rows import Row
 from .topics import TOPICS
 
+PLACES = ("--model", "--save", "--sheet", "--keep", "--env")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -56,6 +58,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = parser.parse_args(words)
     unknown = [name for name in given.names if name not in TOPICS]
     if unknown:
@@ -64,30 +67,48 @@ def main(words: Sequence[str] | None = None) -> None:
         given.save = RESULTS / f"{machine.slug()}.json"
     others.patience.left = given.patience
     given.programs = given.programs or present()
-    said = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if words is None else words)])
+    said = command(sys.argv[1:] if words is None else words)
     sections = read(given.save) if given.save else {}
     with tempfile.TemporaryDirectory() as place:
         given.place = Path(place)
         given.model = settled(given.model or given.place / "model", "bf16", given.quick)
         for section in measured(given, said):
-            sections[section.topic] = section
+            if section.rows:
+                sections[section.topic] = section
             if given.save:
                 write(sections, given.save)
 
 
+def command(words: Sequence[str]) -> str:
+    """What was asked for, without where things lie: that is no matter of the numbers, and of this machine alone."""
+    kept, skip = ["python", "-m", "benchmarks"], False
+    for word in words:
+        if not skip and word not in PLACES:
+            kept.append(word)
+        skip = word in PLACES and word != "--save"
+    return shlex.join(word for word in kept if not word.endswith(".json"))
+
+
 def measured(given: argparse.Namespace, said: str) -> Iterator[Section]:
-    """A section for the machine's rates, and one for each topic, as they are done."""
+    """A section for the machine's rates, and one for each topic, as they are done; an interruption ends the last."""
     facts, how = machine.machine(), {"seconds": 0.002, "shrink": 8} if given.quick else {}
 
     def section(name: str, about: str, rows: Iterable[Row], limits: dict[str, float]) -> Section:
         load, began, share = machine.load_average(), time.monotonic(), others.watched()
-        told = list(rows)
+        told: list[Row] = []
+        try:
+            told.extend(rows)
+        except KeyboardInterrupt:
+            stopped.append(name)
         seconds = time.monotonic() - began
         return shown(Section(name, about, told, said, load, seconds, share(), limits or rates.limits(told), facts))
 
+    stopped: list[str] = []
     yield (first := section(RATES, (rates.__doc__ or "").strip(), rates.rates(**how), {}))
     for name in given.names or [topic.name for topic in TOPICS.values() if topic.always]:
         yield section(name, TOPICS[name].about, TOPICS[name].run(given), first.limits)
+        if stopped:
+            sys.exit(f"{name} was interrupted; what it had measured is kept")
 
 
 def shown(section: Section) -> Section:

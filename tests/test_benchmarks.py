@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import command
 from benchmarks.common import rates
+from benchmarks.common.bars import BARS, lines
 from benchmarks.common.report import SCHEMA, Section, markdown, read, table, write
 from benchmarks.common.rows import OURS, Row, beside
 from benchmarks.common.turns import turns
@@ -56,7 +58,7 @@ def test_results_are_read_as_they_were_written_and_other_topics_stay(tmp_path: P
     assert "\n## cpu\n" in page
     assert "(torch 2.0)" in page, "versions that differ from the page's are told with their topic"
     assert "3 s, load average before 0.1, 0.1, 0.1, other programs took 25% of the cores" in page
-    assert page.count("| --- |") == 2
+    assert page.count("| what | program |") == 2
 
 
 def test_a_file_of_results_that_ships_is_read_and_its_page_is_as_rendered() -> None:
@@ -65,6 +67,13 @@ def test_a_file_of_results_that_ships_is_read_and_its_page_is_as_rendered() -> N
         page = path.with_suffix(".md").read_text(encoding="utf-8")
         assert page == markdown(path.stem, list(read(path).values())), f"{path.stem}.md is not of {path.name}"
     assert paths
+
+
+def test_what_is_asked_for_is_held_against_the_rows_that_are_there() -> None:
+    rows = [Row("step, 512, bf16", OURS, (2.0,)), Row("step, 512, bf16", "diffusers", (3.0,))]
+    assert lines({"cpu-bf16": rows})[2:] == ["| cpu-bf16 | step, 512, bf16 | diffusers | 1.40 x | 1.50 x |"]
+    assert lines({"cpu-bf16": rows[:1], "load": ROWS}) == []
+    assert {bar.topic for bar in BARS} <= set(TOPICS)
 
 
 def test_what_a_row_is_beside() -> None:
@@ -101,6 +110,12 @@ def test_programs_take_turns_and_one_that_fails_takes_no_further_part(capsys: py
 
 def test_a_budget_leaves_rounds_out_but_the_first() -> None:
     assert len(turns({"a": lambda: {"seconds": 1.0}}, 5, budget=0.0)["a"]) == 1
+
+
+def test_the_command_of_results_names_no_places() -> None:
+    words = ["cpu-bf16", "--model", "/some/where", "--rounds", "2", "--save", "/some/where.json", "load"]
+    assert command(words) == "python -m benchmarks cpu-bf16 --rounds 2 load"
+    assert command(["load", "--save", "--quick"]) == "python -m benchmarks load --quick"
 
 
 def test_a_topic_that_is_not_there_is_named() -> None:

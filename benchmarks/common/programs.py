@@ -20,7 +20,8 @@ from .rates import DTYPES
 from .rows import OURS
 from .turns import seconds
 
-ORACLE, LAST, COMPILED, OPENVINO = "diffusers", "diffusers, channels_last", "diffusers, compiled", "OpenVINO"
+ORACLE, LAST, COMPILED = "diffusers", "diffusers, channels_last", "diffusers, compiled"
+OPENVINO, OURS_ON_OPENVINO = "OpenVINO", "sdedit, OpenVINO"
 GUIDANCE = 7.5
 STEPS = 500  # of the schedule; more than are ever timed
 Work = Callable[[], object]
@@ -28,13 +29,19 @@ Work = Callable[[], object]
 
 def present() -> list[str]:
     """The programs that this machine can run."""
-    have = {COMPILED: has_compiler(), OPENVINO: importlib.util.find_spec("openvino") is not None}
-    return [name for name in (OURS, ORACLE, LAST, COMPILED, OPENVINO) if have.get(name, True)]
+    openvino = _is_there("openvino")
+    have = {COMPILED: has_compiler(), OPENVINO: openvino}
+    have[OURS_ON_OPENVINO] = openvino and _is_there("sdedit_cli.runtime.openvino")
+    return [name for name in RUNNERS if have.get(name, True)]
+
+
+def _is_there(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def environment(program: str) -> dict[str, str]:
     """Ours as the command line runs it, others as they come."""
-    return {"OMP_WAIT_POLICY": "passive" if program == OURS else ""}
+    return {"OMP_WAIT_POLICY": "passive" if program in (OURS, OURS_ON_OPENVINO) else ""}
 
 
 def serve(program: str, folder: str, dtype: str) -> Callable[..., Answer]:
@@ -141,6 +148,18 @@ class Ours(_Runner):
         return torch.no_grad()(lambda: self.pipe.engine.decode(x))
 
 
+class OursOnOpenVINO(Ours):
+    """As `--backend openvino` computes."""
+
+    warming = ()
+
+    def load(self) -> None:
+        from sdedit_cli.runtime.openvino import Machine, attach
+
+        super().load()
+        attach(self.pipe.engine.components.networks(), Machine())
+
+
 class Oracle(_Runner):
     def load(self) -> None:
         from diffusers import StableDiffusionImg2ImgPipeline
@@ -238,6 +257,7 @@ class OpenVINO(Oracle):
 
 RUNNERS: dict[str, type[_Runner]] = {
     OURS: Ours,
+    OURS_ON_OPENVINO: OursOnOpenVINO,
     ORACLE: Oracle,
     LAST: ChannelsLast,
     COMPILED: Compiled,

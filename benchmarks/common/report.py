@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import bars
 from .rows import Row, beside
 
 SCHEMA = "sdedit.bench/1"
@@ -63,6 +64,8 @@ def markdown(name: str, sections: list[Section]) -> str:
     facts = sections[-1].machine
     lines = [f"# {name}", "", *(f"- {fact}: {value}" for fact, value in facts.items()), ""]
     lines += ["The limit of a row is the best rate under `rates` in its precision, measured in the same run.", ""]
+    if asked := bars.lines({section.topic: section.rows for section in sections}):
+        lines += ["## What is asked for", "", *asked, ""]
     for section in sections:
         other = {key: value for key, value in section.machine.items() if facts.get(key) != value}
         lines += [f"## {section.topic}", "", section.about, ""]
