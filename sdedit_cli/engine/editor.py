@@ -23,6 +23,7 @@ from ..options import Edit
 from ..runtime import threads
 from ..runtime.attention import set_attention
 from ..runtime.circumstances import circumstances
+from ..runtime.compile import check_compiler, compile_blocks
 from ..runtime.device import pick
 from ..runtime.dtype import choose
 from ..runtime.equip import equip, place
@@ -122,6 +123,8 @@ class Editor:
         device = pick(edit.device)
         dtype = choose(edit.dtype, device)
         facts = {"device": str(device), "dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads()}
+        if edit.compile:
+            check_compiler(device)
         tell("load", {"model": str(checkpoint.path), **facts})
         readings = Readings(kept, circumstances(device, dtype), device)
         unet, text = (checkpoint.components.get(slot) for slot in ("unet", "text_encoder"))
@@ -131,6 +134,8 @@ class Editor:
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         for network in (components.unet, components.vae):
             equip(network, device)
+        if edit.compile:
+            compile_blocks(components.unet)
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
         adapting = Adapting(components, checkpoint, partial(text_of, edit, checkpoint) if known else None)
         decoder = tiny_decoder(edit, components, dtype)

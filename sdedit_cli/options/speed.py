@@ -62,6 +62,12 @@ class SpeedOptions(MaskOptions):
         "Machine",
         pixels=False,
     )
+    compile: bool = declare(
+        False,
+        "Compile the blocks of the UNet with torch.compile before the first step: minutes once for each size, which"
+        " only long batches repay. Pictures are equal to rounding.",
+        "Machine",
+    )
     cfg_interval: str | None = declare(
         None,
         "Guide by --cfg-scale only within this part of the schedule, from 0 (noise) to 1 (the picture): other steps"

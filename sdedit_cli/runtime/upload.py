@@ -56,7 +56,7 @@ def upload(network: nn.Module, staging: Staging) -> None:
     """Has all of a network on the device of `staging`, its tensors each in storage of its own there."""
 
     def sent(tensor: Tensor) -> Tensor:
-        if tensor.device == staging.device or tensor.device.type != "cpu" or not _is_dense(tensor):
+        if tensor.device.type != "cpu" or not _is_dense(tensor):
             return tensor.to(staging.device)
         return staging.sent(tensor)
 

@@ -1,7 +1,7 @@
 """Between two steps nobody waits for the device: nothing is read from it, nothing is sent to it.
 
-The device is `meta`, whose tensors have shapes and no numbers: who asks it for one gets an error, and what goes to it is
-counted. Numbers of a schedule stay on the CPU, and a device takes them with the work that it is given.
+The device is `meta`, whose tensors have shapes and no numbers: who asks it for one gets an error, and what goes to it
+is counted. Numbers of a schedule stay on the CPU, and a device takes them with the work that it is given.
 """
 
 from __future__ import annotations
