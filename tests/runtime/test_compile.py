@@ -45,7 +45,13 @@ def test_a_compiled_network_is_the_same_to_rounding(tmp_path: Path, monkeypatch:
     except UsageError as problem:
         pytest.skip(str(problem))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    unet = tiny_unet(layers_per_block=1)
+    unet = tiny_unet(
+        layers_per_block=1,
+        block_out_channels=[32],
+        down_block_types=["CrossAttnDownBlock2D"],
+        mid_block_type=None,
+        up_block_types=["UpBlock2D"],
+    )
     given = torch.randn(2, 4, 8, 8), unet.embed_time(torch.tensor([900, 10])), unet.context(torch.randn(2, 7, 32))
     with torch.no_grad():
         plain = unet(*given)
