@@ -54,7 +54,7 @@ class _Merged:
 
     @classmethod
     def of(cls, x_BTC: Tensor, height: int, width: int, ratio: float) -> _Merged:
-        targets_D, sources_S = (places.to(x_BTC.device) for places in _places(height, width))
+        targets_D, sources_S = _places(height, width, x_BTC.device)
         unit_BTC = F.normalize(x_BTC, dim=-1)
         unit_BDC = unit_BTC[:, targets_D]
         step = max(1, _SPAN // max(1, len(x_BTC) * len(targets_D)))
@@ -68,7 +68,8 @@ class _Merged:
 
     def together(self, x_BTC: Tensor) -> Tensor:
         """[B, K + D, C]: kept sources, and the mean of each target and what is merged into it."""
-        into_BMD = F.one_hot(self.into_BM, len(self.targets_D)).to(x_BTC.dtype)
+        numbers_D = torch.arange(len(self.targets_D), device=x_BTC.device)
+        into_BMD = (self.into_BM.unsqueeze(-1) == numbers_D).to(x_BTC.dtype)
         # A product, as sums by index have another order each time on some devices.
         sums_BDC = x_BTC[:, self.targets_D] + into_BMD.transpose(1, 2) @ _taken(x_BTC, self.merged_BM)
         counts_BD1 = 1 + into_BMD.sum(dim=1).unsqueeze(-1)
@@ -90,8 +91,9 @@ def _taken(x_BTC: Tensor, places_BP: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _places(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The positions of the targets and of the sources, both rising."""
+def _places(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The positions of the targets and of the sources, both rising; on a device once, as captured steps cannot wait."""
     is_target = torch.zeros(height, width, dtype=torch.bool)
     is_target[: height // 2 * 2 : 2, : width // 2 * 2 : 2] = True
-    return is_target.flatten().nonzero().flatten(), (~is_target).flatten().nonzero().flatten()
+    targets_D, sources_S = (places.flatten().nonzero().flatten() for places in (is_target, ~is_target))
+    return targets_D.to(device), sources_S.to(device)
