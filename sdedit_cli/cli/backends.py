@@ -1,13 +1,32 @@
-"""Who edits: the torch engine, or JAX where `--backend jax` asks for it."""
+"""Who edits: the torch engine, its networks computed by OpenVINO where `--backend` says so, or JAX."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..options import Edit
+from ..errors import UsageError
+from ..options import Edit, field_named
 
 if TYPE_CHECKING:
     from ..engine.editor import Editor
+    from ..runtime.openvino import Machine
+
+OPENVINO = "openvino"
+# What OpenVINO does not do: it has its own attention, and computes all of a network at once.
+_LEFT = ("attention", "cache_features", "merge_tokens")
+# A converted network is some 2 MB, whatever the size of its weights.
+_MOST_BYTES, _MOST_FILES = 256 << 20, 128
+
+
+def check_backend(edit: Edit) -> None:
+    """Raises UsageError, naming the option, for what the backend of an edit does not do, or where it is not there."""
+    if edit.backend == "jax":
+        from .jax_editor import check_supported
+
+        check_supported(edit)
+    if edit.backend == OPENVINO:
+        machine_for(edit)
 
 
 def editor_of(edit: Edit) -> type[Editor]:
@@ -20,3 +39,46 @@ def editor_of(edit: Edit) -> type[Editor]:
     from ..engine.editor import Editor
 
     return Editor
+
+
+def machine_for(edit: Edit) -> Machine:
+    """Where OpenVINO computes an edit. Raises UsageError where it is not installed, and for what it does not do."""
+    from ..runtime.openvino import InMemory, Machine, check_installed, device_for
+
+    check_installed()
+    for name in _LEFT:
+        field = field_named(name, "")
+        if getattr(edit, name) != field.default:
+            raise UsageError(f"{field.flag} is not done by --backend openvino; leave it out, or use --backend torch")
+    machine = Machine(device_for(edit.device), edit.threads, _shelf() or InMemory())
+    machine.dtype(edit.dtype)
+    return machine
+
+
+def settled(edit: Edit) -> Edit:
+    """The edit with a backend that is there: of 'auto' the one that was measured faster on this machine."""
+    if edit.backend != "auto":
+        return edit
+    return replace(edit, backend=OPENVINO if _is_faster(edit) else "torch")
+
+
+def _is_faster(edit: Edit) -> bool:
+    from ..runtime.openvino import is_installed
+
+    if not is_installed():
+        return False
+    try:
+        machine = machine_for(edit)
+    except UsageError:
+        return False  # torch does it
+    from ..runtime.openvino.measured import is_faster
+
+    return is_faster(machine, edit.dtype)
+
+
+def _shelf() -> Any:
+    from ..disk.hashes import cache_folder
+    from ..disk.shelf import Shelf
+
+    folder = cache_folder()
+    return folder and Shelf(folder / OPENVINO, _MOST_BYTES, _MOST_FILES)

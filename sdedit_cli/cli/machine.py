@@ -24,6 +24,7 @@ _OPTIONAL = {
     "triton": "compiled kernels",
     "jax": "the JAX pipeline",
     "ray": "clusters",
+    "openvino": "--backend openvino",
 }
 
 
@@ -46,6 +47,7 @@ def machine() -> dict[str, Any]:
         "optional": {name: _version(name) for name in _OPTIONAL if find_spec(name)},
         "devices": {kind: _names(kind, count) for kind, count in counts().items() if count},
         "device": str(device),
+        "openvino_devices": _of_openvino(),
         "threads": torch.get_num_threads(),
         "threads_environment": threads.said(),
         "dtypes": {
@@ -75,6 +77,13 @@ def _names(kind: str, count: int) -> list[str]:
         found: list[Any] = [torch.cuda.get_device_properties(i) for i in range(count)]
         return [f"{p.name}, {p.total_memory / 1e9:.0f} GB" for p in found]
     return [platform.processor() or platform.machine()] if kind == "cpu" else [kind] * count
+
+
+def _of_openvino() -> dict[str, str]:
+    """What --backend openvino can compute on, by OpenVINO's names."""
+    from ..runtime.openvino.machine import devices, is_installed
+
+    return devices() if is_installed() else {}
 
 
 def _attention(device: Any) -> list[str]:
@@ -132,6 +141,7 @@ def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [(kind, "\n".join(names)) for kind, names in facts["devices"].items()]
     rows += [
         ("device", facts["device"]),
+        ("openvino", "\n".join(f"{name}: {said}" for name, said in facts["openvino_devices"].items()) or "not here"),
         ("threads", f"{facts['threads']} (--threads N)\n" + "\n".join(map("=".join, waiting.items()))),
         ("dtype", f"auto is {facts['dtypes']['auto']}"),
         ("attention", ", ".join(facts["attention"])),

@@ -15,7 +15,12 @@ def made_on(loaded: Mapping[str, Any], together: int | None) -> dict[str, str]:
 
     device = str(loaded.get("device", "")).partition(":")[0]
     # Elsewhere than on the CPU the number of its threads changes nothing.
-    threads = {"threads": str(loaded["threads"])} if device == "cpu" and loaded.get("threads") else {}
+    on_cpu = device in ("cpu", "openvino cpu")
+    threads = {"threads": str(loaded["threads"])} if on_cpu and loaded.get("threads") else {}
     several = {"together": str(together)} if together not in (None, 1) else {}
     versions = {"numeric": str(NUMERIC_VERSION), "torch": str(torch.__version__), "pillow": PIL.__version__}
+    if device.startswith("openvino"):
+        from ..runtime.openvino.machine import release
+
+        versions["openvino"] = release()
     return {**versions, "device": device, **threads, **several}

@@ -10,6 +10,7 @@ from ..batch.request import Request
 from ..errors import ModelError, UsageError, shortened
 from ..options import Edit
 from ..options.adapters import no_strength
+from .backends import OPENVINO, check_backend
 from .credentials import signer
 from .image_prompts import check_look
 from .models import check_readable, fetched, is_there, readable
@@ -33,10 +34,7 @@ class Preflight:
         that this machine, the sampler or the model does not have; with `complete`, ModelError also for a model that
         would not load. Nothing is fetched, and what a model yet to be fetched would tell is left out."""
         edit, model = self.request.edit, self.request.model
-        if edit.backend == "jax":
-            from .jax_editor import check_supported
-
-            check_supported(edit)
+        check_backend(edit)
         _check_files(self.request)
         _check_machine(edit)
         if edit.c2pa and edit.c2pa_key:
@@ -179,7 +177,7 @@ def _check_file(path: Path, label: str) -> None:
 
 
 def _check_machine(edit: Edit) -> None:
-    if edit.device != "auto":
+    if edit.device != "auto" and edit.backend != OPENVINO:
         from ..runtime.device import pick
 
         pick(edit.device)

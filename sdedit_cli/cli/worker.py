@@ -26,7 +26,7 @@ from ..pictures.matting import PAINTED_OVER, cut_out, is_painted_over
 from ..pictures.matting import shown as on_its_ground
 from ..pictures.promise import other_making
 from ..pictures.record import Ingredient, Record
-from .backends import editor_of
+from .backends import OPENVINO, editor_of, machine_for, settled
 from .choices import Choices
 from .credentials import signer
 from .image_prompts import hashes, looks
@@ -86,11 +86,14 @@ class EditorWorker:
         pictures = looks(request.edit)
         with self._can_be_loaded(request):
             self._checkpoint = opened()
-            kind = editor_of(request.edit)
-            self._kept = self._keeping(request.edit)
+            edit = settled(request.edit)
+            self.backend = edit.backend
+            kind, where = editor_of(edit), {"machine": machine_for(edit)} if edit.backend == OPENVINO else {}
+            self._kept = self._keeping(edit)
             kept = {} if self._kept is None else {"kept": self._kept}
-            self._editor = kind.open(request.edit, self._hear, checkpoint=self._checkpoint, pictures=pictures, **kept)
-            if request.edit.backend != "jax":  # which looks by decoding
+            more: dict[str, Any] = {**kept, **where}
+            self._editor = kind.open(edit, self._hear, checkpoint=self._checkpoint, pictures=pictures, **more)
+            if self.backend != "jax":  # which looks by decoding
                 self._editor.sketcher.recall = remembered
         self._choices = Choices(str(self._loaded.get("device")))
         self._hash = FileHash(self._checkpoint.path)
@@ -126,7 +129,7 @@ class EditorWorker:
 
     def _keeping(self, edit: Edit) -> KeptPrompts | None:
         """Where its prompts are kept; None where they are not."""
-        return KeptPrompts(edit, self._checkpoint) if edit.cache and edit.backend == "torch" else None
+        return KeptPrompts(edit, self._checkpoint) if edit.cache and edit.backend != "jax" else None
 
     @contextmanager
     def _can_be_loaded(self, request: Request) -> Generator[None, None, None]:
@@ -280,7 +283,12 @@ class EditorWorker:
         sampler, curve = self._label(edit)
         return Record(
             edit=self._said(
-                replace(edit, dtype=self.dtype, quality=None if format in ("png", "gif") else edit.quality)
+                replace(
+                    edit,
+                    dtype=self.dtype,
+                    backend=self.backend,
+                    quality=None if format in ("png", "gif") else edit.quality,
+                )
             ),
             width=picture.rgb.width,
             height=picture.rgb.height,

@@ -27,6 +27,7 @@ from ..runtime.compile import check_compiler, compile_blocks
 from ..runtime.device import pick
 from ..runtime.dtype import choose
 from ..runtime.equip import equip, place
+from ..runtime.openvino import Machine, attach
 from .adapting import Adapting
 from .canvas import Canvas, canvas_for, native_for
 from .company import Company, OnStep, Result, Wish, WorkArea
@@ -94,18 +95,20 @@ class Editor:
         checkpoint: Checkpoint | None = None,
         pictures: Sequence[Image.Image] = (),
         kept: Kept | None = None,
+        machine: Machine | None = None,
     ) -> Editor:
         """Loads the model of `edit` (`checkpoint` when the caller has opened it; the built-in one when none is named).
 
         `pictures` are those of its image prompts, in their order. Where its prompts are `kept`, read before with its
-        adapters, what reads them is loaded only when another prompt comes.
+        adapters, what reads them is loaded only when another prompt comes. `machine` is where OpenVINO computes, if it
+        does.
 
         Raises ModelError for what cannot be loaded, UsageError for a device that is not there.
         """
         from ..weights.formats.mapped_file import reading
 
         with reading(whole=not edit.mmap):
-            return cls._opened(edit, on_event, checkpoint, pictures, kept)
+            return cls._opened(edit, on_event, checkpoint, pictures, kept, machine)
 
     @classmethod
     def _opened(
@@ -115,14 +118,16 @@ class Editor:
         checkpoint: Checkpoint | None,
         pictures: Sequence[Image.Image],
         kept: Kept | None,
+        machine: Machine | None,
     ) -> Editor:
         tell = on_event or _ignore
         if checkpoint is None:
             checkpoint = open_for_edit(edit, Path(edit.model) if edit.model else STARTER_FOLDER)
         threads.use(edit.threads)
-        device = pick(edit.device)
-        dtype = choose(edit.dtype, device)
-        facts = {"device": str(device), "dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads()}
+        device = pick("cpu" if machine else edit.device)
+        dtype = machine.dtype(edit.dtype) if machine else choose(edit.dtype, device)
+        where = machine.name if machine else str(device)
+        facts = {"device": where, "dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads()}
         if edit.compile:
             check_compiler(device)
         tell("load", {"model": str(checkpoint.path), **facts})
@@ -132,8 +137,11 @@ class Editor:
         components, native_size = for_edit(edit, checkpoint, dtype, text=not known)
         place(components.networks(), device)
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
-        for network in (components.unet, components.vae):
-            equip(network, device)
+        if machine:
+            attach(components.networks(), replace(machine, threads=torch.get_num_threads()))
+        else:
+            for network in (components.unet, components.vae):
+                equip(network, device)
         if edit.compile:
             compile_blocks(components.unet)
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)

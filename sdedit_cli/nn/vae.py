@@ -19,7 +19,7 @@ from .attention import PictureAttention
 from .base import Conv2d, GroupNorm, Model
 from .layers import ACTIVATIONS, Downsample, Resnet, Upsample, norm_then_act
 from .ops import Ops
-from .tiling import Pieces, crossfaded
+from .tiling import Pieces, Work, crossfaded
 
 EPS = 1e-6
 
@@ -138,7 +138,8 @@ class Decoder(nn.Module):
 
 class AutoencoderKL(Model[VAEConfig]):
     """Pictures in -1..1 to a distribution over latents, and back. Latents are unscaled: `config.scaling_factor`,
-    `shift_factor`, `latents_mean` and `latents_std` are for the caller to apply. `pieces` says how large work is cut.
+    `shift_factor`, `latents_mean` and `latents_std` are for the caller to apply. `pieces` says how large work is cut;
+    `ways` has, by the names of `moments` and `pixels`, how hardware gets there. Both may be changed between calls.
 
     Raises ModelError when the config describes a network that this program cannot build.
     """
@@ -153,18 +154,28 @@ class AutoencoderKL(Model[VAEConfig]):
         self.decoder = Decoder(config, self.ops)
 
         self.pieces = Pieces()
+        self.ways: dict[str, Work] = {}
 
     def encode(self, x_BCHW: Tensor) -> Gaussian:
         """The distribution over latents, [B, Z, H / scale, W / scale]."""
         tile, scale = self._tile(), Fraction(1, self.config.scale)
-        moments = self.pieces.run(lambda x: self.quant_conv(self.encoder(x)), x_BCHW, crossfaded, tile, scale)
+        work = self.ways.get("moments", self.moments)
+        moments = self.pieces.run(work, x_BCHW, crossfaded, tile, scale)
         mean, logvar = moments.chunk(2, dim=1)
         return Gaussian(mean, logvar.clamp(-30.0, 20.0))
 
     def decode(self, z_BZhw: Tensor) -> Tensor:
         """The picture of some latents, nominally in -1..1: [B, C, h * scale, w * scale]."""
         tile, scale = self._tile() // self.config.scale, Fraction(self.config.scale)
-        return self.pieces.run(lambda z: self.decoder(self.post_quant_conv(z)), z_BZhw, crossfaded, tile, scale)
+        return self.pieces.run(self.ways.get("pixels", self.pixels), z_BZhw, crossfaded, tile, scale)
+
+    def moments(self, x_BCHW: Tensor) -> Tensor:
+        """Means and log variances of the latents of a picture seen whole, [B, 2 Z, H / scale, W / scale]."""
+        return self.quant_conv(self.encoder(x_BCHW))
+
+    def pixels(self, z_BZhw: Tensor) -> Tensor:
+        """The picture of some latents seen whole."""
+        return self.decoder(self.post_quant_conv(z_BZhw))
 
     def _tile(self) -> int:
         """The side of a tile in pixels: that of the pictures it was trained on."""

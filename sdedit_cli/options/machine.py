@@ -22,17 +22,18 @@ class MachineOptions(SpeedOptions):
     vae_tiling: bool = declare(False, "Take large pictures through the autoencoder in tiles.", "Machine")
     backend: str = declare(
         "torch",
-        "What computes: PyTorch, or JAX (for TPUs), which does not do everything.",
+        "What computes: PyTorch, OpenVINO (Intel's), the faster of both here, or JAX (TPUs), which cannot do all.",
         "Machine",
-        choices=("torch", "jax"),
+        choices=("torch", "openvino", "auto", "jax"),
         pixels=False,
+        saved=True,
     )
     dtype: str = declare("auto", "Number format of the model.", "Machine", choices=("auto", "fp32", "fp16", "bf16"))
     device: str = declare(
         "auto",
         "Where to run.",
         "Machine",
-        choices=("auto", "cpu", "cuda", "cuda:N", "mps", "xpu", "xpu:N"),
+        choices=("auto", "cpu", "cuda", "cuda:N", "mps", "xpu", "xpu:N", "npu"),
         pixels=False,
         metavar="DEVICE",
     )

@@ -46,8 +46,8 @@ class Option:
     def in_picture(self) -> bool:
         """Whether pictures carry it: it is written into them, and a picture of anybody's may set it.
 
-        That is what shapes a picture or its file; never what names files, the network, safety, the amount of work or
-        the machine.
+        That is what shapes a picture or its file, to its last bits; never what names files, the network, safety, the
+        amount of work or the machine, but for the library that computes.
         """
         return (self.pixels or self.saved) and not self.path
 

@@ -17,6 +17,7 @@ _WORDS = {
     "sdedit": "sdedit",
     "numeric": "numeric version",
     "torch": "torch",
+    "openvino": "OpenVINO",
     "pillow": "Pillow",
     "device": "device",
     "threads": "threads",
@@ -77,6 +78,8 @@ def other_making(found: Found, record: Record) -> tuple[str, ...]:
 def _other_place(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
     both = [{**_ABSENT, **one} for one in (now, before)]
     names = [name for name in _WORDS if both[0].get(name, "") != both[1].get(name, "")]
+    if "device" in names and "openvino" in names:
+        names.remove("openvino")  # the device says it
     if "device" in names and "threads" in names:
         names.remove("threads")  # they count on the CPU alone
     told = [[shown(one.get(name, "unknown")) for one in both] for name in names]

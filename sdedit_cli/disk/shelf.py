@@ -1,0 +1,53 @@
+"""A folder of what took long to find: files that may be gone, damaged or another process's at any time, and are never
+missed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import OutputError
+from .leftovers import clear_leftovers, removed
+from .whole import write_bytes
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Files of a folder by their names; of more than `most_bytes` or `most_files` the ones not used for longest go."""
+
+    folder: Path
+    most_bytes: int
+    most_files: int
+
+    def get(self, name: str) -> bytes | None:
+        """What a file holds; None where it cannot be read."""
+        path = self.folder / name
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        return data
+
+    def put(self, name: str, data: bytes) -> None:
+        """Writes a file, whole or not at all; a folder that cannot be written to, or is full, is no error."""
+        path = self.folder / name
+        clear_leftovers(self.folder)
+        with contextlib.suppress(OutputError, OSError):
+            write_bytes(path, data, replace=True)
+            self._make_room(path)
+
+    def _make_room(self, newest: Path) -> None:
+        files: list[tuple[int, int, Path]] = []
+        for entry in os.scandir(self.folder):
+            with contextlib.suppress(OSError):  # another process was first
+                if entry.is_file() and not entry.name.startswith("."):
+                    files.append(((status := entry.stat()).st_mtime_ns, status.st_size, Path(entry.path)))
+        total, count = sum(size for _, size, _ in files), len(files)
+        for _, size, path in sorted(files):
+            if total <= self.most_bytes and count <= self.most_files:
+                return
+            if path != newest and removed(path):
+                total, count = total - size, count - 1
