@@ -204,7 +204,7 @@ class Transformer2D(nn.Module):
             h_BTC = block(h_BTC, context)
         if as_product:
             h_BTC = _product(h_BTC, self.proj_out)
-        h_BCHW = h_BTC.view(len(x_BCHW), *x_BCHW.shape[-2:], -1).permute(0, 3, 1, 2)
+        h_BCHW = h_BTC.unflatten(1, x_BCHW.shape[-2:]).permute(0, 3, 1, 2)
         if not self.ops.channels_last:
             h_BCHW = h_BCHW.contiguous()
         if not as_product:

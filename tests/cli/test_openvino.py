@@ -109,7 +109,7 @@ def test_a_second_run_converts_nothing_and_makes_the_same_bytes(place: Path, fol
 def test_pictures_of_a_batch_do_not_depend_on_their_company_and_adapters_are_exchanged(
     place: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two batches of a plan's shape with pictures in common: of a LoRA that comes and goes, and of a short last batch."""
+    """Two batches with pictures in common, of a LoRA that comes and goes, and short at their ends."""
     monkeypatch.chdir(place)
 
     def batch(name: str, company: str) -> Path:
