@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 OPENVINO = "openvino"
 # What OpenVINO does not do: it has its own attention, and computes all of a network at once.
-_LEFT = ("attention", "cache_features", "merge_tokens")
+_LEFT = ("attention", "cache_features", "merge_tokens", "compile")
 # A converted network is some 2 MB, whatever the size of its weights.
 _MOST_BYTES, _MOST_FILES = 256 << 20, 128
 

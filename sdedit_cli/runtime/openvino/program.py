@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...errors import ModelError, is_out_of_memory, shortened
 from .machine import Machine, core, library
 from .plan import Plan
 from .shelf import kept
@@ -29,8 +30,7 @@ class Program:
         self._weights = [weight.detach().contiguous() for weight in weights]
         _fill(graph, self._weights, len(inputs))
         graph.reshape({graph.input(k): list(tensor.shape) for k, tensor in enumerate(inputs)})
-        compiled = core().compile_model(graph, machine.device, machine.options(plan.dtype))
-        self._request = compiled.create_infer_request()
+        self._request = _compiled(graph, machine, plan).create_infer_request()
         self._dtype = plan.dtype
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -47,6 +47,20 @@ class Program:
             request.cancel()
             raise
         return _tensor(request.get_output_tensor(0), self._dtype)
+
+
+def _compiled(graph: Any, machine: Machine, plan: Plan) -> Any:
+    """Raises ModelError for what the device does not take."""
+    try:
+        return core().compile_model(graph, machine.device, machine.options(plan.dtype))
+    except RuntimeError as problem:
+        if is_out_of_memory(problem):
+            raise
+        (*_, last) = str(problem).strip().splitlines() or [""]
+        raise ModelError(
+            f"OpenVINO cannot compile this network for its {machine.device} ({shortened(last.strip())}); "
+            "try --device cpu, another --dtype, or --backend torch"
+        ) from problem
 
 
 def _fill(graph: Any, weights: Sequence[Tensor], count: int) -> None:
