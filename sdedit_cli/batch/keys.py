@@ -18,8 +18,8 @@ from ..errors import ModelError
 from ..options import Edit
 from ..options.files import USUAL
 
-# Counts up when the same request gives another picture than before, beyond rounding.
-NUMERIC_VERSION = 1
+# Counts up when the same request gives another picture than before on the same machine, if only by rounding.
+NUMERIC_VERSION = 2
 _MOST = 64
 # Options that change a file and not what is edited.
 BESIDE = ("lossless", "strip", "metadata")

@@ -81,6 +81,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         self.native_size: int | None = None
         """Pixels on a side that a small model was trained at, as its checkpoint says; saved with it."""
         check_components(self.components)
+        self.equip()
         # Callbacks written for the reference set these two to change the guidance in mid-run, or to end it.
         self._guidance_scale = 7.5
         self._interrupt = False

@@ -205,7 +205,7 @@ class Transformer2D(nn.Module):
         if as_product:
             h_BTC = _product(h_BTC, self.proj_out)
         h_BCHW = h_BTC.unflatten(1, x_BCHW.shape[-2:]).permute(0, 3, 1, 2)
-        if not self.ops.channels_last:
+        if x_BCHW.is_contiguous():
             h_BCHW = h_BCHW.contiguous()
         if not as_product:
             h_BCHW = self.proj_out(h_BCHW)
@@ -214,7 +214,7 @@ class Transformer2D(nn.Module):
 
 def _product(x_BTC: Tensor, layer: Linear | Conv2d) -> Tensor:
     """A linear layer, or a 1x1 convolution as one, over tokens."""
-    return F.linear(x_BTC, layer.weight.flatten(1), layer.bias)
+    return layer(x_BTC) if isinstance(layer, Linear) else F.linear(x_BTC, layer.weight.flatten(1), layer.bias)
 
 
 class PictureAttention(Heads):

@@ -3,7 +3,7 @@ random initialisation on the meta device, where weights are about to be assigned
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Generic, TypeVar, cast
 
@@ -35,15 +35,24 @@ class Model(nn.Module, Generic[C]):
 
 
 class Linear(nn.Linear):
+    """`way` is how a device computes it otherwise."""
+
+    way: Callable[[Linear, Tensor], Tensor] | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) if self.way is None else self.way(self, input)
+
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
             super().reset_parameters()
 
 
 class Conv2d(nn.Conv2d):
-    """`wrap` says along which axes the picture's edges meet; see `wrapped`."""
+    """`wrap` says along which axes the picture's edges meet; see `wrapped`. `way` is how a device computes it
+    otherwise, of a picture, a bias and a padding."""
 
     wrap: Wrap = NONE
+    way: Callable[[Conv2d, Tensor, Tensor | None, tuple[int, int]], Tensor] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         return self._convolved(input, self.bias)
@@ -57,6 +66,8 @@ class Conv2d(nn.Conv2d):
         if any(self.wrap) and any(padding):
             high, wide = padding
             x_BCHW, padding = pad(x_BCHW, (wide, wide, high, high), self.wrap), (0, 0)
+        if self.way is not None:
+            return self.way(self, x_BCHW, bias, padding)
         return F.conv2d(x_BCHW, self.weight, bias, self.stride, padding, self.dilation, self.groups)
 
     def reset_parameters(self) -> None:

@@ -1,7 +1,8 @@
 """The table of operations that hardware replaces: one `Ops` a model, read by all its layers at each call.
 
 Because a model owns its table, another kernel for one model never touches a second model in the same process,
-and putting the old function back undoes it exactly. Replacements keep the signatures and, to rounding, the values.
+and putting the old function back undoes it exactly. Replacements keep the signatures and, to rounding, the values; they
+may write over a picture that they are to shift, and over `h`, which nobody else reads.
 
 Shapes: B rows, C channels, H W picture, N heads, T queries, S keys, D width of a head, E features.
 """

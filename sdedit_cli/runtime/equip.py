@@ -13,7 +13,7 @@ from ..nn import UNet2DCondition
 from ..nn.base import Model
 from ..nn.fuse import fuse_qkv, unfuse_qkv
 from ..nn.ops import attention
-from . import kernels
+from . import cpu, kernels
 from .attention_choice import CHOSEN
 from .graphs import Graphs
 
@@ -37,12 +37,16 @@ def place(networks: Iterable[nn.Module], device: torch.device) -> None:
 
 def equip(network: Model[Any], device: torch.device, *, graphs: bool = True) -> None:
     """Has a network compute as is best on the device: on CUDA with kernels, the fastest attention, joint projections
-    and graphs; elsewhere as it did before.
+    and graphs, on a CPU with packed weights; elsewhere plainly.
 
     An attention that somebody chose stays. Without `graphs` (networks that come and go) steps are not captured.
     """
-    on_cuda = device.type == "cuda"
+    on_cuda, on_cpu = device.type == "cuda", device.type == "cpu"
+    if not on_cpu:
+        cpu.take_out(network)
     _set_kernels(network, on_cuda and kernels.are_there())
+    if on_cpu:
+        cpu.put_into(network)
     if network.ops.attention in (attention, CHOSEN):
         network.ops.attention = CHOSEN if on_cuda else attention
     if isinstance(network, UNet2DCondition):

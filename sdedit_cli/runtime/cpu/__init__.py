@@ -1,0 +1,21 @@
+"""What makes networks quick on a CPU that multiplies in bfloat16: pictures with their channels last, weights as its
+kernels want them, sums that take no memory of their own. In float32 all is as the plain layers do it, to the bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...nn.base import Model
+from . import in_place, packed
+
+
+def put_into(network: Model[Any]) -> None:
+    """Has a network compute as is best here, while it is in bfloat16 and wants no gradients."""
+    packed.put_into(network)
+    in_place.put_into(network.ops)
+
+
+def take_out(network: Model[Any]) -> None:
+    """Has its layers compute plainly again, as anything that traces them needs."""
+    packed.take_out(network)
+    in_place.take_out(network.ops)

@@ -1,0 +1,218 @@
+"""Layers whose weights lie as oneDNN's kernels read them, and pictures with their channels last.
+
+A weight is there once: it is packed when its layer first computes, and whoever looks at the parameter (a save, an
+adapter, another device) finds it as it was, bit for bit; the layer packs it again when it computes again. One that
+somebody else holds, or sees through another tensor, is never packed. Results have the bits of torch's own layers on
+pictures with their channels last.
+
+Shapes: B rows, C channels (K: those of the result), H W picture, E features.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...nn.base import Conv2d, Linear, Model
+from .pages import forget
+
+FEWEST_ROWS = 16
+"""Below this many rows a product takes another kernel, which wants another layout: those stay plain."""
+FEWEST_CHANNELS = 16
+"""Convolutions of pictures and latents have fewer, and nearly no weights."""
+
+_WEIGHT = "weight"
+_LOCK = threading.RLock()
+# What torch's own compiler packs with; it has no public names.
+_PACKING: Any = torch.ops.mkldnn
+_C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
+
+
+def put_into(network: Model[Any]) -> None:
+    """Has the layers of a network compute on packed weights, while they are in bfloat16 and want no gradients."""
+    if not _is_there():
+        return
+    shared = _overlapping(network)
+    for layer in network.modules():
+        if isinstance(layer, Conv2d):
+            layer.way = _laid_out if _stays(layer) or layer in shared else _convolution
+        elif isinstance(layer, Linear) and layer not in shared:
+            layer.way = _linear
+
+
+def take_out(network: nn.Module) -> None:
+    """Has the layers compute as torch's own."""
+    for layer in network.modules():
+        if isinstance(layer, Conv2d | Linear):
+            layer.way = None
+
+
+def _is_there() -> bool:
+    return torch.backends.mkldnn.is_available() and _PACKING._is_mkldnn_bf16_supported()
+
+
+def _stays(layer: Conv2d) -> bool:
+    return layer.groups != 1 or layer.in_channels < FEWEST_CHANNELS
+
+
+def _overlapping(network: nn.Module) -> set[nn.Module]:
+    """The layers that share bytes of their weights with other parameters."""
+    spans = sorted(
+        (
+            (p.data_ptr(), p.data_ptr() + p.nbytes, layer)
+            for layer in network.modules()
+            for p in layer.parameters(False)
+        ),
+        key=lambda span: span[:2],
+    )
+    return {layer for one, other in pairwise(spans) if other[0] < one[1] for layer in (one[2], other[2])}
+
+
+class Weights(dict[str, Any]):
+    """The parameters of a layer, by name. While `packed` is there it is the weight, which nobody has asked for."""
+
+    packed: Tensor | None = None
+
+    def pack(self, make: Callable[[Tensor], Tensor]) -> Tensor | None:
+        """The packed weight, made now where it is not there; None where it has to stay plain."""
+        if (packed := self.packed) is not None:
+            return packed
+        with _LOCK:
+            weight: Tensor | None = super().__getitem__(_WEIGHT)
+            super().__setitem__(_WEIGHT, None)
+            try:
+                # Nobody can come by it now. Who has it already is counted: this name, and the count's argument.
+                if weight is not None and sys.getrefcount(weight) <= 2 and _is_alone(weight):
+                    self.packed = make(weight.detach())
+                    forget(weight)
+            finally:
+                if self.packed is None:
+                    super().__setitem__(_WEIGHT, weight)
+            return self.packed
+
+    def regain(self) -> None:
+        """Has the weight as a parameter again."""
+        with _LOCK:
+            if self.packed is not None:
+                super().__setitem__(_WEIGHT, nn.Parameter(self.packed.to_dense(), requires_grad=False))
+                self.packed = None
+
+    def __getitem__(self, name: str) -> Any:
+        if name == _WEIGHT:
+            self.regain()
+        return super().__getitem__(name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name == _WEIGHT:
+            self.packed = None
+        super().__setitem__(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        self.regain()
+        super().__delitem__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self.regain()
+        return super().__iter__()
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # Copies are plain, until their layer computes.
+        return dict, (dict(self.items()),)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.regain()
+        return super().get(name, default)
+
+    def pop(self, *arguments: Any) -> Any:
+        self.regain()
+        return super().pop(*arguments)
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self.items())
+
+    def keys(self) -> Any:
+        self.regain()
+        return super().keys()
+
+    def values(self) -> Any:
+        self.regain()
+        return super().values()
+
+    def items(self) -> Any:
+        self.regain()
+        return super().items()
+
+
+def _is_alone(weight: Tensor) -> bool:
+    """Whether a weight can be packed, and no other tensor sees its bytes."""
+    storage = weight.untyped_storage()
+    return (
+        weight.dtype == torch.bfloat16
+        and weight.device.type == "cpu"
+        and weight.is_contiguous()
+        and not weight.requires_grad
+        and storage.nbytes() == weight.nbytes
+        # That of the tensor, and that of the name above.
+        and _C._storage_Use_Count(cast(Any, storage)._cdata) == 2
+    )
+
+
+def _packed(layer: nn.Module, make: Callable[[Tensor], Tensor]) -> Tensor | None:
+    held: dict[str, Any] = vars(layer)["_parameters"]
+    if not isinstance(held, Weights):
+        held = vars(layer)["_parameters"] = Weights(held)
+    return held.pack(make)
+
+
+def _computes(x: Tensor) -> bool:
+    return (
+        x.dtype == torch.bfloat16
+        and x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not _C._is_tracing()
+    )
+
+
+def _linear(layer: Linear, x_BE: Tensor) -> Tensor:
+    rows = x_BE.numel() // max(1, x_BE.shape[-1])
+    if not _computes(x_BE) or rows < FEWEST_ROWS:
+        return F.linear(x_BE, layer.weight, layer.bias)
+    x_BE = x_BE.contiguous()  # of others torch adds the bias after a rounding
+    weight = _packed(layer, lambda plain: _PACKING._reorder_linear_weight(plain, rows))
+    if weight is None:
+        return F.linear(x_BE, layer.weight, layer.bias)
+    return _PACKING._linear_pointwise(x_BE, weight, layer.bias, "none", [], "")
+
+
+def _convolution(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+    if not _computes(x_BCHW):
+        return _plain(layer, x_BCHW, bias, padding)
+    x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+    stride, dilation = cast("tuple[int, int]", layer.stride), cast("tuple[int, int]", layer.dilation)
+
+    def made(plain: Tensor) -> Tensor:
+        shape = list(x_BCHW.shape)
+        return _C._nn.mkldnn_reorder_conv2d_weight(plain.to_mkldnn(), padding, stride, dilation, 1, shape)
+
+    weight = _packed(layer, made)
+    if weight is None:
+        return _plain(layer, x_BCHW, bias, padding)
+    return _PACKING._convolution_pointwise(x_BCHW, weight, bias, padding, stride, dilation, 1, "none", [], "")
+
+
+def _laid_out(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+    if _computes(x_BCHW):
+        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+    return _plain(layer, x_BCHW, bias, padding)
+
+
+def _plain(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+    return F.conv2d(x_BCHW, layer.weight, bias, layer.stride, padding, layer.dilation, layer.groups)

@@ -1,0 +1,267 @@
+"""Networks on a CPU in bfloat16: packed weights and operations in place have the bits of plain layers on pictures with
+their channels last, and whoever looks at a weight finds it as it was. In float32 nothing is another bit."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny.networks import tiny_unet, tiny_vae
+from torch import Tensor, nn
+
+from sdedit_cli.nn import ops as plain
+from sdedit_cli.nn.base import Conv2d, Linear
+from sdedit_cli.nn.fuse import fuse_qkv, unfuse_qkv
+from sdedit_cli.runtime import cpu
+from sdedit_cli.runtime.cpu import in_place
+from sdedit_cli.runtime.cpu.packed import FEWEST_ROWS, Weights
+
+needs_bf16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN does not multiply in bfloat16 here"
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def network(kind: str, dtype: torch.dtype = torch.bfloat16) -> Any:
+    torch.manual_seed(0)
+    made: Any = tiny_vae() if kind == "vae" else tiny_unet(kind)
+    return made.to(dtype).requires_grad_(False)
+
+
+def run(model: Any, side: int = 16, rows: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(rows, 4, side, side, generator=generator).to(model.dtype)
+    if not hasattr(model, "embed_time"):
+        return model.decode(x)
+    text = torch.randn(rows, 77, model.config.cross_attention_dim, generator=generator).to(model.dtype)
+    return model(x, model.embed_time(torch.arange(rows) * 9 + 1, dtype=model.dtype), model.context(text))
+
+
+def packed(model: nn.Module) -> list[nn.Module]:
+    return [m for m in model.modules() if isinstance(m._parameters, Weights) and m._parameters.packed is not None]
+
+
+def bits(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@needs_bf16
+@pytest.mark.parametrize("kind", ["sd15", "sd21", "vae"])
+def test_packed_weights_compute_the_bits_of_plain_ones_on_channels_last(kind: str) -> None:
+    model = network(kind)
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    for layer in last.modules():
+        if isinstance(layer, Conv2d):
+            layer.register_forward_pre_hook(lambda _, x: (x[0].contiguous(memory_format=torch.channels_last),))
+        if isinstance(layer, Linear):
+            layer.register_forward_pre_hook(lambda _, x: (x[0].contiguous(),))
+    cpu.put_into(model)
+    for side in (16, 8, 24):
+        assert torch.equal(run(model, side), run(last, side))
+    assert len(packed(model)) > 10
+    assert run(model).is_contiguous()
+
+
+@pytest.mark.parametrize("kind", ["sd15", "vae"])
+def test_float32_keeps_its_bits(kind: str) -> None:
+    model = network(kind, torch.float32)
+    before = run(model)
+    cpu.put_into(model)
+    assert torch.equal(run(model), before)
+    assert not packed(model)
+
+
+def _saved(model: Any) -> dict[str, Tensor]:
+    return dict(model.named_parameters())
+
+
+def _copied(model: Any) -> dict[str, Tensor]:
+    return copy.deepcopy(model).state_dict()
+
+
+def _pickled(model: Any) -> dict[str, Tensor]:
+    return {
+        name: pickle.loads(pickle.dumps(layer._parameters))["weight"]
+        for name, layer in model.named_modules()
+        if "weight" in layer._parameters
+    }
+
+
+def _attributes(model: Any) -> dict[str, Tensor]:
+    return {
+        f"{name}.weight": layer.weight for name, layer in model.named_modules() if isinstance(layer, Conv2d | Linear)
+    }
+
+
+def _as_float32(model: Any) -> dict[str, Tensor]:
+    return {
+        name: tensor.to(torch.bfloat16) for name, tensor in copy.deepcopy(model).to(torch.float32).state_dict().items()
+    }
+
+
+def _merged(model: Any) -> dict[str, Tensor]:
+    return {
+        f"{name}.{leaf}": tensor
+        for name, layer in model.named_modules()
+        for leaf, tensor in {**layer._parameters}.items()
+    }
+
+
+@needs_bf16
+@pytest.mark.parametrize("look", [_saved, _copied, _attributes, _as_float32, _merged, lambda model: model.state_dict()])
+def test_whoever_looks_at_packed_weights_finds_them_as_they_were(look: Callable[[Any], dict[str, Tensor]]) -> None:
+    model = network("sd15")
+    before = bits(model)
+    cpu.put_into(model)
+    result = run(model)
+    assert packed(model)
+    found = {name: tensor for name, tensor in look(model).items() if tensor is not None}
+    assert len(found) > 20
+    assert all(torch.equal(tensor, before[name]) for name, tensor in found.items())
+    assert list(model.state_dict()) == list(before)
+    del found
+    assert torch.equal(run(model), result)
+
+
+@needs_bf16
+def test_what_is_written_into_weights_counts_and_is_undone_to_the_bit() -> None:
+    model = network("sd15")
+    cpu.put_into(model)
+    before = run(model)
+    layer = model.mid_block.resnets[0].conv1
+    assert layer in packed(model)
+    kept = layer.weight.clone()
+    layer.weight.add_(1)
+    assert not torch.equal(run(model), before)
+    layer.weight.copy_(kept)
+    assert torch.equal(run(model), before)
+    layer.weight = nn.Parameter(kept + 1, requires_grad=False)
+    assert not torch.equal(run(model), before)
+
+
+@needs_bf16
+def test_weights_that_somebody_holds_stay_where_they_are() -> None:
+    model = network("sd15")
+    cpu.put_into(model)
+    before = run(model)
+    layer = model.mid_block.resnets[0].conv1
+    for held in (layer.weight, layer.weight.detach()[:1], model.state_dict()):
+        assert torch.equal(run(model), before)
+        assert layer not in packed(model)
+        del held
+    held = layer.weight
+    run(model)
+    held.add_(1)
+    assert not torch.equal(run(model), before)
+
+
+@needs_bf16
+def test_fused_projections_and_shared_bytes_stay_shared() -> None:
+    model = network("sd15")
+    cpu.put_into(model)
+    before = run(model)
+    fuse_qkv(model)
+    fused = run(model)
+    attention = model.mid_block.attentions[0].transformer_blocks[0].attn1
+    assert attention.to_q not in packed(model)
+    attention.to_q.weight.add_(1)
+    assert not torch.equal(run(model), fused)
+    attention.to_q.weight.sub_(1)
+    unfuse_qkv(model)
+    assert run(model).shape == before.shape
+    tied = network("sd15")
+    convs = [
+        layer
+        for layer in tied.modules()
+        if isinstance(layer, Conv2d) and layer.weight.shape == tied.mid_block.resnets[0].conv1.weight.shape
+    ]
+    for conv in convs[1:]:
+        conv.weight = nn.Parameter(convs[0].weight.data, requires_grad=False)
+    cpu.put_into(tied)
+    run(tied)
+    assert len(convs) > 1
+    assert not set(convs) & set(packed(tied))
+
+
+@needs_bf16
+def test_a_weight_is_there_once() -> None:
+    model = network("sd15")
+    cpu.put_into(model)
+    run(model)
+    for layer in packed(model):
+        assert dict.__getitem__(layer._parameters, "weight") is None
+    for layer in packed(model):
+        assert layer.weight is not None
+        assert layer._parameters.packed is None
+
+
+@needs_bf16
+def test_gradients_and_taking_out_are_plain() -> None:
+    model = network("sd15")
+    plain_result = run(model)
+    cpu.put_into(model)
+    run(model)
+    with torch.enable_grad():
+        assert torch.equal(run(model), plain_result)
+    run(model)
+    cpu.take_out(model)
+    assert torch.equal(run(model), plain_result)
+    assert model.ops == plain.Ops()
+
+
+@needs_bf16
+def test_what_a_layer_computed_before_does_not_matter() -> None:
+    """Packed for one number of rows, a product of another has the bits that it has packed for that one."""
+    for width, wide in ((320, 64), (640, 320), (64, 1280)):
+        for rows in (FEWEST_ROWS, 77, 154, 1024):
+            x = torch.randn(rows, width).bfloat16()
+            results: list[Tensor] = []
+            for first in (FEWEST_ROWS, 60, 154, 4096):
+                torch.manual_seed(2)
+                holder = nn.Module()
+                layer = holder.layer = Linear(width, wide).bfloat16().requires_grad_(False)
+                from sdedit_cli.runtime.cpu import packed as packing
+
+                packing.put_into(holder)
+                layer(torch.randn(first, width).bfloat16())
+                assert packed(holder)
+                results.append(layer(x))
+            assert all(torch.equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_operations_in_place_have_the_bits_of_their_twins(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    for last in (False, True):
+        form = torch.channels_last if last else torch.contiguous_format
+        x = torch.randn(2, 32, 6, 5).to(dtype).contiguous(memory_format=form)
+        y = torch.randn(2, 32, 6, 5).to(dtype)
+        w, b = torch.randn(32).to(dtype), torch.randn(32).to(dtype)
+        shifts = (torch.randn(32).to(dtype), torch.randn(2, 32).to(dtype))
+        t, u = torch.randn(2, 7, 32).to(dtype), torch.randn(2, 7, 32).to(dtype)
+        calls: dict[str, tuple[Any, ...]] = {
+            "group_norm": (x, 8, w, b, 1e-5, shifts),
+            "group_norm_silu": (x, 8, w, b, 1e-5, shifts),
+            "residual": (x, y, shifts),
+            "add_layer_norm": (t, u, w, b, 1e-5),
+            "geglu": (t,),
+        }
+        assert calls.keys() == in_place.OPERATIONS.keys()
+        for name, arguments in calls.items():
+            wanted = getattr(plain, name)(*copy.deepcopy(arguments))
+            found = in_place.OPERATIONS[name](*copy.deepcopy(arguments))
+            for one, other in zip(
+                [wanted] if isinstance(wanted, Tensor) else wanted,
+                [found] if isinstance(found, Tensor) else found,
+                strict=True,
+            ):
+                assert torch.equal(one, other), name
