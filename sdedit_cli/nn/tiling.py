@@ -41,9 +41,8 @@ class Pieces:
             return tiler(work, part, tile, scale) if self.tiling else work(part)
 
         if self.slicing and len(x_BCHW) > 1:
-            return torch.cat([one(row).contiguous() for row in torch.split(x_BCHW, 1)])
-        # How networks lay pictures in memory is no affair of others.
-        return one(x_BCHW).contiguous()
+            return torch.cat([one(row) for row in torch.split(x_BCHW, 1)])
+        return one(x_BCHW)
 
 
 def crossfaded(work: Work, x_BCHW: Tensor, tile: int, scale: Fraction) -> Tensor:

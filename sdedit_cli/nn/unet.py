@@ -131,7 +131,7 @@ class UNet2DCondition(Model[UNetConfig]):
         else:
             top = cast("UpBlock", self.up_blocks[-1])
             x_BCHW = top.last_layer(deep.x_BCHW, skips, emb_BE, context, freeu, len(self.up_blocks) - 1)
-        return self.conv_out(norm_then_act(x_BCHW, self.conv_norm_out, self.act, self.ops)).contiguous()
+        return self.conv_out(norm_then_act(x_BCHW, self.conv_norm_out, self.act, self.ops))
 
 
 def joined_widths(first: int, downs: list[Level], ups: list[Level]) -> list[list[int]]:

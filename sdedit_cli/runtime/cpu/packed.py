@@ -204,14 +204,20 @@ def _convolution(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tu
 
     weight = _packed(layer, made)
     if weight is None:
-        return _plain(layer, x_BCHW, bias, padding)
-    return _PACKING._convolution_pointwise(x_BCHW, weight, bias, padding, stride, dilation, 1, "none", [], "")
+        return _handed_on(layer, _plain(layer, x_BCHW, bias, padding))
+    y_BKHW = _PACKING._convolution_pointwise(x_BCHW, weight, bias, padding, stride, dilation, 1, "none", [], "")
+    return _handed_on(layer, y_BKHW)
 
 
 def _laid_out(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
-    if _computes(x_BCHW):
-        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-    return _plain(layer, x_BCHW, bias, padding)
+    if not _computes(x_BCHW):
+        return _plain(layer, x_BCHW, bias, padding)
+    return _handed_on(layer, _plain(layer, x_BCHW.contiguous(memory_format=torch.channels_last), bias, padding))
+
+
+def _handed_on(layer: Conv2d, y_BKHW: Tensor) -> Tensor:
+    """Pictures and latents leave a network as everybody lays them."""
+    return y_BKHW.contiguous() if layer.out_channels < FEWEST_CHANNELS else y_BKHW
 
 
 def _plain(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
