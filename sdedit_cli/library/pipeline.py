@@ -87,8 +87,6 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         self._interrupt = False
         self._num_timesteps = 0
 
-    # --- what it is made of -------------------------------------------------------------------------------
-
     @property
     def components(self) -> dict[str, Any]:
         """The components by name, as the constructor and the loaders' overrides take them."""
@@ -152,8 +150,6 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         self.equip()
         return self
 
-    # --- loading and saving -------------------------------------------------------------------------------
-
     @classmethod
     @arguments_named()
     def from_pretrained(
@@ -213,8 +209,6 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         with self.without_adapters():
             save(self.components, save_directory, options, **facts)
 
-    # --- prompts ------------------------------------------------------------------------------------------
-
     @arguments_named()
     @torch.no_grad()
     def encode_prompt(
@@ -271,8 +265,6 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
     ) -> Tensor:
         """Embeddings (len(w), embedding_dim) of guidance scales; see `families.sd.guidance_embedding`."""
         return guidance_embedding(w, embedding_dim, dtype)
-
-    # --- the edit -----------------------------------------------------------------------------------------
 
     @arguments_named()
     @torch.no_grad()
