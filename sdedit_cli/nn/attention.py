@@ -204,7 +204,8 @@ class Transformer2D(nn.Module):
             h_BTC = block(h_BTC, context)
         if as_product:
             h_BTC = _product(h_BTC, self.proj_out)
-        h_BCHW = h_BTC.unflatten(1, x_BCHW.shape[-2:]).permute(0, 3, 1, 2)
+        h_BHWC: Tensor = h_BTC.unflatten(1, x_BCHW.shape[-2:])
+        h_BCHW = h_BHWC.permute(0, 3, 1, 2)
         if x_BCHW.is_contiguous():
             h_BCHW = h_BCHW.contiguous()
         if not as_product:
@@ -214,7 +215,9 @@ class Transformer2D(nn.Module):
 
 def _product(x_BTC: Tensor, layer: Linear | Conv2d) -> Tensor:
     """A linear layer, or a 1x1 convolution as one, over tokens."""
-    return layer(x_BTC) if isinstance(layer, Linear) else F.linear(x_BTC, layer.weight.flatten(1), layer.bias)
+    if isinstance(layer, Linear):
+        return layer(x_BTC)
+    return F.linear(x_BTC, layer.weight.flatten(1), layer.bias)
 
 
 class PictureAttention(Heads):
