@@ -6,7 +6,7 @@ Shapes: B rows, C channels, H W picture, T tokens (H*W positions), S keys, N hea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -204,7 +204,7 @@ class Transformer2D(nn.Module):
             h_BTC = block(h_BTC, context)
         if as_product:
             h_BTC = _product(h_BTC, self.proj_out)
-        h_BHWC: Tensor = h_BTC.unflatten(1, x_BCHW.shape[-2:])
+        h_BHWC: Tensor = cast(Any, h_BTC).unflatten(1, x_BCHW.shape[-2:])
         h_BCHW = h_BHWC.permute(0, 3, 1, 2)
         if x_BCHW.is_contiguous():
             h_BCHW = h_BCHW.contiguous()
