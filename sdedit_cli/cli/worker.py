@@ -195,7 +195,9 @@ class EditorWorker:
                 raise
             tasks_under_way = (parts.task for parts in under_way.values())
             largest = max(tasks_under_way, key=lambda task: task.picture.rgb.width * task.picture.rgb.height)
-            raise OutOfMemory(_too_much(largest.name, largest.edit, largest.picture.rgb.size)) from problem
+            device = str(self._loaded.get("device"))
+            text = _too_much(largest.name, largest.edit, largest.picture.rgb.size, self.dtype, device)
+            raise OutOfMemory(text) from problem
 
     def _ended(self, task: Task, picture: Picture, results: Sequence[Result]) -> EditedPicture | SdeditError:
         """The file of a finished picture, of its frames if it moves, or why there is none."""
@@ -326,15 +328,16 @@ def _under(edit: Edit, picture: Picture) -> Image.Image | None:
     return on_its_ground(picture) if is_cut_out else picture.colours
 
 
-def _too_much(name: str, edit: Edit, size: tuple[int, int]) -> str:
-    """The error of a picture that is too large for the memory, with what has not been tried yet."""
+def _too_much(name: str, edit: Edit, size: tuple[int, int], dtype: str, device: str) -> str:
+    """The error of a picture that is too large for the memory, with what has not been tried yet. `dtype` and `device`
+    are those that it is edited in."""
     cures = {
         "--max-side 768 (or less)": max(size) > 768,
         "--tile 512": edit.tile is None,
         "--vae-tiling": edit.tile is None and not edit.vae_tiling,
         "--attention sliced": edit.attention == "torch",
-        "--dtype bf16 or fp16": edit.dtype not in ("bf16", "fp16"),
-        "--device cpu": edit.device != "cpu",
+        "--dtype bf16 or fp16": dtype not in ("bf16", "fp16"),
+        "--device cpu": "cpu" not in device,
     }
     tips = [cure for cure, open_ in cures.items() if open_] or ["a smaller --max-side"]
     return f"{name}: at {size[0]} x {size[1]} it needs more memory than there is; try {', '.join(tips)}"
