@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -322,3 +323,40 @@ def test_every_default_is_as_its_declaration_has_it() -> None:
     for field in given:
         value = field.fit(field.default, field.key)
         assert (value, type(value)) == (field.default, type(field.default)), field.name
+
+
+def test_an_edit_that_is_varied_is_one_made_anew_and_is_refused_as_that() -> None:
+    """Batches make their edits by `varied`, which looks at what changes alone."""
+    bases = (
+        Edit(prompt="a", seed=1),
+        Edit(prompt_embeds="prompts.safetensors"),
+        Edit(timesteps=(900, 500, 100), strength=1.0),
+        Edit(strength=0.1, steps=10),
+    )
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"prompt": "b"},
+        {"negative_prompt": "c", "seed": 2},
+        {"seed": -1},
+        {"prompt": 5},
+        {"prompt": "b", "strength": 0.01},
+        {"steps": 5},
+        {"sigmas": (9.0, 1.0)},
+        {"freeu": (1.0, 2.0)},
+        {"prompt_embeds": "other.safetensors", "prompt": "", "negative_prompt": ""},
+    )
+
+    def outcome(make: Callable[[], Edit]) -> object:
+        try:
+            return make()
+        except UsageError as problem:
+            return str(problem)
+
+    found = [
+        (outcome(lambda: base.varied(change)), outcome(lambda: dataclasses.replace(base, **change)))  # noqa: B023
+        for base in bases
+        for change in changes
+    ]
+    assert [varied for varied, _ in found] == [anew for _, anew in found]
+    assert sum(isinstance(anew, str) for _, anew in found) > len(bases) * 3
+    assert sum(isinstance(anew, Edit) for _, anew in found) > len(bases) * 3

@@ -49,8 +49,8 @@ def fit_values(options: object) -> None:
             object.__setattr__(options, field.name, field.fit(value, field.key))
 
 
-def varied(options: T, changes: Mapping[str, Any], check: Callable[[T], object]) -> T:
-    """A frozen dataclass of options with some values changed, those read and checked, and then all by `check`.
+def varied(options: T, changes: Mapping[str, Any], check: Callable[[T], object] | None) -> T:
+    """A frozen dataclass of options with some values changed, those read and checked, and then all by `check`, if any.
 
     Raises UsageError.
     """
@@ -64,7 +64,8 @@ def varied(options: T, changes: Mapping[str, Any], check: Callable[[T], object])
         if value is not getattr(options, name):
             field = known[name]
             object.__setattr__(made, name, value if value is field.default else field.fit(value, field.key))
-    check(made)
+    if check is not None:
+        check(made)
     return made
 
 

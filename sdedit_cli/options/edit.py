@@ -35,6 +35,8 @@ CURVES = ("karras", "exponential", "beta", "lu_lambdas")
 BUILT_IN_NAME = "built-in"
 # What is as usual of these is neither kept in pictures nor counted.
 _UNSAID = {**_OF_FILES, "color": "off", "backend": "torch"}
+# What goes together with everything, as long as prompts are not encoded.
+_ALONE = {"prompt", "negative_prompt", "seed"}
 _IN_PICTURE, _PIXELS = attrgetter("in_picture"), attrgetter("pixels")
 
 
@@ -287,7 +289,8 @@ class Edit(MachineOptions):
 
         Raises UsageError.
         """
-        return varied(self, changes, Edit._check_together)
+        alone = self.prompt_embeds is None and changes.keys() <= _ALONE
+        return varied(self, changes, None if alone else Edit._check_together)
 
     def _check_together(self) -> None:
         if self.timesteps is not None and self.sigmas is not None:

@@ -110,8 +110,10 @@ class Field:
         The numbers of a list stand between commas or blanks, the items of a repeated option on a line each.
         """
         text = self._text(text)
-        words = text.replace(",", " ").split() if self.many and not self.repeated else text.splitlines()
-        return self._read(words if self.many else [text], self.kind.parse, text, label)
+        if not self.many:
+            return self._read_one(text, self.kind.parse, label)
+        words = text.splitlines() if self.repeated else text.replace(",", " ").split()
+        return self._read(words, self.kind.parse, text, label)
 
     def parse_item(self, text: str, label: str) -> Any:
         """One item of a repeated option, as the command line gives it. Raises UsageError."""
@@ -128,10 +130,19 @@ class Field:
     def fit(self, value: object, label: str) -> Any:
         """The value of a TOML or JSON document, checked; `label` names its place in the UsageError."""
         if not self.many:
-            return self._read([value], self.kind.fit, value, label)
+            return self._read_one(value, self.kind.fit, label)
         if not isinstance(value, (list, tuple)):
             raise self.misfit(value, label)
         return self._read(cast("Sequence[object]", value), self.kind.fit, cast("object", value), label)
+
+    def _read_one(self, given: Any, read: Callable[[Any], Any], label: str) -> Any:
+        try:
+            value = read(given)
+        except UsageError as problem:
+            raise UsageError(f"{label}: {problem}") from None
+        except ValueError:
+            raise self.misfit(given, label) from None
+        return self.check(value, label)
 
     def _read(self, items: Sequence[Any], read: Callable[[Any], Any], whole: object, label: str) -> Any:
         if len(items) > MAX_ITEMS:
@@ -144,7 +155,7 @@ class Field:
             raise self.misfit(whole, label) from None
         if not values and self.default != ():
             raise self.misfit(whole, label)
-        return self.check(values if self.many else values[0], label)
+        return self.check(values, label)
 
     def check(self, value: Any, label: str) -> Any:
         """`value` when it lies within the bounds; UsageError otherwise."""
