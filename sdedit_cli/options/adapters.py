@@ -69,7 +69,14 @@ def _lora(text: str) -> LoraFile:
         most -= is_number
         items.insert(0, last)
         path = rest
+    _check_named(path)
     return LoraFile(path, **_strengths(items, ("scale", "te_scale"), path))
+
+
+def _check_named(path: str) -> None:
+    """Raises UsageError for the name of nothing, as an unset variable of a shell gives it: it would be this folder."""
+    if not path.strip():
+        raise UsageError("the path is empty; expected a file, a folder or a name")
 
 
 def tagged_lora(path: str, items: Sequence[str], label: str) -> LoraFile:
@@ -158,6 +165,7 @@ class EmbeddingFile:
 
 
 def _embedding(text: str) -> EmbeddingFile:
+    _check_named(text)
     path, colon, token = text.rpartition(":")
     # Neither a drive's letter nor a folder or file with a colon in its name makes what follows a word.
     is_path = set(token) & set("/\\") or token.lower().endswith(EMBEDDING_SUFFIXES)
@@ -181,6 +189,7 @@ class IPAdapterFile:
 
 def _ip_adapter(text: str) -> IPAdapterFile:
     path, numbers = split_numbers(text, 1)
+    _check_named(path)
     return IPAdapterFile(path, *numbers)
 
 

@@ -22,6 +22,20 @@ HALF = "down is missing beside up"
 PAGE = "is a web page saved in place of the weights"
 
 
+NETWORKS = {
+    "checkpoint.safetensors": "model.diffusion_model.input_blocks.0.0.weight",
+    "control.safetensors": "control_model.input_hint_block.0.weight",
+    "vae.safetensors": "decoder.conv_in.weight",
+}
+TOLD = {
+    "checkpoint.safetensors": "is a checkpoint; give it to -m",
+    "control.safetensors": "is a ControlNet, which is not run",
+    "vae.safetensors": "is a VAE; give it to --vae",
+    "loha.safetensors": "is made for Stable Diffusion 1.x, and this model is for text of width 32",
+    "lora.safetensors:1:0.5:2": "lora.safetensors:1: no such path",
+}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("place")
@@ -36,6 +50,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     a1111(place / "word.pt", vectors())
     a1111(place / "wide.pt", vectors(2, 768))
     save_adapter(place / "ip.bin", adapter("base", oracle_pipeline("sd15").unet))
+    for name, key in NETWORKS.items():
+        save_file({key: torch.ones(4, 4, 3, 3)}, place / name)
+    narrow = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.hada_w{}_{}"
+    loha = {narrow.format(n, x): torch.ones(4, 768) if x == "b" else torch.ones(320, 4) for n in (1, 2) for x in "ab"}
+    save_file(loha, place / "loha.safetensors")
+    (place / "loud").mkdir()
+    save_file({UP: torch.ones(64, 2, 1, 1), DOWN: torch.ones(2, 64, 1, 1)}, place / "loud" / "STYLE.SAFETENSORS")
     (place / "page.safetensors").write_text("<!DOCTYPE html><html>Sign in</html>")
     photo(place / "in.png", (32, 32))
     picture(40, 48, seed=4).save(place / "look.png")
@@ -178,3 +199,31 @@ def test_info_lists_the_adapters_of_a_picture(
     rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["lora", "lora, strength 0.5"] in rows
     assert ["embedding", "word"] in rows
+
+
+@pytest.mark.parametrize("given", TOLD)
+def test_other_files_than_adapters_and_other_families_are_named(
+    given: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever kind of relative of LoRA a file is, its width tells the family; a third strength is called one."""
+    monkeypatch.chdir(place)
+    assert run([*EDIT, "--dry-run", "--lora", given]) == 3
+    told = capsys.readouterr().err
+    assert TOLD[given] in told
+    assert ("one strength too many" in told) == given.endswith(":2")
+
+
+def test_endings_in_capitals_are_endings_in_folders_too(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert run([*EDIT, "--dry-run", "--lora", "loud"]) == 0
+
+
+def test_an_embedding_needs_a_word(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert run(["embed", "init", " ", "--from", "a cat", "-o", "empty.pt"]) == 2
+    assert "the word is empty" in one_line(capsys.readouterr().err)
+    assert not (place / "empty.pt").exists()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ...errors import UsageError
 from ...options import field_named
 from ..flags import field_option, layering
 from ..models import readable
@@ -32,6 +33,8 @@ def init(word: str, text: str, vectors: int | None, output: Path, to: str | None
     from ...engine.encoding import vectors_of
     from ..preflight import Preflight
 
+    if not word.strip():
+        raise UsageError("the word is empty; give one that stands for the embedding in prompts, such as mycat")
     layout = layout_of(output, to)
     request = layering(given, (), None).request()
     check_target(output)
