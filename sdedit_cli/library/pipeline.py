@@ -47,6 +47,7 @@ from .schedulers import NamedScheduler, named
 from .turns import Turn, in_turn
 from .words import arguments_named
 
+Place = str | os.PathLike[str]
 Texts = str | Sequence[str] | None
 Callback = Callable[["StableDiffusionImg2ImgPipeline", int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 
@@ -153,11 +154,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
     @classmethod
     @arguments_named()
     def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
-        *,
-        torch_dtype: torch.dtype | str | None = None,
-        **options: Any,
+        cls, pretrained_model_name_or_path: Place, *, torch_dtype: torch.dtype | str | None = None, **options: Any
     ) -> StableDiffusionImg2ImgPipeline:
         """The pipeline of a folder in the diffusers layout (a path or a Hub id, or "built-in"), float32 unless
         `torch_dtype` is given.
@@ -174,11 +171,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
     @classmethod
     @arguments_named()
     def from_single_file(
-        cls,
-        pretrained_model_link_or_path: str | os.PathLike[str],
-        *,
-        torch_dtype: torch.dtype | str | None = None,
-        **options: Any,
+        cls, pretrained_model_link_or_path: Place, *, torch_dtype: torch.dtype | str | None = None, **options: Any
     ) -> StableDiffusionImg2ImgPipeline:
         """The pipeline of one checkpoint file (a path, also without its ending, or a Hub file URL).
 
@@ -193,15 +186,13 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         return cls._of(source, *single_file_components(source, torch_dtype, options))
 
     @classmethod
-    def _of(
-        cls, source: str | os.PathLike[str], components: dict[str, Any], native_size: int | None
-    ) -> StableDiffusionImg2ImgPipeline:
+    def _of(cls, source: Place, components: dict[str, Any], native_size: int | None) -> StableDiffusionImg2ImgPipeline:
         pipeline = cls(**components)
         pipeline.native_size, pipeline.name_or_path = native_size, os.fspath(source)
         return pipeline
 
     @arguments_named()
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
+    def save_pretrained(self, save_directory: Place, **options: Any) -> None:
         """Writes all components in the diffusers layout. Options: `variant`, `max_shard_size`, `safe_serialization`."""
         from .loading import save
 
