@@ -215,7 +215,7 @@ def names_of(
         facts: Mapping[str, object] = {
             "name": name,
             "parent": parent,
-            "ext": FORMATS[format].removeprefix("."),
+            "ext": FORMATS.get(format, format).removeprefix("."),  # animations have more
             "format": format,
             "seed": seed,
             "index": index,

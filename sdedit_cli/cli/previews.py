@@ -43,7 +43,7 @@ def preview_options(command: F) -> F:
             type=FileName(),
             metavar="OUT",
             group=FILES,
-            help="Also write how the picture forms, a frame a step: a .webp, .gif or .png, or a template as for -o.",
+            help="Also write how the picture forms, a frame a step: .webp, .gif, .png, .mp4, or a template as for -o.",
         ),
     ):
         command = add(command)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 from .codec import Film, Picture
 from .encode import encode, encode_film
+from .mp4 import check_encoder, mp4
+from .transparency import seen
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = {".webp": "webp", ".gif": "gif", ".png": "png", ".apng": "png"}
-_FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
+SUFFIXES = {".webp": "webp", ".gif": "gif", ".png": "png", ".apng": "png", ".mp4": "mp4"}
+_FILMS = (".webm", ".mov", ".mkv", ".avi")
 _FRAME, _LAST = 100, 1500
 """Milliseconds."""
 # All frames are held in memory at once.
@@ -22,11 +24,14 @@ _MOST = 1024
 
 
 def format_of(suffix: str, shown: str) -> str:
-    """The format of an animation of this ending. Raises UsageError for one that is not written."""
+    """The format of an animation of this ending. Raises UsageError for one that is not written, here or at all."""
     if suffix.lower() in SUFFIXES:
-        return SUFFIXES[suffix.lower()]
+        format = SUFFIXES[suffix.lower()]
+        if format == "mp4":
+            check_encoder(shown)
+        return format
     if suffix.lower() in _FILMS:
-        raise UsageError(f"{shown}: films in {suffix[1:]} are not written; take .webp, which browsers show too")
+        raise UsageError(f"{shown}: films in {suffix[1:]} are not written; take .mp4 or .webp")
     raise UsageError(f"{shown}: '{suffix}' is no animation; expected {', '.join(SUFFIXES)}")
 
 
@@ -44,6 +49,9 @@ def animated(images: Sequence[Image.Image], of: Picture, format: str) -> bytes:
     Raises OutputError when they cannot be read back.
     """
     alpha = of.alpha and of.alpha.resize(images[0].size)
+    if format == "mp4":
+        shown = [seen(image, alpha, of.ground) if alpha else image for image in images]
+        return mp4([*shown, *shown[-1:] * (_LAST // _FRAME - 1)], 1000 // _FRAME)
     if len(images) == 1:
         return encode(images[0], alpha, of.icc, format)
     frames = tuple(replace(of, rgb=image, alpha=alpha, film=None) for image in images)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.cli import environment, events, leftovers, one_line, photo, sdedit
 from PIL import Image
@@ -57,6 +59,36 @@ def test_an_animation_has_a_frame_a_step_and_ends_with_the_picture(
     assert not leftovers(folder)
 
 
+def test_a_film_is_an_mp4_of_the_same_frames(folder: Path) -> None:
+    """Ten frames a second, the last for as long as elsewhere; sides that do not halve grow by their edge; what is
+    transparent stands on its ground."""
+    av = pytest.importorskip("av")
+    with Image.open(photo(folder / "a.png", (41, 30))) as image:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+        image.save("a.png")
+    for name in ("x", "y"):
+        assert run(["run", "a.png", "-o", f"{name}.png", "--animate", f"{name}.mp4", *_STEPS]) == 0
+    assert Path("x.mp4").read_bytes() == Path("y.mp4").read_bytes()
+    with av.open("x.mp4") as film, Image.open("x.png") as last:
+        frames = [frame.to_image() for frame in film.decode(video=0)]
+        assert (film.streams.video[0].average_rate, film.streams.video[0].codec_context.name) == (10, "h264")
+        assert (len(frames), frames[-1].size) == (2 + 15, (42, 30))
+        whole = last.convert("RGBA")
+        wanted = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
+    assert np.abs(np.asarray(frames[-1]).astype(int)[:, :41] - np.asarray(wanted)).mean() < 8
+    assert not leftovers(folder)
+
+
+def test_without_an_encoder_it_is_said_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photo(folder / "a.png")
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert run(["run", "a.png", "-o", "o.png", "--animate", "x.mp4", *_STEPS]) == 2
+    assert "pip install 'sdedit-cli[film]', or take .webp" in " ".join(capfd.readouterr().err.split())
+    assert [path.name for path in folder.iterdir()] == ["a.png"]
+
+
 def test_several_pictures_have_an_animation_each(folder: Path) -> None:
     for name in ("a.png", "b.png"):
         photo(folder / name, (32, 32))
@@ -100,8 +132,8 @@ def test_an_animation_of_one_step_is_a_still(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--animate", "x.mp4"], 2, "take .webp"),
-        (["--animate", "x.jpg"], 2, "'.jpg' is no animation; expected .webp, .gif, .png, .apng"),
+        (["--animate", "x.webm"], 2, "take .mp4 or .webp"),
+        (["--animate", "x.jpg"], 2, "'.jpg' is no animation; expected .webp, .gif, .png, .apng, .mp4"),
         (["--animate", "x"], 2, "no animation"),
         (["--animate", "{nothing}.webp"], 2, "--animate {nothing}.webp: has '{nothing}'"),
         (["--animate", "o.png"], 2, "is the name of another output"),
