@@ -165,7 +165,7 @@ class JaxEditor:
 
         from ..engine.canvas import canvas_for, native_for
         from ..engine.company import Result
-        from ..engine.image import postprocess, preprocess
+        from ..engine.image import postprocess
         from ..engine.sampling import grid_of
         from ..jaxport.plan import plan_of
 
@@ -179,7 +179,7 @@ class JaxEditor:
             text_RTC = self._text(edit, guided)
         except SdeditError as error:
             return error
-        pixels_BCHW = preprocess(canvas.fit(wish.image), config.scale, config.latent_channels)
+        pixels_BCHW = wish.pixels(canvas, config)
         draws = self._draws(edit, scheduler, grid, start, (pixels_BCHW.shape[2], pixels_BCHW.shape[3]))
         x: Any = None
         walk = self.model.walk(plan, pixels_BCHW.numpy(), draws, text_RTC, edit.cfg_scale, guided)

@@ -22,6 +22,8 @@ from ..pictures.carriers import carried
 from ..pictures.codec import Picture
 from ..pictures.deep import deepened, levels
 from ..pictures.encode import chosen, encode, encode_film
+from ..pictures.fine import alpha_levels
+from ..pictures.fine import shown as fine_shown
 from ..pictures.matting import PAINTED_OVER, cut_out, is_painted_over
 from ..pictures.matting import shown as on_its_ground
 from ..pictures.promise import other_making
@@ -177,7 +179,7 @@ class EditorWorker:
                 self._explain(task)
                 parts = _Parts(task, self._upscaling(task.picture, task.edit))
                 for picture in parts.picture.film.frames if parts.picture.film else (parts.picture,):
-                    wish = Wish(task.edit, picture.rgb, task.on_step, picture.mask, _under(task.edit, picture))
+                    wish = Wish(task.edit, picture.rgb, task.on_step, picture.mask, *_shown(task.edit, picture))
                     parts.wishes.append(wish)
                     under_way[wish] = parts
                     yield wish
@@ -233,7 +235,7 @@ class EditorWorker:
             else:
                 made = encode(images[0], after.alpha, after.icc, format, extra, after.ground)
             if first.deep is not None:
-                made = deepened(made, levels(images[0], first.deep, after.alpha))
+                made = deepened(made, levels(images[0], first.deep, alpha_levels(after.fine, after.alpha)))
             if edit.c2pa and edit.c2pa_key:
                 made = signer(edit.c2pa, edit.c2pa_key).signed(made, format, record, __version__)
             return made
@@ -322,10 +324,14 @@ class EditorWorker:
         return prompts.recorded(edit)
 
 
-def _under(edit: Edit, picture: Picture) -> Image.Image | None:
-    """What a picture shows where a mask keeps it; None for what the model is shown."""
+def _shown(edit: Edit, picture: Picture) -> tuple[Image.Image | None, Any, Any]:
+    """What a picture shows where a mask keeps it (None for what the model is shown), and the numbers of both beyond 8
+    bits."""
     is_cut_out = edit.alpha == EDIT_ALPHA and picture.alpha is not None
-    return on_its_ground(picture) if is_cut_out else picture.colours
+    under = on_its_ground(picture) if is_cut_out else picture.colours
+    # What is painted has the colours of its palette.
+    fine = None if edit.strokes else fine_shown(picture.fine, picture.rgb)
+    return under, fine, under and fine_shown(picture.fine, under)
 
 
 def _too_much(name: str, edit: Edit, size: tuple[int, int], dtype: str, device: str) -> str:

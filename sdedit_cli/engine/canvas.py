@@ -52,6 +52,14 @@ class Canvas:
             return worked
         return Image.fromarray(np.pad(np.asarray(worked), ((0, lower), (0, right), (0, 0)), mode="edge"))
 
+    def fit_numbers(self, x_HWC: Numbers) -> Numbers:
+        """As `fit`, of a picture as numbers in 0..1."""
+        import numpy as np
+
+        worked = self._scaled_numbers(x_HWC, self.work)
+        right, lower = (padded - side for padded, side in zip(self.padded, self.work, strict=True))
+        return np.pad(worked, ((0, lower), (0, right), (0, 0)), mode="edge")
+
     def restore(self, image: Image.Image) -> Image.Image:
         """The edited work area, cropped and brought back to the picture's size."""
         return self._scaled(image.crop((0, 0, *self.work)), self.picture)
@@ -74,16 +82,26 @@ class Canvas:
 
     def restore_numbers(self, x_HWC: Numbers) -> Numbers:
         """As `restore`, of the edited work area as numbers in 0..1."""
+        width, height = self.work
+        return self._scaled_numbers(x_HWC[:height, :width], self.picture)
+
+    def _scaled_numbers(self, x_HWC: Numbers, size: tuple[int, int]) -> Numbers:
         import numpy as np
         from PIL import Image
 
-        width, height = self.work
-        cropped = x_HWC[:height, :width].astype(np.float32)
-        if not self.resized:
-            return cropped
-        channels = (Image.fromarray(np.ascontiguousarray(cropped[..., c])) for c in range(cropped.shape[-1]))
-        resized = [np.asarray(self._scaled(one, self.picture)) for one in channels]
+        numbers = x_HWC.astype(np.float32)
+        if numbers.shape[1::-1] == size:
+            return numbers
+        channels = (Image.fromarray(np.ascontiguousarray(numbers[..., c])) for c in range(numbers.shape[-1]))
+        resized = [np.asarray(self._scaled(one, size)) for one in channels]
         return np.clip(np.stack(resized, axis=-1), 0, 1)
+
+
+def numbers_of(image: Image.Image) -> Numbers:
+    """A picture of 8 bits as numbers in 0..1."""
+    import numpy as np
+
+    return np.asarray(np.asarray(image) / 255, dtype=np.float32)
 
 
 def canvas_for(

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..configs.vae import VAEConfig
 from ..errors import Interrupted, SdeditError
 from ..options import Edit
+from .canvas import numbers_of
 from .denoise import Loop, Running, Saw, Track
 from .engine import Engine
 from .image import postprocess, preprocess
@@ -37,6 +39,7 @@ class Preview:
         return self.glimpse()()
 
 
+Numbers = np.ndarray[Any, Any]
 # Called after each step with (steps done, steps to do, preview); True ends the edit with Interrupted.
 OnStep = Callable[[int, int, Preview], "bool | None"]
 
@@ -58,7 +61,8 @@ class Result:
 class Wish:
     """A picture, and the edit that is wanted of it, its seed drawn.
 
-    `mask` says where (see `masks`); what it keeps shows the picture, or `under` where that is given.
+    `mask` says where (see `masks`); what it keeps shows the picture, or `under` where that is given. `fine` and
+    `fine_under` are their numbers (H, W, 3) in 0..1 where they have more than 8 bits.
     """
 
     edit: Edit
@@ -66,11 +70,24 @@ class Wish:
     on_step: OnStep | None = None
     mask: Image.Image | None = None
     under: Image.Image | None = None
+    fine: Numbers | None = None
+    fine_under: Numbers | None = None
 
     @property
     def kept(self) -> Image.Image:
         """What the result shows where it is not edited."""
         return self.under or self.image
+
+    @property
+    def kept_numbers(self) -> Numbers:
+        """As `kept`, as numbers (H, W, 3) in 0..1."""
+        fine = self.fine if self.under is None else self.fine_under
+        return numbers_of(self.kept) if fine is None else fine
+
+    def pixels(self, area: WorkArea, config: VAEConfig) -> Tensor:
+        """What is worked on of the picture (1, 3, H, W), in -1..1."""
+        seen = area.fit(self.image) if self.fine is None else area.fit_numbers(self.fine)
+        return preprocess(seen, config.scale, config.latent_channels)
 
 
 class WorkArea(Protocol):
@@ -79,8 +96,9 @@ class WorkArea(Protocol):
     @property
     def padded(self) -> tuple[int, int]: ...
     def fit(self, image: Image.Image) -> Image.Image: ...
+    def fit_numbers(self, x_HWC: Numbers) -> Numbers: ...
     def restore(self, image: Image.Image) -> Image.Image: ...
-    def restore_numbers(self, x_HWC: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
+    def restore_numbers(self, x_HWC: Numbers) -> Numbers: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +172,7 @@ class Company:
         """The decoded picture with colours of what it was made of, before it is rounded."""
         from .colour import recoloured
 
-        config = self._engine.components.vae.config
-        of = preprocess(guest.canvas.fit(guest.wish.image), config.scale, config.latent_channels)
+        of = guest.wish.pixels(guest.canvas, self._engine.components.vae.config)
         return recoloured(guest.wish.edit.color, pixels_BCHW, of)
 
     def _decoded(self, guest: Guest, x_BCHW: Tensor) -> tuple[Tensor, bool]:

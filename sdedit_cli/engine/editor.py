@@ -33,10 +33,9 @@ from .canvas import Canvas, canvas_for, native_for
 from .company import Company, OnStep, Result, Wish, WorkArea
 from .denoise import Blend, Segment, Track
 from .engine import Engine
-from .image import preprocess
 from .loading import STARTER_FOLDER, for_edit, open_for_edit, text_of, tiny_decoder
 from .looks import LastLook
-from .masks import Masked, as_strong_as, blend_of, blending_generator, masked, numbers_of, without_edges
+from .masks import Masked, as_strong_as, blend_of, blending_generator, masked, without_edges
 from .prompts import Asked, Kept, PromptEncoder, Read, TimedText, asked, changes_on_the_way
 from .readings import Readings
 from .rounds import Round, Steering, track_of
@@ -216,12 +215,13 @@ class Editor:
                     yield wish, error
                     continue
                 if area is None:
-                    yield wish, Result(wish.kept, True, deep=numbers_of(wish.kept) if wish.edit.bits > 8 else None)
+                    yield wish, Result(wish.kept, True, deep=wish.kept_numbers if wish.edit.bits > 8 else None)
                     continue
                 while not company.has_room(2 if self.engine.guides(wish.edit.cfg_scale) else 1, area):
                     yield from company.tick()
                 try:
-                    company.join(wish, area, self.track(wish.edit, self._pixels(area.fit(wish.image)), area))
+                    pixels_BCHW = wish.pixels(area, self.engine.components.vae.config)
+                    company.join(wish, area, self.track(wish.edit, pixels_BCHW, area))
                 except SdeditError as error:
                     yield wish, error
             while company.guests:
@@ -239,7 +239,8 @@ class Editor:
         def canvas_of(size: tuple[int, int], is_part: bool) -> Canvas:
             return self._canvas_of_part(without_edges(edit), size) if is_part else self.canvas(edit, size)
 
-        return masked(edit, components.scheduler, wish.mask, wish.kept, components.vae.config.scale, canvas_of)
+        scale, fine = components.vae.config.scale, None if wish.fine is None else wish.kept_numbers
+        return masked(edit, components.scheduler, wish.mask, wish.kept, scale, canvas_of, fine)
 
     def _canvas_of_part(self, edit: Edit, size: tuple[int, int]) -> Canvas:
         """The canvas of a part of a picture, which is brought to the area that the model was trained at."""
@@ -249,10 +250,6 @@ class Editor:
         if self.native_size is not None or size[0] * size[1] >= trained_at**2:
             return self.canvas(edit, size)
         return canvas_for(size, scale, native_for(edit, size, trained_at))
-
-    def _pixels(self, image: Image.Image) -> Tensor:
-        config = self.engine.components.vae.config
-        return preprocess(image, config.scale, config.latent_channels)
 
     def track(self, edit: Edit, pixels_BCHW: Tensor, area: WorkArea | None = None) -> Track:
         """The trajectory of one picture (1, 3, H, W) in -1..1, noised from a CPU generator of its own.

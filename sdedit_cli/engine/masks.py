@@ -22,7 +22,7 @@ from torch import Tensor
 from ..errors import MaskError, UsageError
 from ..noise import Grid, Scheduler
 from ..options import MAX_SEED, Edit
-from .canvas import Canvas
+from .canvas import Canvas, numbers_of
 from .denoise import Blend
 from .randomness import Generators, normal
 from .sampling import chosen_scheduler, grid_of
@@ -52,6 +52,7 @@ class Masked:
     levels_HW: npt.NDArray[np.uint8]
     weights_HW: npt.NDArray[np.float32]
     under: Image.Image
+    under_numbers: Numbers | None = None
 
     @property
     def is_part(self) -> bool:
@@ -65,6 +66,11 @@ class Masked:
     def fit(self, image: Image.Image) -> Image.Image:
         """The box of a picture, as it is worked on."""
         return self.canvas.fit(image.crop(self.box))
+
+    def fit_numbers(self, x_HWC: Numbers) -> Numbers:
+        """As `fit`, of a picture as numbers in 0..1."""
+        left, upper, right, lower = self.box
+        return self.canvas.fit_numbers(x_HWC[upper:lower, left:right])
 
     def restore(self, image: Image.Image) -> Image.Image:
         """The picture with the edited work area in its place; what is kept has the very pixels that it had."""
@@ -80,7 +86,7 @@ class Masked:
     def restore_numbers(self, x_HWC: Numbers) -> Numbers:
         """As `restore`, of numbers in 0..1."""
         left, upper, right, lower = self.box
-        whole = numbers_of(self.under)
+        whole = numbers_of(self.under) if self.under_numbers is None else self.under_numbers.copy()
         part = whole[upper:lower, left:right]
         made, weights = self.canvas.restore_numbers(x_HWC), self.weights_HW[..., None]
         # What is edited in full is the result to the last bit.
@@ -93,11 +99,6 @@ def without_edges(edit: Edit) -> Edit:
     return edit.varied({"seamless": None}) if edit.seamless else edit
 
 
-def numbers_of(image: Image.Image) -> npt.NDArray[np.float32]:
-    """A picture of 8 bits as numbers in 0..1."""
-    return np.asarray(np.asarray(image) / 255, dtype=np.float32)
-
-
 def masked(
     edit: Edit,
     own: Scheduler,
@@ -105,8 +106,10 @@ def masked(
     under: Image.Image,
     factor: int,
     canvas_of: Callable[[tuple[int, int], bool], Canvas],
+    under_numbers: Numbers | None = None,
 ) -> Masked | None:
-    """How a picture with a mask is worked on, `under` being what it shows where it is kept; None where all is kept.
+    """How a picture with a mask is worked on, `under` being what it shows where it is kept (`under_numbers`: in more
+    than 8 bits); None where all is kept.
 
     `factor` is the side of a latents' cell in pixels; `canvas_of` gives the canvas for a size (width, height), and for
     a crop. Raises UsageError for an edit that cannot be.
@@ -122,7 +125,9 @@ def masked(
     left, upper, right, lower = box
     canvas = canvas_of((right - left, lower - upper), box != (0, 0, *size))
     weights = _feathered(taken, edit.mask_feather)[upper:lower, left:right]
-    return Masked(whitest, canvas, box, _cells(levels[upper:lower, left:right], canvas, factor), weights, under)
+    return Masked(
+        whitest, canvas, box, _cells(levels[upper:lower, left:right], canvas, factor), weights, under, under_numbers
+    )
 
 
 def as_strong_as(edit: Edit, whitest: int) -> Edit | None:

@@ -12,17 +12,20 @@ from ..errors import PictureError
 from .beside import NOTHING, Beside, beside
 from .containers import PNG, Parts, taken_apart
 from .exif import orientation, turned
+from .fine import fine_of, of_png
 from .layers import Layers
 from .profiles import label, settled
 from .quiet import quiet
 from .refusals import is_tiff, program, unreadable
-from .samples import shallow
+from .samples import deep, shallow
 from .source import limit_of, read_bytes
-from .tiff import DeepTiff
+from .tiff import DeepTiff, fine_of_tiff
 from .transparency import WHITE, Colour, declared, png_key, seen, split
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from .fine import Fine
 
 MAX_MEGAPIXELS = 100.0
 FIRST_ALONE = "the first is edited"
@@ -36,7 +39,7 @@ class Picture:
     `ground` is what it stands on where it has to be opaque; `beside` what stood beside its pixels; `film` the frames of
     an animation, of which it is the first. `colours` are its own ones under the transparency, where `rgb` shows others;
     `mask` is a map of strengths (see `masks`), and `mask_sha256` the hash of its file. `small` is what `rgb` was
-    enlarged from, where a model shall enlarge it in its place.
+    enlarged from, where a model shall enlarge it in its place. `fine` are its own numbers beyond 8 bits.
     """
 
     rgb: Image.Image
@@ -51,6 +54,7 @@ class Picture:
     mask: Image.Image | None = None
     mask_sha256: str = ""
     small: Image.Image | None = None
+    fine: Fine | None = None
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,12 @@ def _picture(opened: Opened, background: Colour | None) -> Picture:
     image = None if isinstance(opened.image, DeepTiff) else opened.image
     stood = beside(image, opened.data, opened.parts)
     sha256 = hashlib.sha256(opened.data).hexdigest()
-    return Picture(rgb, alpha, icc, sha256, tuple(notes), background or WHITE, stood, colours=own)
+    fine = layers.fine
+    if fine is not None and icc != (layers.icc or None):  # brought to other colours, in 8 bits
+        fine = None
+    elif fine is not None:
+        fine = tuple(turned(one, layers.orientation) for one in fine)
+    return Picture(rgb, alpha, icc, sha256, tuple(notes), background or WHITE, stood, colours=own, fine=fine)
 
 
 def _layers(opened: Opened, notes: list[str]) -> Layers:
@@ -236,7 +245,20 @@ def _layers(opened: Opened, notes: list[str]) -> Layers:
     colours, alpha = image, png_key(image, parts) if parts and opened.is_png else None
     if alpha is None:
         colours, alpha = split(image)
-    return Layers(shallow(colours, notes), alpha, declared(image, opened.data), opened.icc, turn or 1)
+    return Layers(
+        shallow(colours, notes), alpha, declared(image, opened.data), opened.icc, turn or 1, _fine(opened, colours)
+    )
+
+
+def _fine(opened: Opened, colours: Image.Image) -> Fine | None:
+    """The numbers beyond 8 bits of what Pillow reads in 16; of an animation none."""
+    parts = opened.parts
+    if parts and opened.is_png:
+        return of_png(parts.pixels) if parts.frames == 1 else None
+    if is_tiff(opened.data) and colours.mode == "RGB":  # of which Pillow gives the upper halves
+        return fine_of_tiff(opened.data)
+    numbers = deep(colours)
+    return None if numbers is None else fine_of(numbers)
 
 
 def _frames(image: Image.Image) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
 from .containers import png_chunks
+from .fine import NEAR
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,23 +16,22 @@ if TYPE_CHECKING:
 
     Numbers = np.ndarray[Any, Any]
 
-# Where the shallow picture is this near to the deep one (in levels of 8 bits), it is the same, rounded on the way.
-_NEAR = 1.0
 _RGB, _RGBA = 2, 6
 _UP = 2
 
 
-def levels(shallow: Image.Image, deep: Numbers, alpha: Image.Image | None) -> Numbers:
+def levels(shallow: Image.Image, deep: Numbers, alpha: Numbers | None) -> Numbers:
     """The samples (H, W, C) of 16 bits: `deep` (H, W, 3) in 0..1 but where the finished picture shows something else,
-    such as what a mask kept; and alpha, of which every level is one of 16 bits as well."""
+    and alpha (H, W) in 0..255, of which every level is one of 16 bits as well."""
     import numpy as np
 
     rounded = np.asarray(shallow).astype(np.float32)
-    numbers = np.where(np.abs(deep * 255 - rounded) <= _NEAR, deep * 65535, rounded * 257)
+    # What is this near is the same, rounded on the way.
+    numbers = np.where(np.abs(deep * 255 - rounded) <= NEAR, deep * 65535, rounded * 257)
     whole = np.round(numbers).astype(np.uint16)
     if alpha is None:
         return whole
-    return np.concatenate([whole, np.asarray(alpha).astype(np.uint16)[..., None] * 257], axis=-1)
+    return np.concatenate([whole, np.round(alpha * np.float32(257)).astype(np.uint16)[..., None]], axis=-1)
 
 
 def deepened(shallow: bytes, samples: Numbers) -> bytes:

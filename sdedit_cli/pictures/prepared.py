@@ -69,4 +69,4 @@ def as_srgb(picture: Picture) -> Picture:
         note = "its colour profile cannot be used and is left out"
         return replace(picture, icc=None, notes=(*picture.notes, note))
     colours = picture.colours and in_srgb(picture.colours, picture.icc)
-    return replace(picture, rgb=converted, icc=None, colours=colours)
+    return replace(picture, rgb=converted, icc=None, colours=colours, fine=None)

@@ -38,8 +38,9 @@ def sized(picture: Picture, edit: Edit, name: str, limit: float) -> Picture:
     colours = _enlarged(picture.colours, size, wrap) if picture.colours else None
     mask = _enlarged(picture.mask, size, wrap, _OF_MASKS) if picture.mask else None
     small = picture.rgb if edit.upscaler else None
+    fine = picture.fine and tuple(_enlarged(one, size, wrap) for one in picture.fine)
     rgb = _enlarged(picture.rgb, size, wrap)
-    return replace(picture, rgb=rgb, alpha=alpha, colours=colours, mask=mask, small=small)
+    return replace(picture, rgb=rgb, alpha=alpha, colours=colours, mask=mask, small=small, fine=fine)
 
 
 def size_of(size: tuple[int, int], edit: Edit, name: str, limit: float) -> tuple[int, int]:
@@ -65,7 +66,13 @@ def in_frame(picture: Picture, how: Placement, background: Colour | None = None)
     alpha = _framed(_cut(picture.alpha, how), how, 0) if picture.alpha else None
     colours = _framed(_cut(picture.colours, how), how, background) if picture.colours else None
     mask = _framed(_cut(picture.mask, how, _OF_MASKS), how, None) if picture.mask else None
-    return replace(picture, rgb=rgb, alpha=alpha, colours=colours, mask=mask)
+    fine = picture.fine
+    if fine is not None:
+        # As the picture: its colours on the background or on its edge, and nothing to see of what is added.
+        grounds: list[float | None] = [None] * 3 if background is None else [float(level) for level in background]
+        channels = zip(fine, [*grounds, 0.0], strict=False)
+        fine = tuple(_framed(_cut(one, how), how, ground) for one, ground in channels)
+    return replace(picture, rgb=rgb, alpha=alpha, colours=colours, mask=mask, fine=fine)
 
 
 def _cut(image: Image.Image, how: Placement, filter: str = "LANCZOS") -> Image.Image:
@@ -77,7 +84,7 @@ def _cut(image: Image.Image, how: Placement, filter: str = "LANCZOS") -> Image.I
     return image.resize(how.scaled, Image.Resampling[filter], box=how.box)
 
 
-def _framed(image: Image.Image, how: Placement, colour: Colour | int | None) -> Image.Image:
+def _framed(image: Image.Image, how: Placement, colour: Colour | float | None) -> Image.Image:
     """The image in its frame: on a colour, or (None) with the pixels of its edge repeated."""
     from PIL import Image
 

@@ -47,29 +47,54 @@ def _first(value: Any, default: int) -> int:
 
 def shallow(image: Image.Image, notes: list[str]) -> Image.Image:
     """A gray picture of more than 8 bits, or of signed ones, in mode L; others as they are."""
-    import numpy as np
     from PIL import Image
 
+    values = _values(image)
+    return image if values is None else Image.fromarray(eight_bits(values, samples_of(image), notes))
+
+
+def deep(image: Image.Image) -> Numbers | None:
+    """The numbers (H, W) in 0..1 of a gray picture of more than 8 bits; None for others."""
+    values, how = _values(image), samples_of(image)
+    return None if values is None or how.bits <= 8 else units(values, how, [])
+
+
+def _values(image: Image.Image) -> Numbers | None:
+    import numpy as np
+
     how = samples_of(image)
-    deep = image.mode.startswith("I;16") or image.mode in ("I", "F")
-    if not deep and not (image.mode == "L" and how.kind == SIGNED):
-        return image
+    is_deep = image.mode.startswith("I;16") or image.mode in ("I", "F")
+    if not is_deep and not (image.mode == "L" and how.kind == SIGNED):
+        return None
     values = np.asarray(image)
     if how.bits == 32 and how.kind == UNSIGNED and values.dtype == np.int32:
         values = values.view(np.uint32)
     if how.bits == 8 and how.kind == SIGNED:
         values = values.view(np.int8)
-    return Image.fromarray(eight_bits(values, how, notes))
+    return values
 
 
 def eight_bits(values: Numbers, how: Samples, notes: list[str]) -> Numbers:
     """Levels from 0 to 255. What was guessed on the way is noted. Raises ValueError when no number is finite."""
     import numpy as np
 
+    levels = _levels(values, how, notes)
+    return np.clip((levels + 0.5).astype(np.float32), 0, 255).astype(np.uint8)
+
+
+def units(values: Numbers, how: Samples, notes: list[str]) -> Numbers:
+    """As `eight_bits`, in 0..1 and not rounded."""
+    import numpy as np
+
+    return np.clip(_levels(values, how, notes) / 255, 0, 1)
+
+
+def _levels(values: Numbers, how: Samples, notes: list[str]) -> Numbers:
+    import numpy as np
+
     low, high = _range(values, how, notes)
     levels = (values.astype(np.float64) - low) * (255.0 / (high - low))
-    levels = np.nan_to_num(255.0 - levels if how.inverted else levels, nan=0.0, posinf=255.0, neginf=0.0)
-    return np.clip((levels + 0.5).astype(np.float32), 0, 255).astype(np.uint8)
+    return np.nan_to_num(255.0 - levels if how.inverted else levels, nan=0.0, posinf=255.0, neginf=0.0)
 
 
 def _range(values: Numbers, how: Samples, notes: list[str]) -> tuple[float, float]:

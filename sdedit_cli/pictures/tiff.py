@@ -11,11 +11,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PictureError
+from .fine import fine_of
 from .layers import Layers
-from .samples import FLOAT, Samples, eight_bits
+from .samples import FLOAT, Samples, eight_bits, units
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .fine import Fine
 
     Numbers = np.ndarray[Any, Any]
 
@@ -81,15 +84,28 @@ class DeepTiff:
         count = _CHANNELS[self.mode]
         how = Samples(page.bitspersample, int(page.sampleformat), int(page.photometric) == 0)
         colours, extra = values[..., :count], [int(one) for one in page.extrasamples]
-        alpha = None
+        alpha = finer = None
         if values.shape[-1] > count and (not extra or extra[0] in (1, 2)):
             shows = values[..., count]
             if extra and extra[0] == _ASSOCIATED:
                 colours = _unassociated(colours, shows, how)
             alpha = Image.fromarray(eight_bits(shows, Samples(how.bits, how.kind), []))
+            finer = units(shows, Samples(how.bits, how.kind), [])
         levels = eight_bits(colours, how, notes)
         image = Image.frombytes(self.mode, self.size, levels.tobytes())
-        return Layers(image, alpha, bool(extra), self.icc, self._tag(_ORIENTATION, 1))
+        fine = None
+        if how.bits > 8 and self.mode in ("L", "RGB"):
+            numbers = units(colours, how, [])
+            fine = fine_of(numbers[..., 0] if self.mode == "L" else numbers, finer)
+        return Layers(image, alpha, bool(extra), self.icc, self._tag(_ORIENTATION, 1), fine)
+
+
+def fine_of_tiff(data: bytes) -> Fine | None:
+    """The numbers beyond 8 bits of the first page of a TIFF in color; None where it has none, or cannot be read."""
+    try:
+        return DeepTiff(data, "").decode([]).fine
+    except PictureError:
+        return None
 
 
 def _unassociated(colours: Numbers, shows: Numbers, how: Samples) -> Numbers:
