@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PictureError
 from .beside import MARK_OF_OURS, NOTHING, Beside, Kept, kept, within
 from .codec import Opened, open_picture
-from .containers import APP1, APP13, XMP_START
+from .containers import APP1, APP13, GIF_XMP, GIF_XMP_END, XMP_START, gif_block, said_by_gif
 from .exif import UTF16, comment_text, comments, held
 from .foreign import found_of, read_json, table
 from .foreign_graph import said_by_graph
@@ -137,7 +137,10 @@ def _exif_and_xmp(record: Record | None, exif: bytes, theirs: Kept) -> dict[str,
 
 def _gif(record: Record | None, exif: bytes, theirs: Kept) -> dict[str, Any]:
     del exif
-    return {"xmp": theirs.xmp, **({"comment": parameters(record).encode()} if record else {})}
+    packet = GIF_XMP + theirs.xmp + GIF_XMP_END if theirs.xmp else b""
+    if not record:
+        return {"blocks": packet}
+    return {"blocks": gif_block(block(record)) + packet, "comment": parameters(record).encode()}
 
 
 _ARGUMENTS = {"gif": _gif, "png": _png, "jpeg": _jpeg, "webp": _exif_and_xmp, "avif": _exif_and_xmp}
@@ -155,6 +158,8 @@ def texts(opened: Opened) -> dict[str, str]:
     note = next(
         (note for note in held(image, MAKER_NOTE) if isinstance(note, bytes) and note.startswith(MARK_OF_OURS)), b""
     )
+    if said := said_by_gif(opened.data):
+        found.setdefault(BLOCK_KEY, said)
     if note:
         found.setdefault(BLOCK_KEY, note.removeprefix(MARK_OF_OURS).decode("ascii", "replace"))
     if PARAMETERS_KEY not in found:

@@ -24,6 +24,8 @@ EXIF_TEXTS = ("Raw profile type exif", "Raw profile type APP1")
 # The application extension of a GIF that has XMP. Bytes that count down lead those out of it who take it for blocks.
 GIF_XMP = b"\x21\xff\x0bXMP DataXMP"
 GIF_XMP_END = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+# That of ours, which has the exact settings as blocks of at most 255 bytes.
+_GIF_OURS = b"\x21\xff\x0bSDEDIT__1.0"
 
 _EXIF_START = b"Exif\0\0"
 XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
@@ -214,6 +216,31 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         end = at + 8 + length + length % 2
         yield data[at : at + 4], data[at + 8 : at + 8 + length], data[at:end]
         at = end
+
+
+def gif_start(data: bytes) -> int:
+    """Where the blocks of a GIF begin: behind its first table of colours."""
+    return 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
+
+
+def gif_block(text: str) -> bytes:
+    """The application extension of a GIF that holds a text of ours."""
+    data = text.encode()
+    pieces = (data[at : at + 255] for at in range(0, len(data), 255))
+    return _GIF_OURS + b"".join(bytes([len(piece)]) + piece for piece in pieces) + b"\0"
+
+
+def said_by_gif(data: bytes) -> str:
+    """The text of ours that stands before the pictures of a GIF; '' for none."""
+    if not data.startswith(b"GIF8") or len(data) < 13:
+        return ""
+    at = data.find(_GIF_OURS, gif_start(data))
+    pieces: list[bytes] = []
+    at += len(_GIF_OURS) if at >= 0 else len(data) + 1
+    while at < len(data) and data[at]:
+        pieces.append(data[at + 1 : at + 1 + data[at]])
+        at += 1 + data[at]
+    return b"".join(pieces).decode("utf-8", "replace")
 
 
 def _webp(data: bytes) -> Parts:

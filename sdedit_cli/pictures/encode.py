@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, UsageError
 from .codec import Film
-from .containers import GIF_XMP, GIF_XMP_END
+from .containers import gif_start
 from .film import arguments, check, webp, wholes
 from .quiet import quiet
 from .transparency import WHITE, Colour
@@ -79,7 +79,7 @@ def _encoded(whole: Image.Image, format: str, options: Mapping[str, Any]) -> byt
     buffer = io.BytesIO()
     if format == "gif":
         whole.save(buffer, format, **options)
-        return with_xmp(buffer.getvalue(), options.get("xmp", b""))
+        return with_blocks(buffer.getvalue(), options.get("blocks", b""))
     if format == "avif" and whole.mode == "RGBA":
         try:
             whole.save(buffer, format, **options, advanced=_EXACT_ALPHA)
@@ -90,13 +90,10 @@ def _encoded(whole: Image.Image, format: str, options: Mapping[str, Any]) -> byt
     return buffer.getvalue()
 
 
-def with_xmp(data: bytes, packet: bytes) -> bytes:
-    """A GIF with an XMP packet before its pictures."""
-    if not packet:
-        return data
-    table = 3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0
-    at = 13 + table
-    return b"GIF89a" + data[6:at] + GIF_XMP + packet + GIF_XMP_END + data[at:]
+def with_blocks(data: bytes, blocks: bytes) -> bytes:
+    """A GIF with these extensions before its pictures."""
+    at = gif_start(data)
+    return b"GIF89a" + data[6:at] + blocks + data[at:] if blocks else data
 
 
 def encode_film(film: Film, images: Sequence[Image.Image], format: str, extra: Mapping[str, Any]) -> bytes:
@@ -112,7 +109,7 @@ def encode_film(film: Film, images: Sequence[Image.Image], format: str, extra: M
         profile = {"icc_profile": icc} if icc else {}
         options = {**_ENCODINGS[format], **profile, **extra, **arguments(film, whole[1:], format)}
         data = _encoded(whole[0], format, options)
-    check(data, film, format)
+    check(data, film, format, alike=len({one.tobytes() for one in whole}) == 1)
     return data
 
 

@@ -44,9 +44,13 @@ def read_film(source: str, limit: float, background: Colour | None = None) -> Pi
     except Exception as problem:  # a damaged file raises whatever its decoder stumbles over
         raise PictureError(f"{shown}: a frame is damaged or cut short ({problem}); --frames first edits one") from None
     if film is None:
-        return picture
+        return replace(picture, notes=tuple(map(_of_pages, picture.notes)))
     notes = tuple(note for note in picture.notes if not note.endswith(FIRST_ALONE))
     return replace(film.frames[0], beside=picture.beside, notes=notes, film=film)
+
+
+def _of_pages(note: str) -> str:
+    return f"{note}: they have no times, and --frames all is for animations" if note.endswith(FIRST_ALONE) else note
 
 
 def _film(opened: Opened, picture: Picture, shown: str, limit: float, background: Colour | None) -> Film | None:
@@ -134,8 +138,9 @@ def _pixels(still: bytes) -> bytes:
     return b"".join(whole for kind, _, whole in chunks if kind in (b"ALPH", b"VP8 ", b"VP8L"))
 
 
-def check(data: bytes, film: Film, format: str) -> None:
-    """Raises OutputError unless the bytes are an animation of this size and length again."""
+def check(data: bytes, film: Film, format: str, *, alike: bool) -> None:
+    """Raises OutputError unless the bytes are an animation of this size and length again; a still will do where all
+    frames are `alike`, though it has no times."""
     try:
         with quiet():
             image: Any = pillow(data)
@@ -146,6 +151,8 @@ def check(data: bytes, film: Film, format: str) -> None:
                 times.append(float(image.info.get("duration") or 0))
     except Exception as problem:  # readers raise whatever they stumble over
         raise OutputError(f"the animated {format} cannot be read back ({problem}); nothing was written") from None
+    if alike and len(times) == 1 and image.size == film.frames[0].rgb.size:
+        return
     # Frames that are alike are shown once, for longer; a GIF counts in hundredths of a second.
     if image.size != film.frames[0].rgb.size or abs(sum(times) - sum(film.milliseconds)) > 10 * len(film.frames):
         raise OutputError(f"the animated {format} reads back as another one; nothing was written, try another --format")

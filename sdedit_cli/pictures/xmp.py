@@ -76,7 +76,7 @@ def _opened(source: bytes) -> tuple[Any, Any]:
 
     source = source.strip(b"\0 \r\n\t")
     wide = source[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in source[:4]
-    if len(source) > MAX_BYTES or source.count(b"<") > MAX_ELEMENTS:
+    if len(source) > MAX_BYTES or source.count(b"<") + source.count(b"=") > MAX_ELEMENTS:
         raise ValueError("too large")
     # Entities can unfold without end, and name files; no packet has any.
     if wide or b"<!" in source:

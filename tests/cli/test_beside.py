@@ -240,6 +240,7 @@ def many(count: int, length: int) -> bytes:
 ITSELF = struct.pack(">HHII", 0x8769, 4, 1, 8)
 BOMB = b'<!DOCTYPE a [<!ENTITY b "xx">]>' + PACKET
 DEEP = PACKET.replace(b"Ann &amp; Bo", b"<a>" * 19_000 + b"</a>" * 19_000)
+MANY = PACKET.replace(b"Ann &amp; Bo", b"<a " + b" ".join(b"b%d='1'" % n for n in range(50_000)) + b"/>")
 HOSTILE: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "EXIF that is none": (lambda: {"block": b"Exif\0\0no EXIF at all"}, "EXIF"),
     "EXIF of one byte": (lambda: {"block": b"Exif\0\0M"}, "EXIF"),
@@ -255,6 +256,7 @@ HOSTILE: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "XMP with entities": (lambda: {"packet": BOMB}, "XMP"),
     "XMP too deep": (lambda: {"packet": DEEP}, "XMP"),
     "XMP too large": (lambda: {"packet": PACKET.replace(b"Ann", b"A" * (1 << 20))}, "XMP"),
+    "XMP of too many attributes": (lambda: {"packet": MANY}, "XMP"),
     "XMP without RDF": (lambda: {"packet": b"<a/>"}, "XMP"),
     "XMP in two bytes a character": (lambda: {"packet": PACKET.decode().encode("utf-16")}, "XMP"),
     "IPTC that is none": (lambda: {"fields": b"not IPTC"}, "IPTC"),

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.cli import QUICK, one_line
+from helpers.cli import QUICK, one_line, photo
 from PIL import Image, features
 
 from sdedit_cli.cli.main import run
-from sdedit_cli.errors import PictureError
+from sdedit_cli.errors import OutputError, PictureError
 from sdedit_cli.options import Edit
 from sdedit_cli.pictures import xmp
 from sdedit_cli.pictures.carriers import carried, find
+from sdedit_cli.pictures.containers import said_by_gif
 from sdedit_cli.pictures.encode import encode, encode_film
-from sdedit_cli.pictures.film import read_film
+from sdedit_cli.pictures.film import check, read_film
 from sdedit_cli.pictures.prepared import prepared
 from sdedit_cli.pictures.record import Record
 
@@ -129,8 +130,49 @@ def test_what_has_one_frame_is_a_picture_as_any(folder: Path) -> None:
     Image.new("RGB", (48, 32)).save(folder / "a.gif")
     pages = [Image.new("RGB", (48, 32), (n, n, n)) for n in range(3)]
     pages[0].save(folder / "a.tif", save_all=True, append_images=pages[1:])
-    for name in ("a.gif", "a.tif"):
-        assert prepared(name, 100, Edit(frames="all")).film is None
+    for name, notes in (("a.gif", ()), ("a.tif", ("--frames all is for animations",))):
+        picture = prepared(name, 100, Edit(frames="all"))
+        assert picture.film is None
+        assert [any(note.endswith(said) for note in picture.notes) for said in notes] == [True] * len(notes)
+        assert len(picture.notes) == len(notes)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_frames_that_are_all_alike_are_written(folder: Path, output: str) -> None:
+    """Encoders make a still of them, which is what they are."""
+    picture = read_film(str(film(folder / "in.webp")), 100)
+    assert picture.film is not None
+    same = [picture.film.frames[0].rgb] * 3
+    (folder / f"out.{output}").write_bytes(encode_film(picture.film, same, output, {}))
+    with Image.open(folder / f"out.{output}") as image:
+        assert image.size == (48, 32)
+    # A still of frames that differ is still refused.
+    one = encode(picture.film.frames[0].rgb, None, None, output)
+    with pytest.raises(OutputError, match="reads back as another one"):
+        check(one, picture.film, output, alike=False)
+
+
+def test_a_gif_is_replayed_from_itself(folder: Path) -> None:
+    """It has all settings, those too that the text of web UIs has no words for, whatever their length."""
+    photo(folder / "a.png")
+    words = ["-p", "a 'cat', \"so\" 🐱\n" + "very " * 300 + "small", "--steps", "4", "--strength", "0.6..0.3"]
+    more = ["--repeats", "2", "--color", "keep", "--seed", "5", "--device", "cpu"]
+    assert run(["run", "a.png", *words, *more, "-q", "-o", "x.gif"]) == 0
+    found = find("x.gif")
+    assert found.exact
+    assert (found.layer.values["repeats"], found.layer.values["color"]) == (2, "keep")
+    assert run(["run", "a.png", "--like", "x.gif", "-q", "--device", "cpu", "-o", "y.gif"]) == 0
+    assert Path("y.gif").read_bytes() == Path("x.gif").read_bytes()
+    with Image.open("x.gif") as image:
+        assert image.info["comment"].startswith(words[1][:10].encode())
+
+
+@pytest.mark.parametrize("cut", [5, 12, 13, 40, 300])
+def test_a_gif_that_ends_early_has_what_is_there(cut: int) -> None:
+    data = encode(Image.new("RGB", (9, 9)), None, None, "gif", carried(RECORD, "gif", size=(9, 9)).arguments)
+    whole = said_by_gif(data)
+    assert whole.startswith("{")
+    assert whole.startswith(said_by_gif(data[:cut]))
 
 
 def test_a_size_and_a_ground_hold_for_every_frame(folder: Path) -> None:
