@@ -82,8 +82,15 @@ def word_of(key: str) -> str:
     """'input', 'output' or the spelling of an option in TOML for a key of a record. Raises UsageError."""
     word = _words().get(key.replace("_", "-"))
     if word is None:
-        raise UsageError(f"no option is called '{shown(key)}'{did_you_mean(key, tuple(_words()))}")
+        hint = _SAID_ELSEWHERE.get(key.replace("_", "-")) or did_you_mean(key, tuple(_words()))
+        raise UsageError(f"no option is called '{shown(key)}'{hint}")
     return word
+
+
+_SAID_ELSEWHERE = {
+    "format": f"; the ending of '{OUTPUT}' says it, or --format for all jobs",
+    "on-exists": "; --on-exists is for all jobs",
+}
 
 
 @cache

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 from typing import BinaryIO
 
 from ..errors import AllFailed, SdeditError, SomeFailed, let_go
+from ..options.files import LOSSLESS_FORMATS
 from ..pictures.codec import open_picture
 from ..pictures.masks import check_mask
 from ..pictures.resize import size_of
@@ -110,6 +112,7 @@ class Run:
         ready: list[Job] = []
         for job in self.jobs:
             with self._guarded(job):
+                job = _of_like(job)
                 job.request.edit.check_format(job.format)
                 settled = names.settled(job)
                 ready += [settled] if settled else []
@@ -157,6 +160,14 @@ class Run:
             self.events.emit("plan", input=job.source, output=target.shown, **seed, width=width, height=height)
             words = "a new seed" if self.options.drawn_seed else f"seed {target.seed}"
             self.to.note(f"would edit {job.shown} ({width} x {height}) -> {target.shown} ({words})")
+
+
+def _of_like(job: Job) -> Job:
+    """The job; without what the picture of --like says of its own file where the job's is of a format that has none."""
+    like, edit = job.request.like, job.request.edit
+    if like is None or not like.layer.values.get("lossless") or job.format in LOSSLESS_FORMATS:
+        return job
+    return replace(job, request=replace(job.request, edit=edit.varied({"lossless": False})))
 
 
 def _pictures(jobs: Sequence[Job]) -> int:

@@ -292,6 +292,7 @@ class EditorWorker:
                     dtype=self.dtype,
                     backend=self.backend,
                     quality=None if format in ("png", "gif") else edit.quality,
+                    lossless=edit.lossless and format == "webp",
                 )
             ),
             width=picture.rgb.width,

@@ -12,7 +12,7 @@ FIRST, ALL = "first", "all"
 # What has room for more than 8 bits a channel, and for more than one picture.
 DEEP_FORMATS = ("png",)
 MOVING_FORMATS = ("png", "webp", "gif")
-LOSSLESS_FORMATS = ("webp",)
+LOSSLESS_FORMATS = ("webp", "png")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class FileOptions:
         "Files",
         choices=(FIRST, ALL),
     )
-    lossless: bool = declare(False, "Write WebP without loss.", "Files", pixels=False)
+    lossless: bool = declare(False, "Write WebP without loss.", "Files", pixels=False, saved=True)
     quality: int | None = declare(
         None,
         "Quality of JPEG, WebP and AVIF files.",

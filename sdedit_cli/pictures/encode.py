@@ -40,7 +40,7 @@ def check_format(format: str) -> None:
 
 def chosen(format: str, quality: int | None, *, lossless: bool) -> dict[str, Any]:
     """What Pillow is told of this quality in this format, beside what holds otherwise."""
-    if lossless:
+    if lossless and format == "webp":
         return {"lossless": True, "quality": 80}  # of a picture without loss, how hard it is tried to pack it
     return {"quality": quality} if quality is not None and format not in ("png", "gif") else {}
 

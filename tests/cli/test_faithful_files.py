@@ -93,7 +93,7 @@ def test_what_was_laid_over_the_models_numbers_stays_as_it_is() -> None:
     [
         (["--bits", "16"], "x.jpg", "take --format png"),
         (["--bits", "12"], "x.png", "expected 8 or 16"),
-        (["--lossless"], "x.jpg", "take --format webp"),
+        (["--lossless"], "x.jpg", "take --format webp or png"),
         (["--lossless", "--quality", "80"], "x.webp", "exclude each other"),
         (["--alpha", "sideways"], "x.png", "keep"),
     ],
@@ -113,6 +113,12 @@ def test_a_webp_without_loss_is_the_very_picture(folder: Path) -> None:
     assert run(["run", "a.png", *WORDS, "-o", "x.png"]) == 0
     with Image.open("x.webp") as one, Image.open("x.png") as other:
         assert one.convert("RGB").tobytes() == other.tobytes()
+    # So it is of the picture that is made again, in a format that can be that; a PNG always is.
+    like = ["run", "a.png", "--like", "x.webp", "-q", "--device", "cpu"]
+    assert [run([*like, "-o", name]) for name in ("y.webp", "y.png", "y.jpg")] == [0, 0, 0]
+    assert Path("y.webp").read_bytes() == Path("x.webp").read_bytes()
+    assert run(["run", "a.png", *WORDS, "--lossless", "-o", "z.png"]) == 0
+    assert Path("z.png").read_bytes() == Path("x.png").read_bytes()
 
 
 @pytest.mark.parametrize("format", ["webp", "avif"])
