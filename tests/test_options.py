@@ -63,7 +63,7 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
 
 PATHS = {
     *("model", "vae", "config", "lora", "embedding", "prompt_embeds", "ip_adapter", "ip_image", "ip_encoder"),
-    *("c2pa", "c2pa_key", "mask"),
+    *("c2pa", "c2pa_key", "mask", "upscaler"),
 }
 
 
@@ -73,7 +73,7 @@ def test_what_a_picture_may_set_and_what_it_may_not() -> None:
     assert kept_out == {
         *PATHS,
         *("count", "download", "partial", "safety", "attention", "device", "mmap"),
-        *("metadata", "lossless", "backend"),
+        *("metadata", "backend"),
     }
 
 

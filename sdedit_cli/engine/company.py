@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..configs.vae import VAEConfig
+from ..configs.vae import TinyVAEConfig, VAEConfig
 from ..errors import Interrupted, SdeditError
 from ..options import Edit
 from .canvas import numbers_of
@@ -84,7 +84,7 @@ class Wish:
         fine = self.fine if self.under is None else self.fine_under
         return numbers_of(self.kept) if fine is None else fine
 
-    def pixels(self, area: WorkArea, config: VAEConfig) -> Tensor:
+    def pixels(self, area: WorkArea, config: VAEConfig | TinyVAEConfig) -> Tensor:
         """What is worked on of the picture (1, 3, H, W), in -1..1."""
         seen = area.fit(self.image) if self.fine is None else area.fit_numbers(self.fine)
         return preprocess(seen, config.scale, config.latent_channels)

@@ -42,7 +42,7 @@ class Upscaler:
         """An RGB picture `scale` times as large; `wrap`: its left and right, its upper and lower edges meet."""
         import numpy as np
 
-        x_BCHW = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
+        x_BCHW = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)[None].float() / 255
         x, y = (_AROUND if wraps else 0 for wraps in wrap)
         # More than a picture has is not wrapped: it is repeated until that is there.
         wide_BCHW = _wrapped(_wrapped(x_BCHW, x, 3), y, 2)

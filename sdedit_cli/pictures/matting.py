@@ -159,22 +159,22 @@ def _widened(flags: Flags, by: int) -> Flags:
     return flags
 
 
-def _joined(free: Flags, seeds: Flags) -> Flags:
+def _joined(free: Any, seeds: Any) -> Any:
     """What is free and joined to a seed by way of others: runs of rows, then of columns, until nothing changes."""
-    found: Flags = seeds & free
+    found = seeds & free
     for _ in range(_MOST_SWEEPS):
-        wider: Flags = _runs(_runs(found, free).T, free.T).T
+        wider = _runs(_runs(found, free).T, free.T).T
         if (wider == found).all():
             break
         found = wider
     return found
 
 
-def _runs(found: Flags, free: Flags) -> Flags:
+def _runs(found: Any, free: Any) -> Any:
     """Every run of a row that has a flag, as a whole."""
     import numpy as np
 
-    begins: Flags = free.copy()
+    begins = free.copy()
     begins[:, 1:] &= ~free[:, :-1]
     names: Any = np.cumsum(begins).reshape(free.shape)
     flagged = np.bincount(names[found], minlength=int(names[-1, -1]) + 1) > 0

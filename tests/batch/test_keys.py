@@ -30,6 +30,7 @@ COMPANY: dict[str, Any] = {
     "c2pa_key": {"c2pa": "other"},
     "ip_adapter": {"ip-image": ["other"]},
     "ip_image": {"ip-adapter": ["other"]},
+    "upscaler": {"upscale": 2.0},
 }
 # What says something only beside something else.
 WITH_MASK: dict[str, Any] = {name: {"mask": "file"} for name in MASK_OPTIONS - {"mask"}}
