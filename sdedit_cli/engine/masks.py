@@ -86,7 +86,8 @@ class Masked:
     def restore_numbers(self, x_HWC: Numbers) -> Numbers:
         """As `restore`, of numbers in 0..1."""
         left, upper, right, lower = self.box
-        whole: Any = numbers_of(self.under) if self.under_numbers is None else self.under_numbers.copy()
+        under: Any = self.under_numbers
+        whole: Any = numbers_of(self.under) if under is None else under.copy()
         part = whole[upper:lower, left:right]
         made, weights = self.canvas.restore_numbers(x_HWC), self.weights_HW[..., None]
         # What is edited in full is the result to the last bit.

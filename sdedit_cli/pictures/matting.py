@@ -176,6 +176,6 @@ def _runs(found: Any, free: Any) -> Any:
 
     begins = free.copy()
     begins[:, 1:] &= ~free[:, :-1]
-    names: Any = np.cumsum(begins).reshape(free.shape)
+    names = begins.astype(np.int64).cumsum().reshape(free.shape)
     flagged = np.bincount(names[found], minlength=int(names[-1, -1]) + 1) > 0
     return flagged[names] & free
