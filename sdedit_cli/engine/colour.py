@@ -20,6 +20,9 @@ _WIDTH, _SIDE = 1 / 16, 128
 _MOST_GAIN, _DARK = 4.0, 1e-3
 # Both change what they were found from, also where it is cut off at black and white: they are found step by step.
 _GAINS, _OFFSETS = 3, 80
+# Of a small picture less is cut off than of the whole one, by which the last are found, in longer steps: what is left
+# over adds up from edit to edit.
+_LAST_OFFSETS, _STEP = 20, 1.5
 
 
 def recoloured(way: str, x_BCHW: Tensor, input_BCHW: Tensor) -> Tensor:
@@ -38,11 +41,11 @@ def keep(light_BCHW: Tensor, wanted_BCHW: Tensor) -> Tensor:
         gain_BCHW = (gain_BCHW * (wanted_BCHW + _DARK) / now_BCHW).clamp(1 / _MOST_GAIN, _MOST_GAIN)
     for _ in range(_OFFSETS):
         offset_BCHW = offset_BCHW + wanted_BCHW - low((small_BCHW * gain_BCHW + offset_BCHW).clamp(0, 1))
-    gain_BCHW, offset_BCHW = (
-        F.interpolate(one, light_BCHW.shape[2:], mode="bilinear", align_corners=False)
-        for one in (gain_BCHW, offset_BCHW)
-    )
-    return light_BCHW * gain_BCHW + offset_BCHW
+    whole_BCHW = light_BCHW * _large(gain_BCHW, light_BCHW)
+    for _ in range(_LAST_OFFSETS):
+        now_BCHW = low(_small((whole_BCHW + _large(offset_BCHW, light_BCHW)).clamp(0, 1)))
+        offset_BCHW = offset_BCHW + _STEP * (wanted_BCHW - now_BCHW)
+    return whole_BCHW + _large(offset_BCHW, light_BCHW)
 
 
 def match(light_BCHW: Tensor, wanted_BCHW: Tensor) -> Tensor:
@@ -70,6 +73,11 @@ def _small(light_BCHW: Tensor) -> Tensor:
     if share >= 1:
         return light_BCHW
     return F.interpolate(light_BCHW, (max(1, round(height * share)), max(1, round(width * share))), mode="area")
+
+
+def _large(small_BCHW: Tensor, like_BCHW: Tensor) -> Tensor:
+    """What was found on a small picture, in the size of another."""
+    return F.interpolate(small_BCHW, like_BCHW.shape[2:], mode="bilinear", align_corners=False)
 
 
 def low(light_BCHW: Tensor) -> Tensor:
