@@ -55,6 +55,7 @@ TOPICS = {
         Topic("vae-together"),
         Topic("colour"),
         Topic("seams"),
+        Topic("approximate"),
         Topic("jax-original"),
     )
 }
