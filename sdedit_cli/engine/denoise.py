@@ -282,16 +282,23 @@ class Loop:
 def _gather(group: list[Running], total: int, times: int) -> Context:
     lows: list[int] = []
     highs: list[int] = []
+    begins: dict[int, int] = {}
+    contexts: list[Context] = []
     offset = 0
     for running in group:
-        count, rows = len(running.x_BCHW), len(running.conditioning.text_RTC)
+        conditioning, count = running.conditioning, len(running.x_BCHW)
+        rows = len(conditioning.text_RTC)
+        if id(conditioning) not in begins:  # pictures of one prompt share it
+            begins[id(conditioning)] = offset
+            contexts.append(conditioning.context)
+            offset += rows
+        begin = begins[id(conditioning)]
         if running.guiding:
-            lows += range(offset, offset + count)
-        highs += range(offset + rows - count, offset + rows)
-        offset += rows
+            lows += range(begin, begin + count)
+        highs += range(begin + rows - count, begin + rows)
     index = [*lows, *highs]
     index += index[:1] * (total - len(index))
-    return Context.cat([running.conditioning.context for running in group]).rows(index * times)
+    return Context.cat(contexts).rows(index * times)
 
 
 def _model_input(running: Running) -> Tensor:
