@@ -50,9 +50,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="colour, seams: write the pictures")
     parser.add_argument("--quick", action="store_true", help="tiny models and one round: whether it works, no numbers")
-    for topic in TOPICS.values():
-        if hasattr(topic.module, "options"):
-            topic.module.options(parser.add_argument_group(topic.name))
+    for module in {topic.module.__name__: topic.module for topic in TOPICS.values()}.values():
+        if hasattr(module, "options"):
+            module.options(parser.add_argument_group(module.__name__.rpartition(".")[2]))
     return parser
 
 

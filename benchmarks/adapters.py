@@ -18,7 +18,7 @@ from typing import Any
 from .common.children import Answer, Server
 from .common.programs import ORACLE, RUNNERS, environment
 from .common.rows import OURS, Row
-from .common.turns import turns, values
+from .common.turns import disturbed, turns, values
 
 TRANSFORMER = (".attentions.", ".self_attn.", ".mlp.")
 BUDGET = 60.0
@@ -48,7 +48,7 @@ def run(given: argparse.Namespace) -> Iterator[Row]:
         for work in WORKS:
             for name, said in answers.items():
                 if work in said[0]:
-                    yield Row(f"{work}, {dtype}", name, values(said, work))
+                    yield Row(f"{work}, {dtype}", name, values(said, work), also=disturbed(said))
 
 
 def write_lora(path: Path, model: Path, rank: int) -> None:

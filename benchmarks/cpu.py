@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
@@ -19,7 +20,7 @@ from .common.children import Server
 from .common.flops import counted
 from .common.programs import COMPILED, LAST, OPENVINO, ORACLE, OURS_ON_OPENVINO, environment
 from .common.rows import OURS, Row
-from .common.turns import busy, turns, values
+from .common.turns import busy, disturbed, turns, values
 
 ALL, PAIR = (OURS, OURS_ON_OPENVINO, ORACLE, LAST, COMPILED, OPENVINO), (OURS, ORACLE)
 FIVE, BOTH = (OURS, OURS_ON_OPENVINO, ORACLE, LAST, OPENVINO), (OURS, OURS_ON_OPENVINO, ORACLE, OPENVINO)
@@ -64,10 +65,15 @@ WORKS = {
 }
 
 
+def options(parser: argparse._ArgumentGroup) -> None:
+    parser.add_argument("--only", default="", metavar="REGEX", help="of the works, such as 'step, 512'")
+
+
 def run(given: argparse.Namespace) -> Iterator[Row]:
     for dtype in given.dtype or WORKS:
+        works = [work for work in WORKS[dtype] if re.search(given.only, work.what)]
         with ExitStack() as stack:
-            wanted = {name for work in WORKS[dtype] for name in work.programs if name in given.programs}
+            wanted = {name for work in works for name in work.programs if name in given.programs}
             servers = {
                 name: stack.enter_context(
                     Server("benchmarks.common.programs:serve", name, str(given.model), dtype, env=environment(name))
@@ -75,7 +81,7 @@ def run(given: argparse.Namespace) -> Iterator[Row]:
                 for name in ALL
                 if name in wanted
             }
-            for work in WORKS[dtype]:
+            for work in works:
                 yield from _rows(given, work, dtype, {n: s for n, s in servers.items() if n in work.programs})
 
 
@@ -89,7 +95,7 @@ def _rows(given: argparse.Namespace, work: Work, dtype: str, servers: dict[str, 
         answers = turns(asks, rounds, work.budget * given.budget)
     for name, said in answers.items():
         prepared = max((answer.get("prepared", 0.0) for answer in said), default=0.0)
-        also: dict[str, float | str] = {"prepared s": prepared} if prepared > 1 else {}
+        also = {**({"prepared s": prepared} if prepared > 1 else {}), **disturbed(said)}
         yield Row(f"{work.what}, {dtype}", name, values(said), "s", _flops(given, work, side), dtype, also)
 
 

@@ -18,7 +18,7 @@ from .common.programs import ORACLE, environment
 from .common.rates import DTYPES
 from .common.rows import OURS, Row
 from .common.small import BUILT_IN, SIDE, pictures
-from .common.turns import turns, values
+from .common.turns import disturbed, turns, values
 
 ONE_BY_ONE = "sdedit, one by one"
 EIGHT, BUDGET = 8, 80.0
@@ -46,6 +46,7 @@ def run(given: argparse.Namespace) -> Iterator[Row]:
             rounds = 1 if given.quick else given.rounds or 3
             for name, answers in turns(asks, rounds, BUDGET * given.budget).items():
                 also = {"CPU s": sum(values(answers, "cpu")) / len(answers), "a picture": values(answers)[0] / count}
+                also |= disturbed(answers)
                 yield Row(f"{count} pictures of {SIDE} px, {dtype}", name, values(answers), "s", also=also)
 
 

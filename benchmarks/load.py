@@ -22,7 +22,7 @@ from .common.machine import memory
 from .common.programs import ORACLE, environment
 from .common.rates import DTYPES
 from .common.rows import OURS, Row
-from .common.turns import turns, values
+from .common.turns import disturbed, turns, values
 
 BUDGET = 30.0
 
@@ -55,7 +55,7 @@ def _rows(given: argparse.Namespace, path: Path, dtype: str, threads: int, round
     for name, said in turns(asks, rounds, BUDGET * given.budget).items():
         best = min(said, key=lambda answer: answer["touched"])
         also = {"load s": best["load"], "CPU s": best["cpu"], "GB/s": size / best["touched"] / 1e9}
-        also |= {"peak / file": best["peak"] / size, "peak / weights": best["peak"] / best["held"]}
+        also |= {"peak / file": best["peak"] / size, "peak / weights": best["peak"] / best["held"], **disturbed(said)}
         yield Row(f"{path.name} to {dtype}, {threads} threads", name, values(said, "touched"), also=also)
 
 

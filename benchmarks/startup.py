@@ -19,7 +19,7 @@ from pathlib import Path
 from .common.children import ROOT, Answer
 from .common.programs import ORACLE, environment, photo
 from .common.rows import OURS, Row
-from .common.turns import turns, values
+from .common.turns import disturbed, turns, values
 
 ANSWERS = {
     "python": ["-c", "pass"],
@@ -86,7 +86,7 @@ def _rows(
     asks = {name: partial(_process, name, words, given.place) for name, words in commands.items()}
     rounds = 1 if given.quick else given.rounds or rounds
     for name, answers in turns(asks, rounds, budget * given.budget).items():
-        yield Row(what, name, values(answers))
+        yield Row(what, name, values(answers), also=disturbed(answers))
 
 
 def _process(program: str, words: list[str], place: Path) -> Answer:

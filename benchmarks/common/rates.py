@@ -33,7 +33,7 @@ ROUNDS = 3
 
 
 def rates(
-    device: str = "cpu", dtypes: tuple[str, ...] = ("fp32", "bf16"), seconds: float = 0.1, shrink: int = 1
+    device: str = "cpu", dtypes: tuple[str, ...] = ("fp32", "bf16"), seconds: float = 0.05, shrink: int = 1
 ) -> Iterator[Row]:
     """A row for each shape and precision; a round takes `seconds`, and `shrink` divides the shapes."""
     for dtype in dtypes:

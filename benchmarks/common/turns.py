@@ -31,13 +31,20 @@ def turns(asks: Mapping[str, Ask], rounds: int, budget: float = float("inf")) ->
                 others.patience.wait()
                 share = others.watched()
                 answers[name].append(ask())
+                answers[name][-1]["others"] = share() or 0.0
                 told = ", ".join(f"{key} {value:.3g}" for key, value in answers[name][-1].items() if _is_number(value))
-                print(f"  {name}: {told}, others {share() or 0:.0%}", file=sys.stderr, flush=True)
+                print(f"  {name}: {told}", file=sys.stderr, flush=True)
             except RuntimeError as problem:
                 print(f"{name}: {problem}", file=sys.stderr)
                 del left[name]
         longest = max(longest, time.monotonic() - started) if done else 0.8 * (time.monotonic() - started)
     return {name: said for name, said in answers.items() if said}
+
+
+def disturbed(answers: list[Answer]) -> dict[str, float | str]:
+    """For a row's `also`: the most of the cores that other programs took in a round, where that is to be known."""
+    most = max(values(answers, "others"))
+    return {"others": f"{most:.0%}"} if most > others.CALM else {}
 
 
 def _is_number(value: object) -> bool:
