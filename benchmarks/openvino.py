@@ -1,67 +1,77 @@
-"""--backend openvino beside torch on the same networks, taking turns: a guided step, encode and decode of one picture.
+"""`--backend openvino` beside torch on the same networks, taking turns, and how far both are apart.
 
-    python -m benchmarks.openvino MODEL [--dtype bf16] [--side 512] [--rounds 3] [--parts step decode encode]
-
-Also how long it takes to convert and to compile, and how far both are apart. Take `ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16`
-into the environment for the numbers of a processor without AMX.
+`step` is one of a guided picture without the solver's part. `first s` is the first call on OpenVINO, which converts and
+compiles; `apart` the largest difference of what both say, `mean` the mean one, of values of about `of`.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from .common.children import Answer
+from .common.programs import OURS_ON_OPENVINO
+from .common.rates import DTYPES
+from .common.rows import OURS, Row
+from .common.turns import turns, values
 
-from sdedit_cli.runtime.dtype import choose
-from sdedit_cli.runtime.openvino import InMemory, Machine, attach
-from sdedit_cli.weights import load_networks
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PARTS = ("step", "decode", "encode")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--dtype", default="bf16")
-    parser.add_argument("--side", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--parts", nargs="+", default=["step", "decode", "encode"])
-    given = parser.parse_args()
-    dtype = choose(given.dtype)
-    loaded = load_networks(given.model, dtype=dtype, skip=("text_encoder", "tokenizer"))
+def run(given: argparse.Namespace) -> Iterator[Row]:
+    if find_spec("openvino") is None:
+        print("openvino is not installed", file=sys.stderr)
+        return
+    import torch
+
+    from sdedit_cli.runtime.openvino import InMemory
+    from sdedit_cli.weights import load_networks
+
+    side, rounds = (64, 1) if given.quick else (512, given.rounds or 3)
     shelf = InMemory()
-    print(f"{given.dtype}, {given.side} px, {torch.get_num_threads()} threads")
-    for part in given.parts:
-        with torch.no_grad():
-            _compare(part, loaded, dtype, given.side, given.rounds, shelf)
+    for name in given.dtype or ["bf16"]:
+        dtype = getattr(torch, DTYPES[name])
+        loaded = load_networks(given.model, dtype=dtype, skip=("text_encoder", "tokenizer"))
+        for part in PARTS:
+            with torch.no_grad():
+                yield from _compared(f"{part}, {side}, {name}", part, loaded, dtype, side, rounds, shelf)
 
 
-def _compare(part: str, loaded: Any, dtype: torch.dtype, side: int, rounds: int, shelf: InMemory) -> None:
+def _compared(
+    what: str, part: str, loaded: Any, dtype: torch.dtype, side: int, rounds: int, shelf: Any
+) -> Iterator[Row]:
+    import torch
+
+    from sdedit_cli.runtime.openvino import Machine, attach
+
     network = loaded.unet if part == "step" else loaded.vae
     call = _call(part, network, dtype, side)
     layers = _seconds(call)[1]
     attach([network], Machine(threads=torch.get_num_threads(), shelf=shelf))
     compiled = _ways(network)
     first, ours = _seconds(call)
-    taken: dict[str, list[float]] = {"torch": [], "openvino": []}
-    for _ in range(rounds):
-        for name, ways in (("torch", None), ("openvino", compiled)):
-            _set_ways(network, ways)
-            taken[name].append(_seconds(call)[0])
+    asks = {OURS: partial(_turn, network, None, call), OURS_ON_OPENVINO: partial(_turn, network, compiled, call)}
+    answers = turns(asks, rounds)
     apart = (ours.float() - layers.float()).abs()
-    torch_s, openvino_s = (statistics.median(taken[name]) for name in ("torch", "openvino"))
-    print(
-        f"{part}: torch {torch_s:.2f} s, openvino {openvino_s:.2f} s ({torch_s / openvino_s:.2f} x), "
-        f"first call {first:.1f} s; apart {float(apart.max()):.1e}, mean {float(apart.mean()):.1e} "
-        f"of {float(layers.float().abs().mean()):.2f}; all {taken}",
-        flush=True,
-    )
-    if part != "step":
-        _set_ways(network, None)
+    also = {"first s": first, "apart": float(apart.max()), "mean": float(apart.mean())}
+    also["of"] = float(layers.float().abs().mean())
+    _set_ways(network, None)
+    yield Row(what, OURS, values(answers[OURS]))
+    yield Row(what, OURS_ON_OPENVINO, values(answers[OURS_ON_OPENVINO]), also=also)
+
+
+def _turn(network: Any, ways: Any, call: Callable[[], Tensor]) -> Answer:
+    _set_ways(network, ways)
+    return {"seconds": _seconds(call)[0]}
 
 
 def _ways(network: Any) -> Any:
@@ -76,6 +86,8 @@ def _set_ways(network: Any, ways: Any) -> None:
 
 
 def _call(part: str, network: Any, dtype: torch.dtype, side: int) -> Callable[[], Tensor]:
+    import torch
+
     draw = torch.Generator().manual_seed(0)
     latents = torch.randn(2, 4, side // 8, side // 8, generator=draw).to(dtype)
     if part == "decode":
@@ -92,7 +104,3 @@ def _seconds(call: Callable[[], Tensor]) -> tuple[float, Tensor]:
     begun = time.perf_counter()
     result = call()
     return time.perf_counter() - begun, result
-
-
-if __name__ == "__main__":
-    main()

@@ -48,6 +48,7 @@ TOPICS = {
         Topic("memory", always=True),
         Topic("adapters", always=True),
         Topic("jax-pipeline", always=True),
+        Topic("openvino"),
         Topic("threads"),
         Topic("planning"),
         Topic("soak"),

@@ -29,14 +29,9 @@ Work = Callable[[], object]
 
 def present() -> list[str]:
     """The programs that this machine can run."""
-    openvino = _is_there("openvino")
-    have = {COMPILED: has_compiler(), OPENVINO: openvino}
-    have[OURS_ON_OPENVINO] = openvino and _is_there("sdedit_cli.runtime.openvino")
+    openvino = importlib.util.find_spec("openvino") is not None
+    have = {COMPILED: has_compiler(), OPENVINO: openvino, OURS_ON_OPENVINO: openvino}
     return [name for name in RUNNERS if have.get(name, True)]
-
-
-def _is_there(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
 
 
 def environment(program: str) -> dict[str, str]:
