@@ -20,11 +20,12 @@ from pathlib import Path
 from .common import machine, others, rates
 from .common.models import settled
 from .common.programs import present
+from .common.quote import put
 from .common.report import RATES, Section, read, table, write
 from .common.rows import Row
 from .topics import TOPICS
 
-PLACES = ("--model", "--save", "--sheet", "--keep", "--env")
+PLACES = ("--model", "--save", "--quote", "--sheet", "--keep", "--env")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -33,6 +34,7 @@ def arguments() -> argparse.ArgumentParser:
         "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TOPICS)}")
+    parser.add_argument("--quote", type=Path, metavar="FILE.json", help="measure nothing; put its table into README.md")
     parser.add_argument(
         "--save", nargs="?", type=Path, const=True, metavar="FILE.json", help="by default this machine's"
     )
@@ -60,6 +62,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = parser.parse_args(words)
+    if given.quote:
+        put(RESULTS.parents[1] / "README.md", read(given.quote))
+        return
     unknown = [name for name in given.names if name not in TOPICS]
     if unknown:
         parser.error(f"there is no topic {unknown[0]}; there are {', '.join(TOPICS)}")

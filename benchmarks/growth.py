@@ -15,7 +15,7 @@ from .common.flops import counted
 from .common.programs import environment
 from .common.rows import OURS, Row
 
-SIDES, BATCHES, BUDGET = (256, 384, 512, 768, 1024), (1, 2, 4, 8, 16), 75.0
+SIDES, BATCHES, BUDGET = (256, 384, 512, 768, 1024), (2, 4, 8, 16), 75.0
 
 
 def run(given: argparse.Namespace) -> Iterator[Row]:

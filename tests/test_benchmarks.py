@@ -12,6 +12,7 @@ import pytest
 from benchmarks.__main__ import command
 from benchmarks.common import rates
 from benchmarks.common.bars import BARS, lines
+from benchmarks.common.quote import BEGIN, END, put, quoted
 from benchmarks.common.report import SCHEMA, Section, markdown, read, table, write
 from benchmarks.common.rows import OURS, Row, beside
 from benchmarks.common.turns import turns
@@ -66,7 +67,6 @@ def test_a_file_of_results_that_ships_is_read_and_its_page_is_as_rendered() -> N
     for path in paths:
         page = path.with_suffix(".md").read_text(encoding="utf-8")
         assert page == markdown(path.stem, list(read(path).values())), f"{path.stem}.md is not of {path.name}"
-    assert paths
 
 
 def test_what_is_asked_for_is_held_against_the_rows_that_are_there() -> None:
@@ -74,6 +74,25 @@ def test_what_is_asked_for_is_held_against_the_rows_that_are_there() -> None:
     assert lines({"cpu-bf16": rows})[2:] == ["| cpu-bf16 | step, 512, bf16 | diffusers | 1.40 x | 1.50 x |"]
     assert lines({"cpu-bf16": rows[:1], "load": ROWS}) == []
     assert {bar.topic for bar in BARS} <= set(TOPICS)
+
+
+def test_the_readme_quotes_medians_of_the_results(tmp_path: Path) -> None:
+    rows = [Row("step, 512, bf16", OURS, (2.0, 3.0, 2.5)), Row("step, 512, bf16", "diffusers", (4.0,))]
+    page = tmp_path / "README.md"
+    page.write_text(f"Above.\n{BEGIN}\nold\n{END}\nBelow.\n", encoding="utf-8")
+    put(page, {"cpu-bf16": Section("cpu-bf16", "", rows)})
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert lines[:2] == ["Above.", BEGIN]
+    assert lines[-2:] == [END, "Below."]
+    assert lines[4] == "| a step at 512 px, bf16 | 2.50 s |  | 4.00 s |  |"
+    assert len(lines) == 7
+
+
+def test_what_the_readme_quotes_is_in_the_results() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    inside = page[page.index(BEGIN) + len(BEGIN) : page.index(END)].strip()
+    results = [read(path) for path in (ROOT / "benchmarks" / "results").glob("*.json")]
+    assert not inside or inside in [quoted(sections) for sections in results]
 
 
 def test_what_a_row_is_beside() -> None:
