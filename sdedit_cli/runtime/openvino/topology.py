@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,7 @@ def topology(plan: Plan, inputs: Sequence[Tensor]) -> bytes:
     examples = [*_examples(plan, inputs), *(_weightless(p) for p in network.parameters())]
     with torch.no_grad(), warnings.catch_warnings(), wrapped(network, plan.wrap):
         warnings.simplefilter("ignore")  # that sizes are read, which the graph does, too
-        trace: Any = torch.jit.trace
+        trace = cast(Any, torch.jit).trace
         return _packed(library().convert_model(trace(called, examples, check_trace=False), example_input=examples))
 
 
