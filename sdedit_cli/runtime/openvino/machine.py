@@ -48,13 +48,12 @@ class Machine:
 
     def options(self, dtype: torch.dtype) -> dict[str, Any]:
         """How a program in that precision is compiled: for one call at a time, in no other precision."""
-        threads = {"INFERENCE_NUM_THREADS": self.threads} if self.threads and self.device == "CPU" else {}
-        return {
-            "INFERENCE_PRECISION_HINT": _HINTS[dtype],
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-            **threads,
-        }
+        told = {"INFERENCE_PRECISION_HINT": _HINTS[dtype], "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+        if self.device != "CPU":
+            return told
+        # Threads that are tied to processors wait for whoever else is there; two runs would be tied to the same ones.
+        threads = {"INFERENCE_NUM_THREADS": self.threads} if self.threads else {}
+        return {**told, **threads, "ENABLE_CPU_PINNING": False}
 
 
 def is_installed() -> bool:
