@@ -11,6 +11,16 @@ from ..common.rows import Row
 from .checks import check, furthest
 
 BOUNDS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2}
+OF_A_NETWORK = 5e-3  # convolutions of GPUs round to TF32 on the way
+TINY = {
+    "block_out_channels": [16, 32],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "cross_attention_dim": 32,
+    "attention_head_dim": 2,
+}
 # Batch, channels, height, width, groups: a tile at once, and in chunks with a rest; sizes of no power of two.
 PICTURES = {
     "quick": [(2, 24, 5, 7, 4), (1, 12, 70, 61, 2)],
@@ -31,6 +41,27 @@ def run(given: argparse.Namespace) -> Iterator[Row]:
         for dtype in BOUNDS:
             for name, case, kernel, twin in _cases(given, getattr(torch, dtype)):
                 yield check(f"{name}, {case}", dtype, furthest_of(kernel(), twin()), BOUNDS[dtype])
+        yield check("a tiny UNet with all of them", "float32", whole_network(given), OF_A_NETWORK)
+
+
+def whole_network(given: argparse.Namespace) -> float:
+    """How far a UNet with kernels, joint projections and its channels last is from the plain one."""
+    import torch
+
+    from sdedit_cli.configs.unet import UNetConfig
+    from sdedit_cli.nn import UNet2DCondition
+    from sdedit_cli.nn.fuse import fuse_qkv
+    from sdedit_cli.runtime import kernels
+
+    with torch.device(given.device):
+        unet = UNet2DCondition(UNetConfig.from_dict(TINY)).eval()
+    context = unet.context(torch.randn(2, 7, 32, device=given.device))
+    x, emb = torch.randn(2, 4, 16, 16, device=given.device), unet.embed_time(torch.tensor([900.0, 10.0]))
+    plain = unet(x, emb, context)
+    kernels.put_into(unet.ops)
+    fuse_qkv(unet)
+    unet.to(memory_format=torch.channels_last)
+    return furthest(unet(x, emb, context), plain)
 
 
 def furthest_of(got: Any, expected: Any) -> float:
