@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,9 @@ class ChosenAttention:
 
     def __deepcopy__(self, memo: object) -> ChosenAttention:
         return self  # what a machine is good at concerns all models
+
+    def __reduce__(self) -> Any:
+        return "CHOSEN" if self is CHOSEN else super().__reduce__()  # by name, and so that of the process
 
     def __hash__(self) -> int:
         return id(self)

@@ -84,7 +84,11 @@ class Graphs:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graphs:
         """A copy of a network has other weights, so it begins without graphs."""
-        return Graphs(self.recorder, self.tell, self.most)
+        return Graphs(type(self.recorder)(), self.tell, self.most)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So does one that comes from a pickle, as graphs belong to a process."""
+        return Graphs, (type(self.recorder)(), self.tell, self.most)
 
     def __call__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def test_other_devices_and_gradients_get_torch_s_own() -> None:
 
 def test_copies_of_a_model_share_what_is_known_of_the_machine() -> None:
     assert copy.deepcopy(CHOSEN) is CHOSEN
+    assert pickle.loads(pickle.dumps(CHOSEN)) is CHOSEN
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"a": 1, "b": "flash"}', '{"b": "flash"}'])
