@@ -23,8 +23,6 @@ from ..engine.sampling import grid_for
 from ..errors import UsageError, warn
 from ..nn import CLIPTextModel, UNet2DCondition
 from ..noise import Scheduler
-from ..runtime.device import pick
-from ..runtime.equip import place
 from ..text import Tokenizer
 from .adapters import Adapters
 from .arguments import (
@@ -140,15 +138,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
 
         Raises UsageError for a device that is not there.
         """
-        named_place = next((p for p in (*args, kwargs.get("device")) if isinstance(p, (str, torch.device))), None)
-        device = None if named_place is None else pick(str(named_place))
-        self.end_offload()
-        networks = self.engine.networks()
-        if device is not None:
-            place(networks, device)
-        for network in networks:
-            network.to(*args, **kwargs)
-        self.equip()
+        self.move(*args, **kwargs)
         return self
 
     @classmethod

@@ -19,7 +19,7 @@ from ..nn import FreeU, UNet2DCondition
 from ..nn.fuse import fuse_qkv, unfuse_qkv
 from ..runtime.attention import Slicing, attention_for, set_attention
 from ..runtime.device import pick
-from ..runtime.equip import equip
+from ..runtime.equip import equip, place
 from ..runtime.memory import Offload
 from .words import arguments_named
 
@@ -75,6 +75,18 @@ class Switches:
 
     def _set_attention(self) -> None:
         set_attention(self.unet, self.vae, self._slicing, self._xformers, self._xformers_op)
+        self.equip()
+
+    def move(self, *args: Any, **kwargs: Any) -> None:
+        """What `to` of the pipeline does. Raises UsageError for a device that is not there."""
+        named = next((x for x in (*args, kwargs.get("device")) if isinstance(x, (str, torch.device))), None)
+        device = None if named is None else pick(str(named))
+        self.end_offload()
+        networks = self.engine.networks()
+        if device is not None:
+            place(networks, device)
+        for network in networks:
+            network.to(*args, **kwargs)
         self.equip()
 
     def equip(self) -> None:
