@@ -113,7 +113,7 @@ def measured(given: argparse.Namespace, said: str) -> Iterator[Section]:
     for name in given.names or [topic.name for topic in TOPICS.values() if topic.always]:
         yield section(name, TOPICS[name].about, TOPICS[name].run(given), first.limits)
         if stopped:
-            sys.exit(f"{name} was interrupted; what it had measured is kept")
+            sys.exit(f"{name} was interrupted; works that were done by then are kept")
 
 
 def shown(section: Section) -> Section:
