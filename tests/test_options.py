@@ -51,6 +51,7 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
         "colour",
         "size",
         "tile",
+        "interval",
         "LoraFile",
         "EmbeddingFile",
         "IPAdapterFile",
@@ -63,7 +64,7 @@ def test_every_option_is_declared_in_full(field: Field) -> None:
 
 PATHS = {
     *("model", "vae", "config", "lora", "embedding", "prompt_embeds", "ip_adapter", "ip_image", "ip_encoder"),
-    *("c2pa", "c2pa_key", "mask", "upscaler"),
+    *("c2pa", "c2pa_key", "mask", "upscaler", "tiny_vae"),
 }
 
 
@@ -73,7 +74,7 @@ def test_what_a_picture_may_set_and_what_it_may_not() -> None:
     assert kept_out == {
         *PATHS,
         *("count", "download", "partial", "safety", "attention", "device", "mmap"),
-        *("metadata", "backend"),
+        *("metadata", "cache"),
     }
 
 

@@ -23,6 +23,7 @@ OTHERS: dict[str, Any] = {
     "resize": "none",
     "tile": "64:32",
     "upscale": 2.0,
+    "cfg_interval": "0.2..0.8",
 }
 # What is refused without something else beside it.
 COMPANY: dict[str, Any] = {

@@ -21,8 +21,9 @@ from sdedit_cli.library.words import in_arguments
 PACKAGE = Path(sdedit_cli.__file__).parent
 ROOMS = ("adapters", "configs", "engine", "library", "names", "nn", "noise", "runtime", "text", "weights")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+|(?<![\w-])-m\b")
-# Of messages of `sdedit convert` and `sdedit lora`, and of advice on sizes, which have no twin in the library.
-OF_COMMANDS = {"--to", "--no-ema", "--model", "--rank", "--tile"}
+# Of messages of `sdedit convert` and `sdedit lora`, of advice on sizes, and of what edits of the command line alone can
+# ask for: these have no twin in the library.
+OF_COMMANDS = {"--to", "--no-ema", "--model", "--rank", "--tile", "--upscaler", "--compile", "--backend", "--device"}
 
 
 def texts() -> Iterator[str]:
