@@ -44,13 +44,22 @@ def equip(network: Model[Any], device: torch.device, *, graphs: bool = True) -> 
     on_cuda, on_cpu = device.type == "cuda", device.type == "cpu"
     if not on_cpu:
         cpu.take_out(network)
-    _set_kernels(network, on_cuda and kernels.are_there())
+    _set_kernels(network, on_cuda and kernels.are_there() and _are_right(device, network.dtype))
     if on_cpu:
         cpu.put_into(network)
     if network.ops.attention in (attention, CHOSEN):
         network.ops.attention = CHOSEN if on_cuda else attention
     if isinstance(network, UNet2DCondition):
         _set_way(network, on_cuda and graphs)
+
+
+def _are_right(device: torch.device, dtype: torch.dtype) -> bool:
+    from .kernels.proof import fault_of_kernels
+
+    why = fault_of_kernels(device, dtype)
+    if why is not None:
+        _log.warning("torch's own operations are used in place of kernels in Triton, which are not right here: %s", why)
+    return why is None
 
 
 def _set_kernels(network: Model[Any], wanted: bool) -> None:
