@@ -166,6 +166,7 @@ def test_the_schema_and_the_commands_take_and_refuse_the_same(tmp_path: Path, te
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+PATH = TEXT.filter(str.strip)
 NUMBER = st.floats(-1e6, 1e6)
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "str": TEXT,
@@ -173,11 +174,12 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "colour": st.sampled_from(["#20242c", "#ffffff"]),
     "size": st.sampled_from(["640x480", "1x16384"]),
     "tile": st.sampled_from(["512:128", "64:8"]),
+    "interval": st.sampled_from(["0..0.8", "0.25..1"]),
     "LoraFile": st.builds(
-        LoraFile, TEXT, NUMBER, st.none() | NUMBER, st.sampled_from(["", "OUTALL"]), st.none() | st.integers(1, 99)
+        LoraFile, PATH, NUMBER, st.none() | NUMBER, st.sampled_from(["", "OUTALL"]), st.none() | st.integers(1, 99)
     ),
-    "EmbeddingFile": st.builds(EmbeddingFile, TEXT, TEXT),
-    "IPAdapterFile": st.builds(IPAdapterFile, TEXT, NUMBER),
+    "EmbeddingFile": st.builds(EmbeddingFile, PATH, TEXT),
+    "IPAdapterFile": st.builds(IPAdapterFile, PATH, NUMBER),
 }
 
 

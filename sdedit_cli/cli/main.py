@@ -112,8 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     leftovers = sys.modules.get("sdedit_cli.disk.leftovers")  # imported by whoever has written something
     if leftovers is not None:
         leftovers.abandon()
-    # What is left is the system's to take back: looking through all of torch for garbage took half a second.
-    gc.freeze()
+    # What is left is the system's to take back: looking through all of torch for garbage took half a second. Triton
+    # would tell people of what it left.
+    if "triton" not in sys.modules:
+        gc.freeze()
     sys.exit(code)
 
 

@@ -239,8 +239,12 @@ def test_equal_inputs_give_equal_bytes(folder: Path) -> None:
         (["merge", "{base}", "x", "--lora", "{lora}", "--to", "peft"], 2, "expected one of diffusers, ldm"),
         (["merge", "x.safetensors", "--lora", "{lora}:0", "-m", "{base}"], 2, "all strengths are 0"),
         (["merge", "{other}", "x", "--lora", "{lora}"], 3, "does not fit"),
-        (["merge", "{base}", "x", "--lora", "{base}/unet/diffusion_pytorch_model.safetensors"], 3, "fit no module"),
-        (["inspect", "{base}/unet/diffusion_pytorch_model.safetensors"], 3, "holds no adapter"),
+        (
+            ["merge", "{base}", "x", "--lora", "{base}/unet/diffusion_pytorch_model.safetensors"],
+            3,
+            "is a UNet of a model",
+        ),
+        (["inspect", "{base}/unet/diffusion_pytorch_model.safetensors"], 3, "is a UNet"),
         (["inspect"], 2, "FILE"),
     ],
 )

@@ -75,15 +75,16 @@ def test_a_picture_and_each_prompt_are_encoded_once(picture: Path, monkeypatch: 
     from sdedit_cli.engine.prompts import PromptEncoder
 
     counts = {"pictures": 0, "prompts": 0}
-    for of, what in ((AutoencoderKL, "pictures"), (PromptEncoder, "prompts")):
+    for of, method, what in ((AutoencoderKL, "encode", "pictures"), (PromptEncoder, "read", "prompts")):
+        whole = getattr(of, method)
 
-        def counted(*args: Any, whole: Any = of.encode, what: str = what) -> Any:
+        def counted(*args: Any, whole: Any = whole, what: str = what) -> Any:
             counts[what] += 1
             return whole(*args)
 
-        monkeypatch.setattr(of, "encode", counted)
+        monkeypatch.setattr(of, method, counted)
     sweep = ["--sweep", "prompt=a face,a dog", "--sweep", "seed=1,2", "--sweep", "strength=0.25,0.5"]
-    assert run(["run", "a.png", *sweep, *FEW[2:]]) == 0
+    assert run(["run", "a.png", *sweep, *FEW[2:], "--no-cache"]) == 0
     assert counts == {"pictures": 1, "prompts": 2}
 
 

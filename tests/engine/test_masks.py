@@ -177,15 +177,20 @@ def test_a_blend_is_the_method_of_sdedit(folder: Path, oracle: Any, editor: Edit
     noise = torch.randn(x0.shape, generator=generator)
     # The noise of blending comes from a generator of its own, which the editor makes of the seed.
     area = editor._area(Wish(edit, image, mask=mask))
-    blend = editor.track(edit, editor._pixels(area.fit(image)), area).blend
+    blend = editor.track(edit, seen_by(editor, Wish(edit, image, mask=mask), area), area).blend
     edited = torch.from_numpy(np.array(mask.resize((x0.shape[3], x0.shape[2]), Image.Resampling.BOX)) / 255).float()
     wanted = paper.blended(x0, noise, edited, blend.generator)
     assert (latents(editor, edit, image, mask) - wanted).abs().max() < 1e-3 * wanted.abs().max()
 
 
+def seen_by(editor: Editor, wish: Wish, area: Any) -> Tensor:
+    return wish.pixels(area, editor.engine.components.vae.config)
+
+
 def latents(editor: Editor, edit: Edit, image: Image.Image, mask: Image.Image) -> Tensor:
-    area = editor._area(Wish(edit, image, mask=mask))
-    *_, last = editor.engine.steps(editor.track(edit, editor._pixels(area.fit(image)), area))
+    wish = Wish(edit, image, mask=mask)
+    area = editor._area(wish)
+    *_, last = editor.engine.steps(editor.track(edit, seen_by(editor, wish, area), area))
     return last.x_BCHW
 
 

@@ -84,7 +84,8 @@ def test_the_same_noise_is_that_of_the_first_round(editor: Editor, monkeypatch: 
     """Told by what the solver of no noise of its own draws: once for all, or once a round."""
     drawn = {}
     for same in (True, False):
-        track = editor.track(replace(EDIT, repeats=3, same_noise=same), editor._pixels(picture()))
+        wish = Wish(replace(EDIT, repeats=3, same_noise=same), picture())
+        track = editor.track(wish.edit, wish.pixels(editor._area(wish), editor.engine.components.vae.config))
         before = track.generator.get_state()
         *_, _last = editor.engine.steps(track)
         drawn[same] = not torch.equal(before, track.generator.get_state())

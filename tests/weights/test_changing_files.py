@@ -181,7 +181,7 @@ def test_the_command_line_reads_into_memory_where_asked(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     photo(tmp_path / "a.png")
     model = str(shared("sd15")[1])
-    words = ["run", "a.png", "-m", model, "--sampler", "ddim", *QUICK, "-o"]
+    words = ["run", "a.png", "-m", model, "--sampler", "ddim", *QUICK, "--no-cache", "-o"]
     assert run([*words, "mapped.png"]) == 0
     assert run(["convert", model, "mapped"]) == 0
     assert not read
