@@ -31,7 +31,7 @@ def options(parser: argparse._ArgumentGroup) -> None:
 
 
 def run(given: argparse.Namespace) -> Iterator[Row]:
-    count, steps = (8, 3) if given.quick else (64, given.steps)
+    count, steps = (8, 4) if given.quick else (64, given.steps)
     pictures(given.place / "folder", count)
     for dtype in given.dtype or ["bf16"]:
         with ExitStack() as stack:

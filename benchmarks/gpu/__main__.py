@@ -47,7 +47,8 @@ def main(words: Sequence[str] | None = None) -> int:
         about = part.about + (f"\n\n**Not all is here:** it {why}." if why else "")
         said = shlex.join(["python", "-m", "benchmarks.gpu", *words])
         took = time.monotonic() - started
-        section = Section(f"gpu {name}", about, rows, said, load, took, rates, machine.machine(device))
+        facts = machine.machine(device)
+        section = Section(f"gpu {name}", about, rows, said, load, took, limits=rates, machine=facts)
         sections[section.topic] = section
         write(sections, given.save)
         bad += [f"{name} {why}"] if why else []
