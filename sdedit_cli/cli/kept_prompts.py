@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import __version__
 from ..batch.keys import NUMERIC_VERSION
 from ..disk.hashes import cache_folder, known_hash, model_hash
-from ..disk.leftovers import clear_leftovers, removed
+from ..disk.leftovers import clear_leftovers
+from ..disk.shelf import Shelf
 from ..errors import SdeditError
 from ..options import Edit
 
@@ -66,7 +67,7 @@ class KeptPrompts:
                 # A folder that cannot be written to, or is full, costs nothing but the time that it would have saved.
                 with contextlib.suppress(SdeditError, OSError):
                     _write(path, read)
-                    _make_room(path)
+                    Shelf(path.parent, _MOST_BYTES, _MOST_FILES, _ENDING).make_room(path)
 
     def _path(self, facts: Mapping[str, Any]) -> Path | None:
         folder = cache_folder()
@@ -146,18 +147,3 @@ def _sha256(tensor: Tensor) -> str:
     import torch
 
     return hashlib.sha256(tensor.contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
-
-
-def _make_room(newest: Path) -> None:
-    """Removes the oldest files until there are few enough."""
-    files: list[tuple[int, int, Path]] = []
-    for entry in os.scandir(newest.parent):
-        if entry.name.endswith(_ENDING):
-            with contextlib.suppress(OSError):  # another process was first
-                files.append(((status := entry.stat()).st_mtime_ns, status.st_size, Path(entry.path)))
-    total = sum(size for _, size, _ in files)
-    for number, (_, size, path) in enumerate(sorted(files)):
-        if len(files) - number <= _MOST_FILES and total <= _MOST_BYTES:
-            return
-        if path != newest and removed(path):
-            total -= size

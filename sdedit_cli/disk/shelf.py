@@ -15,11 +15,15 @@ from .whole import write_bytes
 
 @dataclass(frozen=True)
 class Shelf:
-    """Files of a folder by their names; of more than `most_bytes` or `most_files` the ones not used for longest go."""
+    """Files of a folder by their names; of more than `most_bytes` or `most_files` the ones not used for longest go.
+
+    With an `ending` only files that have it count and go.
+    """
 
     folder: Path
     most_bytes: int
     most_files: int
+    ending: str = ""
 
     def get(self, name: str) -> bytes | None:
         """What a file holds; None where it cannot be read."""
@@ -37,13 +41,15 @@ class Shelf:
         clear_leftovers(self.folder)
         with contextlib.suppress(OutputError, OSError):
             write_bytes(path, data, replace=True)
-            self._make_room(path)
+            self.make_room(path)
 
-    def _make_room(self, newest: Path) -> None:
+    def make_room(self, newest: Path) -> None:
+        """Removes what is too much, but for a file that was just written. Raises OSError for a folder that cannot be
+        listed."""
         files: list[tuple[int, int, Path]] = []
         for entry in os.scandir(self.folder):
             with contextlib.suppress(OSError):  # another process was first
-                if entry.is_file() and not entry.name.startswith("."):
+                if entry.is_file() and not entry.name.startswith(".") and entry.name.endswith(self.ending):
                     files.append(((status := entry.stat()).st_mtime_ns, status.st_size, Path(entry.path)))
         total, count = sum(size for _, size, _ in files), len(files)
         for _, size, path in sorted(files):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .values import ValueType
+from .values import ValueType, written
 
 MAX_SIDE = 16_384
 _PATTERN = r"([0-9]{1,5})[xX×]([0-9]{1,5})"
@@ -18,12 +18,6 @@ def _parse(text: str) -> str:
     return f"{width}x{height}"
 
 
-def _fit(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError
-    return _parse(value)
-
-
 SIZE = ValueType(
     "size",
     f"a size such as 640x480, with sides of 1 to {MAX_SIDE}",
@@ -31,5 +25,5 @@ SIZE = ValueType(
     "WxH",
     {"type": "string", "pattern": f"^{_PATTERN}$"},
     _parse,
-    _fit,
+    written(_parse),
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..errors import UsageError
 from .declared import declare
 from .masks import MaskOptions
-from .values import ValueType
+from .values import ValueType, written
 
 _NUMBER = r"([01](?:\.[0-9]{0,12})?|\.[0-9]{1,12})"
 _PATTERN = rf"{_NUMBER}\.\.{_NUMBER}"
@@ -29,12 +29,6 @@ def _parse(text: str) -> str:
     return f"{first:.12g}..{last:.12g}"
 
 
-def _fit(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError
-    return _parse(value)
-
-
 INTERVAL = ValueType(
     "interval",
     "two shares of the schedule from 0 to 1, the smaller first, such as 0..0.6",
@@ -42,7 +36,7 @@ INTERVAL = ValueType(
     "FROM..TO",
     {"type": "string", "pattern": f"^{_PATTERN}$"},
     _parse,
-    _fit,
+    written(_parse),
 )
 
 

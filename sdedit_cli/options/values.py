@@ -48,6 +48,12 @@ def _exactly(kind: type[T]) -> Callable[[object], T]:
     return fit
 
 
+def written(parse: Callable[[str], T]) -> Callable[[object], T]:
+    """How a kind that documents have as text alone is read from them."""
+    text = _exactly(str)
+    return lambda value: parse(text(value))
+
+
 def _whole(value: object) -> int:
     # TOML tells 2.0 from 2; who writes the one means the other.
     if isinstance(value, float) and value.is_integer():

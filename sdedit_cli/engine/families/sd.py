@@ -58,9 +58,7 @@ class StableDiffusion:
         freeu: FreeU | None,
         deep: Deep | None = None,
     ) -> Tensor:
-        if deep is not None:  # which a step writes to or reads from: other work each time
-            return unet(x_NCHW, emb_NE, context, freeu, deep)
-        return unet.step(x_NCHW, emb_NE, context, freeu)
+        return unet.step(x_NCHW, emb_NE, context, freeu, deep)
 
     def encode(self, vae: VAE, image_BCHW: Tensor, generator: Generators, look: Look = AutoencoderKL.encode) -> Tensor:
         if isinstance(vae, TinyAutoencoder):
