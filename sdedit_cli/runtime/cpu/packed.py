@@ -1,9 +1,9 @@
 """Layers whose weights lie as oneDNN's kernels read them, and pictures with their channels last.
 
-A weight is there once: it is packed when its layer first computes, and whoever looks at the parameter (a save, an
-adapter, another device) finds it as it was, bit for bit; the layer packs it again when it computes again. One that
-somebody else holds, or sees through another tensor, is never packed. Results have the bits of torch's own layers on
-pictures with their channels last.
+A weight is there once: it is packed when its layer has computed so often that it pays, and whoever looks at the
+parameter (a save, an adapter, another device) finds it as it was, bit for bit; the layer packs it again as it did at
+first. One that somebody else holds, or sees through another tensor, is never packed. Results have the bits of torch's
+own layers on pictures with their channels last, packed or not.
 
 Shapes: B rows, C channels (K: those of the result), H W picture, E features.
 """
@@ -27,6 +27,9 @@ FEWEST_ROWS = 16
 """Below this many rows a product takes another kernel, which wants another layout: those stay plain."""
 FEWEST_CHANNELS = 16
 """Convolutions of pictures and latents have fewer, and nearly no weights."""
+CALLS_BEFORE = 8
+"""Calls of a layer before its weight is packed. A plain weight is laid out anew at each call, and to pack it takes as
+long as some eight of these, in pages that are new: whatever the number of steps, at most twice what is best is spent."""
 
 _WEIGHT = "weight"
 _LOCK = threading.RLock()
@@ -79,11 +82,15 @@ class Weights(dict[str, Any]):
     """The parameters of a layer, by name. While `packed` is there it is the weight, which nobody has asked for."""
 
     packed: Tensor | None = None
+    calls = 0
 
     def pack(self, make: Callable[[Tensor], Tensor]) -> Tensor | None:
-        """The packed weight, made now where it is not there; None where it has to stay plain."""
+        """The packed weight, made now where it is time; None where it has to stay plain, or is not worth it yet."""
         if (packed := self.packed) is not None:
             return packed
+        self.calls += 1
+        if self.calls <= CALLS_BEFORE:
+            return None
         with _LOCK:
             weight: Tensor | None = super().__getitem__(_WEIGHT)
             super().__setitem__(_WEIGHT, None)
@@ -102,7 +109,7 @@ class Weights(dict[str, Any]):
         with _LOCK:
             if self.packed is not None:
                 super().__setitem__(_WEIGHT, nn.Parameter(self.packed.to_dense(), requires_grad=False))
-                self.packed = None
+                self.packed, self.calls = None, 0
 
     def __getitem__(self, name: str) -> Any:
         if name == _WEIGHT:
