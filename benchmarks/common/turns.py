@@ -16,7 +16,8 @@ Ask = Callable[[], Answer]
 
 
 def turns(asks: Mapping[str, Ask], rounds: int, budget: float = float("inf")) -> dict[str, list[Answer]]:
-    """The answers of each program, in rounds of all of them; a round that would go over `budget` seconds is left out.
+    """The answers of each program, in rounds of all of them; a round that would go over `budget` seconds is left out,
+    what was prepared in the first one not counted.
 
     A program that fails is told of on stderr, and takes no further part.
     """
@@ -37,7 +38,9 @@ def turns(asks: Mapping[str, Ask], rounds: int, budget: float = float("inf")) ->
             except RuntimeError as problem:
                 print(f"{name}: {problem}", file=sys.stderr)
                 del left[name]
-        longest = max(longest, time.monotonic() - started) if done else 0.8 * (time.monotonic() - started)
+        prepared = sum(said[-1].get("prepared", 0.0) for said in answers.values() if said) if not done else 0.0
+        began += prepared
+        longest = max(longest, time.monotonic() - started - prepared)
     return {name: said for name, said in answers.items() if said}
 
 

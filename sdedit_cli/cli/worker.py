@@ -341,7 +341,7 @@ def _too_much(name: str, edit: Edit, size: tuple[int, int], dtype: str, device: 
     cures = {
         "--max-side 768 (or less)": max(size) > 768,
         "--tile 512": edit.tile is None,
-        "--vae-tiling": edit.tile is None and not edit.vae_tiling,
+        "--low-memory": edit.tile is None and not edit.low_memory,
         "--attention sliced": edit.attention == "torch",
         "--dtype bf16 or fp16": dtype not in ("bf16", "fp16"),
         "--device cpu": "cpu" not in device,

@@ -134,19 +134,21 @@ class Editor:
         unet, text = (checkpoint.components.get(slot) for slot in ("unet", "text_encoder"))
         known = text is not None and unet is not None and readings.suffice(edit, unet.config)
         components, native_size = for_edit(edit, checkpoint, dtype, text=not known)
-        place(components.networks(), device)
+        one_by_one = edit.low_memory and device.type != "cpu"
+        place(components.networks(), torch.device("cpu") if one_by_one else device)
         set_attention(components.unet, components.vae, **_ATTENTION[edit.attention])
         if machine:
             attach(components.networks(), replace(machine, threads=torch.get_num_threads()))
         else:
             for network in (components.unet, components.vae):
-                equip(network, device)
+                equip(network, device, graphs=not one_by_one)
         if edit.compile:
             compile_blocks(components.unet)
-        components.vae.pieces = replace(components.vae.pieces, tiling=edit.vae_tiling)
+        components.vae.pieces = replace(components.vae.pieces, tiling=edit.tiles_autoencoder)
         adapting = Adapting(components, checkpoint, partial(text_of, edit, checkpoint) if known else None)
         decoder = tiny_decoder(edit, components, dtype)
         engine = Engine(components, look=LastLook(), decoder=decoder and decoder.to(device))
+        engine = engine.offloaded(device) if one_by_one else engine
         editor = cls(engine, native_size=native_size, on_event=on_event, adapting=adapting, readings=readings)
         editor.adapt(edit, pictures)
         return editor
@@ -166,6 +168,7 @@ class Editor:
             self.prompts_of(edit)
             if self._adapting.unread and not self.readings.suffice(edit, self.engine.components.unet.config):
                 self._adapting.read_text()
+            self.engine.bring(self.engine.components.unet)
             components, self.images = self._adapting.exchange(edit, pictures, self._tell)
         except BaseException:
             self._adapting.clear()

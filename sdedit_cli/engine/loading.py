@@ -169,7 +169,7 @@ def tiny_decoder(edit: Edit, components: Components, dtype: torch.dtype) -> Tiny
     if (found.config.latent_channels, found.config.scale) != (own, components.vae.config.scale):
         channels = found.config.latent_channels
         raise ModelError(f"{edit.tiny_vae}: is for latents of {channels} channels, and this model's have {own}")
-    found.pieces = replace(found.pieces, tiling=edit.vae_tiling)
+    found.pieces = replace(found.pieces, tiling=edit.tiles_autoencoder)
     return found
 
 

@@ -34,7 +34,7 @@ GROUPS = ("Edit", "Mask", "Sampling", "Model", "Speed", "Machine", "Files")
 CURVES = ("karras", "exponential", "beta", "lu_lambdas")
 BUILT_IN_NAME = "built-in"
 # What is as usual of these is neither kept in pictures nor counted.
-_UNSAID = {**_OF_FILES, "color": "off", "backend": "torch", "compile": False}
+_UNSAID = {**_OF_FILES, "color": "off", "backend": "torch", "compile": False, "low_memory": False}
 # What goes together with everything, as long as prompts are not encoded.
 _ALONE = {"prompt", "negative_prompt", "seed"}
 _IN_PICTURE, _PIXELS = attrgetter("in_picture"), attrgetter("pixels")

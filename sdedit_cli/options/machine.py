@@ -20,6 +20,11 @@ class MachineOptions(SpeedOptions):
         pixels=False,
     )
     vae_tiling: bool = declare(False, "Take large pictures through the autoencoder in tiles.", "Machine")
+    low_memory: bool = declare(
+        False,
+        "Need less memory: --vae-tiling, and on a GPU one network at a time, the others in main memory.",
+        "Machine",
+    )
     backend: str = declare(
         "torch",
         "What computes: PyTorch, OpenVINO (Intel's), the faster of both here, or JAX (TPUs), which cannot do all.",
@@ -45,3 +50,7 @@ class MachineOptions(SpeedOptions):
         high=1024,
         blank="as many as PyTorch takes",
     )
+
+    @property
+    def tiles_autoencoder(self) -> bool:
+        return self.vae_tiling or self.low_memory

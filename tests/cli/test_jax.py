@@ -53,6 +53,7 @@ def test_both_backends_make_the_same_picture_and_tell_the_same_steps(
 REFUSED = {
     "freeu": (("--freeu", "1,1,1,1"), "--freeu is not done by --backend jax"),
     "tiling": (("--vae-tiling",), "--vae-tiling is not done by --backend jax"),
+    "low memory": (("--low-memory",), "--low-memory is not done by --backend jax"),
     "threads": (("--threads", "2"), "--threads is not done by --backend jax"),
     "attention": (("--attention", "sliced"), "--attention is not done by --backend jax"),
     "lora": (("--lora", "x.safetensors"), "--lora is not done by --backend jax"),

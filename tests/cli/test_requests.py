@@ -235,7 +235,7 @@ def test_out_of_memory_names_the_size_and_what_to_try(folder: Path) -> None:
     assert said.startswith("sdedit: a.png: at 14000 x 14000 it needs more memory than there is; try --max-side 768")
     assert "--attention" not in said
     assert "--device" not in said, "it is edited on the CPU already"
-    assert "--vae-tiling" in said
+    assert "--low-memory" in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be deleted there")

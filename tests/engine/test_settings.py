@@ -188,6 +188,7 @@ def test_tiles_of_the_autoencoder_are_the_oracles(folder: Path, oracle: Oracle, 
         vae.disable_tiling()
     tiled = pixels(Editor.open(replace(EDIT, model=str(folder), vae_tiling=True)), EDIT)
     assert gap(tiled, wanted) <= 1
+    assert gap(tiled, pixels(Editor.open(replace(EDIT, model=str(folder), low_memory=True)), EDIT)) == 0
     assert gap(wanted, plain) >= 3, "a picture of one tile shows nothing"
 
 

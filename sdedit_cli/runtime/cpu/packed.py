@@ -29,7 +29,7 @@ FEWEST_CHANNELS = 16
 """Convolutions of pictures and latents have fewer, and nearly no weights."""
 CALLS_BEFORE = 8
 """Calls of a layer before its weight is packed. A plain weight is laid out anew at each call, and to pack it takes as
-long as some eight of these, in pages that are new: whatever the number of steps, at most twice what is best is spent."""
+long as some eight of these: whatever the number of steps, at most twice of what is best is spent on it."""
 
 _WEIGHT = "weight"
 _LOCK = threading.RLock()
