@@ -49,7 +49,7 @@ def serve(program: str, folder: str, dtype: str) -> Callable[..., Answer]:
     made: dict[tuple[Any, ...], Work] = {}
     runner = RUNNERS[program](Path(folder), dtype)
     for work in runner.warming:
-        getattr(runner, work)(side=runner.warmed_at)()
+        getattr(runner, work)(side=64)()
 
     def prepare(key: tuple[Any, ...], work: str, how: dict[str, Any]) -> None:
         made.clear()  # what a shape has prepared is memory
@@ -88,7 +88,6 @@ class _Runner:
 
     pipe: Any
     warming: tuple[str, ...] = ("step", "encode", "decode")
-    warmed_at = 64
 
     def __init__(self, folder: Path, dtype: str) -> None:
         import torch
@@ -115,10 +114,6 @@ class _Runner:
 
 
 class Ours(_Runner):
-    # Steps are as in the long run: what is packed only then is packed.
-    warming = (*["step"] * 12, "encode", "decode")
-    warmed_at = 256
-
     def load(self) -> None:
         from sdedit_cli import StableDiffusionImg2ImgPipeline
 

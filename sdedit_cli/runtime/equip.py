@@ -46,7 +46,8 @@ def equip(network: Model[Any], device: torch.device, *, graphs: bool = True) -> 
         cpu.take_out(network)
     _set_kernels(network, on_cuda and kernels.are_there() and _are_right(device, network.dtype))
     if on_cpu:
-        cpu.put_into(network)
+        # A UNet has many calls in an edit, an autoencoder one each way.
+        cpu.put_into(network, patience=0 if isinstance(network, UNet2DCondition) else 1)
     if network.ops.attention in (attention, CHOSEN):
         network.ops.attention = CHOSEN if on_cuda else attention
     if isinstance(network, UNet2DCondition):

@@ -18,18 +18,11 @@ from sdedit_cli.nn.base import Conv2d, Linear
 from sdedit_cli.nn.fuse import fuse_qkv, unfuse_qkv
 from sdedit_cli.runtime import cpu
 from sdedit_cli.runtime.cpu import in_place
-from sdedit_cli.runtime.cpu import packed as packing
-from sdedit_cli.runtime.cpu.packed import CALLS_BEFORE, FEWEST_ROWS, Weights
+from sdedit_cli.runtime.cpu.packed import FEWEST_ROWS, Weights
 
 needs_bf16 = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN does not multiply in bfloat16 here"
 )
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch):
-    """Weights are packed at the first call."""
-    monkeypatch.setattr(packing, "CALLS_BEFORE", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -79,15 +72,13 @@ def test_packed_weights_compute_the_bits_of_plain_ones_on_channels_last(kind: st
 
 
 @needs_bf16
-def test_weights_are_packed_once_it_pays_and_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "CALLS_BEFORE", CALLS_BEFORE)
+def test_weights_are_packed_after_calls_that_were_asked_for_and_change_no_bit() -> None:
     model = network("sd15")
-    cpu.put_into(model)
+    cpu.put_into(model, patience=2)
     first = run(model)
-    for _ in range(CALLS_BEFORE - 1):
-        run(model)
+    for _ in range(2):
         assert not packed(model)
-    assert torch.equal(run(model), first)
+        assert torch.equal(run(model), first)
     assert packed(model)
     model.state_dict()
     run(model)

@@ -9,9 +9,10 @@ from ...nn.base import Model
 from . import in_place, packed
 
 
-def put_into(network: Model[Any]) -> None:
-    """Has a network compute as is best here, while it is in bfloat16 and wants no gradients."""
-    packed.put_into(network)
+def put_into(network: Model[Any], patience: int = 0) -> None:
+    """Has a network compute as is best here, while it is in bfloat16 and wants no gradients; `patience`: calls that it
+    is not worth much preparing for."""
+    packed.put_into(network, patience)
     in_place.put_into(network.ops)
 
 

@@ -27,10 +27,6 @@ FEWEST_ROWS = 16
 """Below this many rows a product takes another kernel, which wants another layout: those stay plain."""
 FEWEST_CHANNELS = 16
 """Convolutions of pictures and latents have fewer, and nearly no weights."""
-CALLS_BEFORE = 8
-"""Calls of a layer before its weight is packed. A plain weight is laid out anew at each call, and to pack it takes as
-long as some eight of these: whatever the number of steps, at most twice of what is best is spent on it."""
-
 _WEIGHT = "weight"
 _LOCK = threading.RLock()
 # What torch's own compiler packs with; it has no public names.
@@ -38,8 +34,9 @@ _PACKING: Any = torch.ops.mkldnn
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 
 
-def put_into(network: Model[Any]) -> None:
-    """Has the layers of a network compute on packed weights, while they are in bfloat16 and want no gradients."""
+def put_into(network: Model[Any], patience: int = 0) -> None:
+    """Has the layers of a network compute on packed weights, while they are in bfloat16 and want no gradients; the
+    first `patience` calls of each on the plain ones, as to pack takes longer than it saves in one call."""
     if not _is_there():
         return
     shared = _overlapping(network)
@@ -48,6 +45,8 @@ def put_into(network: Model[Any]) -> None:
             layer.way = _laid_out if _stays(layer) or layer in shared else _convolution
         elif isinstance(layer, Linear) and layer not in shared:
             layer.way = _linear
+        if isinstance(layer, Conv2d | Linear) and layer.way in (_convolution, _linear):
+            _weights(layer).patience = patience
 
 
 def take_out(network: nn.Module) -> None:
@@ -82,6 +81,7 @@ class Weights(dict[str, Any]):
     """The parameters of a layer, by name. While `packed` is there it is the weight, which nobody has asked for."""
 
     packed: Tensor | None = None
+    patience = 0
     calls = 0
 
     def pack(self, make: Callable[[Tensor], Tensor]) -> Tensor | None:
@@ -89,7 +89,7 @@ class Weights(dict[str, Any]):
         if (packed := self.packed) is not None:
             return packed
         self.calls += 1
-        if self.calls <= CALLS_BEFORE:
+        if self.calls <= self.patience:
             return None
         with _LOCK:
             weight: Tensor | None = super().__getitem__(_WEIGHT)
@@ -171,11 +171,11 @@ def _is_alone(weight: Tensor) -> bool:
     )
 
 
-def _packed(layer: nn.Module, make: Callable[[Tensor], Tensor]) -> Tensor | None:
+def _weights(layer: nn.Module) -> Weights:
     held: dict[str, Any] = vars(layer)["_parameters"]
     if not isinstance(held, Weights):
         held = vars(layer)["_parameters"] = Weights(held)
-    return held.pack(make)
+    return held
 
 
 def _computes(x: Tensor) -> bool:
@@ -193,7 +193,7 @@ def _linear(layer: Linear, x_BE: Tensor) -> Tensor:
     if not _computes(x_BE) or rows < FEWEST_ROWS:
         return F.linear(x_BE, layer.weight, layer.bias)
     x_BE = x_BE.contiguous()  # of others torch adds the bias after a rounding
-    weight = _packed(layer, lambda plain: _PACKING._reorder_linear_weight(plain, rows))
+    weight = _weights(layer).pack(lambda plain: _PACKING._reorder_linear_weight(plain, rows))
     if weight is None:
         return F.linear(x_BE, layer.weight, layer.bias)
     return _PACKING._linear_pointwise(x_BE, weight, layer.bias, "none", [], "")
@@ -209,7 +209,7 @@ def _convolution(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tu
         shape = list(x_BCHW.shape)
         return _C._nn.mkldnn_reorder_conv2d_weight(plain.to_mkldnn(), padding, stride, dilation, 1, shape)
 
-    weight = _packed(layer, made)
+    weight = _weights(layer).pack(made)
     if weight is None:
         return _handed_on(layer, _plain(layer, x_BCHW, bias, padding))
     y_BKHW = _PACKING._convolution_pointwise(x_BCHW, weight, bias, padding, stride, dilation, 1, "none", [], "")
