@@ -19,7 +19,7 @@ from ..options import Edit
 from ..options.files import USUAL
 
 # Counts up when the same request gives another picture than before on the same machine, if only by rounding.
-NUMERIC_VERSION = 2
+NUMERIC_VERSION = 3
 _MOST = 64
 # Options that change a file and not what is edited.
 BESIDE = ("lossless", "strip", "metadata")

@@ -164,7 +164,7 @@ class JaxEditor:
         import torch
 
         from ..engine.canvas import canvas_for, native_for
-        from ..engine.company import Result
+        from ..engine.company import finished
         from ..engine.image import postprocess
         from ..engine.sampling import grid_of
         from ..jaxport.plan import plan_of
@@ -188,13 +188,7 @@ class JaxEditor:
         decoded = self.model.decode(x)
         finite, made_BCHW = bool(np.isfinite(decoded).all()), torch.from_numpy(np.nan_to_num(decoded))
         flags = self.checker(postprocess(made_BCHW, "pil")) if self.checker and finite else None
-        if finite and edit.color != "off":
-            from ..engine.colour import recoloured
-
-            made_BCHW = recoloured(edit.color, made_BCHW, pixels_BCHW)
-        deep = canvas.restore_numbers(postprocess(made_BCHW, "np")[0]) if finite and edit.bits > 8 else None
-        image = canvas.restore(postprocess(made_BCHW, "pil")[0])
-        return Result(image, finite, flags[0] if flags else None, deep)
+        return finished(wish, canvas, made_BCHW, finite, flags[0] if flags else None)
 
     def _text(self, edit: Edit, guided: bool) -> Any:
         from ..engine.prompts import PromptEncoder

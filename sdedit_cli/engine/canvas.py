@@ -85,6 +85,18 @@ class Canvas:
         width, height = self.work
         return self._scaled_numbers(x_HWC[:height, :width], self.picture)
 
+    def part(self, x_HWC: Numbers) -> Numbers:
+        """What of a picture is worked on, in its own size: all of it."""
+        return x_HWC
+
+    def laid(self, image: Image.Image) -> Image.Image:
+        """What was restored in its place in the picture."""
+        return image
+
+    def laid_numbers(self, x_HWC: Numbers) -> Numbers:
+        """As `laid`, of numbers in 0..1."""
+        return x_HWC
+
     def _scaled_numbers(self, x_HWC: Numbers, size: tuple[int, int]) -> Numbers:
         import numpy as np
         from PIL import Image

@@ -8,12 +8,14 @@ Channels are taken as sRGB has them. Shapes: B batch, C channels, H and W pixels
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Numbers = np.ndarray[Any, Any]
 # What counts as low: a Gaussian of this share of the shorter side, found on a picture of this side at most.
 _WIDTH, _SIDE = 1 / 16, 128
 # By how much a place may be made lighter or darker, and the light that counts as none.
@@ -25,10 +27,16 @@ _GAINS, _OFFSETS = 3, 80
 _LAST_OFFSETS, _STEP = 20, 1.5
 
 
-def recoloured(way: str, x_BCHW: Tensor, input_BCHW: Tensor) -> Tensor:
-    """x_BCHW in -1..1 with colours of the input by way of 'keep' or 'match' (see there), in float32."""
-    light, wanted = (linear((one.float() / 2 + 0.5).clamp(0, 1)) for one in (x_BCHW, input_BCHW.to(x_BCHW.device)))
-    return 2 * encoded(_WAYS[way](light, wanted).clamp(0, 1)) - 1
+def recoloured(way: str, x_HWC: Numbers, input_HWC: Numbers, device: torch.device) -> Numbers:
+    """A picture in 0..1 with colours of the input, in its size, by way of 'keep' or 'match' (see there), in float32;
+    `device` is where that is computed."""
+    light, wanted = (linear(_tensor(one, device)) for one in (x_HWC, input_HWC))
+    made = encoded(_WAYS[way](light, wanted).clamp(0, 1))
+    return np.ascontiguousarray(made[0].movedim(0, -1).cpu().numpy())
+
+
+def _tensor(x_HWC: Numbers, device: torch.device) -> Tensor:
+    return torch.from_numpy(x_HWC.astype(np.float32)).to(device).movedim(-1, 0)[None].clamp(0, 1)
 
 
 def keep(light_BCHW: Tensor, wanted_BCHW: Tensor) -> Tensor:

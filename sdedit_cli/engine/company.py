@@ -17,7 +17,7 @@ from ..options import Edit
 from .canvas import numbers_of
 from .denoise import Loop, Running, Saw, Track
 from .engine import Engine
-from .image import postprocess, preprocess
+from .image import postprocess, preprocess, to_pil
 from .sketch import Sketcher
 
 
@@ -84,6 +84,11 @@ class Wish:
         fine = self.fine if self.under is None else self.fine_under
         return numbers_of(self.kept) if fine is None else fine
 
+    @property
+    def numbers(self) -> Numbers:
+        """The picture as numbers (H, W, 3) in 0..1."""
+        return numbers_of(self.image) if self.fine is None else self.fine
+
     def pixels(self, area: WorkArea, config: VAEConfig | TinyVAEConfig) -> Tensor:
         """What is worked on of the picture (1, 3, H, W), in -1..1."""
         seen = area.fit(self.image) if self.fine is None else area.fit_numbers(self.fine)
@@ -99,6 +104,9 @@ class WorkArea(Protocol):
     def fit_numbers(self, x_HWC: Numbers) -> Numbers: ...
     def restore(self, image: Image.Image) -> Image.Image: ...
     def restore_numbers(self, x_HWC: Numbers) -> Numbers: ...
+    def part(self, x_HWC: Numbers) -> Numbers: ...
+    def laid(self, image: Image.Image) -> Image.Image: ...
+    def laid_numbers(self, x_HWC: Numbers) -> Numbers: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,12 +156,18 @@ class Company:
             return
 
         def preview(x_BCHW: Tensor = guest.running.x_BCHW) -> list[Image.Image]:
-            return [guest.canvas.restore(postprocess(self._decoded(guest, x_BCHW)[0], "pil")[0])]
+            image = guest.canvas.restore(postprocess(self._decoded(guest, x_BCHW)[0], "pil")[0])
+            return [guest.canvas.laid(image)]
 
         def glimpse(saw: Saw | None = guest.running.saw) -> Callable[[], Image.Image]:
             assert saw is not None
             draw = self._sketcher.glimpse(saw.predicted())
-            return lambda: guest.canvas.restore(draw().resize(guest.canvas.padded, Image.Resampling.BILINEAR))
+
+            def drawn() -> Image.Image:
+                image = draw().resize(guest.canvas.padded, Image.Resampling.BILINEAR)
+                return guest.canvas.laid(guest.canvas.restore(image))
+
+            return drawn
 
         if guest.wish.on_step(*counted, Preview(preview, glimpse)):
             raise Interrupted("interrupted; pictures finished before are kept")
@@ -161,21 +175,33 @@ class Company:
     def _result(self, guest: Guest) -> Result:
         pixels_BCHW, finite = self._decoded(guest, guest.running.x_BCHW)
         flags = self._engine.judge(pixels_BCHW)[1] if finite else None
-        if finite and guest.wish.edit.color != "off":
-            pixels_BCHW = self._recoloured(guest, pixels_BCHW)
-        image = guest.canvas.restore(postprocess(pixels_BCHW, "pil")[0])
-        is_deep = finite and guest.wish.edit.bits > 8
-        deep = guest.canvas.restore_numbers(postprocess(pixels_BCHW, "np")[0]) if is_deep else None
-        return Result(image, finite, flags[0] if flags else None, deep)
-
-    def _recoloured(self, guest: Guest, pixels_BCHW: Tensor) -> Tensor:
-        """The decoded picture with colours of what it was made of, before it is rounded."""
-        from .colour import recoloured
-
-        of = guest.wish.pixels(guest.canvas, self._engine.components.vae.config)
-        return recoloured(guest.wish.edit.color, pixels_BCHW, of)
+        return finished(guest.wish, guest.canvas, pixels_BCHW, finite, flags[0] if flags else None)
 
     def _decoded(self, guest: Guest, x_BCHW: Tensor) -> tuple[Tensor, bool]:
         pixels_BCHW, finite = self._engine.decode(x_BCHW, guest.running.track.views)
         # A picture has to be handed back even where there is none; it is never written.
         return torch.nan_to_num(pixels_BCHW), finite
+
+
+def finished(wish: Wish, area: WorkArea, pixels_BCHW: Tensor, finite: bool, nsfw: bool | None) -> Result:
+    """What a wish gets of the decoded picture (1, 3, H, W) in -1..1 of its work area.
+
+    Its colours are looked at in its own size, where those of its input are known, and before it is rounded: what is
+    scaled afterwards has others again.
+    """
+    color, is_deep = wish.edit.color if finite else "off", finite and wish.edit.bits > 8
+    if color == "off":
+        image, numbers = area.restore(postprocess(pixels_BCHW, "pil")[0]), None
+    else:
+        from .colour import recoloured
+
+        numbers = recoloured(color, _restored(area, pixels_BCHW), area.part(wish.numbers), pixels_BCHW.device)
+        (image,) = to_pil(numbers[None])
+    if is_deep and numbers is None:
+        numbers = _restored(area, pixels_BCHW)
+    deep = None if numbers is None or not is_deep else area.laid_numbers(numbers)
+    return Result(area.laid(image), finite, nsfw, deep)
+
+
+def _restored(area: WorkArea, pixels_BCHW: Tensor) -> Numbers:
+    return area.restore_numbers(postprocess(pixels_BCHW, "np")[0])

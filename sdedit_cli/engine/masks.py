@@ -69,29 +69,39 @@ class Masked:
 
     def fit_numbers(self, x_HWC: Numbers) -> Numbers:
         """As `fit`, of a picture as numbers in 0..1."""
-        left, upper, right, lower = self.box
-        return self.canvas.fit_numbers(x_HWC[upper:lower, left:right])
+        return self.canvas.fit_numbers(self.part(x_HWC))
 
     def restore(self, image: Image.Image) -> Image.Image:
-        """The picture with the edited work area in its place; what is kept has the very pixels that it had."""
+        """The edited work area in the size of the box."""
+        return self.canvas.restore(image)
+
+    def restore_numbers(self, x_HWC: Numbers) -> Numbers:
+        """As `restore`, of numbers in 0..1."""
+        return self.canvas.restore_numbers(x_HWC)
+
+    def part(self, x_HWC: Numbers) -> Numbers:
+        """The box of a picture, in its own size."""
+        left, upper, right, lower = self.box
+        return x_HWC[upper:lower, left:right]
+
+    def laid(self, image: Image.Image) -> Image.Image:
+        """The picture with what was restored in its place; what is kept has the very pixels that it had."""
         from PIL import Image
 
         below = np.asarray(self.under.crop(self.box)).astype(np.float32)
-        above = np.asarray(self.canvas.restore(image)).astype(np.float32)
+        above = np.asarray(image).astype(np.float32)
         mixed = np.rint(below + (above - below) * self.weights_HW[..., None]).astype(np.uint8)
         whole = self.under.copy()
         whole.paste(Image.fromarray(mixed), self.box[:2])
         return whole
 
-    def restore_numbers(self, x_HWC: Numbers) -> Numbers:
-        """As `restore`, of numbers in 0..1."""
-        left, upper, right, lower = self.box
+    def laid_numbers(self, x_HWC: Numbers) -> Numbers:
+        """As `laid`, of numbers in 0..1."""
         under: Any = self.under_numbers
         whole: Any = numbers_of(self.under) if under is None else under.copy()
-        part = whole[upper:lower, left:right]
-        made, weights = self.canvas.restore_numbers(x_HWC), self.weights_HW[..., None]
+        part, weights = self.part(whole), self.weights_HW[..., None]
         # What is edited in full is the result to the last bit.
-        part[...] = np.where(weights == 1, made, part + (made - part) * weights)
+        part[...] = np.where(weights == 1, x_HWC, part + (x_HWC - part) * weights)
         return whole
 
 

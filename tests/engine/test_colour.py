@@ -12,7 +12,8 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from sdedit_cli.cli.main import run
-from sdedit_cli.engine.colour import encoded, linear, low, recoloured
+from sdedit_cli.engine import colour
+from sdedit_cli.engine.colour import encoded, linear, low
 from sdedit_cli.engine.editor import Editor
 from sdedit_cli.options import Edit
 
@@ -31,6 +32,13 @@ def tinted(x: torch.Tensor) -> torch.Tensor:
     light = linear(x / 2 + 0.5) * torch.tensor([1.25, 1.0, 0.8]).view(1, 3, 1, 1)
     light = light * torch.linspace(0.7, 1.2, x.shape[3])
     return encoded(light.clamp(0, 1)) * 2 - 1
+
+
+def recoloured(way: str, x_BCHW: torch.Tensor, input_BCHW: torch.Tensor) -> torch.Tensor:
+    """Pictures in -1..1 as networks have them, through numbers as pictures have them."""
+    both = ((one[0].movedim(0, -1).float() / 2 + 0.5).numpy() for one in (x_BCHW, input_BCHW))
+    made = colour.recoloured(way, *both, torch.device("cpu"))
+    return torch.from_numpy(made).movedim(-1, 0)[None] * 2 - 1
 
 
 def drift(a: torch.Tensor, b: torch.Tensor) -> float:
