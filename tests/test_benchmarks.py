@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.__main__ import command
+from benchmarks.colour import gaps
 from benchmarks.common import rates
 from benchmarks.common.bars import BARS, lines
 from benchmarks.common.quote import BEGIN, END, put, quoted
@@ -36,6 +39,20 @@ def test_a_table_tells_ratios_rates_and_shares_of_the_limit() -> None:
     assert lines[3] == "| step, 512 | other | 5.00 s |  | 2.00 x | 1000 | 25% | prepared s 12.50 |"
     assert lines[4] == "| load | sdedit | 12.30 ms |  |  |  |  |  |"
     assert lines[5] == "| peak | sdedit | 2,048 MB |  |  |  |  | of the files 1.05, bytes ab12 |"
+
+
+def test_gaps_are_bands_and_not_the_ends_of_a_histogram() -> None:
+    """A level that a stretch leaves out is a gap; one of the input, or beside levels of a pixel or two, is none."""
+    level = np.arange(256)
+
+    def picture(counts: np.ndarray) -> Image.Image:
+        return Image.fromarray(level.astype(np.uint8).repeat(counts)[None, :, None].repeat(3, axis=2))
+
+    full, stretched = np.full(256, 48), 96 * (level % 2 == 0)
+    rare = np.where(level == 100, 0, np.where(abs(level - 100) == 1, 3, 48))
+    assert gaps(picture(stretched), picture(full)) == 3 * 127
+    assert gaps(picture(stretched), picture(stretched)) == 0
+    assert gaps(picture(rare), picture(full)) == 0
 
 
 def test_columns_that_would_be_empty_are_left_out() -> None:

@@ -122,7 +122,7 @@ class Edit(MachineOptions):
     )
     color: str = declare(
         "off",
-        "Against colors that drift: keep those of the input, place by place, or match them as a whole.",
+        "Against colors that drift: keep those of the input (or of its --strokes) place by place, or match the whole.",
         "Edit",
         choices=("off", "keep", "match"),
     )

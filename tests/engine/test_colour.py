@@ -100,27 +100,57 @@ def test_details_stay_and_nothing_is_rounded_in_between() -> None:
     assert ratio == pytest.approx(float(linear(torch.tensor(0.6)) / linear(torch.tensor(0.4))), rel=0.05)
 
 
+EDIT = Edit(seed=5, strength=0.2, steps=10, dtype="fp32", device="cpu", cfg_scale=1.0)
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor.open(EDIT)
+
+
+def picture(height: int, width: int) -> Image.Image:
+    numbers = scene(height, width)[0].permute(1, 2, 0).numpy() / 2 + 0.5
+    return Image.fromarray((numbers * 255).astype(np.uint8))
+
+
 def passes(editor: Editor, edit: Edit, image: Image.Image, count: int) -> Image.Image:
     for _ in range(count):
         image = editor.edit(edit, image).image
     return image
 
 
-def test_passes_of_a_model_drift_less_with_keep_and_off_is_the_default() -> None:
-    edit = Edit(seed=5, strength=0.2, steps=10, dtype="fp32", device="cpu", cfg_scale=1.0)
-    editor = Editor.open(edit)
-    image = Image.fromarray(((scene(64, 64)[0].permute(1, 2, 0).numpy() / 2 + 0.5) * 255).astype(np.uint8))
+@pytest.mark.parametrize("size", [(64, 64), (100, 150)])
+def test_passes_of_a_model_drift_less_with_keep_and_off_is_the_default(editor: Editor, size: tuple[int, int]) -> None:
+    """At the model's own size, and where pictures are brought to it and back."""
+    image = picture(*size)
 
     def drifted(color: str, count: int = 5) -> float:
-        made = passes(editor, Edit(**{**edit.saved(), "device": "cpu", "color": color}), image, count)
+        made = passes(editor, EDIT.varied({"color": color}), image, count)
         both = [torch.from_numpy(np.asarray(one) / 255).permute(2, 0, 1)[None].float() * 2 - 1 for one in (made, image)]
         return drift(*both)
 
     off, keep = drifted("off"), drifted("keep")
-    assert keep < 1
-    assert keep < off / 2
-    plain = editor.edit(edit, image).image
-    assert plain.tobytes() == passes(editor, Edit(**{**edit.saved(), "color": "off"}), image, 1).tobytes()
+    assert keep < 0.5
+    assert keep < off / 10
+    plain = editor.edit(EDIT, image).image
+    assert plain.tobytes() == passes(editor, EDIT.varied({"color": "off"}), image, 1).tobytes()
+
+
+@pytest.mark.parametrize("area", ["whole", "crop"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_what_a_mask_keeps_is_kept_with_colours_too(editor: Editor, area: str, bits: int) -> None:
+    image, mask = picture(80, 120), Image.new("L", (120, 80))
+    mask.paste(255, (30, 20, 70, 60))
+    edit = EDIT.varied({"color": "keep", "masked_area": area, "mask_padding": 4, "bits": bits, "mask": "mask.png"})
+    result = editor.edit(edit, image, mask=mask)
+    black = np.asarray(mask) == 0
+    before, after = np.asarray(image), np.asarray(result.image)
+    assert (after[black] == before[black]).all()
+    assert (after[~black] != before[~black]).any(-1).mean() > 0.9
+    assert (result.deep is None) == (bits == 8)
+    if result.deep is not None:
+        assert (result.deep[black] == before[black] / np.float32(255)).all()
+        assert np.abs(result.deep * 255 - after)[~black].max() <= 0.5 + 1e-3
 
 
 def test_the_option_is_recorded_and_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
