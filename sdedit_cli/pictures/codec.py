@@ -16,7 +16,7 @@ from .fine import fine_of, of_png
 from .layers import Layers
 from .profiles import label, settled
 from .quiet import quiet
-from .refusals import is_tiff, program, unreadable
+from .refusals import is_tiff, program, unreadable, why
 from .samples import deep, shallow
 from .source import limit_of, read_bytes
 from .tiff import DeepTiff, fine_of_tiff
@@ -131,7 +131,7 @@ def _opened(data: bytes, name: str) -> Opened:
             return bare
         if is_tiff(data):
             return Opened(DeepTiff(data, name), data, parts)
-        raise PictureError(unreadable(data, name, _why(problem))) from None
+        raise PictureError(unreadable(data, name, why(problem))) from None
 
 
 def _bare(data: bytes, parts: Parts | None) -> Opened | None:
@@ -165,12 +165,6 @@ def pillow(data: bytes) -> Image.Image:
     return image
 
 
-def _why(problem: Exception) -> str:
-    from PIL import UnidentifiedImageError
-
-    return "no known picture format" if isinstance(problem, UnidentifiedImageError) else str(problem)
-
-
 def read_picture(source: str, limit: float, background: Colour | None = None) -> Picture:
     """The picture in a file ('-': stdin), decoded, upright, in 8 bits a channel. Raises PictureError.
 
@@ -191,7 +185,7 @@ def decoded(opened: Opened, shown: str, background: Colour | None = None) -> Pic
     except MemoryError:
         raise PictureError(f"{shown}: {width} x {height} pixels do not fit into memory") from None
     except Exception as problem:  # a damaged file raises whatever its decoder stumbles over
-        raise PictureError(f"{shown}: is damaged or cut short ({problem})") from None
+        raise PictureError(f"{shown}: is damaged or cut short ({why(problem)})") from None
 
 
 def _loaded(opened: Opened) -> Opened:
@@ -236,8 +230,10 @@ def _layers(opened: Opened, notes: list[str]) -> Layers:
     image, parts = opened.image, opened.parts
     if isinstance(image, DeepTiff):
         return image.decode(notes)
-    frames = parts.frames if parts and opened.is_png else _frames(image)
-    if frames > 1:
+    frames = parts.frames if parts and opened.is_png else _frames(image, opened.data)
+    if frames is None:
+        notes.append(f"is damaged behind its first frame; {FIRST_ALONE}")
+    elif frames > 1:
         notes.append(f"has {frames} frames; {FIRST_ALONE}")
     turn = orientation(image)
     if turn is None:
@@ -261,6 +257,12 @@ def _fine(opened: Opened, colours: Image.Image) -> Fine | None:
     return None if numbers is None else fine_of(numbers)
 
 
-def _frames(image: Image.Image) -> int:
+def _frames(image: Image.Image, data: bytes) -> int | None:
+    """How many frames a picture has; None for a GIF that breaks off behind its first."""
+    if image.format == "GIF":  # whose frames are found by going on to the next, with a reader for that alone
+        try:
+            return getattr(pillow(data), "n_frames", 1)
+        except Exception:
+            return None
     # Of these, the others are sizes and views of one picture.
     return 1 if image.format in ("MPO", "ICO") else getattr(image, "n_frames", 1)

@@ -17,8 +17,9 @@ from .xmp import KEY as XMP_KEY
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*")
-# What a chunk may unfold into: more than any text or profile of use, and little beside a picture.
+# What the chunks of a file may unfold into: more than any text or profile of use, and little beside a picture.
 MAX_UNFOLDED = 32 << 20
+_MOST_FRAMES = 2**31 - 1
 EXIF_TEXTS = ("Raw profile type exif", "Raw profile type APP1")
 
 # The application extension of a GIF that has XMP. Bytes that count down lead those out of it who take it for blocks.
@@ -98,15 +99,19 @@ class _Beside:
         self.exif = self.icc = b""
         self.frames = 1
         self.left_out: list[str] = []
+        self._room = MAX_UNFOLDED
 
     def add(self, kind: bytes, body: bytes) -> None:
         """Takes a chunk in. Raises ValueError, IndexError, zlib.error or struct.error when it is none of its kind."""
         if kind == b"iCCP":
-            self.icc = _unfolded(body.split(b"\0", 1)[1][1:])
+            self.icc = self._unfolded(body.split(b"\0", 1)[1][1:])
         elif kind == b"eXIf":
             self.exif = self.exif or body
         elif kind == b"acTL":
-            (self.frames,) = struct.unpack_from(">I", body)
+            (frames,) = struct.unpack_from(">I", body)
+            if frames > _MOST_FRAMES:
+                raise ValueError("more frames than a PNG may have")
+            self.frames = frames
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             name, rest = body.split(b"\0", 1)
             self._add_text(name.decode("latin-1"), kind, rest)
@@ -120,12 +125,21 @@ class _Beside:
         else:
             packed = kind == b"zTXt"
             rest = rest[1:] if packed else rest
-        text = _text(_unfolded(rest) if packed else rest)
+        text = _text(self._unfolded(rest) if packed else rest)
         if key in EXIF_TEXTS:
             # A line with the kind, one with the length, then hex.
             self.exif = self.exif or bytes.fromhex("".join(text.split("\n")[3:]))
         else:
             self.texts[key] = text
+
+    def _unfolded(self, packed: bytes) -> bytes:
+        """Raises ValueError when that is more than is left for all of a file."""
+        unfolding = zlib.decompressobj()
+        plain = unfolding.decompress(packed, self._room + 1)
+        if len(plain) > self._room:
+            raise ValueError("unfolds into too much")
+        self._room -= len(plain)
+        return plain
 
 
 def _png(data: bytes) -> Parts:
@@ -167,15 +181,6 @@ def _raw_profile(text: str) -> bytes:
         return bytes.fromhex("".join(text.split("\n")[3:]))
     except ValueError:
         return text.encode()
-
-
-def _unfolded(packed: bytes) -> bytes:
-    """Raises ValueError when it unfolds into more than a chunk may."""
-    unfolding = zlib.decompressobj()
-    plain = unfolding.decompress(packed, MAX_UNFOLDED)
-    if unfolding.unconsumed_tail:
-        raise ValueError("unfolds into too much")
-    return plain
 
 
 def _text(raw: bytes) -> str:

@@ -13,6 +13,7 @@ from .containers import riff_chunks
 from .exif import orientation, turned
 from .profiles import settled
 from .quiet import quiet
+from .refusals import why
 from .samples import shallow
 from .source import read_bytes
 from .tiff import DeepTiff
@@ -42,7 +43,9 @@ def read_film(source: str, limit: float, background: Colour | None = None) -> Pi
     except MemoryError:
         raise PictureError(f"{shown}: its frames do not fit into memory; --frames first edits one") from None
     except Exception as problem:  # a damaged file raises whatever its decoder stumbles over
-        raise PictureError(f"{shown}: a frame is damaged or cut short ({problem}); --frames first edits one") from None
+        raise PictureError(
+            f"{shown}: a frame is damaged or cut short ({why(problem)}); --frames first edits one"
+        ) from None
     if film is None:
         return replace(picture, notes=tuple(map(_of_pages, picture.notes)))
     notes = tuple(note for note in picture.notes if not note.endswith(FIRST_ALONE))

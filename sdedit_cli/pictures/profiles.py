@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 # Above it, readers of PNG refuse the whole file.
 MAX_CARRIED = 1_000_000
 _MAX_LABEL = 80
+# Where the table of contents of a profile is, and how long each of its lines.
+_TABLE, _ENTRY = 128, 12
 
 # Mode -> what a profile for it says it is for. The engine is given nothing else: it reads bytes by the profile alone.
 _SPACES = {"L": b"GRAY", "RGB": b"RGB ", "CMYK": b"CMYK", "LAB": b"Lab "}
@@ -26,6 +29,9 @@ def settled(image: Image.Image, icc: bytes, notes: list[str]) -> tuple[Image.Ima
         image = image.convert("L" if image.mode == "1" else "RGB")
     if not icc:
         return image.convert("RGB"), None
+    if not _is_whole(icc):
+        notes.append("its colour profile is cut short or damaged and left out")
+        return image.convert("RGB"), None
     space = icc[16:20] if icc[36:40] == b"acsp" else b""
     if space == b"RGB " and image.mode in ("L", "RGB"):
         if len(icc) <= MAX_CARRIED:
@@ -39,6 +45,21 @@ def settled(image: Image.Image, icc: bytes, notes: list[str]) -> tuple[Image.Ima
     if space == b"RGB ":
         notes.append(f"its colour profile of {len(icc) / 1e6:.1f} MB is too large to be kept: brought to sRGB by it")
     return converted, None
+
+
+def _is_whole(icc: bytes) -> bool:
+    """Whether a profile has all that its table of contents names (ICC.1, 7.3): what is cut is an error to its readers,
+    who may refuse the picture that it came in."""
+    if icc[36:40] != b"acsp":
+        return True  # none at all, which is said of it
+    if len(icc) < _TABLE + 4:
+        return False
+    (count,) = struct.unpack_from(">I", icc, _TABLE)
+    begin = _TABLE + 4
+    if begin + _ENTRY * count > len(icc):
+        return False
+    entries = (struct.unpack_from(">4sII", icc, begin + _ENTRY * n) for n in range(count))
+    return all(at + size <= len(icc) for _, at, size in entries)
 
 
 def _without(image: Image.Image, notes: list[str]) -> Image.Image:

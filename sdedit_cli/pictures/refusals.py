@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from .containers import TIFF
 
 _EPS = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+# Pictures whose first bytes are letters: cut behind them, they are no text.
+_BEGUN = (b"GIF8", b"8BPS", b"BM", b"RIFF")
 # In small letters: they are compared without regard to case.
 _FOREIGN_FILES = (
     (b"%pdf", "a PDF document"),
@@ -27,9 +30,10 @@ _FOREIGN_FILES = (
     (b"8bps\0\2", "a large Photoshop (PSB) drawing, which Pillow does not read"),
     (b"\x1ae\xdf\xa3", "a video"),
 )
+_AVIF = (b"avif", b"avis")
 # Brands of the container that HEIF and AVIF share.
 _BRANDS = {
-    **dict.fromkeys((b"avif", b"avis"), "an AVIF picture, which this Pillow does not read"),
+    **dict.fromkeys(_AVIF, "an AVIF picture, which this Pillow does not read"),
     **dict.fromkeys((b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  ", b"3gp4", b"3gp5"), "a video"),
     b"crx ": "a raw picture of a camera, which Pillow does not read",
     **dict.fromkeys(
@@ -53,23 +57,34 @@ def unreadable(data: bytes, name: str, why: str) -> str:
     return f"{name}: cannot be read as a picture ({why}); it may be damaged"
 
 
+def why(problem: BaseException) -> str:
+    """What a decoder said when it gave up, without addresses in memory."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(problem, UnidentifiedImageError):
+        return "no known picture format"
+    return str(problem) or "its decoder gives no reason"
+
+
 def _kind(data: bytes) -> str:
+    from PIL import features
+
     if program(data):
         return "a PostScript (EPS) drawing, which is a program"
     if data[4:8] == b"ftyp" and data[8:12] in _BRANDS:
-        return _BRANDS[data[8:12]]
+        is_read = data[8:12] in _AVIF and features.check("avif")
+        return "an AVIF picture that is damaged or cut short" if is_read else _BRANDS[data[8:12]]
     start = data[:512].lstrip().lower()
     kind = next((kind for mark, kind in _FOREIGN_FILES if start.startswith(mark)), "")
-    return kind or ("a text file" if _is_text(data[:4096]) else "")
+    return kind or ("a text file" if not data.startswith(_BEGUN) and _is_text(data[:4096]) else "")
 
 
 def _is_text(sample: bytes) -> bool:
     try:
-        return sample.decode("utf-8", "ignore").isprintable() or all(
-            char.isprintable() or char in "\r\n\t" for char in sample.decode("utf-8")
-        )
+        text = codecs.getincrementaldecoder("utf-8")().decode(sample)  # the last letter may be cut
     except UnicodeDecodeError:
         return False
+    return bool(text) and all(char.isprintable() or char in "\r\n\t" for char in text)
 
 
 def is_tiff(data: bytes) -> bool:

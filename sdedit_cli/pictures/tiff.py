@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PictureError
 from .fine import fine_of
 from .layers import Layers
+from .refusals import why
 from .samples import FLOAT, Samples, eight_bits, units
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class DeepTiff:
             fits = self._page.samplesperpixel >= _CHANNELS.get(mode, math.inf) and self._page.imagedepth == 1
             self._described = self._words()
         except Exception as problem:  # a damaged file raises whatever its reader stumbles over
-            raise PictureError(f"{name}: is a damaged TIFF ({problem})") from None
+            raise PictureError(f"{name}: is a damaged TIFF ({why(problem)})") from None
         if not fits or min(self.size) < 1:
             raise PictureError(f"{name}: is {self._described}; expected gray, RGB or CMYK")
         self.mode = mode
@@ -76,7 +77,7 @@ class DeepTiff:
         try:
             values: Any = page.asarray()
         except Exception as problem:
-            raise PictureError(f"{self._name}: is {self._described} that cannot be read ({problem})") from None
+            raise PictureError(f"{self._name}: is {self._described} that cannot be read ({why(problem)})") from None
         if values.ndim == 2:
             values = values[..., None]
         elif int(page.planarconfig) == 2:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from helpers.cli import photo
+from helpers.pngs import chunk, png
 from PIL import Image, ImageCms
 
 from sdedit_cli.errors import PictureError
@@ -37,18 +38,6 @@ def gray_profile() -> bytes:
         ">I4xI4s4s4s12x4s28xiii", at, 0x02100000, b"mntr", b"GRAY", b"XYZ ", b"acsp", 63190, 65536, 54061
     )
     return head.ljust(128, b"\0") + table + name + white + gamma
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(rows: np.ndarray, bits: int, kind: int, *before: bytes, after: bytes = b"") -> bytes:
-    """A PNG of rows that are packed already."""
-    width = rows.shape[1] * 8 // (bits * (3 if kind == 2 else 1))
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, rows.shape[0], bits, kind, 0, 0, 0))
-    data = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(before) + data + after + chunk(b"IEND", b"")
 
 
 def read(path: Path) -> Picture:
