@@ -7,11 +7,13 @@ disabling, unfusing and unloading give the base back bit for bit.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
+from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
@@ -270,8 +272,8 @@ class Adapters:
     @contextmanager
     def without_adapters(self) -> Generator[None, None, None]:
         """Within it the weights are the base's, with what is fused in them."""
-        self._merger().apply(self._fixed())
         try:
+            self._merger().apply(self._fixed())
             yield
         finally:
             self._merge()
@@ -328,11 +330,12 @@ class Adapters:
     @contextmanager
     def _scaled(self, scale: float | None) -> Generator[None, None, None]:
         """Within it all strengths are times `scale`; without one, or without adapters, they stay."""
+        number = _checked_scale("lora_scale", scale)
         if scale is None or not self._adapters.adapters:
             yield
             return
-        self._merge(scale)
         try:
+            self._merge(number)
             yield
         finally:
             self._merge()
@@ -340,13 +343,23 @@ class Adapters:
     def _rescale(self, cross_attention_kwargs: Mapping[str, Any] | None) -> None:
         """Works with the strengths that one call asks for. Raises UsageError for what scales nothing."""
         asked = dict(cross_attention_kwargs or {})
-        scale = asked.pop("scale", 1.0)
+        scale = asked.pop("scale", None)
         if asked:
             raise UsageError(f"`cross_attention_kwargs` has {', '.join(map(repr, asked))}; expected 'scale' alone")
-        if cross_attention_kwargs and not self._adapters.adapters:
-            raise UsageError("`cross_attention_kwargs` scale adapters, and none is loaded; leave them out")
+        number = _checked_scale("cross_attention_kwargs' 'scale'", scale)
         if self._adapters.adapters:
-            self._merge(float(scale))
+            self._merge(number)
+
+
+def _checked_scale(name: str, scale: object) -> float:
+    """The number that strengths are multiplied by: 1 where none is given. Raises WrongTypeError, UsageError."""
+    if scale is None:
+        return 1.0
+    if not isinstance(scale, Real) or isinstance(scale, bool):
+        raise WrongTypeError(f"{name} is {scale!r}; expected a number, the share of all strengths")
+    if not math.isfinite(scale):
+        raise UsageError(f"{name} is {scale!r}; expected a finite number, the share of all strengths")
+    return float(scale)
 
 
 def _located(source: object, weight_name: str | None, options: Mapping[str, Any]) -> Path | Mapping[str, Tensor]:

@@ -298,10 +298,9 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
             raise UsageError("give `image`: the picture to edit")
         cross_attention_kwargs, masks = without_masks(cross_attention_kwargs)
         self._check_images(ip_adapter_image, ip_adapter_image_embeds, masks)
-        self._rescale(cross_attention_kwargs)
-
         engine = self.engine
         try:
+            self._rescale(cross_attention_kwargs)
             positive, negative = self.encode_prompt(
                 prompt,
                 engine.device,

@@ -70,7 +70,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"prompt": None, "prompt_embeds": torch.zeros(1, 64, 32)}, ValueError, "give `negative_prompt_embeds`"),
     ({"image": np.zeros((8, 8, 1), np.float32)}, ValueError, "need 3 channels; got 1"),
     ({"image": Image.new("F", (8, 8))}, ValueError, "no fixed range"),
-    ({"cross_attention_kwargs": {"scale": 0.5}}, ValueError, "none is loaded"),
+    ({"cross_attention_kwargs": {"scale": "0.5"}}, TypeError, "'scale' is '0.5'; expected a number"),
+    ({"cross_attention_kwargs": {"scale": float("nan")}}, ValueError, "expected a finite number"),
     ({"callback_on_step_end": lambda *a: {"latents": torch.zeros(2, 4, 16, 16)}}, ValueError, "returned latents"),
     ({"callback_on_step_end": lambda *a: {"prompt_embeds": EMBEDS}}, ValueError, "2"),
 ]
@@ -85,6 +86,22 @@ def test_a_call_that_cannot_be_meant_is_refused(
         pipe(**call)
     assert isinstance(caught.value, UsageError)
     assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_strengths_of_no_adapters_have_no_effect(pipe: Any) -> None:
+    """Scripts for the reference give them whether they loaded something or not."""
+    call = {"prompt": "a cat", "image": picture(), "num_inference_steps": 2, "output_type": "pt"}
+
+    def made(**more: Any) -> Any:
+        return pipe(**call, **more, generator=torch.Generator().manual_seed(3)).images
+
+    plain = made()
+    for scale in (0.5, 0, None):
+        assert torch.equal(made(cross_attention_kwargs={"scale": scale}), plain)
+    encoded = [pipe.encode_prompt("a cat", lora_scale=scale)[0] for scale in (None, 0.5)]
+    assert torch.equal(*encoded)
+    with pytest.raises(TypeError, match="lora_scale is 'x'"):
+        pipe.encode_prompt("a cat", lora_scale="x")
 
 
 def test_truncation_warns_and_quotes_what_was_cut(pipe: Any) -> None:
