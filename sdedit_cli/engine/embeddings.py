@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -57,6 +58,18 @@ def _set_rows(encoder: CLIPTextModel, rows_VC: torch.Tensor) -> None:
     table.weight = nn.Parameter(rows_VC, requires_grad=False)
     table.num_embeddings = len(rows_VC)
     encoder.config = replace(encoder.config, vocab_size=len(rows_VC))
+
+
+@contextmanager
+def kept_on_failure(encoder: CLIPTextModel) -> Generator[None, None, None]:
+    """What fails within it leaves the encoder with the words that it had."""
+    table = encoder.text_model.embeddings.token_embedding
+    before = (table.weight, table.num_embeddings, encoder.config)
+    try:
+        yield
+    except BaseException:
+        table.weight, table.num_embeddings, encoder.config = before
+        raise
 
 
 def check_words(tokenizer: Tokenizer | None, encoder: CLIPTextModel | None) -> tuple[Tokenizer, CLIPTextModel]:

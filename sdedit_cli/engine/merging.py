@@ -103,18 +103,24 @@ class Merging:
         # Parameters before any adapter, in the precision that they had when one first touched them.
         self._bases: dict[tuple[str, str], Tensor] = {}
         self._now: dict[Module, Parts] = {}
+        # Modules that something kept from being made: whatever is in them is not to be relied on.
+        self._unsure: set[Module] = set()
 
     @torch.no_grad()
     def exchange(self, networks: Mapping[str, nn.Module]) -> None:
         """Goes on with these networks. One that is not among them any more has its base back."""
         gone = [slot for slot, network in self.networks.items() if networks.get(slot) is not network]
-        for module in [module for module in self._now if module[0] in gone]:
+        for module in [module for module in {*self._now, *self._unsure} if module[0] in gone]:
             self._make(module, ())
         self.networks = dict(networks)
 
     def check(self, adapter: Adapter) -> None:
         """Raises ModelError for an adapter that does not fit these networks; nothing is computed."""
         check_fits(adapter, self.shape)
+
+    def touches(self, module: Module) -> bool:
+        """Whether something is added to the module just now."""
+        return module in self._now or module in self._unsure
 
     def shape(self, module: Module, leaf: str) -> torch.Size | None:
         """The shape of a module's weight or bias; None where it has none."""
@@ -130,7 +136,11 @@ class Merging:
         """
         before = dict(self._now)
         wanted = {module: parts for module, parts in wanted.items() if module[0] in self.networks}
-        changed = [module for module in {**before, **wanted} if before.get(module, ()) != wanted.get(module, ())]
+        changed = [
+            module
+            for module in {**dict.fromkeys(self._unsure), **before, **wanted}
+            if module in self._unsure or before.get(module, ()) != wanted.get(module, ())
+        ]
         try:
             for module in changed:
                 self._make(module, wanted.get(module, ()))
@@ -141,6 +151,7 @@ class Merging:
 
     def _make(self, module: Module, parts: Parts) -> None:
         slot, name = module
+        self._unsure.add(module)
         layer = self.networks[slot].get_submodule(name)
         for leaf in ("weight", "bias"):
             parameter: Tensor | None = getattr(layer, leaf, None)
@@ -150,6 +161,7 @@ class Merging:
             self._now[module] = parts
         else:
             self._now.pop(module, None)
+        self._unsure.discard(module)
 
     def _fill(self, module: Module, leaf: str, parameter: Tensor, parts: Parts) -> None:
         key = (module[0], f"{module[1]}.{leaf}")

@@ -7,13 +7,11 @@ disabling, unfusing and unloading give the base back bit for bit.
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
-from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,15 +25,13 @@ from ..adapters.open import HEADER
 from ..adapters.set import AdapterSet
 from ..adapters.strengths import Strengths, Weight, by_part
 from ..engine.merging import Merging
-from ..errors import UsageError, WrongTypeError, did_you_mean, listed, warn
+from ..errors import UsageError, did_you_mean, listed, warn
 from ..nn import CLIPTextModel, UNet2DCondition
-from .keywords import one_file_options
+from .adapter_arguments import SLOTS, check_components, checked_scale, located
 from .words import arguments_named
 
-_SLOTS = ("unet", "text_encoder")
+_TABLE: Module = ("text_encoder", "text_model.embeddings.token_embedding")
 _SAVED = "pytorch_lora_weights.safetensors"
-# Options of the reference's loader that ask for nothing here.
-_IDLE = ("low_cpu_mem_usage",)
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
 
@@ -62,6 +58,8 @@ class Adapters:
 
     _bundle: Callable[[Sequence[TextualInversion]], None]
     """Has the pipeline know exactly these of the words that come with adapters."""
+    _words_aside: Callable[[], AbstractContextManager[None]]
+    """Within it the text encoder has the embeddings of its checkpoint alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +94,8 @@ class Adapters:
         elif name in self._adapters.adapters:
             raise UsageError(f"an adapter is called '{name}' already; give another adapter_name, or delete it first")
         adapter = self._read(pretrained_model_name_or_path_or_dict, weight_name, partial, options)
-        self._merger().check(adapter)
+        with self._room(adapter.patches):
+            self._merger().check(adapter)
         if left := adapter.passed_over:
             warn(f"{adapter.summary()}; {len(left)} keys fit nowhere: {listed(left, 3)}")
         active: Mapping[str, Strengths] = self._adapters.active if hotswap else {name: {}}
@@ -115,7 +114,7 @@ class Adapters:
 
     def _read(self, source: object, weight_name: str | None, partial: bool, options: Mapping[str, Any]) -> Adapter:
         text = self.text_encoder.config if self.text_encoder is not None else None
-        return read_adapter(_located(source, weight_name, options), self.unet.config, text, partial=partial)
+        return read_adapter(located(source, weight_name, options), self.unet.config, text, partial=partial)
 
     @classmethod
     @arguments_named()
@@ -129,8 +128,8 @@ class Adapters:
         """
         from ..adapters.write import tensors_of
 
-        located = _located(pretrained_model_name_or_path_or_dict, weight_name, options)
-        return tensors_of(located) if isinstance(located, Path) else dict(located), None
+        found = located(pretrained_model_name_or_path_or_dict, weight_name, options)
+        return tensors_of(found) if isinstance(found, Path) else dict(found), None
 
     @arguments_named()
     def set_adapters(
@@ -178,13 +177,11 @@ class Adapters:
 
     def enable_lora(self) -> None:
         """Puts the active adapters to work again."""
-        self._enabled = True
-        self._merge()
+        self._settle(_enabled=True)
 
     def disable_lora(self) -> None:
         """Works with the base alone until `enable_lora`."""
-        self._enabled = False
-        self._merge()
+        self._settle(_enabled=False)
 
     def unload_lora_weights(self) -> None:
         """Lets go of all adapters; what was fused stays, and others can be loaded beside it."""
@@ -193,7 +190,7 @@ class Adapters:
     @arguments_named()
     def fuse_lora(
         self,
-        components: Sequence[str] = _SLOTS,
+        components: Sequence[str] = SLOTS,
         lora_scale: float = 1.0,
         safe_fusing: bool = False,
         adapter_names: Sequence[str] | None = None,
@@ -203,26 +200,26 @@ class Adapters:
 
         Raises UsageError for unknown components, and where none is loaded.
         """
-        _check_components(components)
+        check_components(components)
         del safe_fusing  # what is not finite is refused always
-        names = list(adapter_names or self._adapters.active)
+        names = list(dict.fromkeys(adapter_names or self._adapters.active))
         self._known(names)
         if not names:
             raise UsageError("no adapter is loaded that could be fused; load one with load_lora_weights")
+        wanted = self._fused
         for name in names:
             adapter = self._adapters.adapters[name]
             slots = [slot for slot in components if not self._is_fused(adapter, slot)]
             if not slots:
                 warn(f"'{name}' is fused already, and stays as strong as it is; call unfuse_lora() before")
             strengths = self._adapters.active.get(name, self._strengths.get(name, {}))
-            self._fused += tuple(_Fused(name, adapter, slot, strengths, lora_scale) for slot in slots)
-        self._merge()
+            wanted += tuple(_Fused(name, adapter, slot, strengths, lora_scale) for slot in slots)
+        self._settle(_fused=wanted)
 
-    def unfuse_lora(self, components: Sequence[str] = _SLOTS) -> None:
+    def unfuse_lora(self, components: Sequence[str] = SLOTS) -> None:
         """Undoes `fuse_lora`, bit for bit: adapters that are still loaded are at work as they were."""
-        _check_components(components)
-        self._fused = tuple(fused for fused in self._fused if fused.slot not in components)
-        self._merge()
+        check_components(components)
+        self._settle(_fused=tuple(fused for fused in self._fused if fused.slot not in components))
 
     @property
     def fused_loras(self) -> set[str]:
@@ -273,7 +270,7 @@ class Adapters:
     def without_adapters(self) -> Generator[None, None, None]:
         """Within it the weights are the base's, with what is fused in them."""
         try:
-            self._merger().apply(self._fixed())
+            self._apply(self._fixed())
             yield
         finally:
             self._merge()
@@ -287,17 +284,25 @@ class Adapters:
 
     def _take(self, wanted: AdapterSet) -> None:
         """Goes on with these adapters, or, when one of them does not fit, with those before."""
-        before, enabled = self._adapters, self._enabled
-        # Without adapters nothing is disabled: the next one that is loaded is at work.
-        self._adapters, self._enabled = wanted, enabled or not wanted.adapters
+        before = self._adapters
         try:
             self._bundle(_words(wanted))
-            self._merge()
+            # Without adapters nothing is disabled: the next one that is loaded is at work.
+            self._settle(_adapters=wanted, _enabled=self._enabled or not wanted.adapters)
         except BaseException:
-            self._adapters, self._enabled = before, enabled
             self._bundle(_words(before))
             raise
         self._strengths = {n: s for n, s in {**self._strengths, **wanted.active}.items() if n in wanted.adapters}
+
+    def _settle(self, **wanted: Any) -> None:
+        """Has these of its attributes and the weights that they ask for, or, when that fails, all as before."""
+        before = {name: getattr(self, name) for name in wanted}
+        try:
+            vars(self).update(wanted)
+            self._merge()
+        except BaseException:
+            vars(self).update(before)
+            raise
 
     def _merge(self, scale: float = 1.0) -> None:
         """Makes the weights what the adapters say, their strengths times `scale`."""
@@ -306,7 +311,16 @@ class Adapters:
             loose = tuple(part for part in parts if not self._is_fused(part[0], module[0]))
             if loose:
                 wanted[module] = (*wanted.get(module, ()), *loose)
-        self._merger().apply(wanted)
+        self._apply(wanted)
+
+    def _apply(self, wanted: Mapping[Module, Parts]) -> None:
+        with self._room(wanted):
+            self._merger().apply(wanted)
+
+    def _room(self, wanted: Container[Module]) -> AbstractContextManager[None]:
+        """Where the table of embeddings is changed, or was: words that have rows of it are aside meanwhile."""
+        is_changed = _TABLE in wanted or self._merger().touches(_TABLE)
+        return self._words_aside() if is_changed else nullcontext()
 
     def _fixed(self) -> dict[Module, Parts]:
         """What is fused in each module."""
@@ -330,7 +344,7 @@ class Adapters:
     @contextmanager
     def _scaled(self, scale: float | None) -> Generator[None, None, None]:
         """Within it all strengths are times `scale`; without one, or without adapters, they stay."""
-        number = _checked_scale("lora_scale", scale)
+        number = checked_scale("lora_scale", scale)
         if scale is None or not self._adapters.adapters:
             yield
             return
@@ -346,39 +360,10 @@ class Adapters:
         scale = asked.pop("scale", None)
         if asked:
             raise UsageError(f"`cross_attention_kwargs` has {', '.join(map(repr, asked))}; expected 'scale' alone")
-        number = _checked_scale("cross_attention_kwargs' 'scale'", scale)
+        number = checked_scale("cross_attention_kwargs' 'scale'", scale)
         if self._adapters.adapters:
             self._merge(number)
 
 
-def _checked_scale(name: str, scale: object) -> float:
-    """The number that strengths are multiplied by: 1 where none is given. Raises WrongTypeError, UsageError."""
-    if scale is None:
-        return 1.0
-    if not isinstance(scale, Real) or isinstance(scale, bool):
-        raise WrongTypeError(f"{name} is {scale!r}; expected a number, the share of all strengths")
-    if not math.isfinite(scale):
-        raise UsageError(f"{name} is {scale!r}; expected a finite number, the share of all strengths")
-    return float(scale)
-
-
-def _located(source: object, weight_name: str | None, options: Mapping[str, Any]) -> Path | Mapping[str, Tensor]:
-    """The file or folder of an adapter, or its state dict. Raises ModelError, UsageError, WrongTypeError."""
-    where = one_file_options(options, *_IDLE)
-    if isinstance(source, Mapping):
-        return cast("Mapping[str, Tensor]", source)
-    if not isinstance(source, (str, os.PathLike)):
-        raise WrongTypeError(f"the adapter is a {type(source).__name__}; expected a path, a Hub id or a state dict")
-    from ..weights.hub import resolve
-
-    return resolve(cast("str | os.PathLike[str]", source), weight_name=weight_name, **where)
-
-
 def _words(adapters: AdapterSet) -> list[TextualInversion]:
     return [word for adapter in adapters.adapters.values() for word in adapter.words]
-
-
-def _check_components(components: Sequence[str]) -> None:
-    unknown = [name for name in components if name not in _SLOTS]
-    if unknown or isinstance(components, str):
-        raise UsageError(f"components is {components!r}; expected a list of some of {', '.join(_SLOTS)}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import Tensor
 
 from ..adapters.embedding import TextualInversion, read_embedding
-from ..engine.embeddings import check_words, set_words, without_doubles
+from ..engine.embeddings import check_words, kept_on_failure, set_words, without_doubles
 from ..errors import UsageError, did_you_mean
 from ..nn import CLIPTextModel
 from ..text import Tokenizer
@@ -98,9 +99,28 @@ class Embeddings:
         bundled: Sequence[TextualInversion],
     ) -> None:
         wordless = self._wordless or known
-        self.tokenizer = set_words(wordless, encoder, words, without_doubles(bundled))
-        self._words, self._bundled = list(words), list(bundled)
-        self._wordless = wordless if words or bundled else None
+        before = (self.tokenizer, self._words, self._bundled, self._wordless)
+        try:
+            with kept_on_failure(encoder):
+                self.tokenizer = set_words(wordless, encoder, words, without_doubles(bundled))
+                self._words, self._bundled = list(words), list(bundled)
+                self._wordless = wordless if words or bundled else None
+        except BaseException:
+            self.tokenizer, self._words, self._bundled, self._wordless = before
+            raise
+
+    @contextmanager
+    def _words_aside(self) -> Generator[None, None, None]:
+        """Within it the encoder has the embeddings of its checkpoint alone, which adapters may change."""
+        if self._wordless is None:
+            yield
+            return
+        wordless, (_, encoder) = self._wordless, check_words(self.tokenizer, self.text_encoder)
+        try:
+            set_words(wordless, encoder, ())
+            yield
+        finally:
+            set_words(wordless, encoder, self._words, without_doubles(self._bundled))
 
     def _located(self, source: Source, weight_name: str | None, options: Mapping[str, Any]) -> Any:
         if isinstance(source, Mapping):
