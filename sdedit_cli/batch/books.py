@@ -26,7 +26,7 @@ class Account:
     input_stamp: tuple[int, int]
 
 
-def name_of(folder: Path, output: Path) -> str:
+def name_of(folder: Path | str, output: Path) -> str:
     """How the journal of a destination calls an output."""
     root, path = os.path.join(folder, ""), os.fspath(output)
     inside = path[len(root) :] if path.startswith(root) else os.path.relpath(path, folder)

@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..errors import JobFileError, UsageError, listed, shortened
 from ..pictures.endings import COMMON_ENDINGS, READ_ENDINGS
@@ -31,16 +31,17 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Pictures by their names in `folder`, and what people are to know of others."""
+    """Pictures by their names in `folder` ('a/b/pic.png' on every system), and what people are to know of others."""
 
     folder: str
-    names: tuple[PurePosixPath, ...]
+    names: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     def paths(self) -> Iterator[str]:
         """The path of each, from where that of the folder counts."""
-        folder = Path(self.folder)
-        return (str(folder / name) for name in self.names)
+        root = str(Path(self.folder))
+        begin = "" if root == os.curdir else os.path.join(root, "")
+        return (begin + (name if os.sep == "/" else name.replace("/", os.sep)) for name in self.names)
 
 
 def pictures_of(source: str, search: Search, base: str = "") -> Pictures:
@@ -54,7 +55,8 @@ def pictures_of(source: str, search: Search, base: str = "") -> Pictures:
         return _in_folder(source, search, base)
     if is_pattern(source, base):
         return _by_pattern(source, search, base)
-    return Pictures(os.path.dirname(source), (PurePosixPath(os.path.basename(source)),))
+    folder, name = os.path.split(source.rstrip("/" + os.sep) or source)
+    return Pictures(folder, (name,))
 
 
 def is_pattern(source: str, base: str = "") -> bool:
@@ -97,11 +99,11 @@ def _pictures(folder: str, wanted: tuple[str, ...], search: Search, base: str, p
     exclude = [parts_of(one) for one in search.exclude]
     notes: list[str] = []
 
-    def enters(name: PurePosixPath) -> bool:
-        open_ended = any(place < len(wanted) for place in reached(name.parts, wanted))
+    def enters(name: str) -> bool:
+        open_ended = any(place < len(wanted) for place in reached(name.split("/"), wanted))
         return open_ended and not any(fits(name, one) for one in exclude)
 
-    def takes(name: PurePosixPath) -> bool:
+    def takes(name: str) -> bool:
         return (
             fits(name, wanted)
             and (not include or any(fits(name, one) for one in include))
@@ -109,41 +111,39 @@ def _pictures(folder: str, wanted: tuple[str, ...], search: Search, base: str, p
         )
 
     files = [name for name in _files(os.path.join(base, folder), enters, search.leave_out, notes) if takes(name)]
-    pictures = [name for name in files if name.suffix.lower() in READ_ENDINGS]
+    pictures = [name for name in files if os.path.splitext(name)[1].lower() in READ_ENDINGS]
     if pattern and len(files) > len(pictures):
         notes.append(_left_out(len(files) - len(pictures), "that do not end as pictures do", files, pictures))
     # Who names them, has them.
     if not any(".edited" in one for one in (pattern, *search.include)):
-        kept = [name for name in pictures if not RESULT.fullmatch(name.name)]
+        kept = [name for name in pictures if not RESULT.fullmatch(name.rpartition("/")[2])]
         if len(kept) < len(pictures):
             notes.append(_left_out(len(pictures) - len(kept), "as results of earlier runs", pictures, kept))
         pictures = kept
     return Pictures(folder, tuple(sorted(pictures, key=_order)), tuple(notes))
 
 
-def _left_out(count: int, why: str, names: Sequence[PurePosixPath], kept: Sequence[PurePosixPath]) -> str:
+def _left_out(count: int, why: str, names: Sequence[str], kept: Sequence[str]) -> str:
     still = set(kept)
     example = next(name for name in names if name not in still)
     return f"{count} file{'s' * (count > 1)} left out {why}, such as {shortened(example)}"
 
 
-def _order(name: PurePosixPath) -> tuple[list[list[tuple[int, str]]], str]:
+def _order(name: str) -> tuple[list[list[tuple[int, str]]], str]:
     # The name itself decides between img1 and img01, which a system may list either way round.
-    return [natural(part) for part in name.parts], str(name)
+    return [natural(part) for part in name.split("/")], name
 
 
-def _files(
-    folder: str, enters: Callable[[PurePosixPath], bool], leave_out: Path | None, notes: list[str]
-) -> Iterator[PurePosixPath]:
+def _files(folder: str, enters: Callable[[str], bool], leave_out: Path | None, notes: list[str]) -> Iterator[str]:
     """Every file below a folder by its name in it, in no order; links to files are files, links to folders are not
     followed (they may lead in a circle). Hidden ones are left out, and what cannot be read is noted.
     """
     avoided = _status(leave_out)
-    todo = [PurePosixPath()]
+    todo = [""]
     while todo:
         inside = todo.pop()
         place = Path(folder, inside)
-        at_root = not inside.parts
+        at_root = not inside
         if not at_root and avoided and (status := _status(place)) and os.path.samestat(status, avoided):
             continue
         try:
@@ -156,7 +156,7 @@ def _files(
             notes.append(f"{shortened(place)}: cannot be read ({reason}); what is in it is left out")
             continue
         for entry in seen:
-            name = inside / entry.name
+            name = f"{inside}/{entry.name}" if inside else entry.name
             kind = _kind(entry)
             if kind == "folder" and enters(name):
                 todo.append(name)

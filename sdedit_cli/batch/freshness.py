@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 from ..disk.hashes import file_hash
 from ..errors import OutputError
-from .journal import Known, stamp_of
+from .journal import Known, stamped
 
 _WORDS = {
     "input": "the input changed",
@@ -47,11 +49,11 @@ def judge(
     output: Path, key: str, facts: Mapping[str, str], known: Known | None, environment: Mapping[str, Any] | None = None
 ) -> Verdict:
     """The verdict on an output; `environment` (of now, as far as it is known) is compared too where given."""
-    there = stamp_of(output)
+    there, is_folder = _looked_at(output)
     if known is None or known.last.event == "pruned":
-        exists = there != (0, 0) or output.is_symlink()
+        exists = there != (0, 0) or os.path.islink(output)
         return Verdict("it is there and no journal knows it" if exists else "not made yet", ours=not exists)
-    if there != (0, 0) and output.is_dir():
+    if is_folder:
         return Verdict("a folder has its name", ours=False, failed=known.last.event == "failed")
     last = known.last
     sha256 = _hash(output, there, known)
@@ -69,6 +71,15 @@ def judge(
     if environment is not None and (other := _other(last.environment, environment)):
         return Verdict(other)
     return Verdict("", sha256=sha256)
+
+
+def _looked_at(output: Path) -> tuple[tuple[int, int], bool]:
+    """The stamp of what has a name, (0, 0) for nothing, and whether that is a folder."""
+    try:
+        status = os.stat(output)
+    except OSError:
+        return (0, 0), False
+    return stamped(status), stat.S_ISDIR(status.st_mode)
 
 
 def _hash(output: Path, stamp: tuple[int, int], known: Known) -> str:

@@ -192,7 +192,11 @@ def journal_of(folder: Path, shard: tuple[int, int] | None, known: Mapping[str, 
 def stamp_of(path: Path | str) -> tuple[int, int]:
     """Size and time of a file, which are other ones when it was written anew; (0, 0) for none."""
     try:
-        status = os.stat(path)
+        return stamped(os.stat(path))
     except OSError:
         return (0, 0)
+
+
+def stamped(status: os.stat_result) -> tuple[int, int]:
+    """The size and time in what the system says of a file."""
     return (status.st_size, status.st_mtime_ns)

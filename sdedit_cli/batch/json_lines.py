@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from ..errors import JobFileError, shortened, shown
@@ -48,7 +48,7 @@ def row_of_json(line: str, place: str, folder: str = "") -> Row:
 
 
 def _failed(place: str, why: str) -> Row:
-    return Row("", PurePosixPath(), place=place, problem=f"{place}: {why}")
+    return Row("", "", place=place, problem=f"{place}: {why}")
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,15 @@ from ..disk.hashes import model_hash, remembered_hash
 from ..errors import ModelError
 from ..options import Edit
 from ..options.files import USUAL
+from .request import Request
 
 # Counts up when the same request gives another picture than before on the same machine, if only by rounding.
 NUMERIC_VERSION = 3
 _MOST = 64
 # Options that change a file and not what is edited.
 BESIDE = ("lossless", "strip", "metadata")
+# What each picture has for itself, in the order of the key.
+_OWN = ("input", "negative_prompt", "prompt", "seed")
 _NUMBERS = frozenset((bool, int, float))
 _as_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
@@ -65,6 +70,51 @@ def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, 
         for name, value in made_of.items()
         if value is not None
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What pictures of the same `settings` have in common: facts, and the text of their key between those that each
+    has for itself."""
+
+    settings: Edit
+    facts: Mapping[str, str]
+    between: tuple[str, ...]
+
+
+class Facts:
+    """The facts of pictures with their keys; those of equal settings are worked out once."""
+
+    def __init__(self) -> None:
+        self._contents = Contents()
+        self._known: dict[tuple[int, Path, str], _Common] = {}
+
+    def of(
+        self, request: Request, seed: int, *, model: Path, input_sha256: str, format: str
+    ) -> tuple[dict[str, str], str]:
+        """As `facts_of` and `key_of`, of the picture of a request with that seed. Raises ModelError."""
+        settings, words = request.settings, request.words
+        place = id(settings), model, format
+        common = self._known.get(place)
+        if common is None:
+            common = self._known[place] = self._common(settings, model, format)
+        own = {
+            "input": input_sha256,
+            "negative_prompt": _short(words.get("negative_prompt", settings.negative_prompt)),
+            "prompt": _short(words.get("prompt", settings.prompt)),
+            "seed": _number(seed),
+        }
+        pieces = zip(common.between, [*map(_as_json, own.values()), ""], strict=True)
+        key = hashlib.sha256("".join(chain.from_iterable(pieces)).encode()).hexdigest()
+        return {**common.facts, **own}, key
+
+    def _common(self, settings: Edit, model: Path, format: str) -> _Common:
+        facts = facts_of(settings, self._contents, model=model, input_sha256="", format=format)
+        gap = "\0"  # which JSON has not
+        texts = {name: f'"{name}": {_as_json(value)}' for name, value in facts.items()}
+        texts |= {name: f'"{name}": {gap}' for name in _OWN}
+        between = ("{" + ", ".join(texts[name] for name in sorted(texts)) + "}").split(gap)
+        return _Common(settings, facts, tuple(between))
 
 
 def _short(value: Any) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from ..errors import MaskError, UsageError, listed
 from ..options import Layer
 from ..pictures.endings import READ_ENDINGS
+from .names import parted
 from .rows import Row
 
 
@@ -19,7 +20,7 @@ class MaskFolder:
     beside the others. Each folder is listed once. Raises UsageError where it is none."""
 
     folder: Path
-    _known: dict[PurePath, dict[str, list[str]]] = field(default_factory=dict[PurePath, dict[str, list[str]]])
+    _known: dict[str, dict[str, list[str]]] = field(default_factory=dict[str, dict[str, list[str]]])
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
@@ -29,26 +30,27 @@ class MaskFolder:
         """The mask of a row's picture; nothing where the row names one itself. Raises MaskError."""
         if "mask" in row.values:
             return []
-        for place in dict.fromkeys((PurePath(row.name.parent), PurePath())):
-            found = self._masks(place).get(row.name.stem, [])
+        folder, _, stem = parted(row.name)
+        for place in dict.fromkeys((folder, ".")):
+            found = self._masks(place).get(stem, [])
             if len(found) > 1:
                 raise MaskError(f"{row.input}: has several masks in {self.folder / place}: {listed(found)}; leave one")
             if found:
                 path = str(self.folder / place / found[0])
                 return [Layer(path, {"mask": path})]
-        wanted = self.folder / row.name.with_suffix(".png")
+        wanted = self.folder / folder / f"{stem}.png"
         raise MaskError(f"{row.input}: has no mask in {self.folder}; expected {wanted}, or another picture format")
 
-    def _masks(self, place: PurePath) -> dict[str, list[str]]:
+    def _masks(self, place: str) -> dict[str, list[str]]:
         if place not in self._known:
             masks: dict[str, list[str]] = {}
             try:
                 names = sorted(os.listdir(self.folder / place))
             except OSError:
                 names = []  # the source has more folders
-            for name in map(PurePath, names):
-                if name.suffix.lower() in READ_ENDINGS:
-                    masks.setdefault(name.stem, []).append(name.name)
+            for name in names:
+                if os.path.splitext(name)[1].lower() in READ_ENDINGS:
+                    masks.setdefault(parted(name)[2], []).append(name)
             self._known[place] = masks
         return self._known[place]
 

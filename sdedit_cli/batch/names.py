@@ -17,6 +17,16 @@ _ENDINGS = "|".join(map(re.escape, FORMATS.values()))
 RESULT = re.compile(rf"(.+)(?:{'|'.join(map(re.escape, MARKS))})(-\d+)?(?:{_ENDINGS})", re.I | re.S)
 
 
+def parted(name: str) -> tuple[str, str, str]:
+    """The folder of a name such as 'a/b.png' ('.' for none), its last part, and that without its ending.
+
+    What a name begins or ends with is no ending's dot.
+    """
+    folder, _, last = name.rpartition("/")
+    dot = last.rfind(".")
+    return folder or ".", last, last[:dot] if 0 < dot < len(last) - 1 else last
+
+
 def fitting(stem: str, name_with: Callable[[str], str]) -> str:
     """The path that `name_with` makes of `stem`, or of a shortened stem where its last part would be too long.
 

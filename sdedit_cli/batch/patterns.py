@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
 
 ANY_FOLDERS = "**"
 
@@ -15,9 +14,9 @@ def parts_of(pattern: str) -> tuple[str, ...]:
     return parts if "/" in pattern.rstrip("/") else (ANY_FOLDERS, *parts)
 
 
-def fits(name: PurePosixPath, pattern: Sequence[str]) -> bool:
+def fits(name: str, pattern: Sequence[str]) -> bool:
     """Whether a whole name is met by the parts of a pattern, capitals told from small letters on every system."""
-    return len(pattern) in reached(name.parts, pattern)
+    return len(pattern) in reached(name.split("/"), pattern)
 
 
 def reached(parts: Sequence[str], pattern: Sequence[str]) -> set[int]:

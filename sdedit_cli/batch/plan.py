@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ..disk.checks import check_name
 from ..errors import SdeditError, UsageError
-from ..options import MAX_SEED, Edit, Layer
+from ..options.edit import seeds_from
 from ..pictures.endings import FORMATS
 from .collecting import uncollected
 from .journal import FOLDER
-from .masks import MaskFolder
-from .prompts import PromptSource
-from .request import Request
-from .rows import Row, Source, layer_of_row
+from .names import parted
+from .rows import Row, Source
 from .targets import Job, Target, check_placeholders, format_of, literal, names_of, refuse_clashes
+from .wording import Ways, Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +48,6 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
-    """How each row gets its edit: `request_of` makes one of the layers below the command line, of those above it, and
-    of what is to be done to it before its words are looked at; prompts, seeds ('same', 'index' or 'name'), masks."""
-
-    request_of: Callable[[Sequence[Layer], Sequence[Layer], Callable[[Edit], Edit]], Request]
-    prompts: PromptSource
-    seed_mode: str = "same"
-    masks: MaskFolder | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """All jobs of a batch in order, and the rows that cannot be meant, with their numbers and the reasons."""
 
@@ -72,11 +59,12 @@ class Plan:
 def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
     """The jobs of a source. Raises UsageError when two of them would write to one name."""
     look_again(ways)
+    wording = Wording(ways, source.defaults)
     jobs: list[Job] = []
     failures: list[tuple[int, Row, SdeditError]] = []
     for index, row in enumerate(source.rows, 1):
         try:
-            jobs.append(job_of(row, index, source.defaults, place, ways))
+            jobs.append(job_of(row, index, wording, place))
         except SdeditError as problem:
             failures.append((index, row, problem))
     _refuse_doubles(jobs)
@@ -104,10 +92,10 @@ def _refuse_doubles(jobs: Sequence[Job]) -> None:
                 )
 
 
-def job_of(row: Row, index: int, defaults: Layer, place: Place, ways: Ways) -> Job:
+def job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
     """The job of a row. Raises what speaks against it, with the row's place or picture."""
     try:
-        return _job_of(row, index, defaults, place, ways)
+        return _job_of(row, index, wording, place)
     except SdeditError as problem:
         text, where = str(problem), row.place or row.input
         if where in text or (row.input and row.input in text):
@@ -115,34 +103,16 @@ def job_of(row: Row, index: int, defaults: Layer, place: Place, ways: Ways) -> J
         raise type(problem)(f"{where}: {text}") from None
 
 
-def _job_of(row: Row, index: int, defaults: Layer, place: Place, ways: Ways) -> Job:
-    layer = layer_of_row(row)
-    found, asked = ways.prompts.layers(row), ways.prompts.origin is not None
-    mode = "same" if "seed" in layer.values else ways.seed_mode
-
-    def of_row(edit: Edit) -> Edit:
-        changes = {"seed": _seed(edit, row, index, mode), **ways.prompts.filled(edit, row, index)}
-        return edit.varied(changes) if any(getattr(edit, name) != new for name, new in changes.items()) else edit
-
-    masks = ways.masks.layers(row) if ways.masks else []
-    request = ways.request_of([defaults, *masks, *([] if asked else found), layer], found if asked else [], of_row)
-    seeds = request.edit.seeds()
+def _job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
+    request = wording.request_of(row, index)
+    seeds = seeds_from(request.words.get("seed", request.settings.seed), request.settings.count)
     names = place.names(row)
     label = "DEST" if row.output is None else f"{row.place}: output"
     check_placeholders(names, label)
     format = format_of(names, place.format, label)
-    named = names_of(names, row.name, index, seeds, format, label)
+    named = names_of(names, parted(row.name), index, seeds, format, label)
     made = [Target(seed, _below(place.folder, name)) for seed, name in zip(seeds, named, strict=True)]
     return Job(request, row.input, index, tuple(made), format)
-
-
-def _seed(edit: Edit, row: Row, index: int, mode: str) -> int:
-    first = edit.seed or 0
-    if mode == "index":
-        first += (index - 1) * edit.count
-    if mode == "name":
-        first += int.from_bytes(hashlib.sha256(str(row.name).encode("utf-8", "surrogateescape")).digest()[:4], "big")
-    return first % (MAX_SEED + 1)
 
 
 def _below(folder: Path, name: str) -> Path:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ..errors import InputError, PictureError
-from ..options import Edit, Layer
+from ..options import Layer
+from .names import parted
 from .rows import Row
 
 _MOST_BYTES = 100_000
@@ -32,33 +32,30 @@ class PromptSource:
             return _of_text(row)
         return []
 
-    def filled(self, edit: Edit, row: Row, index: int) -> dict[str, str]:
-        """The prompts of an edit with prefix and suffix around them, and the names of the picture in their {places}."""
-        facts = {"stem": row.name.stem, "name": row.name.name, "parent": str(row.name.parent), "index": str(index)}
-
-        def fill(text: str) -> str:
-            return _PLACES.sub(lambda found: facts[found[1]], text)
-
-        return {
-            "prompt": fill(f"{self.prefix}{edit.prompt}{self.suffix}"),
-            "negative_prompt": fill(edit.negative_prompt),
-        }
+    def filled(self, prompt: str, negative: str, row: Row, index: int) -> dict[str, str]:
+        """The prompts with prefix and suffix around them, and the names of the picture in their {places}."""
+        whole = f"{self.prefix}{prompt}{self.suffix}"
+        if "{" in whole or "{" in negative:
+            parent, name, stem = parted(row.name)
+            facts = {"stem": stem, "name": name, "parent": parent, "index": str(index)}
+            whole, negative = (_PLACES.sub(lambda found: facts[found[1]], text) for text in (whole, negative))
+        return {"prompt": whole, "negative_prompt": negative}
 
 
 def _of_text(row: Row) -> list[Layer]:
-    path = Path(row.input).with_suffix(".txt")
+    path = os.path.splitext(row.input)[0] + ".txt"
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError:
         return []
     if len(data) > _MOST_BYTES:
-        raise PictureError(f"{path}: has more than {_MOST_BYTES:,} bytes; expected the prompt of {row.name.name}")
+        raise PictureError(f"{path}: has more than {_MOST_BYTES:,} bytes; expected the prompt of {parted(row.name)[1]}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise PictureError(f"{path}: is not UTF-8 text; expected the prompt of {row.name.name}") from None
-    return [Layer(os.fspath(path), {"prompt": " ".join(text.split())})]
+        raise PictureError(f"{path}: is not UTF-8 text; expected the prompt of {parted(row.name)[1]}") from None
+    return [Layer(path, {"prompt": " ".join(text.split())})]
 
 
 def _of_metadata(row: Row) -> list[Layer]:

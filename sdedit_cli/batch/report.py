@@ -97,7 +97,7 @@ def of_run(
 
 def _of_row(failure: tuple[int, Row, SdeditError]) -> Line:
     _, row, problem = failure
-    return Line(FAILED, str(row.name) if row.input else row.place, row.input, word=problem.word, reason=str(problem))
+    return Line(FAILED, row.name if row.input else row.place, row.input, word=problem.word, reason=str(problem))
 
 
 def _line(item: Item, state: str, *, word: str = "", reason: str = "", seconds: float = 0.0) -> Line:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import (
     BlockedBySafety,
@@ -16,7 +16,7 @@ from ..errors import (
     SdeditError,
     UsageError,
 )
-from ..options import Edit
+from ..options import WORDS, Edit, fitted
 
 if TYPE_CHECKING:
     from ..pictures.record import Found
@@ -39,12 +39,31 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One edit as asked for, the checkpoint that it means, what the picture of `--like` said, and notes for people."""
+    """One edit as asked for, the checkpoint that it means, what the picture of `--like` said, and notes for people.
 
-    edit: Edit
+    The edit is `settings`, which requests of a batch have in common, with the `words` that each has for itself.
+    """
+
+    settings: Edit
     model: Model
     like: Found | None = None
     notes: tuple[str, ...] = ()
+    words: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+
+    @property
+    def edit(self) -> Edit:
+        return self.settings.varied(self.words) if self.words else self.settings
+
+    def asking(self, edit: Edit) -> Request:
+        """The request for another edit."""
+        return replace(self, settings=edit, words={})
+
+    def worded(self, words: Mapping[str, Any]) -> Request:
+        """The request with other words, which become an edit when it is asked for. Raises UsageError."""
+        if self.settings.prompt_embeds is not None:  # with which words may not go together
+            return self.asking(self.settings.varied(words))
+        assert words.keys() <= WORDS
+        return Request(self.settings, self.model, self.like, self.notes, fitted(Edit, words))
 
 
 # What goes wrong with one picture does not concern the others.

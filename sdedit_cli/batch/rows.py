@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ..errors import JobFileError, UsageError, did_you_mean, quoted, shortened, shown
@@ -27,15 +27,16 @@ _ITEMS = re.compile(r"[|\r\n]+")
 class Row:
     """One picture to edit as a source names it, before any layer is applied.
 
-    `input` is its path as it can be opened, `name` that within the source, with its folders ('a/b/pic.png'; the last
-    part alone of what lies outside): outputs, seeds and the journal go by it. `values` are options as given, by their
-    spelling in TOML; `layer_of_row` reads them. `place` is for messages ('jobs.csv, line 12'; '' in folders). `variant`
-    tells apart the rows that a matrix makes of one job ('strength-0.4_seed-2'), and may stand in the name of a file.
+    `input` is its path as it can be opened, `name` that within the source, with its folders ('a/b/pic.png' on every
+    system; the last part alone of what lies outside): outputs, seeds and the journal go by it. `values` are options as
+    given, by their spelling in TOML; `layer_of_row` reads them. `place` is for messages ('jobs.csv, line 12'; '' in
+    folders). `variant` tells apart the rows that a matrix makes of one job ('strength-0.4_seed-2'), and may stand in
+    the name of a file.
     A row with a `problem` (a whole message) is one failed job; where it names no input, that is '' and the name empty.
     """
 
     input: str
-    name: PurePosixPath
+    name: str
     values: Mapping[str, object] = field(default_factory=dict[str, object])
     place: str = ""
     output: str | None = None
@@ -67,14 +68,14 @@ def row_of(record: Mapping[str, object], place: str, folder: str, *, text: bool 
     source, output = given.pop(INPUT, None), given.pop(OUTPUT, None)
     misnamed = _input_problem(source)
     problem = problem or misnamed or _output_problem(output)
-    path, name = ("", PurePosixPath()) if misnamed else _opened(folder, str(source))
+    path, name = ("", "") if misnamed else _opened(folder, str(source))
     if problem:
         return Row(path, name, place=place, problem=f"{place}: {problem}")
     named = None if output is None else str(output)
     return Row(path, name, given, place, named, folder=folder, text=text)
 
 
-def _opened(folder: str, path: str) -> tuple[str, PurePosixPath]:
+def _opened(folder: str, path: str) -> tuple[str, str]:
     return os.path.join(folder, path), name_in(folder, path)
 
 
@@ -144,7 +145,7 @@ def output_of(value: object, label: str) -> str | None:
     return str(value) if value else None
 
 
-def name_in(folder: str, path: str) -> PurePosixPath:
+def name_in(folder: str, path: str) -> str:
     """The name within a folder of a path that counts from it; the last part alone for what lies outside."""
     inside = os.path.normpath(path)
     if os.path.isabs(inside):
@@ -152,7 +153,7 @@ def name_in(folder: str, path: str) -> PurePosixPath:
         inside = inside.removeprefix(root) if inside.startswith(root) else os.path.basename(inside)
     elif inside.split(os.sep)[0] == os.pardir:
         inside = os.path.basename(inside)
-    return PurePosixPath(*inside.split(os.sep))
+    return inside if os.sep == "/" else inside.replace(os.sep, "/")
 
 
 def layer_of_row(row: Row) -> Layer:

@@ -167,7 +167,7 @@ def _of_like(job: Job) -> Job:
     like, edit = job.request.like, job.request.edit
     if like is None or not like.layer.values.get("lossless") or job.format in LOSSLESS_FORMATS:
         return job
-    return replace(job, request=replace(job.request, edit=edit.varied({"lossless": False})))
+    return replace(job, request=job.request.asking(edit.varied({"lossless": False})))
 
 
 def _pictures(jobs: Sequence[Job]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from .json_lines import row_of_json
@@ -21,6 +20,6 @@ def rows_from(stream: BinaryIO) -> Iterator[Row]:
         if len(line) > MAX_LINE:
             while line and not line.endswith(b"\n"):
                 line = stream.readline(MAX_LINE)
-            yield Row("", PurePosixPath(), place=place, problem=f"{place}: has more than {MAX_LINE:,} bytes")
+            yield Row("", "", place=place, problem=f"{place}: has more than {MAX_LINE:,} bytes")
         elif line.strip():
             yield row_of_json(line.decode("utf-8-sig" if number == 1 else "utf-8", "replace"), place, "")

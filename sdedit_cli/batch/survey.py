@@ -14,7 +14,7 @@ from .books import Account, name_of
 from .collecting import uncollected
 from .freshness import Verdict, judge
 from .journal import Known, stamp_of
-from .keys import Contents, facts_of, key_of
+from .keys import Facts
 from .lost_rows import was_lost
 from .request import Model
 from .targets import Job, Target
@@ -41,23 +41,21 @@ def survey(
 ) -> list[Item]:
     """Every output of the jobs. `path_of` says where the files of a model are, `environment` in which circumstances a
     job would be carried out now, where they count. Raises ModelError, OutputError."""
-    contents = Contents()
+    all_facts = Facts()
+    root = os.path.join(folder, "")
     items: list[Item] = []
     for job in jobs:
+        model = path_of(job.request.model)
         seen, stamp = "", stamp_of(job.source)
         now = environment(job) if environment else None
         for target in job.targets:
             assert target.path is not None, "a batch writes files"
-            output = name_of(folder, target.path)
+            output = name_of(root, target.path)
             entry = known.get(output)
             seen = seen or _input_hash(job.source, stamp, entry)
-            edit = job.request.edit
-            if (edit.seed, edit.count) != (target.seed, 1):
-                edit = edit.varied({"seed": target.seed, "count": 1})
-            model = path_of(job.request.model)
-            facts = facts_of(edit, contents, model=model, input_sha256=seen, format=job.format)
-            account = Account(key_of(facts), facts, job.source, stamp)
-            verdict = judge(target.path, account.key, facts, entry, now)
+            facts, key = all_facts.of(job.request, target.seed, model=model, input_sha256=seen, format=job.format)
+            account = Account(key, facts, job.source, stamp)
+            verdict = judge(target.path, key, facts, entry, now)
             if not verdict.fresh and was_lost(job, entry, known):
                 verdict = replace(verdict, failed=True)
             items.append(Item(job, target, output, account, verdict))

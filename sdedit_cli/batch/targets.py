@@ -9,7 +9,7 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from ..disk.checks import check_name, is_special
 from ..errors import OutputError, UsageError, did_you_mean, shortened
@@ -199,18 +199,19 @@ def targets(
     template: str, given: Path, index: int, seeds: Sequence[int], format: str, label: str = "-o"
 ) -> Iterator[Target]:
     """The pictures of the input `given` under the names that a template gives them. Raises UsageError with `label`."""
-    named = names_of(template, given, index, seeds, format, label)
+    stem = "stdin" if str(given) == STDIO else given.stem
+    named = names_of(template, (str(given.parent), given.name, stem), index, seeds, format, label)
     return (Target(seed, Path(name)) for seed, name in zip(seeds, named, strict=True))
 
 
 def names_of(
-    template: str, given: PurePath, index: int, seeds: Sequence[int], format: str, label: str = "-o"
+    template: str, parts: tuple[str, str, str], index: int, seeds: Sequence[int], format: str, label: str = "-o"
 ) -> Iterator[str]:
-    """As `targets`: the names alone."""
+    """As `targets`: the names alone, of an input by its folder, its name and its stem."""
     if len(seeds) > 1 and not _has_placeholder(template, _TELLS_PICTURES_APART):
         root, ending = split_template(template)
         template = f"{root}-{{n}}{ending}"
-    name, parent, stem = given.name, str(given.parent), "stdin" if str(given) == STDIO else given.stem
+    parent, name, stem = parts
     for n, seed in enumerate(seeds, 1):
         facts: Mapping[str, object] = {
             "name": name,

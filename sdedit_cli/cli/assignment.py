@@ -15,7 +15,7 @@ from ..batch.journal import FOLDER, Entry, Journal, Known, journal_of, read_all
 from ..batch.lock import locked_folder
 from ..batch.lost_rows import note_lost
 from ..batch.masks import MaskFolder
-from ..batch.plan import Place, Plan, Ways, plan_batch
+from ..batch.plan import Place, Plan, plan_batch
 from ..batch.prompts import PromptSource
 from ..batch.report import Report, of_check, of_run
 from ..batch.report_files import check_reports
@@ -28,6 +28,7 @@ from ..batch.survey import Choice, Item, choose, prunable, strays, survey
 from ..batch.targets import Job
 from ..batch.telling import Errors
 from ..batch.versions import torch_version
+from ..batch.wording import Ways
 from ..errors import AllFailed, ModelError, OutputError, SdeditError, SomeFailed, UsageError, listed
 from ..pictures.codec import pixel_limit
 from .engines import check_engine, hosted
@@ -255,7 +256,9 @@ def ways_of(layers: Layering, given: Mapping[str, Any]) -> Ways:
     masks = MaskFolder(Path(given["mask_dir"])) if given["mask_dir"] else None
     if masks and given["mask"]:
         raise UsageError("--mask and --mask-dir exclude each other; give one of them")
-    return Ways(layers.request, PromptSource(*around, layers.gives("prompt")), given["seed_mode"], masks)
+    said = {name for layer in layers.above for name in layer.values}
+    prompts = PromptSource(*around, layers.gives("prompt"))
+    return Ways(layers.plain, layers.worded, said, prompts, given["seed_mode"], masks)
 
 
 def tell_fresh(choice: Choice, events: Events) -> None:

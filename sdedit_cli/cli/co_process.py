@@ -19,6 +19,7 @@ from ..batch.run import Run
 from ..batch.stream import rows_from
 from ..batch.survey import Item, choose, survey
 from ..batch.versions import torch_version
+from ..batch.wording import Wording
 from ..batch.worker import Reporter
 from ..errors import AllFailed, SdeditError, SomeFailed, UsageError
 from ..options import Layer, fields
@@ -79,7 +80,7 @@ class _Server:
     def _carry_out(self, row: Row, number: int) -> int:
         given, books = self._given, self._books
         look_again(self._ways)
-        job = job_of(row, number, Layer("", {}), self._place, self._ways)
+        job = job_of(row, number, Wording(self._ways, Layer("", {})), self._place)
         items = survey([job], self._place.folder, books.known, path_of)
         choice = choose(items, force=given["force"], overwrite=given["on_exists"] == "overwrite", limit=None)
         for item, problem in choice.kept:

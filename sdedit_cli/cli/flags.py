@@ -28,11 +28,11 @@ from ..options import (
 )
 from ..presets import ADAPTER_VARIABLES, FAST, Preset, UserConfig, user_config
 from .folders import KINDS, Folders, adapter_folders, located
-from .loras import with_tags
+from .loras import has_marks, with_tags
 from .models import find_model, model_names
 from .recovered import recovered
 from .replay import check_sampler, of_other_settings
-from .words import with_words
+from .words import mentions, with_words
 
 if TYPE_CHECKING:
     from ..pictures.record import Found
@@ -221,10 +221,24 @@ class Layering:
         Raises UsageError, PresetError, ModelError and PictureError.
         """
         plain = self.plain(between, last)
-        edit, told = with_tags(finish(plain.edit), self.folders["lora"], self.found)
+        return self.worded(plain.asking(finish(plain.edit)), {})
+
+    def worded(self, plain: Request, words: Mapping[str, Any]) -> Request:
+        """A plain request with these words (of `WORDS`) and the adapters that its prompts name. Raises as above."""
+        request = plain.worded(words)
+        if self.found is None and not self._names_adapters(request):
+            return request
+        edit, told = with_tags(request.edit, self.folders["lora"], self.found)
         edit = with_words(edit, self.folders["embedding"])
         notes = (*self.notes, *told, *of_other_settings(self.found, edit))
-        return Request(edit, plain.model, plain.like, notes)
+        return replace(request.asking(edit), notes=notes)
+
+    def _names_adapters(self, request: Request) -> bool:
+        """Whether its prompts may; without their edit, as a batch has many."""
+        settings, words = request.settings, request.words
+        prompt = words.get("prompt", settings.prompt)
+        negative = words.get("negative_prompt", settings.negative_prompt)
+        return has_marks(prompt) or has_marks(negative) or mentions(prompt, negative, self.folders["embedding"])
 
     def plain(self, between: Sequence[Layer] = (), last: Sequence[Layer] = ()) -> Request:
         """The edit of these layers with its prompts as they are: those of a batch are templates. Raises as above."""

@@ -62,8 +62,13 @@ def without_tags(prompt: str) -> str:
     return _split(prompt)[0]
 
 
+def has_marks(prompt: str) -> bool:
+    """Whether a tag may begin in it."""
+    return any(mark in prompt for mark in _MARKS)
+
+
 def _split(prompt: str) -> tuple[str, tuple[Tag, ...]]:
-    if not any(mark in prompt for mark in _MARKS):
+    if not has_marks(prompt):
         return prompt, ()
     from ..text.tags import split_tags
 

@@ -43,7 +43,7 @@ def beyond(request: Request, inputs: Sequence[str]) -> Request:
         return request
     if inputs[0] == "-" or _hash(inputs[0]) != found.input_hash:
         return request
-    return replace(request, edit=replace(edit, seed=(edit.seed + 1) % (MAX_SEED + 1)))
+    return request.asking(replace(edit, seed=(edit.seed + 1) % (MAX_SEED + 1)))
 
 
 def of_another_input(found: Found | None, inputs: Sequence[str]) -> tuple[str, ...]:

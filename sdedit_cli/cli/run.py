@@ -159,7 +159,7 @@ def command(
             to.warn(f"the word '{word}' stands in no prompt, so its embedding does nothing; write it into -p or -n")
         drawn = request.edit.seed is None
         if drawn and not dry_run:
-            request = replace(request, edit=replace(request.edit, seed=new_seed()))
+            request = request.asking(replace(request.edit, seed=new_seed()))
         if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
             request = beyond(request, sources)
         request = replace(request, notes=(*request.notes, *of_another_input(request.like, sources)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ..options import Edit
@@ -27,6 +28,11 @@ def with_words(edit: Edit, folders: Folders) -> Edit:
     return replace(edit, embedding=(*edit.embedding, *files)) if files else edit
 
 
+def mentions(prompt: str, negative: str, folders: Folders) -> bool:
+    """Whether a name of an embedding stands in prompts without tags."""
+    return bool(folders.folders and mentioned(f"{prompt}\n{negative}", folders.lower_names))
+
+
 def unused_words(edit: Edit) -> tuple[str, ...]:
     """The words of embeddings that stand in no prompt of an edit, and do nothing."""
     text = f"{without_tags(edit.prompt)}\n{edit.negative_prompt}"
@@ -35,12 +41,13 @@ def unused_words(edit: Edit) -> tuple[str, ...]:
     return tuple(word for word, low in words.items() if low not in found and low not in text.lower())
 
 
-def mentioned(text: str, names: list[str]) -> list[str]:
+def mentioned(text: str, names: Iterable[str]) -> list[str]:
     """Those of `names` (in small letters) that stand in a text as whole words, in its order, each once.
 
     Where one begins with another, the longer one is meant. One letter alone is never a name.
     """
-    plain = " ".join(_ESCAPED.sub(r"\1", text).lower().split())
+    text = _ESCAPED.sub(r"\1", text) if "\\" in text else text
+    plain = " ".join(text.lower().split())
     near = sorted((name for name in names if len(name) > 1 and name in plain), key=len, reverse=True)
     if not near:
         return []

@@ -6,8 +6,8 @@ pictures record, the JSON schema and the table in the docs all come from here: a
 """
 
 from .colours import rgb_of
-from .declared import declare, fit_values, kept, with_hashes
-from .edit import BUILT_IN_NAME, CURVES, GROUPS, Edit, fields
+from .declared import declare, fit_values, fitted, kept, with_hashes
+from .edit import BUILT_IN_NAME, CURVES, GROUPS, WORDS, Edit, fields
 from .layers import Edits, Layer, checked, edit_from, environment, field_named, layer_of, merged
 from .option import ENV_PREFIX, MAX_CHARACTERS, MAX_ITEMS, MAX_SEED, Field, Option
 from .placement import Placement
@@ -26,6 +26,7 @@ __all__ = [
     "MAX_ITEMS",
     "MAX_SEED",
     "MAX_STEPS",
+    "WORDS",
     "Edit",
     "Edits",
     "Field",
@@ -41,6 +42,7 @@ __all__ = [
     "field_named",
     "fields",
     "fit_values",
+    "fitted",
     "kept",
     "layer_of",
     "merged",

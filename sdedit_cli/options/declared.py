@@ -59,14 +59,21 @@ def varied(options: T, changes: Mapping[str, Any], check: Callable[[T], object] 
     members, values_of = _members(of)
     # The loop of a batch's planning: in C, as each edit has some eighty values.
     deque(map(MemberDescriptorType.__set__, members, repeat(made), values_of(options)), maxlen=0)
-    known = _by_name(of)
-    for name, value in changes.items():
-        if value is not getattr(options, name):
-            field = known[name]
-            object.__setattr__(made, name, value if value is field.default else field.fit(value, field.key))
+    others = {name: value for name, value in changes.items() if value is not getattr(options, name)}
+    for name, value in fitted(of, others).items():
+        object.__setattr__(made, name, value)
     if check is not None:
         check(made)
     return made
+
+
+def fitted(of: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of options by name, each read and checked by itself. Raises UsageError."""
+    known = _by_name(of)
+    return {
+        name: value if value is known[name].default else known[name].fit(value, known[name].key)
+        for name, value in values.items()
+    }
 
 
 @cache

@@ -35,8 +35,8 @@ CURVES = ("karras", "exponential", "beta", "lu_lambdas")
 BUILT_IN_NAME = "built-in"
 # What is as usual of these is neither kept in pictures nor counted.
 _UNSAID = {**_OF_FILES, "color": "off", "backend": "torch", "compile": False, "low_memory": False}
-# What goes together with everything, as long as prompts are not encoded.
-_ALONE = {"prompt", "negative_prompt", "seed"}
+# What each picture of a batch has for itself, and goes together with everything as long as prompts are not encoded.
+WORDS = frozenset(("prompt", "negative_prompt", "seed"))
 _IN_PICTURE, _PIXELS = attrgetter("in_picture"), attrgetter("pixels")
 
 
@@ -289,7 +289,7 @@ class Edit(MachineOptions):
 
         Raises UsageError.
         """
-        alone = self.prompt_embeds is None and changes.keys() <= _ALONE
+        alone = self.prompt_embeds is None and changes.keys() <= WORDS
         return varied(self, changes, None if alone else Edit._check_together)
 
     def _check_together(self) -> None:
@@ -346,8 +346,7 @@ class Edit(MachineOptions):
 
     def seeds(self) -> tuple[int, ...]:
         """One seed a picture, each following the last. `seed` must have been drawn."""
-        first = self.seed or 0
-        return tuple((first + k) % (MAX_SEED + 1) for k in range(self.count))
+        return seeds_from(self.seed or 0, self.count)
 
     def saved(self) -> dict[str, Any]:
         """What a picture records of its edit; `edit_from([layer_of(edit.saved(), ...)])` gives it back."""
@@ -367,6 +366,11 @@ class Edit(MachineOptions):
         unused += ("repeats", "same_noise") if len(self.rounds()) == 1 else ()
         unused += _OF_MASKS if self.mask is None else ()
         return without(said, unused)
+
+
+def seeds_from(first: int, count: int) -> tuple[int, ...]:
+    """So many seeds that follow each other."""
+    return (first,) if count == 1 else tuple((first + k) % (MAX_SEED + 1) for k in range(count))
 
 
 def fields(of: type = Edit) -> tuple[Field, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -227,7 +227,7 @@ def test_patterns_mean_what_their_expression_does(pattern: list[str], text: str)
     """Against a regular expression written from the definition."""
     import re
 
-    name = PurePosixPath(text.strip("/") or "a")
+    name = "/".join(filter(None, text.split("/"))) or "a"
     whole = "".join({"**": "(?:[^/]+/)*", "?": "[^/]/"}.get(part, f"{part}/") for part in pattern)
     assert fits(name, pattern) == (re.fullmatch(whole, f"{name}/") is not None)
 
@@ -246,5 +246,5 @@ def test_a_pattern_of_many_stars_takes_few_steps(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(patterns, "fnmatchcase", counted)
     pattern = parts_of("/".join(["**", "a"] * 40))
-    assert not fits(PurePosixPath(*["a"] * 79, "b"), pattern)
+    assert not fits("/".join(["a"] * 79 + ["b"]), pattern)
     assert 80 < calls <= 80 * 40

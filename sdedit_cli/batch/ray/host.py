@@ -74,7 +74,7 @@ class RayHost:
 
 def _on_any_machine(request: Request) -> Request:
     plain = Edit()
-    return replace(request, edit=replace(request.edit, device=plain.device, attention=plain.attention))
+    return request.asking(replace(request.edit, device=plain.device, attention=plain.attention))
 
 
 @contextmanager
