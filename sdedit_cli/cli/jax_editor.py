@@ -113,13 +113,14 @@ class JaxEditor:
         import jax.numpy as jnp
 
         from ..engine.loading import scheduler_of
-        from ..jaxport.devices import keep_programs
+        from ..jaxport.compiling import keep_pages, keep_programs
         from ..jaxport.loading import load
         from ..jaxport.program import Configs
         from ..jaxport.stepping import Model
         from ..weights.formats.mapped_file import reading
 
         keep_programs()
+        keep_pages()
         if edit.device != "auto":
             jax.config.update("jax_platforms", edit.device)
         platform = str(jax.default_backend())

@@ -1,9 +1,8 @@
-"""Several devices at once, and programs that are compiled once: for every shape here, for good in a cache on disk."""
+"""Several devices at once, each with a part of the inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -13,6 +12,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import UsageError
+from .compiling import compiled
 from .plan import Plan
 from .program import Configs, Params, edited
 
@@ -64,7 +64,7 @@ def parallel(configs: Configs, guided: bool, count: int, stacked: bool) -> Calla
     split, whole = PartitionSpec(AXIS), PartitionSpec()
     specs = (split if stacked else whole, split, whole)
     mapped = jax.shard_map(part, mesh=mesh_of(count), in_specs=specs, out_specs=split, check_vma=False)
-    return jax.jit(mapped)
+    return compiled(mapped)
 
 
 @cache
@@ -75,7 +75,7 @@ def single(configs: Configs, guided: bool) -> Callable[..., Array]:
         ids, negative, image, key, noise, guidance = inputs
         return edited(configs, guided, params, ids, negative, image, key, noise, guidance, plan)
 
-    return jax.jit(whole)
+    return compiled(whole)
 
 
 def is_stacked(params: Params) -> bool:
@@ -90,12 +90,3 @@ def unstacked(tree: Tree) -> Tree:
         return x[0]
 
     return jax.tree.map(first, tree)
-
-
-def keep_programs() -> None:
-    """Has compiled programs kept on disk, in sdedit's cache unless the user has chosen a place."""
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        from platformdirs import user_cache_path
-
-        with suppress(RuntimeError):  # of somebody without a home folder
-            jax.config.update("jax_compilation_cache_dir", str(user_cache_path("sdedit", appauthor=False) / "jax"))

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Generic, TypeVar, cast
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from ..configs.base import from_mapping
 from .clip import VisionConfig, look
+from .compiling import compiled
 from .layers import Arrays, At, linear
 
 C = TypeVar("C")
@@ -51,7 +51,7 @@ class SafetyChecker:
 
 @cache
 def _flags(vision: VisionConfig) -> Callable[[Arrays, Array], Array]:
-    return jax.jit(partial(_judged, vision))
+    return compiled(partial(_judged, vision))
 
 
 def _judged(vision: VisionConfig, arrays: Arrays, looks_BCHW: Array) -> Array:

@@ -22,7 +22,8 @@ from ..errors import UsageError, did_you_mean
 from ..noise import Scheduler
 from ..text import Tokenizer
 from .arguments import check_image, check_sizes, guidance_of, prepared, token_rows
-from .devices import is_stacked, keep_programs, parallel, single, unstacked
+from .compiling import keep_pages, keep_programs
+from .devices import is_stacked, parallel, single, unstacked
 from .loading import load
 from .networks import Network, SafetyChecker
 from .output import FlaxStableDiffusionPipelineOutput
@@ -64,6 +65,7 @@ class FlaxStableDiffusionImg2ImgPipeline:
         self.dtype = jnp.dtype(dtype)
         self.native_size: int | None = None
         keep_programs()
+        keep_pages()
 
     @property
     def vae_scale_factor(self) -> int:

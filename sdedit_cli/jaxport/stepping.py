@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from .clip import encode_text
+from .compiling import compiled
 from .layers import Arrays
 from .plan import Plan
 from .program import Configs, Params, Steering, decoded, encoded, node, stepped
@@ -79,22 +79,22 @@ def _text(configs: Configs, clip_skip: int | None) -> Any:
     def encode(arrays: Arrays, ids_BT: Array) -> Array:
         return encode_text(arrays, configs.text_encoder, ids_BT, clip_skip)
 
-    return jax.jit(encode)
+    return compiled(encode)
 
 
 @cache
 def _encoded(configs: Configs) -> Any:
-    return jax.jit(partial(encoded, configs))
+    return compiled(partial(encoded, configs))
 
 
 @cache
 def _decoded(configs: Configs) -> Any:
-    return jax.jit(partial(decoded, configs))
+    return compiled(partial(decoded, configs))
 
 
 @cache
 def _node() -> Any:
-    return jax.jit(node)
+    return compiled(node)
 
 
 @cache
@@ -112,4 +112,4 @@ def _step(configs: Configs, guided: bool) -> Any:
         by = Steering(configs, unet, text_RTC, guidance, guided)
         return stepped(by, plan, k, x0, outputs, noise)
 
-    return jax.jit(step, donate_argnames=("outputs",))
+    return compiled(step, donate_argnames=("outputs",))
