@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -78,7 +79,7 @@ class _Common:
     has for itself."""
 
     settings: Edit
-    facts: Mapping[str, str]
+    facts: dict[str, str]
     between: tuple[str, ...]
 
 
@@ -91,7 +92,7 @@ class Facts:
 
     def of(
         self, request: Request, seed: int, *, model: Path, input_sha256: str, format: str
-    ) -> tuple[dict[str, str], str]:
+    ) -> tuple[Mapping[str, str], str]:
         """As `facts_of` and `key_of`, of the picture of a request with that seed. Raises ModelError."""
         settings, words = request.settings, request.words
         place = id(settings), model, format
@@ -106,7 +107,7 @@ class Facts:
         }
         pieces = zip(common.between, [*map(_as_json, own.values()), ""], strict=True)
         key = hashlib.sha256("".join(chain.from_iterable(pieces)).encode()).hexdigest()
-        return {**common.facts, **own}, key
+        return ChainMap(own, common.facts), key
 
     def _common(self, settings: Edit, model: Path, format: str) -> _Common:
         facts = facts_of(settings, self._contents, model=model, input_sha256="", format=format)

@@ -63,7 +63,8 @@ class Request:
         if self.settings.prompt_embeds is not None:  # with which words may not go together
             return self.asking(self.settings.varied(words))
         assert words.keys() <= WORDS
-        return Request(self.settings, self.model, self.like, self.notes, fitted(Edit, words))
+        others = {name: value for name, value in words.items() if value != getattr(self.settings, name)}
+        return Request(self.settings, self.model, self.like, self.notes, fitted(Edit, others))
 
 
 # What goes wrong with one picture does not concern the others.
