@@ -90,7 +90,8 @@ def test_rows_that_share_settings_get_what_each_gets_alone(tmp_path: Path, monke
                 assert expected in {str(one) for _, _, one in plan.failures}, row
                 continue
             assert isinstance(expected, Job), row
-            assert job.request.edit == expected.request.edit and job.targets == expected.targets, row
+            assert job.request.edit == expected.request.edit, row
+            assert job.targets == expected.targets, row
             assert repr(job.request.edit) == repr(expected.request.edit), row
             assert words_of(job.request.edit) == words_alone(alone, row, index), row
             for target in job.targets:
