@@ -26,7 +26,7 @@ def read(path: Path) -> Picture:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\xff" * 600, b"GIF89a", b"8BPS", b"RIFF\x10", b"\xff\xd8\xff", b"\xc3" * 9], ids=repr
+    "data", [b"\xff" * 20, b"GIF89a", b"8BPS", b"RIFF\x10", b"\xff\xd8\xff", b"\xc3" * 9], ids=repr
 )
 def test_no_more_than_the_first_bytes_of_a_picture_are_no_text(folder: Path, data: bytes) -> None:
     (folder / "a.png").write_bytes(data)
