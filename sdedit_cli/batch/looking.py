@@ -61,17 +61,21 @@ class Looking:
     def __init__(self, to: Reporter, *, shown: bool, animating: Animating | None) -> None:
         self._to = to
         self._sparing = Sparing() if shown else None
+        self._watched: Frames | None = None
         self._animating = animating
 
     def step(self, frames: Frames, done: int, steps: int, preview: Preview) -> None:
         """A step is done. The last one is followed by the picture itself."""
         if done >= steps:
+            self._watched = None if self._watched is frames else self._watched
             return
         animating = self._animating
         if animating is not None:
             image = preview()[0] if animating.full else preview.sketch()
             frames.seen[done] = framed(image)
-        if self._sparing is not None:
+        # Of those that are edited together, one until it is done.
+        if self._sparing is not None and self._watched in (None, frames):
+            self._watched = frames
             self._sparing.look(lambda: self._shower(preview))
 
     def _shower(self, preview: Preview) -> Callable[[], None]:

@@ -42,12 +42,13 @@ class _Open:
 
 @dataclass(eq=False)
 class _Under:
-    """A picture under way, and how many steps of it are done."""
+    """A picture under way, how many steps of it are counted on (a dark mask makes them fewer), and are done."""
 
     of: _Open
     target: Target
     picture: Picture
     started: float
+    expected: int
     steps: int = 0
     frames: Frames = field(default_factory=Frames)
 
@@ -217,7 +218,7 @@ class Making:
             self._tell_of(job)
             signals.check()
             edit = job.request.edit.varied({"seed": target.seed, "count": 1})
-            under = _Under(of, target, picture, time.monotonic())
+            under = _Under(of, target, picture, time.monotonic(), edit.steps_run())
             task = Task(edit, picture, job.shown, job.format, self._watch(under))
             self._making[task] = under
             yield task
@@ -225,6 +226,7 @@ class Making:
     def _end(self, task: Task, outcome: EditedPicture | SdeditError) -> None:
         """Has a picture saved that is made; notes what speaks against one that is not."""
         under = self._making.pop(task)
+        self._expect(under, under.steps)
         if isinstance(outcome, EditedPicture):
             signals.check()
             self._save(_Finished(under, outcome))
@@ -232,6 +234,10 @@ class Making:
             self._over(under, outcome)
         else:
             raise outcome
+
+    def _expect(self, under: _Under, steps: int) -> None:
+        self._steps_of_all += steps - under.expected
+        under.expected = steps
 
     def _less(self, pictures: int) -> None:
         """So many more have ended."""
@@ -278,6 +284,7 @@ class Making:
                 path = self._step_path(job, target, done)
                 facts["preview"] = save_step(path, preview()[0], under.picture, self._options.on_exists)
             self._tell.events.emit("step", **facts)
+            self._expect(under, steps)
             self._steps += done - under.steps
             under.steps = done
             if job.size is None:

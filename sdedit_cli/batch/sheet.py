@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Up to so many pictures, so many pixels on the longer side of each.
 _SIDES = ((36, 256), (144, 192), (400, 128))
 _SMALLEST_SIDE = 96
+_LINE_OF_ONE = 2000  # pixels
 _LONGEST_SHEET = 32_000  # pixels a side, that viewers still show
 FACTS_KEY = "sdedit-sweep"
 MARGIN, GAP = 16, 6
@@ -51,8 +53,8 @@ class Sheet:
 
 def side_of(sweep: Sweep) -> int:
     """How large a picture of the sweep may be on its sheet. Raises UsageError where an axis is too long for one."""
-    across, down, blocks = _counts(sweep)
     side = next((side for most, side in _SIDES if len(sweep) <= most), _SMALLEST_SIDE)
+    across, down, blocks = _counts(sweep, side)
     if max(across, down * blocks) * (side + GAP) > _LONGEST_SHEET - 2000:
         raise UsageError(
             f"--sweep: no sheet holds {across} pictures across and {down * blocks} down; use 'sdedit batch'"
@@ -113,16 +115,19 @@ class _Grid:
     cell: tuple[int, int]
     label: int  # the width of the labels of rows
     titled: int  # the height of the title of a block
+    pitch: int  # from row to row
 
     @classmethod
     def of(cls, sheet: Sheet) -> _Grid:
-        across, down, blocks = _counts(sheet.sweep)
         images = [sheet.input, *(tile.image for tile in sheet.tiles.values() if tile.image)]
         cell = (max(72, *(image.width for image in images)), max(72, *(image.height for image in images)))
+        across, down, blocks = _counts(sheet.sweep, cell[0])
         rows = sheet.sweep.down
+        # Lines of a single option each have its values above them.
+        pitch = cell[1] + GAP + (0 if rows else TEXT + GAP)
         names = [*rows.labels, rows.key] if rows else []
         label = max((min(_ROW_LABEL, width_of(name, TEXT)) + 2 * GAP for name in names), default=0)
-        return cls(across, down, blocks, cell, label, TEXT + 2 * GAP if sheet.sweep.further else 0)
+        return cls(across, down, blocks, cell, label, TEXT + 2 * GAP if sheet.sweep.further else 0, pitch)
 
     @property
     def width(self) -> int:
@@ -130,7 +135,7 @@ class _Grid:
 
     @property
     def _block(self) -> int:
-        return self.titled + 2 * (TEXT + GAP) + self.down * (self.cell[1] + GAP) + MARGIN
+        return self.titled + 2 * (TEXT + GAP) + self.down * self.pitch + MARGIN
 
     @property
     def height(self) -> int:
@@ -153,13 +158,16 @@ class _Grid:
         if rows:
             draw.text((at[0], top - TEXT - GAP), cut(rows.key, TEXT, self.label - GAP), SOFT, font(TEXT))
         for column, row in itertools.product(range(self.across), range(self.down)):
-            x, y = left + column * (width + GAP), top + row * (height + GAP)
-            if row == 0:
-                draw.text((x, y - TEXT - GAP), cut(columns.labels[column], TEXT, width), INK, font(TEXT))
+            x, y = left + column * (width + GAP), top + row * self.pitch
+            one = column if rows else row * self.across + column
+            if one >= len(columns.values):
+                continue
+            if row == 0 or not rows:
+                draw.text((x, y - TEXT - GAP), cut(columns.labels[one], TEXT, width), INK, font(TEXT))
             if column == 0 and rows:
                 text = cut(rows.labels[row], TEXT, self.label - GAP)
                 draw.text((at[0], y + (height - TEXT) // 2), text, INK, font(TEXT))
-            place = (column, *([row] if rows else []), *places)
+            place = (one, *([row] if rows else []), *places)
             self._draw_tile(paper, draw, sheet.tiles[place], (x, y))
 
     def _draw_tile(self, paper: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, at: tuple[int, int]) -> None:
@@ -175,8 +183,14 @@ class _Grid:
             draw.text((x + GAP, y + GAP + number * (TEXT + 2)), line, FAILED, font(TEXT if number == 0 else TEXT - 2))
 
 
-def _counts(sweep: Sweep) -> tuple[int, int, int]:
-    return len(sweep.across.values), len(sweep.down.values) if sweep.down else 1, len(sweep.blocks)
+def _counts(sweep: Sweep, width: int) -> tuple[int, int, int]:
+    """How many pictures of that width are across, down and in blocks; a single option that is too long for a line goes
+    on in the next."""
+    across = len(sweep.across.values)
+    if sweep.down:
+        return across, len(sweep.down.values), len(sweep.blocks)
+    lines = math.ceil(across / max(1, _LINE_OF_ONE // (width + GAP)))
+    return math.ceil(across / lines), lines, 1
 
 
 @cache

@@ -128,7 +128,7 @@ def command(
         if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
             raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
         swept = Wanted(sweep, output, sweep_dir, sweep_page, sweep_limit, format, on_exists, dry_run)
-        of_one = {"--save-every": save_every, "--animate": animate, "--preview": preview}
+        of_one = {"--save-every": save_every, "--animate": animate}
         refuse_strays(swept, [flag for flag, value in of_one.items() if value])
         layers = layering(given, presets, like)
         if given["save_preset"] is not None:
@@ -137,7 +137,7 @@ def command(
         if sweep:
             from .sweep import carry_out
 
-            carry_out(inputs, swept, layers, given, to, events)
+            carry_out(inputs, swept, layers, given, to, events, lambda: shown(to, preview, preview_as))
             return
         request = layers.request()
         if request.edit.mask is None and (stray := [name for name in OF_MASKS if given.get(name) is not None]):

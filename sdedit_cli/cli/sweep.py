@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +41,10 @@ def carry_out(
     given: Mapping[str, Any],
     to: Reporter,
     events: Events,
+    watched: Callable[[], bool],
 ) -> None:
-    """Makes the pictures of a sweep of each input, and its sheet. Raises SomeFailed or AllFailed for cells that could
+    """Makes the pictures of a sweep of each input, and its sheet; whether they are shown as they form, `watched` says
+    when it begins. Raises SomeFailed or AllFailed for cells that could
     not be made, which the sheet marks, and what speaks against all of it."""
     from ..batch.sheet import side_of
     from ..batch.sweep import sweep_of
@@ -62,7 +64,7 @@ def carry_out(
     sources, left_out = chosen(inputs, next(iter(requests.values())).edit.prompt, wanted.output)
     if left_out:
         to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")
-    _Work(sweep, cells, requests, problems, wanted, layers, to, events, side).of(sources)
+    _Work(sweep, cells, requests, problems, wanted, layers, to, events, side, watched).of(sources)
 
 
 def _requests(
@@ -119,6 +121,7 @@ class _Work:
     to: Reporter
     events: Events
     side: int
+    watched: Callable[[], bool]
 
     def of(self, sources: Sequence[str]) -> None:
         """See `carry_out`."""
@@ -240,6 +243,7 @@ class _Work:
             max_megapixels=limit,
             drawn_seed=any(request.edit.seed is None for request in self.requests.values()),
             keep_going=True,
+            preview=not self.wanted.dry_run and self.watched(),
         )
         planned = gathered(
             [job for job, _ in jobs.values()], lambda job: host.group(job.request), len(jobs), None, limit

@@ -70,7 +70,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(np.asarray(np.round(np.clip(deep, 0, 255)), dtype=np.uint8)).convert("RGB")
     if image.mode == "F":
         raise UsageError("image: a PIL picture of floats has no fixed range; give an array in 0..1 with three channels")
-    return image.convert("RGB")
+    # Of gray with its alpha multiplied in, PIL knows one way.
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGB")
 
 
 def _join(items: list[Any], cat: Any, stack: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
@@ -124,8 +125,22 @@ def test_texts_are_cut_to_their_room_in_letters_that_the_font_has() -> None:
 def test_an_axis_that_no_sheet_holds_is_refused() -> None:
     long = "seed=" + ",".join(map(str, range(500)))
     with pytest.raises(UsageError, match="500 pictures across"):
-        side_of(sweep_of([long], 1000))
-    assert side_of(sweep_of([long.replace("seed", "seed"), "eta=0,1"][1:], 1000)) == 256
+        side_of(sweep_of([long, "eta=0,1"], 1000))
+    assert side_of(sweep_of(["eta=0,1"], 1000)) == 256
+
+
+def test_a_single_option_goes_on_in_the_next_line() -> None:
+    """Each picture once, in reading order, under its own value, on a sheet that a screen can show."""
+    sweep = sweep_of(["seed=" + ",".join(map(str, range(50)))], 50)
+    colours = {cell.at: (5 * cell.at[0], 99, 77) for cell in sweep.cells()}
+    tiles = {at: Tile(Image.new("RGB", (192, 100), colour)) for at, colour in colours.items()}
+    image = drawn(Sheet(sweep, tiles, Image.new("RGB", (192, 100), "#ff00ff"), "a.png", []))
+    places = [_box(image, colour)[:2] for colour in colours.values()]
+    assert image.width < 2100
+    assert places == sorted(places, key=lambda place: place[::-1])
+    assert len({y for _, y in places}) == 5
+    above = [np.asarray(image.crop((x, y - 20, x + 192, y - 1))).min() for x, y in places]
+    assert max(above) < 100
 
 
 def test_the_distance_is_the_root_mean_square_difference() -> None:

@@ -16,6 +16,7 @@ from helpers.cli import QUICK, events, photo
 from PIL import Image
 
 from sdedit_cli.cli.main import run
+from sdedit_cli.cli.render import Reporter
 
 EDIT = ("-p", "a face", "-q", "--on-exists", "overwrite", *QUICK)
 SIZE = (40, 30)
@@ -366,3 +367,15 @@ def test_a_preset_for_masks_without_a_mask_says_so(tmp_path: Path, capfd: pytest
         assert run(["run", source, "-p", "a face", "-o", out, *QUICK, *more]) == 0
         told.append("no mask (--mask)" in capfd.readouterr().err)
     assert told == [False, True]
+
+
+def test_steps_are_counted_by_what_masks_leave_of_them(several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the bar is that of the work: a gray mask makes fewer steps, and a black one none."""
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(Reporter, "step", lambda to, done, steps: told.append((done, steps)))
+    for name, level in (("a.bmp", 0), ("b.png", 128), ("sub/c.tif", 255)):
+        saved(f"masks/{name}", levels(level, 0))
+    assert batch("--mask-dir", "masks", "--steps", "8", "-q") == 0
+    done, steps = zip(*told, strict=True)
+    assert done == tuple(sorted(done))
+    assert done[-1] == steps[-1] == 4 + 2, "of white and of gray, half of that"

@@ -14,9 +14,11 @@ import pytest
 from helpers.cli import environment, events, leftovers, one_line, photo, sdedit
 from PIL import Image
 
-from sdedit_cli.batch.looking import SHARE, Sparing
+from sdedit_cli.batch.looking import SHARE, Frames, Looking, Sparing
 from sdedit_cli.cli.main import run
 from sdedit_cli.cli.previews import remembered
+from sdedit_cli.cli.render import Reporter
+from sdedit_cli.engine.company import Preview
 
 _STEPS = ["--steps", "6", "--strength", "0.5", "--seed", "1", "--dtype", "fp32", "--device", "cpu"]
 
@@ -253,3 +255,25 @@ def test_what_was_found_of_an_autoencoder_is_kept_as_far_as_the_disk_allows(
     cache.mkdir()  # nothing can be read or written
     assert remembered("a", find) == [[1.0, 2.0, 3.0]]
     assert len(found) == 8
+
+
+def test_of_pictures_made_together_one_is_shown_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What forms in a terminal would else jump from picture to picture."""
+    seen: list[str] = []
+
+    class Watching(Reporter):
+        def look(self, image: Image.Image) -> None:
+            seen.append(image.info["of"])
+
+    def preview(name: str) -> Preview:
+        image = Image.new("RGB", (8, 8))
+        image.info["of"] = name
+        return Preview(lambda: [image], lambda: lambda: image)
+
+    monkeypatch.setattr("sdedit_cli.batch.looking.Sparing", lambda: Sparing(lambda: 0.0))
+    looking = Looking(Watching(), shown=True, animating=None)
+    frames = {name: Frames() for name in "abc"}
+    for done, names in ((1, "ab"), (2, "ab"), (3, "abc"), (4, "bc"), (5, "c")):
+        for name in names:
+            looking.step(frames[name], done, {"a": 3, "b": 4, "c": 6}[name], preview(name))
+    assert "".join(seen) == "aabcc"

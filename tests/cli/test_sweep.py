@@ -190,3 +190,10 @@ def test_the_page_needs_nothing_else_and_its_commands_make_the_pictures(picture:
 def _commands(page: str) -> Iterator[list[str]]:
     for text in re.findall(r'data-command="([^"]*)"', page):
         yield shlex.split(unescape(text))
+
+
+def test_a_sweep_may_be_watched_and_is_the_same(picture: Path) -> None:
+    words = ["run", "a.png", "--sweep", "seed=1,2", *FEW]
+    assert run([*words, "-o", "plain.png"]) == 0
+    assert run([*words, "--preview", "-o", "watched.png"]) == 0
+    assert Path("plain.png").read_bytes() == Path("watched.png").read_bytes()
