@@ -83,7 +83,7 @@ def written_by_rows(parameter: Tensor, base: Tensor, parts: Parts, module: Modul
     flat, source = parameter.view(len(parameter), -1), base.view(len(base), -1)
     rows = max(1, _BLOCK // max(1, flat.shape[1]))
     for first in range(0, len(flat), rows):
-        block = source[first : first + rows].to(parameter.device, torch.float32)
+        block = source[first : first + rows].to(parameter.device, torch.float32, copy=True)
         for (up, down), (_, strength) in zip(made, parts, strict=True):
             block.addmm_(up[first : first + rows], down, alpha=strength)
         flat[first : first + rows] = block
