@@ -11,6 +11,7 @@ from ..disk.hashes import content_hash
 from ..errors import PictureError, UsageError
 from ..options import MAX_SEED, Edit, fields
 from ..options.adapters import LoraFile
+from ..options.masks import ALPHA
 from ..pictures.promise import other_settings
 from ..pictures.record import Found
 
@@ -69,14 +70,21 @@ def of_other_settings(found: Found | None, edit: Edit) -> tuple[str, ...]:
 
 def _made_so(request: Request, found: Found) -> bool:
     # Of further ingredients, a request may name others under the same name.
-    compared = ("model", "lora")
+    compared = ("model", "lora", "mask")
     files = [field.name for field in fields() if field.option.path and field.name not in compared]
     plain = not any(getattr(request.edit, name) for name in files)
     plain &= all(one.kind in compared or not one.name for one in found.ingredients)
     same_model = request.model.name == found.model.name
     same = found.exact and plain and same_model and not other_settings(found, request.edit)
     same = same and found.layer.values.get("seed") == request.edit.seed
-    return same and _same_loras(request.edit.lora, found)
+    return same and _same_loras(request.edit.lora, found) and _same_mask(request.edit.mask, found)
+
+
+def _same_mask(mask: str | None, found: Found) -> bool:
+    theirs = next((one.sha256 for one in found.ingredients if one.kind == "mask"), None)
+    if mask is None or theirs is None:
+        return mask is theirs
+    return not theirs if mask == ALPHA else bool(theirs) and _hash(mask).startswith(theirs)
 
 
 def _same_loras(files: Sequence[LoraFile], found: Found) -> bool:

@@ -36,6 +36,23 @@ def test_more_pictures_like_one_do_not_begin_with_itself(folder: Path) -> None:
     assert seeds(folder, "other.png", *again, "--count", "2") == [1, 2]
 
 
+def test_so_it_is_with_the_mask_that_it_was_made_with(folder: Path) -> None:
+    photo(folder / "in.png")
+    photo(folder / "sprite.png", mode="RGBA")
+    mask = Image.new("L", (64, 48))
+    mask.paste(255, (20, 10, 40, 30))
+    for name, image in (("mask.png", mask), ("other.png", mask.transpose(Image.Transpose.ROTATE_180))):
+        image.save(folder / name)
+    made = ("-p", "a pond", *QUICK, "--mask")
+    assert sdedit("run", "in.png", "-o", "x.png", *made, "mask.png", cwd=folder).returncode == 0
+    assert sdedit("run", "sprite.png", "-o", "y.png", *made, "alpha", cwd=folder).returncode == 0
+    again = ("--like", "x.png", "--count", "2")
+    assert seeds(folder, "in.png", *again, "--mask", "mask.png") == [2, 3]
+    assert seeds(folder, "in.png", *again, "--mask", "other.png") == [1, 2]
+    assert seeds(folder, "in.png", *again) == [1, 2]
+    assert seeds(folder, "sprite.png", "--like", "y.png", "--count", "2", "--mask", "alpha") == [2, 3]
+
+
 def foreign(path: Path, line: str) -> None:
     info = PngInfo()
     info.add_text("parameters", f"a pond\n{line}")
