@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from .gamma import profile_of_gamma
 from .iptc import PHOTOSHOP
 from .iptc import RAW_PROFILE as IPTC_KEY
 from .xmp import KEY as XMP_KEY
@@ -145,7 +146,8 @@ class _Beside:
 def _png(data: bytes) -> Parts:
     beside = _Beside()
     kept = [PNG]
-    key = b""
+    key = gamma = b""
+    says_more = False
     for kind, body, whole, sound in png_chunks(data):
         # The case of the first letter tells what pixels need.
         if kind[:1].isupper():
@@ -157,6 +159,10 @@ def _png(data: bytes) -> Parts:
         elif kind == b"tRNS":
             key = body
             kept.append(whole)
+        elif kind == b"gAMA":
+            gamma = body
+        elif kind in (b"sRGB", b"cICP"):
+            says_more = True
         else:
             try:
                 beside.add(kind, body)
@@ -168,7 +174,8 @@ def _png(data: bytes) -> Parts:
         beside.exif,
         beside.texts.get(XMP_KEY, "").encode() or _raw_profile(beside.texts.get("Raw profile type xmp", "")),
         _raw_profile(beside.texts.get(IPTC_KEY, "")),
-        beside.icc,
+        # What else the file says of its colours goes before its gamma.
+        beside.icc or (b"" if says_more else profile_of_gamma(gamma)),
         beside.frames,
         key,
         tuple(dict.fromkeys(beside.left_out)),
