@@ -20,6 +20,7 @@ from .kinds.leaves import exact_scale, matrix, rank_of, same_rank
 from .lora import Patch, grouped, no_adapter
 from .lowrank import norm_of_product
 from .open import Header, adapter_keys
+from .recognise import recognised
 from .write import with_alpha
 
 N = TypeVar("N", int, float)
@@ -79,7 +80,8 @@ def describe(source: WeightSource, header: Header, architecture: Architecture | 
         leaves, unmatched = grouped(source, architecture.names.get)
     else:
         leaves, unmatched = grouped(source, lambda name: (_component(name), name))
-    if not leaves:
+    found = recognised(source)
+    if not leaves or (found is not None and found.type != "lora"):
         raise ModelError(f"{source.path}: {no_adapter(source)}")
     seen: list[_Seen] = []
     problems: list[str] = []

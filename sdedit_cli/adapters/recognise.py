@@ -93,15 +93,18 @@ _USED: Mapping[str, tuple[str, str]] = {
 }
 
 
-# Beginnings of names in files that are no adapters -> what they are.
+# Parts of names in files that are no adapters, a dot before them, -> what they are.
 _NETWORKS: Mapping[str, str] = {
     **dict.fromkeys(
-        ("control_model.", "controlnet_cond_embedding.", "controlnet_down_blocks."), "is a ControlNet, which is not run"
+        (".control_model.", ".controlnet_cond_embedding.", ".controlnet_down_blocks."),
+        "is a ControlNet, which is not run",
     ),
-    "model.diffusion_model.": "is a checkpoint; give it to -m",
-    **dict.fromkeys(("first_stage_model.", "decoder.conv_in.", "decoder.mid_block."), "is a VAE; give it to --vae"),
-    "text_model.": "is a text encoder of a model",
-    "down_blocks.": "is a UNet of a model; give the model to -m",
+    **dict.fromkeys((".adapter.body.", ".adapter.channel_in."), "is a T2I-Adapter, which is not run"),
+    ".motion_modules.": "is a motion module of AnimateDiff, which is not run",
+    ".model.diffusion_model.": "is a checkpoint; give it to -m",
+    **dict.fromkeys((".first_stage_model.", ".decoder.conv_in.", ".decoder.mid_block."), "is a VAE; give it to --vae"),
+    ".text_model.": "is a text encoder of a model",
+    ".down_blocks.": "is a UNet of a model; give the model to -m",
 }
 
 
@@ -113,11 +116,13 @@ def taken_for(source: WeightSource, wanted: str) -> str:
     found = recognised(source)
     if found is None:
         names = source.names()
-        return next((words for start, words in _NETWORKS.items() if any(n.startswith(start) for n in names)), "")
+        told = ((mark in f".{name}", words) for mark, words in _NETWORKS.items() for name in names)
+        return next((words for is_one, words in told if is_one), "")
     if found.type == wanted:
         return ""
     called, option = _USED[found.type]
-    return f"is {called}; give it to {option}"
+    # Of a LoRA the note says what is wrong with modules, which its own option tells in full.
+    return f"is {called}: {found.note}" if found.note and found.type != "lora" else f"is {called}; give it to {option}"
 
 
 def _prompts(source: WeightSource, names: Collection[str]) -> Recognised | None:

@@ -26,11 +26,15 @@ NETWORKS = {
     "checkpoint.safetensors": "model.diffusion_model.input_blocks.0.0.weight",
     "control.safetensors": "control_model.input_hint_block.0.weight",
     "vae.safetensors": "decoder.conv_in.weight",
+    "motion.safetensors": "down_blocks.0.motion_modules.0.proj_in.weight",
+    "t2i.safetensors": "adapter.body.0.in_conv.weight",
 }
 TOLD = {
     "checkpoint.safetensors": "is a checkpoint; give it to -m",
     "control.safetensors": "is a ControlNet, which is not run",
     "vae.safetensors": "is a VAE; give it to --vae",
+    "motion.safetensors": "is a motion module of AnimateDiff, which is not run",
+    "t2i.safetensors": "is a T2I-Adapter, which is not run",
     "loha.safetensors": "is made for Stable Diffusion 1.x, and this model is for text of width 32",
     "lora.safetensors:1:0.5:2": "lora.safetensors:1: no such path",
 }
@@ -50,6 +54,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     a1111(place / "word.pt", vectors())
     a1111(place / "wide.pt", vectors(2, 768))
     save_adapter(place / "ip.bin", adapter("base", oracle_pipeline("sd15").unet))
+    faces = adapter("base", oracle_pipeline("sd15").unet)
+    faces["ip_adapter"]["1.to_q_lora.down.weight"] = torch.ones(2, 2)
+    save_adapter(place / "face.bin", faces)
+    save_file({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, place / "xl.safetensors")
     for name, key in NETWORKS.items():
         save_file({key: torch.ones(4, 4, 3, 3)}, place / name)
     narrow = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.hada_w{}_{}"
@@ -68,6 +76,11 @@ IS = {
     "word.pt": "is an embedding; give it to --embedding",
     "ip.bin": "is an IP-Adapter; give it to --ip-adapter",
     "prompts.safetensors": "is a file of encoded prompts; give it to --prompt-embeds",
+}
+# What no option takes says so at once.
+UNUSED = {
+    "face.bin": "is an IP-Adapter: it needs a face recogniser, and is not run",
+    "xl.safetensors": "is an embedding: it is for Stable Diffusion XL",
 }
 EDIT = ("run", "in.png", "-m", "model", "-p", "a cat", "-o", "x.png")
 ASKED = {
@@ -91,6 +104,16 @@ def test_a_file_of_another_kind_is_called_what_it_is(
         assert f"{given}: " in (said := one_line(capsys.readouterr().err))
         assert IS[given] in said
     assert not (place / "x.png").exists()
+
+
+@pytest.mark.parametrize("given", UNUSED)
+def test_a_file_that_nothing_takes_is_not_sent_to_another_option(
+    given: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    for words in ASKED["lora.safetensors"]:
+        assert run([*words, given]) == 3, words
+        assert UNUSED[given] in one_line(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
