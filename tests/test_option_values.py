@@ -104,10 +104,22 @@ def test_documents_name_a_value_by_text_or_by_table() -> None:
 
 
 @pytest.mark.parametrize(
-    "item", [3, {}, {"scale": 1.0}, {"path": 3}, {"path": "a", "scale": "b"}, {"path": "a", "x": 1}, ["a"], ""]
+    ("item", "said"),
+    [
+        (3, "lora is .*expected a list of files with their scales"),
+        (["a"], "lora is .*expected a list of files with their scales"),
+        ("", "lora is .*expected a list of files with their scales"),
+        ({}, "lora: a table has no 'path'; expected a file with its scales"),
+        ({"scale": 1.0}, "lora: a table has no 'path'"),
+        ({"path": 3}, "lora: 'path' of a table is 3; expected text"),
+        ({"path": "a", "scale": "b"}, "lora: 'scale' of a table is 'b'; expected a number"),
+        ({"path": "a", "x": 1}, "lora: a table has 'x'; expected some of path, scale, text_scale"),
+        ({"path": "a", "scael": 1}, "a table has 'scael'; did you mean 'scale'"),
+    ],
 )
-def test_a_table_that_is_no_value_is_refused(item: object) -> None:
-    with pytest.raises(PresetError, match=r"p.toml: lora is .*expected a list of files with their scales"):
+def test_a_table_that_is_no_value_is_refused(item: object, said: str) -> None:
+    """By the member that is wrong."""
+    with pytest.raises(PresetError, match=rf"p.toml: {said}" if said.startswith("lora") else said):
         layer_of({"lora": [item]}, "p.toml", of=Choice)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
+from ..errors import UsageError, did_you_mean, shown
+
 T = TypeVar("T")
 
 
@@ -105,10 +107,22 @@ def composite(of: type[T], noun: str, nouns: str, metavar: str, parse: Callable[
             return value
         if isinstance(value, str):
             return parse(value)
-        table = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-        if not required <= set(table) <= set(kinds):
+        if not isinstance(value, dict):
             raise ValueError
-        return of(**{name: kinds[name].fit(item) for name, item in table.items()})
+        given = cast("dict[str, object]", value)
+        unknown = next((name for name in given if name not in kinds), None)
+        if unknown is not None:
+            near = did_you_mean(unknown, list(kinds))
+            raise UsageError(f"a table has '{shown(unknown)}'{near}; expected some of {', '.join(kinds)}")
+        if lacking := sorted(required - set(given)):
+            raise UsageError(f"a table has no '{lacking[0]}'; expected {noun}")
+        return of(**{name: member(name, item) for name, item in given.items()})
+
+    def member(name: str, item: object) -> Any:
+        try:
+            return kinds[name].fit(item)
+        except ValueError:
+            raise UsageError(f"'{name}' of a table is {shown(repr(item))}; expected {kinds[name].noun}") from None
 
     def dump(value: T) -> dict[str, Any]:
         held = {member.name: (getattr(value, member.name), member.default) for member in members}
