@@ -155,7 +155,11 @@ def is_out_of_memory(problem: BaseException) -> bool:
     )
 
 
-_MEMORY_MARKS = ("not enough memory", "DefaultCPUAllocator", "out of memory", "could not create a memory object")
+# The last two are what oneDNN says, which does not say why.
+_MEMORY_MARKS = (
+    *("not enough memory", "DefaultCPUAllocator", "out of memory"),
+    *("could not create a memory object", "could not create a primitive"),
+)
 
 
 def shown(name: object, limit: int = 80) -> str:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from .. import signals
 from ..disk.checks import is_special
-from ..errors import OutOfMemory, SdeditError
+from ..errors import InternalError, OutOfMemory, SdeditError
 from ..pictures.codec import Picture
 from ..pictures.prepared import prepared
 from .ahead import Ahead
@@ -22,6 +22,7 @@ from .looking import Frames, Looking
 from .names import fitting
 from .placing import placed, save_step
 from .request import Request, RunOptions
+from .scarce import enough_memory
 from .targets import Job, Target
 from .telling import Telling
 from .worker import EditedPicture, Late, OnStep, Preview, Task, Worker
@@ -112,6 +113,7 @@ class Making:
         self._looking = Looking(tell.to, shown=options.preview, animating=options.animating)
         self._making: dict[Task, _Under] = {}
         self._unread: set[int] = set()  # jobs of the group whose input could not be read, by their index
+        self._all_begun = False  # of the group
         self._begun = 0
         self._steps = self._steps_of_all = 0
         self._writing = Writing(self._written, self._told, _MOST_WAITING)
@@ -125,6 +127,7 @@ class Making:
         """Makes the pictures of jobs that one model makes, and has them saved."""
         size = jobs[0].size
         self._unread.clear()
+        self._all_begun = False
         self._less(0)
         self._steps, self._steps_of_all = 0, sum(job.request.edit.steps_run() * len(job.targets) for job in jobs)
         ahead = Ahead(jobs, self._read, size or 2)
@@ -140,6 +143,8 @@ class Making:
             if size is not None:
                 self._tell.to.group(sum(len(job.targets) for job in jobs), size)
             self._edit(worker, chain([first], tasks), size)
+            if self._making or not self._all_begun:
+                raise InternalError("internal error: a group ended before all of its pictures; run the command again")
         except _Refused as refused:
             ahead.close()
             self._refuse(jobs, refused.problem)
@@ -179,21 +184,42 @@ class Making:
                 again = deque(under_way)
 
     def _tasks(self, inputs: Iterator[tuple[Job, Picture | Exception]]) -> Generator[Task, None, None]:
-        """The pictures to make of these jobs, as their inputs come. Raises what speaks against all of them."""
-        for job, read in inputs:
-            self._begun += 1
-            self._tell_of(job)
+        """The pictures to make of these jobs, as their inputs come. Raises what speaks against all of them.
+
+        What there is no memory for comes again when all others are under way or made, and fails alone if it must.
+        """
+        late: list[Job] = []
+        for job, read in chain(inputs, self._once_more(late)):
             signals.check()
-            if isinstance(read, self._options.bearable):
-                self._unread.add(job.index)
-                self._steps_of_all -= job.request.edit.steps_run() * len(job.targets)
-                self._less(len(job.targets))
-                self._fail(job, read)
-            elif isinstance(read, Exception):
-                raise read
-            else:
-                self._announce(job, read)
-                yield from self._of(job, read)
+            try:
+                with enough_memory(job.shown):
+                    if isinstance(read, Exception):
+                        raise read
+                    self._announce(job, read)
+            except Exception as problem:
+                if isinstance(problem, OutOfMemory) and self._total > 1 and job not in late:
+                    late.append(job)
+                elif isinstance(problem, self._options.bearable):
+                    self._begin(job)
+                    self._unread.add(job.index)
+                    self._steps_of_all -= job.request.edit.steps_run() * len(job.targets)
+                    self._less(len(job.targets))
+                    self._fail(job, problem)
+                else:
+                    raise problem from None
+                continue
+            self._begin(job)
+            yield from self._of(job, read)
+        self._all_begun = True
+
+    def _once_more(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Picture | Exception]]:
+        """Their inputs, read one by one when each is asked for."""
+        for job in tuple(jobs):
+            yield from Ahead([job], self._read, 1)
+
+    def _begin(self, job: Job) -> None:
+        self._begun += 1
+        self._tell_of(job)
 
     def _tell_of(self, job: Job) -> None:
         if job.size is None:
@@ -321,9 +347,10 @@ class Making:
             self._told(finished, saved)
 
     def _written(self, finished: _Finished) -> _Saved:
-        """Writes a picture, each step of it in the books. Raises OutputError."""
+        """Writes a picture, each step of it in the books. Raises OutputError and OutOfMemory."""
         under, data = finished.under, finished.edited.data
-        data = data.value() if isinstance(data, Late) else data
+        with enough_memory(under.of.job.shown):
+            data = data.value() if isinstance(data, Late) else data
         sha256 = hashlib.sha256(data).hexdigest()
         self._ledger.intends(under.target, sha256, under.picture.sha256)
         target = placed(under.target, data, self._options.on_exists, self._taken, self._stdout)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LARGEST_TEXT = 64_000_000
+_BLOCK = 1 << 16
 _LARGEST_INT = 1 << 63
 
 
@@ -78,8 +79,10 @@ def bounded_text(path: Path, most: int, error: type[SdeditError], expected: str)
     """
     if not stat.S_ISREG(path.stat().st_mode) and str(path) != os.devnull:
         raise error(f"{path}: is no file; expected {expected}")
-    with path.open("rb") as file:
-        data = file.read(most + 1)
+    data = bytearray()
+    with path.open("rb") as file:  # by blocks: to read so many at once would take the memory of as many
+        while len(data) <= most and (block := file.read(_BLOCK)):
+            data += block
     if len(data) > most:
         raise error(f"{path}: has more than {most / 1e6:g} MB; expected {expected}")
     return data.decode("utf-8-sig")  # editors on Windows begin a file with a mark

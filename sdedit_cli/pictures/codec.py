@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PictureError
+from ..errors import OutOfMemory, PictureError
 from .beside import NOTHING, Beside, beside
 from .containers import PNG, Parts, taken_apart
 from .exif import orientation, turned
@@ -183,7 +183,7 @@ def decoded(opened: Opened, shown: str, background: Colour | None = None) -> Pic
     except PictureError:
         raise
     except MemoryError:
-        raise PictureError(f"{shown}: {width} x {height} pixels do not fit into memory") from None
+        raise OutOfMemory(f"{shown}: {width} x {height} pixels do not fit into memory") from None
     except Exception as problem:  # a damaged file raises whatever its decoder stumbles over
         raise PictureError(f"{shown}: is damaged or cut short ({why(problem)})") from None
 

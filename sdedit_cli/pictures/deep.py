@@ -76,6 +76,8 @@ def _read_back(data: bytes, samples: Numbers) -> None:
     try:
         upper: Any = np.asarray(Image.open(io.BytesIO(data)))
         same = np.array_equal(upper, samples >> 8)
+    except MemoryError:
+        raise
     except Exception as problem:  # readers raise whatever they stumble over
         raise OutputError(f"the PNG of 16 bits cannot be read back ({problem}); nothing was written") from None
     if not same:

@@ -122,6 +122,8 @@ def _read_back(data: bytes, whole: Image.Image, format: str) -> None:
             again = Image.open(io.BytesIO(data))
             again.load()
         same = again.size == whole.size and (format != "png" or again.tobytes() == whole.tobytes())
+    except MemoryError:
+        raise
     except Exception as problem:  # readers raise whatever they stumble over
         raise OutputError(f"the {format} cannot be read back ({problem}); nothing was written, try another") from None
     if not same:

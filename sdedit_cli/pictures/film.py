@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError, PictureError
+from ..errors import OutOfMemory, OutputError, PictureError
 from .codec import FIRST_ALONE, Film, Opened, Picture, decoded, open_picture, pillow
 from .containers import riff_chunks
 from .exif import orientation, turned
@@ -41,7 +41,7 @@ def read_film(source: str, limit: float, background: Colour | None = None) -> Pi
     except PictureError:
         raise
     except MemoryError:
-        raise PictureError(f"{shown}: its frames do not fit into memory; --frames first edits one") from None
+        raise OutOfMemory(f"{shown}: its frames do not fit into memory; --frames first edits one") from None
     except Exception as problem:  # a damaged file raises whatever its decoder stumbles over
         raise PictureError(
             f"{shown}: a frame is damaged or cut short ({why(problem)}); --frames first edits one"
@@ -152,6 +152,8 @@ def check(data: bytes, film: Film, format: str, *, alike: bool) -> None:
                 image.seek(index)
                 image.load()
                 times.append(float(image.info.get("duration") or 0))
+    except MemoryError:
+        raise
     except Exception as problem:  # readers raise whatever they stumble over
         raise OutputError(f"the animated {format} cannot be read back ({problem}); nothing was written") from None
     if alike and len(times) == 1 and image.size == film.frames[0].rgb.size:

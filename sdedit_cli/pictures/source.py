@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from ..disk.checks import endless
-from ..errors import PictureError, UsageError, shortened
+from ..errors import OutOfMemory, PictureError, UsageError, shortened
 from .refusals import folder_hint
 
 MAX_MEGABYTES = 1024.0
@@ -59,7 +59,7 @@ def read_bytes(source: str) -> bytes:
         why = "matches no file" if glob.has_magic(source) else "no such file"
         raise PictureError(f"{shown}: {why}") from None
     except MemoryError:
-        raise PictureError(f"{shown}: does not fit into memory") from None
+        raise OutOfMemory(f"{shown}: does not fit into memory") from None
     except (OSError, ValueError) as problem:
         # Opening a folder fails with another error on each system.
         if os.path.isdir(source):
