@@ -209,7 +209,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     seen: dict[str, int] = {}
     edits = 0
 
-    @settings(max_examples=300, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=8 * len(VALUES), deadline=None, derandomize=True, database=None)
     @given(LAYERS)
     def check(values: dict[str, Any]) -> None:
         nonlocal edits

@@ -154,7 +154,9 @@ def test_under_a_real_limit_of_memory_batches_are_halved_and_no_picture_is_lost(
         place = tmp_path / str(room)
         place.mkdir()
         command = [sys.executable, "-c", LIMITED, str(room)]
-        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
         told = events(done.stdout)
         failed = {one["input"]: one["word"] for one in told if one["event"] == "failed"}
         saved = {one["input"] for one in told if one["event"] == "saved"}
