@@ -39,6 +39,10 @@ class Preflight:
         _check_machine(edit)
         if edit.c2pa and edit.c2pa_key:
             signer(edit.c2pa, edit.c2pa_key)
+        if complete and (edit.vae or edit.tiny_vae):
+            from ..engine.loading import check_autoencoders
+
+            check_autoencoders(edit)
         # Of the built-in model there is nothing to find out but whether a choice suits it.
         if (model.hub is not None and edit.download) or (model.built_in and not _has_choices(edit)):
             return

@@ -81,6 +81,20 @@ def check_loadable(edit: Edit, checkpoint: Checkpoint) -> None:
     scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)
 
 
+def check_autoencoders(edit: Edit) -> None:
+    """Raises ModelError, no weights read, for autoencoders of an edit that could not be loaded."""
+    from ..weights import open_checkpoint
+    from ..weights.load.check import check_complete
+
+    for name in filter(None, (edit.vae, edit.tiny_vae)):
+        found = open_checkpoint(Path(name), skip=[slot for slot in NAMES if slot != "vae"])
+        if "vae" not in found.components:
+            raise _no_autoencoder(Path(name))
+        check_complete(found, "vae")
+        if name == edit.tiny_vae and found.components["vae"].kind.name != "tiny_vae":
+            raise _not_tiny(name)
+
+
 def check_adapters(edit: Edit, checkpoint: Checkpoint, *, complete: bool) -> None:
     """Raises ModelError for LoRAs and embeddings of an edit that cannot be read, or do not fit the model. Of LoRAs the
     tensors are looked at with `complete` alone."""
@@ -152,7 +166,7 @@ def load_vae(path: Path, dtype: torch.dtype) -> VAE:
 
     vae = load_networks(path, dtype=dtype, skip=tuple(name for name in NAMES if name != "vae")).vae
     if vae is None:
-        raise ModelError(f"{path}: holds no autoencoder; name a VAE file, its folder, or a model that has one")
+        raise _no_autoencoder(path)
     return vae
 
 
@@ -165,7 +179,7 @@ def tiny_decoder(edit: Edit, components: Components, dtype: torch.dtype) -> Tiny
         return None
     found, own = load_vae(Path(edit.tiny_vae), dtype), components.vae.config.latent_channels
     if not isinstance(found, TinyAutoencoder):
-        raise ModelError(f"{edit.tiny_vae}: is a whole autoencoder and no tiny one; --vae takes it for both ways")
+        raise _not_tiny(edit.tiny_vae)
     if (found.config.latent_channels, found.config.scale) != (own, components.vae.config.scale):
         channels = found.config.latent_channels
         raise ModelError(f"{edit.tiny_vae}: is for latents of {channels} channels, and this model's have {own}")
@@ -193,3 +207,11 @@ def _fields(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dic
 def _lacks(path: Path, name: str) -> ModelError:
     advice = "name one with --vae" if name == "vae" else "give a complete checkpoint"
     return ModelError(f"{path}: has no {name}, which every edit needs; {advice}")
+
+
+def _no_autoencoder(path: Path) -> ModelError:
+    return ModelError(f"{path}: holds no autoencoder; name a VAE file, its folder, or a model that has one")
+
+
+def _not_tiny(path: str) -> ModelError:
+    return ModelError(f"{path}: is a whole autoencoder and no tiny one; --vae takes it for both ways")

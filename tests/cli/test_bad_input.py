@@ -106,6 +106,35 @@ def test_a_dry_run_refuses_attention_that_is_not_installed(folder: Path, capfd: 
     assert "would edit" not in err
 
 
+@pytest.mark.parametrize("option", ["--vae", "--tiny-vae"])
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("zeros.safetensors", "download it again"),
+        ("unet", "holds no autoencoder"),
+        ("half", "decoder.conv_out.weight"),
+        ("whole", "is a whole autoencoder and no tiny one"),
+    ],
+)
+def test_a_dry_run_refuses_autoencoders_as_the_run_does(
+    folder: Path, capfd: Errors, option: str, file: str, told: str
+) -> None:
+    photo(folder / "a.png")
+    (folder / "zeros.safetensors").write_bytes(bytes(5000))
+    for name, part in (("unet", "unet"), ("half", "vae"), ("whole", "vae")):
+        shutil.copytree(BUILT_IN / part, folder / name)
+    (weights,) = (folder / "half").glob("*.safetensors")
+    left = {name: tensor for name, tensor in load_file(weights).items() if name != "decoder.conv_out.weight"}
+    save_file(left, weights)
+    fits = file == "whole" and option == "--vae"
+    said = []
+    for more in (["--dry-run"], QUICK):
+        assert run(["run", "a.png", "-p", "x", option, file, *more]) == (0 if fits else 3)
+        said.append(capfd.readouterr().err)
+    if not fits:
+        assert all(told in one_line(err) for err in said)
+
+
 def test_nothing_is_announced_that_is_refused(folder: Path, capfd: Errors) -> None:
     photo(folder / "a.png")
     assert run(["run", "a.png", "--sampler", "ddim", "--timesteps", "30,20,10"]) == 2

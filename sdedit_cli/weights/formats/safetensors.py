@@ -100,7 +100,8 @@ def _parse(file: MappedFile, raw: bytes) -> dict[str, Any]:
     try:
         header: object = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise _broken(file, f"header is not JSON ({str(error)[:80]})") from None
+        why = f"header is not JSON ({str(error)[:80]}): damaged, or another kind of file; download it again"
+        raise _broken(file, why) from None
     if not isinstance(header, dict):
         raise _broken(file, f"header is a JSON {type(header).__name__}, expected an object")
     return cast("dict[str, Any]", header)
