@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sdedit_cli.cli.flags import GroupedCommand, Value, field_option
 from sdedit_cli.errors import PresetError, UsageError
 from sdedit_cli.options import (
+    MAX_CHARACTERS,
     composite,
     declare,
     environment,
@@ -100,6 +101,7 @@ def test_the_text_of_a_value_reads_back(value: Scaled) -> None:
 def test_documents_name_a_value_by_text_or_by_table() -> None:
     table = {"lora": ["my file.safetensors:0.8", {"path": "b", "scale": 0.5, "text_scale": 0.25}]}
     assert layer_of(table, "p.toml", of=Choice).values == {"lora": PAIR}
+    assert layer_of({"lora": "b:0.5:0.25"}, "p.toml", of=Choice).values == {"lora": PAIR[1:]}
     assert Choice(lora=("b:1:0",)).lora == (Scaled("b", 1.0, 0.0),)  # pyright: ignore[reportArgumentType]
 
 
@@ -142,26 +144,24 @@ def test_what_is_kept_is_read_back_and_paths_are_hashed() -> None:
 
 
 def test_the_schema_has_both_ways_to_write_a_value() -> None:
-    assert LORA.schema() == {
-        "type": "array",
-        "items": {
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "object",
-                    "properties": {
-                        "path": {"type": "string"},
-                        "scale": {"type": "number"},
-                        "text_scale": {"type": "number"},
-                    },
-                    "required": ["path"],
-                    "additionalProperties": False,
+    items = {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "properties": {
+                    "path": {"type": "string"},
+                    "scale": {"type": "number"},
+                    "text_scale": {"type": "number"},
                 },
-            ]
-        },
-        "maxItems": 1000,
-        "description": "Adapters.",
+                "required": ["path"],
+                "additionalProperties": False,
+            },
+        ]
     }
+    many = {"type": "array", "items": items, "maxItems": 1000}
+    alone = {"type": "string", "maxLength": MAX_CHARACTERS}
+    assert LORA.schema() == {"anyOf": [many, alone], "description": "Adapters."}
 
 
 def given_on(*words: str) -> dict[str, object]:

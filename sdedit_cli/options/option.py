@@ -128,9 +128,13 @@ class Field:
         return text if self.option.path else _from_utf8(text)
 
     def fit(self, value: object, label: str) -> Any:
-        """The value of a TOML or JSON document, checked; `label` names its place in the UsageError."""
+        """The value of a TOML or JSON document, checked; `label` names its place in the UsageError.
+
+        One text does for a list of it."""
         if not self.many:
             return self._read_one(value, self.kind.fit, label)
+        if self.repeated and isinstance(value, str):
+            value = (value,)
         if not isinstance(value, (list, tuple)):
             raise self.misfit(value, label)
         return self._read(cast("Sequence[object]", value), self.kind.fit, cast("object", value), label)
@@ -195,6 +199,8 @@ class Field:
             value["maximum"] = option.high
         least = {} if self.default == () else {"minItems": 1}
         whole = {"type": "array", "items": value, **least, "maxItems": MAX_ITEMS} if self.many else value
+        if self.repeated:
+            whole = {"anyOf": [whole, {"type": "string", "maxLength": MAX_CHARACTERS}]}
         default = {} if self.default in (None, ()) else {"default": self.default}
         return whole | default | {"description": option.help}
 
