@@ -11,6 +11,9 @@ from ..errors import JobFileError, shortened, shown
 from .job_files import encoding_note, lines_of, read_list
 from .rows import MAX_ROWS, Row, Source, no_rows, row_of, too_many
 
+# More than any number has that a job could mean, and fewer than Python takes time for.
+_MOST_DIGITS = 400
+
 
 def read_json_lines(path: str) -> Source:
     """The rows of a file of JSON lines; blank ones are passed over.
@@ -35,7 +38,9 @@ def read_json_lines(path: str) -> Source:
 def row_of_json(line: str, place: str, folder: str = "") -> Row:
     """The row of one JSON object; whatever else the line is becomes the row's problem."""
     try:
-        record: object = json.loads(line, object_pairs_hook=_without_doubles, parse_constant=_no_number)
+        record: object = json.loads(
+            line, object_pairs_hook=_without_doubles, parse_constant=_no_number, parse_int=_whole
+        )
     except json.JSONDecodeError as problem:
         return _failed(place, f"is not JSON ({problem.msg}, at character {problem.pos + 1})")
     except RecursionError:
@@ -58,6 +63,12 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         double = next(key for key, _ in pairs if key in seen or seen.add(key))
         raise ValueError(f"'{shown(double)}' is there twice")
     return table
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits is none that an option takes")
+    return int(digits)
 
 
 def _no_number(word: str) -> NoReturn:

@@ -92,7 +92,7 @@ BAD = [
     ('{"input": "a", "strength": 1e999}', "strength is inf"),
     (f'{{"input": "a", "seed": {"9" * 400}}}', "seed is a number of 1329 bits"),
     (f'{{"input": "a", "strength": {"9" * 400}}}', "strength is a number of 1329 bits"),
-    (f'{{"input": "a", "seed": {"9" * 5000}}}', "is not JSON that is meant"),
+    (f'{{"input": "a", "seed": {"9" * 5000}}}', "is not JSON that is meant: a number of 5000 digits"),
     ('{"input": "a", "prompt": "\\ud800"}', "prompt is not valid UTF-8"),
     ('{"input": "a", "steps": 5, "timesteps": [3]}', "steps and timesteps exclude each other"),
     ("[" * 100_000, "is JSON too deep to be a job"),
