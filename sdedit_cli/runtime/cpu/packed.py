@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ FEWEST_ROWS = 16
 """Below this many rows a product takes another kernel, which wants another layout: those stay plain."""
 FEWEST_CHANNELS = 16
 """Convolutions of pictures and latents have fewer, and nearly no weights."""
+
 _WEIGHT = "weight"
 _LOCK = threading.RLock()
 # What torch's own compiler packs with; it has no public names.
@@ -42,11 +44,10 @@ def put_into(network: Model[Any], patience: int = 0) -> None:
     shared = _overlapping(network)
     for layer in network.modules():
         if isinstance(layer, Conv2d):
-            layer.way = _laid_out if _stays(layer) or layer in shared else _convolution
+            stays = _stays(layer) or layer in shared
+            layer.way = _laid_out if stays else partial(_convolution, patience)
         elif isinstance(layer, Linear) and layer not in shared:
-            layer.way = _linear
-        if isinstance(layer, Conv2d | Linear) and layer.way in (_convolution, _linear):
-            _weights(layer).patience = patience
+            layer.way = partial(_linear, patience)
 
 
 def take_out(network: nn.Module) -> None:
@@ -81,15 +82,14 @@ class Weights(dict[str, Any]):
     """The parameters of a layer, by name. While `packed` is there it is the weight, which nobody has asked for."""
 
     packed: Tensor | None = None
-    patience = 0
     calls = 0
 
-    def pack(self, make: Callable[[Tensor], Tensor]) -> Tensor | None:
-        """The packed weight, made now where it is time; None where it has to stay plain, or is not worth it yet."""
+    def pack(self, make: Callable[[Tensor], Tensor], patience: int) -> Tensor | None:
+        """The packed weight, made at the call after `patience` of them; None before, and where it has to stay plain."""
         if (packed := self.packed) is not None:
             return packed
         self.calls += 1
-        if self.calls <= self.patience:
+        if self.calls <= patience:
             return None
         with _LOCK:
             weight: Tensor | None = super().__getitem__(_WEIGHT)
@@ -171,11 +171,11 @@ def _is_alone(weight: Tensor) -> bool:
     )
 
 
-def _weights(layer: nn.Module) -> Weights:
+def _packed(layer: nn.Module, make: Callable[[Tensor], Tensor], patience: int) -> Tensor | None:
     held: dict[str, Any] = vars(layer)["_parameters"]
     if not isinstance(held, Weights):
         held = vars(layer)["_parameters"] = Weights(held)
-    return held
+    return held.pack(make, patience)
 
 
 def _computes(x: Tensor) -> bool:
@@ -188,18 +188,18 @@ def _computes(x: Tensor) -> bool:
     )
 
 
-def _linear(layer: Linear, x_BE: Tensor) -> Tensor:
+def _linear(patience: int, layer: Linear, x_BE: Tensor) -> Tensor:
     rows = x_BE.numel() // max(1, x_BE.shape[-1])
     if not _computes(x_BE) or rows < FEWEST_ROWS:
         return F.linear(x_BE, layer.weight, layer.bias)
     x_BE = x_BE.contiguous()  # of others torch adds the bias after a rounding
-    weight = _weights(layer).pack(lambda plain: _PACKING._reorder_linear_weight(plain, rows))
+    weight = _packed(layer, lambda plain: _PACKING._reorder_linear_weight(plain, rows), patience)
     if weight is None:
         return F.linear(x_BE, layer.weight, layer.bias)
     return _PACKING._linear_pointwise(x_BE, weight, layer.bias, "none", [], "")
 
 
-def _convolution(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+def _convolution(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
     if not _computes(x_BCHW):
         return _plain(layer, x_BCHW, bias, padding)
     x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
@@ -209,7 +209,7 @@ def _convolution(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tu
         shape = list(x_BCHW.shape)
         return _C._nn.mkldnn_reorder_conv2d_weight(plain.to_mkldnn(), padding, stride, dilation, 1, shape)
 
-    weight = _weights(layer).pack(made)
+    weight = _packed(layer, made, patience)
     if weight is None:
         return _handed_on(layer, _plain(layer, x_BCHW, bias, padding))
     y_BKHW = _PACKING._convolution_pointwise(x_BCHW, weight, bias, padding, stride, dilation, 1, "none", [], "")
