@@ -12,12 +12,11 @@ import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from .common.children import Answer, once
 from .common.machine import memory
 from .common.models import weights_bytes
-from .common.programs import GUIDANCE, ORACLE, environment, photo
+from .common.programs import GUIDANCE, ORACLE, RUNNERS, environment, photo
 from .common.rows import OURS, Row
 from .common.turns import seconds
 
@@ -48,14 +47,16 @@ def measured(program: str, model: str, side: int) -> Answer:
     import torch
 
     if program == ORACLE:
+        from diffusers import StableDiffusionImg2ImgPipeline as Pipeline
         from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401  (else the load imports it)
-    pipeline = _pipeline(program)
+    else:
+        from sdedit_cli import StableDiffusionImg2ImgPipeline as Pipeline
     before, said = memory("VmRSS"), {}
     pipe = None
 
     def load() -> None:
         nonlocal pipe
-        pipe = pipeline.from_pretrained(model, torch_dtype=torch.bfloat16)
+        pipe = Pipeline.from_pretrained(model, torch_dtype=torch.bfloat16)
         for part in (pipe.unet, pipe.vae, pipe.text_encoder):
             for parameter in part.parameters():
                 parameter.detach().view(-1)[::1024].float().sum()
@@ -73,7 +74,7 @@ def decoded(program: str, model: str, side: int) -> Answer:
     """Bytes and seconds of decoding one picture in tiles."""
     import torch
 
-    vae = _pipeline(program).from_pretrained(model, torch_dtype=torch.bfloat16).vae
+    vae = RUNNERS[program](Path(model), "bf16").pipe.vae
     if program == ORACLE:
         vae.enable_tiling()
     else:
@@ -87,11 +88,3 @@ def decoded(program: str, model: str, side: int) -> Answer:
     with torch.no_grad():
         taken = seconds(lambda: vae.decode(latents_BCHW))
     return {"seconds": taken, "bytes": memory("VmHWM") - before}
-
-
-def _pipeline(program: str) -> Any:
-    if program == ORACLE:
-        from diffusers import StableDiffusionImg2ImgPipeline
-    else:
-        from sdedit_cli import StableDiffusionImg2ImgPipeline
-    return StableDiffusionImg2ImgPipeline

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..weights import Checkpoint, Loaded
 
 
+_ALL_BUT_VAE = tuple(name for name in NAMES if name != "vae")
+
+
 def located(source: str | os.PathLike[str], **resolving: Any) -> Path:
     """The file or folder that `source` names, "built-in" included; options and errors are `weights.resolve`'s."""
     from ..weights.hub import resolve
@@ -87,7 +90,7 @@ def check_autoencoders(edit: Edit) -> None:
     from ..weights.load.check import check_complete
 
     for name in filter(None, (edit.vae, edit.tiny_vae)):
-        found = open_checkpoint(Path(name), skip=[slot for slot in NAMES if slot != "vae"])
+        found = open_checkpoint(Path(name), skip=_ALL_BUT_VAE)
         if "vae" not in found.components:
             raise _no_autoencoder(Path(name))
         check_complete(found, "vae")
@@ -164,7 +167,7 @@ def load_vae(path: Path, dtype: torch.dtype) -> VAE:
     """The autoencoder of a file, of its own folder, or of a whole model's. Raises ModelError when there is none."""
     from ..weights import load_networks
 
-    vae = load_networks(path, dtype=dtype, skip=tuple(name for name in NAMES if name != "vae")).vae
+    vae = load_networks(path, dtype=dtype, skip=_ALL_BUT_VAE).vae
     if vae is None:
         raise _no_autoencoder(path)
     return vae
