@@ -338,13 +338,15 @@ def _shown(edit: Edit, picture: Picture) -> tuple[Image.Image | None, Any, Any]:
 def _too_much(name: str, edit: Edit, size: tuple[int, int], dtype: str, device: str) -> str:
     """The error of a picture that is too large for the memory, with what has not been tried yet. `dtype` and `device`
     are those that it is edited in."""
+    on_cpu = "cpu" in device
+    more = not edit.low_memory and not (edit.vae_tiling and on_cpu)
     cures = {
         "--max-side 768 (or less)": max(size) > 768,
         "--tile 512": edit.tile is None,
-        "--low-memory": edit.tile is None and not edit.low_memory,
+        "--low-memory": edit.tile is None and more,
         "--attention sliced": edit.attention == "torch",
         "--dtype bf16 or fp16": dtype not in ("bf16", "fp16"),
-        "--device cpu": "cpu" not in device,
+        "--device cpu": not on_cpu,
     }
     tips = [cure for cure, open_ in cures.items() if open_] or ["a smaller --max-side"]
     return f"{name}: at {size[0]} x {size[1]} it needs more memory than there is; try {', '.join(tips)}"
