@@ -6,6 +6,8 @@ The one formula of networks in memory (`engine.merging`) and of checkpoints that
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,8 +19,10 @@ from .kinds.leaves import is_finite
 from .kinds.lora import add_lora, factors
 from .lora import Adapter, Patch
 
-# Numbers of a weight that are worked on at a time: two megabytes in float32, so that a product is worth its threads.
-_BLOCK = 1 << 19
+# Numbers of a weight that are worked on at a time: in float32 eight megabytes, so that a product is worth its threads.
+_BLOCK = 1 << 21
+# The share of a precision's range that bounds which are sums in float32 themselves keep to.
+_SAFE = 0.9
 
 Parts = tuple[tuple[Adapter, float], ...]
 """Adapters of a module with their strengths."""
@@ -66,28 +70,57 @@ def add_changes(total: Tensor, parts: Parts, module: Module, leaf: str) -> Tenso
     return total
 
 
-def written_by_rows(parameter: Tensor, base: Tensor, parts: Parts, module: Module) -> bool:
+@dataclass(frozen=True, eq=False)
+class Base:
+    """A parameter before any adapter."""
+
+    tensor: Tensor
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest magnitude in it; NaN where it holds one."""
+        low, high = self.tensor.aminmax()
+        return max(-float(low), float(high))
+
+
+class Room:
+    """Memory in float32 for one block of a weight after the other: new memory for each takes longer than the sums."""
+
+    def __init__(self) -> None:
+        self._held = torch.empty(0)
+
+    def of(self, like: Tensor) -> Tensor:
+        """A tensor of this shape, and on this device, that holds anything, until the next is asked for."""
+        if self._held.numel() < like.numel() or self._held.device != like.device:
+            self._held = torch.empty(like.numel(), dtype=torch.float32, device=like.device)
+        return self._held[: like.numel()].view(like.shape)
+
+
+def written_by_rows(parameter: Tensor, base: Base, parts: Parts, module: Module, room: Room) -> bool:
     """Makes a weight of another precision than float32 its base plus products of factors, rounded once.
 
-    A block of rows at a time stays in a core's cache, where a whole weight in float32 goes through memory three times.
+    A block of rows at a time stays in a cache, where a whole weight in float32 goes through memory three times.
     False, and whatever in the parameter, where an adapter is no such product, does not fit, or makes it not finite: to
     be done, and told, in the long way.
     """
     patches = [adapter.patches[module] for adapter, _ in parts]
-    if not all(_is_product(patch, parameter) for patch in patches) or not base.is_contiguous():
+    if not all(_is_product(patch, parameter) for patch in patches) or not base.tensor.is_contiguous():
         return False
     try:
         made = [factors(_on(parameter.device, patch), parameter, patch.scaling) for patch in patches]
     except (Misfit, RuntimeError):
         return False
-    flat, source = parameter.view(len(parameter), -1), base.view(len(base), -1)
+    flat, source = parameter.view(len(parameter), -1), base.tensor.view(len(parameter), -1)
     rows = max(1, _BLOCK // max(1, flat.shape[1]))
     for first in range(0, len(flat), rows):
-        block = source[first : first + rows].to(parameter.device, torch.float32, copy=True)
+        at = slice(first, first + rows)
+        block = room.of(flat[at]).copy_(source[at])
         for (up, down), (_, strength) in zip(made, parts, strict=True):
-            block.addmm_(up[first : first + rows], down, alpha=strength)
-        flat[first : first + rows] = block
-    return is_finite(parameter)
+            block.addmm_(up[at], down, alpha=strength)
+        flat[at] = block
+    # To look at the numbers takes as long as to read the base; most weights are far from where they could overflow.
+    bound = base.largest + sum(abs(strength) * adapter.patches[module].reach for adapter, strength in parts)
+    return bound < _SAFE * torch.finfo(parameter.dtype).max or is_finite(parameter)
 
 
 def _is_product(patch: Patch, total: Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from .deltas import Misfit, Scaling, kinds_of
 from .dialects import Module, family_of, module_names, split_key
 from .embedding import TextualInversion
 from .kinds.leaves import is_finite
+from .kinds.lora import product_bound
 from .open import Header, adapter_keys, open_adapter
 from .recognise import taken_for
 
@@ -31,6 +33,11 @@ class Patch:
 
     leaves: Mapping[str, Tensor]
     scaling: Scaling = field(default_factory=Scaling)
+
+    @cached_property
+    def reach(self) -> float:
+        """Of two factors: no number of their change is larger in magnitude at strength 1 (Cauchy and Schwarz)."""
+        return product_bound(self.leaves, self.scaling)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..adapters.apply import Parts, add_changes, changes, check_fits, written_by_rows
+from ..adapters.apply import Base, Parts, Room, add_changes, changes, check_fits, written_by_rows
 from ..adapters.architecture import Architecture
 from ..adapters.dialects import Module
 from ..adapters.kinds.leaves import is_finite
@@ -101,7 +101,7 @@ class Merging:
     def __init__(self, networks: Mapping[str, nn.Module]) -> None:
         self.networks = dict(networks)
         # Parameters before any adapter, in the precision that they had when one first touched them.
-        self._bases: dict[tuple[str, str], Tensor] = {}
+        self._bases: dict[tuple[str, str], Base] = {}
         self._now: dict[Module, Parts] = {}
         # Modules that something kept from being made: whatever is in them is not to be relied on.
         self._unsure: set[Module] = set()
@@ -110,8 +110,9 @@ class Merging:
     def exchange(self, networks: Mapping[str, nn.Module]) -> None:
         """Goes on with these networks. One that is not among them any more has its base back."""
         gone = [slot for slot, network in self.networks.items() if networks.get(slot) is not network]
+        room = Room()
         for module in [module for module in {*self._now, *self._unsure} if module[0] in gone]:
-            self._make(module, ())
+            self._make(module, (), room)
         self.networks = dict(networks)
 
     def check(self, adapter: Adapter) -> None:
@@ -141,44 +142,45 @@ class Merging:
             for module in {**dict.fromkeys(self._unsure), **before, **wanted}
             if module in self._unsure or before.get(module, ()) != wanted.get(module, ())
         ]
+        room = Room()
         try:
             for module in changed:
-                self._make(module, wanted.get(module, ()))
+                self._make(module, wanted.get(module, ()), room)
         except BaseException:
             for module in changed:
-                self._make(module, before.get(module, ()))
+                self._make(module, before.get(module, ()), room)
             raise
 
-    def _make(self, module: Module, parts: Parts) -> None:
+    def _make(self, module: Module, parts: Parts, room: Room) -> None:
         slot, name = module
         self._unsure.add(module)
         layer = self.networks[slot].get_submodule(name)
         for leaf in ("weight", "bias"):
             parameter: Tensor | None = getattr(layer, leaf, None)
             if isinstance(parameter, Tensor):
-                self._fill(module, leaf, parameter, parts)
+                self._fill(module, leaf, parameter, parts, room)
         if parts:
             self._now[module] = parts
         else:
             self._now.pop(module, None)
         self._unsure.discard(module)
 
-    def _fill(self, module: Module, leaf: str, parameter: Tensor, parts: Parts) -> None:
+    def _fill(self, module: Module, leaf: str, parameter: Tensor, parts: Parts, room: Room) -> None:
         key = (module[0], f"{module[1]}.{leaf}")
         base = self._bases.get(key)
         # In place: captured graphs, fused projections and packed weights keep their addresses.
         if changes(parts, module, leaf):
             if base is None:
-                base = self._bases[key] = parameter.detach().clone()
+                base = self._bases[key] = Base(parameter.detach().clone())
             is_wide = parameter.dtype == torch.float32
-            if leaf == "weight" and not is_wide and written_by_rows(parameter, base, parts, module):
+            if leaf == "weight" and not is_wide and written_by_rows(parameter, base, parts, module, room):
                 return
             wide = parameter if is_wide else torch.empty_like(parameter, dtype=torch.float32)
-            add_changes(wide.copy_(base), parts, module, leaf)
+            add_changes(wide.copy_(base.tensor), parts, module, leaf)
             if not is_wide and not is_finite(parameter.copy_(wide)):
                 raise _too_large(parts, module, parameter.dtype)
         elif base is not None:
-            parameter.copy_(base)
+            parameter.copy_(base.tensor)
             del self._bases[key]
 
 

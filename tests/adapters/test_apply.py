@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
-from sdedit_cli.adapters.apply import Parts, add_changes, applied, written_by_rows
+from sdedit_cli.adapters.apply import Base, Parts, Room, add_changes, applied, written_by_rows
 from sdedit_cli.adapters.deltas import is_product, weight_delta
 from sdedit_cli.adapters.kinds.leaves import Scaling, is_finite
 from sdedit_cli.adapters.lora import Adapter, Patch
@@ -113,7 +113,7 @@ def test_row_by_row_a_half_weight_is_the_whole_one_rounded_once(dtype: torch.dty
     base = normal(*SHAPE, seed=20).to(dtype)
     parts: Parts = ((adapter(plain(21)), 0.7), (adapter(plain(22)), -1.5))
     parameter = torch.empty_like(base)
-    assert written_by_rows(parameter, base, parts, MODULE)
+    assert written_by_rows(parameter, Base(base), parts, MODULE, Room())
     whole = add_changes(base.float(), parts, MODULE, "weight")
     assert torch.equal(parameter, whole.to(dtype))
 
@@ -125,4 +125,23 @@ def test_row_by_row_other_kinds_misfits_and_overflow_go_the_long_way() -> None:
     misfit = {**plain(24), "down": normal(RANK, 7)}
     huge = {**plain(25), "alpha": torch.tensor(1e9)}
     for leaves in (*others.values(), misfit, huge):
-        assert not written_by_rows(torch.empty_like(base), base, ((adapter(leaves), 1.0),), MODULE)
+        assert not written_by_rows(torch.empty_like(base), Base(base), ((adapter(leaves), 1.0),), MODULE, Room())
+
+
+def test_row_by_row_no_number_that_overflows_is_passed_over() -> None:
+    """Whether numbers are looked at, bounds decide: of strengths up to where a half overflows, and of any base."""
+    seen = {True: 0, False: 0}
+    for seed in range(6):
+        of = adapter(plain(seed))
+        for base in (normal(*SHAPE, seed=seed), normal(*SHAPE, seed=seed) * 1e4, torch.full(SHAPE, torch.nan)):
+            half = base.half()
+            for strength in (0.5, -1e3, 1e4, -3e4, 1e7):
+                parts: Parts = ((of, strength), (adapter(plain(9)), -strength / 3))
+                wanted = is_finite(add_changes(half.float(), parts, MODULE, "weight").half())
+                assert written_by_rows(torch.empty_like(half), Base(half), parts, MODULE, Room()) == wanted
+                seen[wanted] += 1
+        delta = weight_delta(plain(seed), normal(*SHAPE))
+        assert delta is not None
+        assert float(delta.abs().max()) <= of.patches[MODULE].reach
+    assert sum(seen.values()) == 90
+    assert min(seen.values()) > 20

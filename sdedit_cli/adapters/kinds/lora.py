@@ -44,12 +44,19 @@ def factors(leaves: Leaves, weight: Tensor, scaling: Scaling) -> tuple[Tensor, T
     """up (out, r), with the scale in it, and down (r, in of the flat weight), float32. Raises Misfit."""
     check_lora(leaves, weight)
     up, down = matrix(leaves, "up").float(), matrix(leaves, "down").float()
-    return up * scale_of(leaves, down.shape[0], scaling), down
+    scale = scale_of(leaves, down.shape[0], scaling)
+    return up if scale == 1 else up * scale, down
 
 
 def add_lora(total: Tensor, leaves: Leaves, strength: float, scaling: Scaling) -> None:
     """Adds the change of two factors, times `strength`, to a contiguous float32 weight; it is never made by itself."""
     total.view(len(total), -1).addmm_(*factors(leaves, total, scaling), alpha=strength)
+
+
+def product_bound(leaves: Leaves, scaling: Scaling) -> float:
+    """What no number of (up·down)·alpha/r exceeds in magnitude: the product of the factors' norms."""
+    up, down = (norm_over(leaves[name].float(), range(leaves[name].dim())) for name in ("up", "down"))
+    return float(up) * float(down) * abs(float(scale_of(leaves, leaves["down"].shape[0], scaling)))
 
 
 def check_lora(leaves: Leaves, weight: Tensor) -> None:
