@@ -103,6 +103,7 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in ROWS}
 T_LORA = "T-LoRA: what it starts from is not in the file"
 SET = "it replaces a weight, which no adapter of Stable Diffusion 1 or 2 does"
 OLD_OFT = "OFT of PEFT before 0.16, whose tensors have no meaning any more: train it again, or convert it there"
+WORDS = "PEFT's LoRA of a table of words, which is not read: train linear layers, or words as an embedding"
 # Leaves, as files spell them, of what cannot be applied: why.
 REFUSED: Mapping[str, str] = {
     "q_layer": T_LORA,
@@ -112,6 +113,8 @@ REFUSED: Mapping[str, str] = {
     "reshape_weight": SET,
     "oft_r": OLD_OFT,
     "oft_s": OLD_OFT,
+    "lora_embedding_A": WORDS,
+    "lora_embedding_B": WORDS,
 }
 
 

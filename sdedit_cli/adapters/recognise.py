@@ -1,11 +1,12 @@
 """What a file of an adapter is, told by the names and shapes in it: no tensor is read but for norms.
 
-LoRA and its relatives, textual inversions, IP-Adapters, and prompts that are encoded already.
+LoRA and its relatives, textual inversions, IP-Adapters, hypernetworks, and prompts that are encoded already.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -90,6 +91,7 @@ _USED: Mapping[str, tuple[str, str]] = {
     "embedding": ("an embedding", "--embedding"),
     "ip_adapter": ("an IP-Adapter", "--ip-adapter"),
     "prompts": ("a file of encoded prompts", "--prompt-embeds"),
+    "hypernetwork": ("a hypernetwork", ""),  # which has a note, and no option
 }
 
 
@@ -138,6 +140,25 @@ def _prompts(source: WeightSource, names: Collection[str]) -> Recognised | None:
     made |= {key.replace("_", " "): str(edit[key]) for key in dict.fromkeys([*_FIRST, *edit]) if key in edit}
     made |= {f"model {key}": str(value) for key, value in _table(told.get("model")).items()}
     return Recognised("prompts", "encoded prompts", FAMILIES_BY_WIDTH.get(width, ""), made=made, header=_HEADER)
+
+
+# Two small networks, for keys and for values, for each width of a context.
+_OF_HYPERNETWORK = re.compile(r"\d+\.[01]\.linear")
+
+
+def _hypernetwork(source: WeightSource, names: Collection[str]) -> Recognised | None:
+    if not all(map(_OF_HYPERNETWORK.match, names)):
+        return None
+    widths = sorted({int(name.split(".")[0]) for name in names})
+    family = next((FAMILIES_BY_WIDTH[width] for width in widths if width in FAMILIES_BY_WIDTH), "")
+    told = {key.replace("_", " "): str(source.extras[key]) for key in _SAID if source.extras.get(key)}
+    made = {"widths": ", ".join(map(str, widths)), **told}
+    return Recognised(
+        "hypernetwork", "hypernetwork", family, "only web UIs run those, and this program does not", made=made
+    )
+
+
+_SAID = ("name", "step", "activation_func", "sd_checkpoint_name")
 
 
 def _table(value: object) -> dict[str, Any]:
@@ -247,6 +268,7 @@ def told_of(problems: Mapping[str, int]) -> list[str]:
 
 _TELLING: tuple[Callable[[WeightSource, Collection[str]], Recognised | None], ...] = (
     _prompts,
+    _hypernetwork,
     _ip_adapter,
     _embedding,
     _lora,

@@ -155,6 +155,14 @@ OTHERS: dict[str, tuple[dict[str, Tensor], str, str, str]] = {
         "embedding, diffusers",
         "holds 2 words",
     ),
+    "PEFT, words": (
+        tensors(
+            *((f"base_model.model.text_model.embeddings.token_embedding.lora_embedding_{x}", (4, 4)) for x in "AB")
+        ),
+        "lora",
+        "LoRA",
+        "PEFT's LoRA of a table of words, which is not read",
+    ),
     "something": (tensors(("a.weight", (4, 4)), ("a.bias", (4,))), "weights", "not known", ""),
     "one layer": (tensors(("weight", (4, 4))), "weights", "not known", ""),
 }
@@ -189,3 +197,43 @@ def test_nested_pickles_and_folders_are_known(tmp_path: Path, capsys: pytest.Cap
     assert run(["info", "--json", str(concept)]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["kind"], facts["words"]) == ("embedding, diffusers", ["'<cat-toy>' (1 x 768)"])
+
+
+def hypernetwork(*widths: int, kind: type = list) -> dict[Any, Any]:
+    """As web UIs save one: for each width two networks, for keys and for values, beside what was trained."""
+    layers = {f"linear.{n}.{leaf}": torch.ones(2, 2) for n in (0, 1) for leaf in ("weight", "bias")}
+    return {
+        **{width: kind((layers, layers)) for width in widths},
+        "step": 900,
+        "name": "anime",
+        "activation_func": "relu",
+    }
+
+
+@pytest.mark.parametrize(
+    ("widths", "family"),
+    [((768, 320, 640, 1280), "Stable Diffusion 1.x"), ((320, 1024), "Stable Diffusion 2.x"), ((32,), "")],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_hypernetworks_are_refused_for_what_they_are(
+    widths: tuple[int, ...],
+    family: str,
+    zipped: bool,
+    kind: type,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their tensors lie in lists under numbers, where no other file has weights."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(hypernetwork(*widths, kind=kind), "anime.pt", _use_new_zipfile_serialization=zipped)
+    facts = file_facts(Path("anime.pt"))
+    assert (facts["type"], facts["kind"]) == ("hypernetwork", "hypernetwork")
+    assert (facts["family"], facts["made"]["name"]) == (family, "anime")
+    for words in ("lora inspect anime.pt", "embed inspect anime.pt", "lora merge built-in x --lora anime.pt"):
+        assert run(words.split()) == 3
+        assert "anime.pt: is a hypernetwork: only web UIs run those" in " ".join(capsys.readouterr().err.split())
+    assert run(["convert", "anime.pt", "x"]) == 3
+    assert "looks like a hypernetwork of web UIs" in " ".join(capsys.readouterr().err.split())
+    assert [one.name for one in tmp_path.iterdir()] == ["anime.pt"]

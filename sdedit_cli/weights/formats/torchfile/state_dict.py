@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from .arrays import from_array, is_sound
-from .values import ArrayRef, BadPickle, Placeholder, TensorRef, as_dict
+from .values import ArrayRef, BadPickle, Placeholder, TensorRef, as_dict, as_sequence
 
 Entry = TensorRef | ArrayRef
 
@@ -28,6 +28,7 @@ def contents(root: object) -> tuple[dict[str, Entry], dict[str, object]]:
     inner, extras = _unwrapped(root)
     if inner is root:
         inner, extras = _without_leftovers(root)
+    inner = _with_lists_by_number(inner)
     top = dict(_children(inner))
     entries = dict(_tensors(inner))
     used = {name.split(".", 1)[0] for name in entries} | set(entries)
@@ -55,6 +56,20 @@ def _without_leftovers(root: object) -> tuple[object, dict[str, object]]:
     left = {name for name, value in _children(root) if _is_container(value) and _LEFTOVER.search(name)}
     kept = {name: value for name, value in top.items() if name not in left}
     return kept, {name: _plain(value) for name, value in _children(root) if name in left}
+
+
+def _with_lists_by_number(root: object) -> object:
+    """A dict whose lists of dicts under numbers (a hypernetwork has two for each width) are dicts by place."""
+    top = as_dict(root)
+    if top is None:
+        return root
+    lists = {name: _by_place(value) for name, value in top.items() if isinstance(name, str) and name.isdecimal()}
+    return {**top, **{name: parts for name, parts in lists.items() if parts}}
+
+
+def _by_place(value: object) -> dict[object, object]:
+    parts = as_sequence(value) or ()
+    return {str(place): part for place, part in enumerate(parts)} if all(map(_is_container, parts)) else {}
 
 
 def _comes_off(wrapper: str, top: Mapping[str, object]) -> bool:
