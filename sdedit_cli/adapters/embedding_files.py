@@ -7,7 +7,7 @@ import io
 import json
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -52,8 +52,17 @@ def find_embedding(path: Path) -> Path:
     names = sorted(entry.name for entry in entries if not entry.name.lower().endswith(".preview.png"))
     known = next((name for name in _FOLDER_FILES if name in names), None)
     if known is None and len(names) != 1:
-        raise ModelError(f"{path}: which of its files is the embedding? Found {listed(names) or 'none'}; name the file")
+        raise ModelError(f"{path}: {no_single(path, names, 'embedding')}")
     return path / (known or names[0])
+
+
+def no_single(folder: Path, names: Sequence[str], what: str) -> str:
+    """For an error: why the files of these names in a folder are not the one that is meant."""
+    if names:
+        return f"which of its files is the {what}? Found {listed(names)}; name the file"
+    if (folder / "model_index.json").is_file():
+        return f"is the folder of a model; expected a file or folder of the {what}"
+    return f"is a folder without an {what}; name the file"
 
 
 def open_embedding(path: Path) -> WeightSource:

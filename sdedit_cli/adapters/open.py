@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ..configs.base import read_json
-from ..errors import ModelError, listed, shown
+from ..errors import ModelError, shown
 from ..weights.formats.mapped_file import reading
 from ..weights.formats.open import open_weights
 from ..weights.formats.source import WeightSource
 from .bundled import PREFIX as BUNDLED
 from .deltas import Misfit, Scaling
 from .dialects import Module
+from .embedding_files import no_single
 
 HEADER = "lora_adapter_metadata"
 _FOLDER_FILES = (
@@ -49,9 +50,7 @@ def find_adapter(path: Path, weight_name: str | None = None) -> Path:
     names = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in _ENDINGS)
     known = next((name for name in _FOLDER_FILES if name in names), None)
     if known is None and len(names) != 1:
-        raise ModelError(
-            f"{path}: which of its weights files is the adapter? Found {listed(names) or 'none'}; name the file"
-        )
+        raise ModelError(f"{path}: {no_single(path, names, 'adapter')}")
     return path / (known or names[0])
 
 

@@ -147,7 +147,7 @@ _OF_HYPERNETWORK = re.compile(r"\d+\.[01]\.linear")
 
 
 def _hypernetwork(source: WeightSource, names: Collection[str]) -> Recognised | None:
-    if not all(map(_OF_HYPERNETWORK.match, names)):
+    if not names or not all(map(_OF_HYPERNETWORK.match, names)):
         return None
     widths = sorted({int(name.split(".")[0]) for name in names})
     family = next((FAMILIES_BY_WIDTH[width] for width in widths if width in FAMILIES_BY_WIDTH), "")

@@ -250,3 +250,44 @@ def test_an_embedding_needs_a_word(
     assert run(["embed", "init", " ", "--from", "a cat", "-o", "empty.pt"]) == 2
     assert "the word is empty" in one_line(capsys.readouterr().err)
     assert not (place / "empty.pt").exists()
+
+
+# What is wrong -> a command, its exit code, and what it says.
+WRONG = {
+    "a model for an adapter": ("lora convert model x.safetensors --to kohya", 3, "model: is the folder of a model"),
+    "a model for a word": ("embed convert model x.pt", 3, "model: is the folder of a model; expected a file or folder"),
+    "a folder with nothing": ("lora inspect bare", 3, "bare: is a folder without an adapter; name the file"),
+    "an adapter for a base": (
+        "lora extract lora.safetensors model x.safetensors --rank 2",
+        3,
+        "looks like a LoRA, not like a Stable Diffusion checkpoint; give it to --lora, and a checkpoint here",
+    ),
+    "a picture for a base": ("lora extract model look.png x.safetensors --rank 2", 3, "look.png: is a picture"),
+    "a picture to write": (
+        "lora merge model x.png --lora lora.safetensors",
+        2,
+        "x.png: a model is a .safetensors file",
+    ),
+    "a slip of the ending": (
+        "convert model x.safetensor",
+        2,
+        "x.safetensor: a model is a .safetensors file or a folder",
+    ),
+    "the same files": ("lora extract model model x.safetensors --rank 2", 3, "there is nothing to extract"),
+    "no bytes": ("lora resize none.safetensors x.safetensors --rank 2", 3, "none.safetensors: is empty (0 bytes)"),
+    "itself": ("lora convert lora.safetensors lora.safetensors --to kohya", 3, "exists and is not overwritten"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_commands_that_are_given_wrong_files_say_which_and_write_nothing(
+    case: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    (place / "bare").mkdir(exist_ok=True)
+    (place / "none.safetensors").touch()
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    words, code, said = WRONG[case]
+    assert run(words.split()) == code
+    assert said in one_line(capsys.readouterr().err)
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before

@@ -96,7 +96,7 @@ def restored(names: Collection[str]) -> dict[str, str]:
 
 
 _LORA = ("lora_unet_", "lora_te_", "lora_A.weight", "lora_embedding_A", "lora.down.weight", "lora_down.weight")
-_ELSEWHERE = "give it to {} and a checkpoint to -m"
+_ELSEWHERE = "give it to {}, and a checkpoint here"
 _NOT_OURS = "give a Stable Diffusion 1.x or 2.x checkpoint"
 # parts of names, what a file that has one of them is, what to do with it
 _OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
@@ -110,7 +110,7 @@ _OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("clip_txt_mapper.",), "a Stable Cascade model", _NOT_OURS),
     (("motion_modules.",), "an AnimateDiff module", _NOT_OURS),
     (("concept_embeds",), "a safety checker", "give the folder of the whole model to -m"),
-    (("vision_model.",), "an image encoder", "give its folder to --ip-encoder and a checkpoint to -m"),
+    (("vision_model.",), "an image encoder", "give its folder to --ip-encoder, and a checkpoint here"),
     ((".0.linear.0.weight", ".0.linear1.weight"), "a hypernetwork of web UIs", _NOT_OURS),
     ((".kernel",), "Flax weights", "name their folder, with its config.json, and not the file"),
     ((ldm.EMA + "diffusion_model",), "an EMA copy without its model", "give the checkpoint that it was taken from"),

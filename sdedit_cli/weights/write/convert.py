@@ -131,9 +131,16 @@ def _is_file(target: Path) -> bool:
     return target.suffix.lower() == SUFFIX
 
 
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+# Endings that nobody gives a folder: the name was meant for something else, or has a slip.
+_OTHERS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".json", ".txt", ".zip", ".gguf", ".onnx", ".safetensor")
+
+
 def _layout(target: Path, to: Target | None, only: Slot | None) -> Target:
     is_file = _is_file(target)
-    if target.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):
+    if target.suffix.lower() in _OTHERS:
+        raise UsageError(f"{target}: a model is a {SUFFIX} file or a folder; give that ending or none")
+    if target.suffix.lower() in _PICKLES:
         raise UsageError(f"{target}: only {SUFFIX} files are written, never pickles; give the name that ending")
     if to == "ldm" and not is_file:
         raise UsageError(f"{target}: LDM's layout is a single file; give it a name that ends in {SUFFIX}")
