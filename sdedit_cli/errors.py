@@ -28,6 +28,7 @@ A message names the file, the value, what was expected and what to try, in one o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from errno import ENOSPC
 from pathlib import PurePath
@@ -155,9 +156,9 @@ def is_out_of_memory(problem: BaseException) -> bool:
     )
 
 
-# The last two are what oneDNN says, which does not say why.
+# The last two are what oneDNN says, which does not say why. A thread wants memory for its stack.
 _MEMORY_MARKS = (
-    *("not enough memory", "DefaultCPUAllocator", "out of memory"),
+    *("not enough memory", "DefaultCPUAllocator", "out of memory", "can't start new thread"),
     *("could not create a memory object", "could not create a primitive"),
 )
 
@@ -178,6 +179,15 @@ def shortened(name: object, limit: int = 160) -> str:
     """The name of a file for a message, the middle of a very long one left out."""
     text = str(name)
     return text if len(text) <= limit else f"{text[:60]}...{text[-60:]}"
+
+
+def lines_of(message: str) -> list[str]:
+    """The lines that a message was written in: each but the last ends a part of it, and any other break came with a
+    name."""
+    return _ENDED.split(message)
+
+
+_ENDED = re.compile(r"(?<=[.;:])\n|\n(?=see )")
 
 
 def printable(text: str) -> str:

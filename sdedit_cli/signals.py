@@ -38,6 +38,15 @@ def _is_ignored(number: int) -> bool:
     return number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) == signal.SIG_IGN
 
 
+def began(thread: threading.Thread) -> bool:
+    """Starts a thread; False where the system allows no more of them, or has no memory for one."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
+
+
 class _State:
     active = False
     depth = 0

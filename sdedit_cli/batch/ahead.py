@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
 
+from ..signals import began
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -16,7 +18,7 @@ _PAUSE = 0.2  # seconds between two looks at whether anybody still wants it
 class Ahead(Generic[T, R]):
     """What `make` gives for each of some things, or the exception that it raised, at most so many ahead.
 
-    One thing alone is made when it is asked for.
+    One thing alone is made when it is asked for, and so is everything where the system allows no thread.
     """
 
     def __init__(self, things: Sequence[T], make: Callable[[T], R], most: int) -> None:
@@ -26,12 +28,11 @@ class Ahead(Generic[T, R]):
         self._made: Queue[R | Exception] = Queue(most)
         # A thread that reads a pipe without a writer can be waited for by nobody.
         self._thread = threading.Thread(target=self._work, daemon=True, name="ahead")
-        if len(things) > 1:
-            self._thread.start()
+        self._has_thread = len(things) > 1 and began(self._thread)
 
     def __iter__(self) -> Iterator[tuple[T, R | Exception]]:
         for thing in self._things:
-            yield thing, self._next() if len(self._things) > 1 else self._outcome(thing)
+            yield thing, self._next() if self._has_thread else self._outcome(thing)
 
     def close(self) -> None:
         """No more is made."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SdeditError
+from ..errors import SdeditError, lines_of
 from ..pictures.profiles import in_srgb
 from .ledger import Ledger
 from .sheet import Tile, shown_at
@@ -118,7 +118,7 @@ class Collecting(Ledger):
 
     def failed(self, job: Job, error: SdeditError) -> None:
         swept, number = self._of[job.index]
-        swept.problems[number] = str(error).partition("\n")[0]
+        swept.problems[number] = lines_of(str(error))[0]
 
 
 def _opened(data: bytes) -> Image.Image:

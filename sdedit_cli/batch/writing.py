@@ -20,7 +20,8 @@ _PAUSE = 0.002  # seconds between two looks at whether the next one is written
 class Writing(Generic[T, R]):
     """`write` is called with each thing in a thread; `told` hears of it and of the outcome where it was given.
 
-    At most so many wait to be written. A signal loses nothing: what was given is written, and told by `close`.
+    At most so many wait to be written. A signal loses nothing: what was given is written, and told by `close`. Where
+    the system allows no thread, things are written when they are given.
     """
 
     def __init__(self, write: Callable[[T], R], told: Callable[[T, R | BaseException], None], most: int) -> None:
@@ -36,11 +37,11 @@ class Writing(Generic[T, R]):
     def give(self, thing: T) -> None:
         """Has a thing written; waits where too many do."""
         with signals.held():
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="writing")
-                self._thread.start()
             self.pending += 1
-            self._to_do.put(thing)
+            if self._has_thread():
+                self._to_do.put(thing)
+            else:
+                self._do(thing)
         while self.pending > self._most:
             self._tell_next()
 
@@ -69,6 +70,12 @@ class Writing(Generic[T, R]):
         if problems:
             raise problems[0]
 
+    def _has_thread(self) -> bool:
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name="writing")
+            self._thread = thread if signals.began(thread) else None
+        return self._thread is not None
+
     def _tell_next(self) -> None:
         while not self._done:
             time.sleep(_PAUSE)
@@ -79,9 +86,12 @@ class Writing(Generic[T, R]):
 
     def _work(self) -> None:
         while (thing := self._to_do.get()) is not None:
-            try:
-                outcome: R | BaseException = self._write(thing)
-            except BaseException as problem:  # it concerns who gave the thing
-                outcome = problem
-            self._done.append((thing, outcome))
-            del thing, outcome  # nothing of a picture is kept while the next one is waited for
+            self._do(thing)
+            del thing  # nothing of a picture is kept while the next one is waited for
+
+    def _do(self, thing: T) -> None:
+        try:
+            outcome: R | BaseException = self._write(thing)
+        except BaseException as problem:  # it concerns who gave the thing
+            outcome = problem
+        self._done.append((thing, outcome))

@@ -92,7 +92,7 @@ def command(
                 placed=settle,  # the file is what was asked for: from here on a signal takes nothing back
             )
     for line in report(summary):
-        click.echo(line, err=True)
+        click.echo(plain(line), err=True)
 
 
 def report(summary: Summary) -> list[str]:

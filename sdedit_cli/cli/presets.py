@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,9 +49,10 @@ def command(as_json: bool, strokes: Path | None) -> None:
                 click.echo(json.dumps({"schema": SCHEMA, "drawing": str(path)}) if as_json else str(path))
             return
         for preset in listed():
-            click.echo(json.dumps({"schema": SCHEMA, **preset}) if as_json else plain(_text(preset)))
+            click.echo(json.dumps({"schema": SCHEMA, **preset}) if as_json else _text(preset))
         if not as_json:
-            click.echo(plain(f"\nYour own go into {own_folder(config_path(os.environ))}, by --save-preset or by hand."))
+            click.echo()
+            click.echo(plain(f"Your own go into {own_folder(config_path(os.environ))}, by --save-preset or by hand."))
     except BrokenPipeError:
         raise ReaderGone from None
 
@@ -78,11 +79,15 @@ def _text(preset: dict[str, Any]) -> str:
     place = [] if preset["from"] == SHIPPED else [preset["from"]]
     place += [f"hides one that {other}" if other == SHIPPED else f"hides {other}" for other in preset.get("hides", ())]
     if "error" in preset:
-        return "\n    ".join([f"{preset['name']}  ({preset['error']})", *place])
+        return _indented([f"{preset['name']}  ({preset['error']})", *place])
     settings = ", ".join(_settings(preset["settings"]))
     begins = f"begins with {', '.join(preset['extends'])}" if "extends" in preset else ""
     says = "; ".join(part for part in (begins, settings) if part)
-    return "\n    ".join(line for line in (preset["name"], preset["description"], says, *place) if line)
+    return _indented([preset["name"], preset["description"], says, *place])
+
+
+def _indented(lines: Sequence[str]) -> str:
+    return "\n    ".join(plain(line) for line in lines if line)
 
 
 def _settings(table: dict[str, Any], label: str = "") -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import printable
+from ..errors import lines_of, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def plain(text: str) -> str:
     """Lines that move no cursor and change no title, whatever a file or its name brought into them."""
-    return "\n".join(map(printable, text.split("\n")))
+    return "\n".join(map(printable, lines_of(text)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AllFailed, PictureError, SdeditError, SomeFailed, UsageError, listed
+from ..errors import AllFailed, PictureError, SdeditError, SomeFailed, UsageError, lines_of, listed
 from ..options import Edit, Layer, fields
 from ..options.layers import defaults
 from ..pictures.endings import FORMATS
@@ -162,7 +162,7 @@ class _Work:
             label = self.cells[number].label
             errors.tell(UsageError(f"{label}: {problem}"), label, str(problem))
             for source, swept in inputs.items():
-                swept.problems[number] = str(problem).partition("\n")[0]
+                swept.problems[number] = lines_of(str(problem))[0]
                 self.events.failed(source, problem, label)
         errors.close()
 

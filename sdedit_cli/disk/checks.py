@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import OutputError, shortened
+from .leftovers import stage_name
 from .sizes import size_text
 
 _RESERVE = 1 << 20  # for headers and small files
 _OF_THE_KERNEL = ("/proc/", "/sys/")
+# Bytes that a name and a path may have on every system and file system; longer ones are asked for.
+_SHORT_NAME, _SHORT_PATH = 143, 900
 _NO_FILES = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
 
 def check_name(target: Path) -> None:
     """Raises OutputError when no file can have this name, or whether one has it may not be known."""
     try:
-        os.stat(target)
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # what is not there can be made, or the check of its folder says why not
+        # What is not there can be made, or the check of its folder says why not.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(target)
+        if _is_too_long(target):  # the system says so of a folder that is there alone
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise OutputError(f"{shortened(target)}: cannot be written ({reason}); choose another place or name") from None
+
+
+def _is_too_long(target: Path) -> bool:
+    """Whether a part of it, or all of it under the name that it is written under first, is longer than may be."""
+    path = os.fsencode(target)
+    longest = max(map(len, path.split(os.sep.encode())))
+    if longest <= _SHORT_NAME and len(path) <= _SHORT_PATH:
+        return False
+    most, most_of_all = _limits(target.parent)
+    beside = len(os.fsencode(target.with_name(stage_name(target.name))))
+    return longest > most or max(len(path), beside) >= most_of_all  # which counts the byte that ends it
+
+
+@lru_cache(maxsize=64)
+def _limits(folder: Path) -> tuple[int, int]:
+    """The longest name, and the longest path with its end, where a folder is or would be, in bytes."""
+    there = next((one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), folder)
+    try:
+        return os.pathconf(there, "PC_NAME_MAX"), os.pathconf(there, "PC_PATH_MAX")
+    except (AttributeError, OSError, ValueError):
+        return 255, 4096
 
 
 def is_special(target: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import OutputError
+from ..signals import began
 from .leftovers import clear_leftovers
 from .whole import write_bytes
 
@@ -62,7 +63,8 @@ class FileHash:
         self._path = path
         self._hash_of = hash_of
         self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        if not began(self._thread):
+            self._work()
 
     def _work(self) -> None:
         # A picture without its model's hash is worth more than none.
@@ -71,7 +73,8 @@ class FileHash:
 
     def value(self) -> str:
         """The hash; '' when the files could not be read."""
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         return self._value
 
 

@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -116,6 +117,24 @@ def test_pictures_that_there_is_no_memory_for_come_again_and_are_never_lost(
     assert len(list(Path("out").glob("*.png"))) == told[-1]["saved"] == 5 - len(always)
     failed = [(one["input"], one["word"]) for one in told if one["event"] == "failed"]
     assert failed == [("in/2.png", "out-of-memory")] * len(always)
+
+
+def test_a_system_that_allows_no_more_threads_costs_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are read, written and hashed without threads then."""
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    for number in range(3):
+        photo(Path("in") / f"{number}.png", (16, 16))
+    refused: list[str] = []
+
+    def start(thread: threading.Thread) -> None:
+        refused.append(thread.name)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert run(["batch", "in", "out", "-p", "a", "--batch-size", "2", *QUICK]) == 0
+    assert len(list(Path("out").glob("*.png"))) == 3
+    assert {"ahead", "writing"} <= set(refused)
 
 
 LIMITED = """

@@ -51,6 +51,8 @@ Errors = pytest.CaptureFixture[str]
         (["a.png", "-o", "d" * 300 + ".png"], 3, "cannot be written (File name too long)"),
         (["a.png", "-o", "d" * 251 + ".png", "--count", "2"], 3, "cannot be written (File name too long)"),
         (["a.png", "-o", "d" * 300 + "/a.png"], 3, "cannot be written (File name too long)"),
+        (["a.png", "-o", "new/" + "d" * 300 + ".png", "--dry-run"], 3, "cannot be written (File name too long)"),
+        (["a.png", "-o", "new/" + "d" * 300 + "/a.png", "--dry-run"], 3, "cannot be written (File name too long)"),
         (["a.png", "-o", "{seed:99999999999}.png"], 2, "too wide"),
         (["a.png", "-o", "{seed:c}.png", "--seed", "0"], 2, "NUL character"),
         (["a.png", "-o", "{seed:c}.png", "--seed", "99999999"], 2, "is no template"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.cli import ROOT, leftovers
 
-from sdedit_cli.disk.checks import check_folder, check_space
+from sdedit_cli.disk.checks import check_folder, check_name, check_space
 from sdedit_cli.disk.leftovers import abandon
 from sdedit_cli.disk.whole import staged, write_bytes
 from sdedit_cli.errors import OutputError
@@ -207,3 +207,16 @@ def test_what_a_signal_left_between_a_block_and_its_way_out_is_removed_at_the_en
     assert len(list(tmp_path.iterdir())) == 2
     abandon()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_no_file_can_have_is_known_before_its_folder_is_there(tmp_path: Path) -> None:
+    """And so is a path that fits only as long as nothing is written beside it."""
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    check_name(tmp_path / "new" / ("n" * longest))
+    for name in ("n" * (longest + 1), "\u00e9" * (longest // 2 + 1), "n" * (longest + 1) + "/a.png"):
+        with pytest.raises(OutputError, match="File name too long"):
+            check_name(tmp_path / "new" / name)
+    deep = Path(str(tmp_path / "new") + "/d" * ((os.pathconf(tmp_path, "PC_PATH_MAX") - len(str(tmp_path)) - 10) // 2))
+    with pytest.raises(OutputError, match="File name too long"):
+        check_name(deep)
+    check_name(deep.parents[30])

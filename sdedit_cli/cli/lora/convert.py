@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..render import plain
 from .options import ADAPTER, DEBUG, DTYPE, MODEL, PARTIAL, PATH, check_name, options, precision
 
 
@@ -34,4 +35,4 @@ def convert(src: Path, dst: Path, to: Any, dtype: str | None, model: str | None,
     architecture = known_architecture(src, model)
     adapter = read(src, architecture, partial=partial)
     for line in save(adapter, dst, to, precision(dtype), architecture):
-        click.echo(line, err=True)
+        click.echo(plain(line), err=True)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..render import plain
+
 if TYPE_CHECKING:
     from ...adapters.dialects import Module
     from ...adapters.lowrank import Cut
@@ -34,7 +36,7 @@ class Loss:
 def tell(losses: Sequence[Loss], lines: Sequence[str], *, as_json: bool, verbose: bool, **more: object) -> None:
     """Lines on stderr, and what was lost: with `as_json` an object on stdout, else a table by blocks, or by modules."""
     for line in lines:
-        click.echo(line, err=True)
+        click.echo(plain(line), err=True)
     if as_json:
         modules = [asdict(loss) for loss in losses]
         click.echo(json.dumps({"schema": SCHEMA, **more, "error": whole(losses), "modules": modules}))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...errors import UsageError
+from ..render import plain
 from .options import AS_JSON, DEBUG, MODEL, PARTIAL, PATH, VERBOSE, check_name, keep_of, lora_files, options, precision
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _into_checkpoint(
             change=lambda checkpoint: _merged(checkpoint, files, dtype, partial=partial),
         )
     for line in report(summary):
-        click.echo(line, err=True)
+        click.echo(plain(line), err=True)
 
 
 def _merged(checkpoint: Checkpoint, files: list[LoraFile], dtype: str | None, *, partial: bool) -> Checkpoint:
@@ -115,7 +116,7 @@ def _merged(checkpoint: Checkpoint, files: list[LoraFile], dtype: str | None, *,
         raise ModelError(f"{checkpoint.path}: is {checkpoint.family.title}; only 1.x and 2.x take adapters so far")
     wanted = active(files, architecture_in(checkpoint), partial=partial)
     for adapter in wanted.adapters.values():
-        click.echo(adapter.summary(), err=True)
+        click.echo(plain(adapter.summary()), err=True)
     made: dict[Any, Any] = dict(changes(wanted))
     return with_changes(checkpoint, made, precision(dtype))
 

@@ -105,10 +105,15 @@ def read(path: Path, architecture: Architecture, *, partial: bool) -> Adapter:
     adapter = read_adapter(path, architecture.unet, architecture.text, partial=partial)
     check_fits(adapter, architecture.shape)
     if adapter.passed_over:
-        click.echo(f"sdedit: warning: {path}: {len(adapter.passed_over)} keys fit nowhere and are left out", err=True)
+        click.echo(
+            f"sdedit: warning: {plain(str(path))}: {len(adapter.passed_over)} keys fit nowhere and are left out",
+            err=True,
+        )
     if adapter.words:
         words = ", ".join(word.token for word in adapter.words)
-        click.echo(f"sdedit: warning: {path}: brings words ({plain(words)}), which are not taken over", err=True)
+        click.echo(
+            f"sdedit: warning: {plain(str(path))}: brings words ({plain(words)}), which are not taken over", err=True
+        )
     check()
     return adapter
 
