@@ -125,6 +125,31 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.slow
+def test_a_cluster_without_its_first_machine_ends_the_run_in_words_and_the_next_one_goes_on(
+    source: Path, cluster: Any
+) -> None:
+    """Ray alone would wait for a minute, and then end our process."""
+    told: list[dict[str, Any]] = []
+    words = (*COMMAND, "out", "--steps", "30", "--engine", "ray", "--address", cluster.address)
+    with start(*words, cwd=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            told.append(json.loads(line))
+            if told[-1]["event"] == "saved" and sum(one["event"] == "saved" for one in told) == 1:
+                cluster.remove_node(cluster.head_node, allow_graceful=False)
+        said = process.stderr.read().decode()
+    assert process.returncode == told[-1]["exit_code"] == ClusterError.exit_code, said
+    assert "the first machine of the cluster" in said.splitlines()[-1]
+    assert [line for line in said.splitlines() if line.startswith("[")] == []
+    saved = told[-1]["saved"]
+    assert 0 < saved < PICTURES
+    assert not leftovers(source / "out")
+    assert run([*COMMAND, "out", "--steps", "30"]) == 0
+    assert len(hashes(source / "out")) == PICTURES
+
+
+@pytest.mark.slow
 def test_a_node_that_is_killed_costs_no_picture_and_changes_no_byte(
     source: Path, cluster: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,13 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Without its first machine Ray ends our process after a minute; see `Head`, which knows before.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "3600",
 }
 HERE = "local"
 _PATIENCE = 10.0  # seconds, for one who may listen
+_PAUSE = 5.0  # seconds between two looks at whether the first machine is there
+_LONGEST_AWAY = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,39 @@ def _init(ray: Any, address: str) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Head:
+    """The first machine of the cluster that `ray` is connected to, without which there is none."""
+
+    def __init__(self, ray: Any) -> None:
+        self._address: str = ray.get_runtime_context().gcs_address
+        self._heard = self._looked = time.monotonic()
+
+    def check(self) -> None:
+        """Looks now and then. Raises ClusterError when nobody has listened there for a while."""
+        if time.monotonic() - self._looked > _PAUSE:
+            self._look()
+
+    def wait(self) -> None:
+        """Returns once it answers, as what is asked of it would wait for long. Raises ClusterError as `check`."""
+        while not self._look():
+            time.sleep(_PAUSE)
+            signals.check()
+
+    def _look(self) -> bool:
+        try:
+            _check_reachable(self._address)
+        except ClusterError:
+            if time.monotonic() - self._heard > _LONGEST_AWAY:
+                raise ClusterError(
+                    f"the first machine of the cluster ({self._address}), which holds it together, does not answer any "
+                    "more; start it again, or run on another one or without Ray: what is made is kept"
+                ) from None
+            self._looked = time.monotonic()
+            return False
+        self._heard = self._looked = time.monotonic()
+        return True
 
 
 def _check_reachable(address: str) -> None:

@@ -13,7 +13,7 @@ from ...errors import ClusterError, SdeditError, listed, shown
 from ..request import Request
 from ..versions import torch_version
 from ..worker import Host
-from .cluster import Crewing
+from .cluster import Crewing, Head
 from .messages import Introduction, Loaded, News, Order
 from .station import Station
 
@@ -57,6 +57,7 @@ class Crew:
         self.members: list[Member] = []
         self.warn = warn
         self._ray = ray
+        self._head = Head(ray)
         self._plan = plan
         self._arguments = (make, folder)
         self._calls: dict[Any, Member] = {}
@@ -178,6 +179,7 @@ class Crew:
 
     def _check(self) -> None:
         """Raises ClusterError when nobody works and nobody new comes."""
+        self._head.check()
         stages = {member.stage for member in self.members} - {Stage.IDLE}
         if stages - {Stage.STARTING}:
             self._begun = time.monotonic()
@@ -200,6 +202,7 @@ class Crew:
             self._start()
 
     def _dismiss(self, member: Member) -> None:
+        self._head.wait()
         self.members.remove(member)
         self._forget(member)
         self._ray.kill(member.actor)
