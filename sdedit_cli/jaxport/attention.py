@@ -16,14 +16,40 @@ from .layers import Activation, At, conv, group_norm, layer_norm, linear
 LARGEST_SCORES = 1 << 26
 """Scores that are held at once, 256 MB of them: longer rows of queries are taken in pieces, so that memory is bounded
 at every size of picture."""
+CPU_QUERIES = 512
+"""Queries of one head that a CPU takes at a time: their scores stay in its caches."""
 
 
 def attention(q_BTND: Array, k_BSND: Array, v_BSND: Array, *, causal: bool = False) -> Array:
     """softmax(q k / sqrt(D)) v, per head, with scores in float32: [B, T, N, D]."""
     rows, tokens, heads, _ = q_BTND.shape
-    count = max(1, LARGEST_SCORES // (rows * heads * k_BSND.shape[1]))
-    if causal or tokens <= count:
+    keys = k_BSND.shape[1]
+    count = max(1, LARGEST_SCORES // (rows * heads * keys))
+    if causal:
         return _attend(q_BTND, k_BSND, v_BSND, causal)
+    if min(tokens, keys) > CPU_QUERIES and jax.default_backend() == "cpu":
+        return _head_by_head(q_BTND, k_BSND, v_BSND, min(count, CPU_QUERIES))
+    return _in_pieces(q_BTND, k_BSND, v_BSND, count)
+
+
+def _head_by_head(q_BTND: Array, k_BSND: Array, v_BSND: Array, count: int) -> Array:
+    """Each head of each row after the other, and of it `count` queries at a time."""
+
+    def head(qkv: tuple[Array, Array, Array]) -> Array:
+        q_T1D, k_S1D, v_S1D = (x[:, None] for x in qkv)
+        return _in_pieces(q_T1D[None], k_S1D[None], v_S1D[None], count)[0, :, 0]
+
+    rows, _, heads, _ = q_BTND.shape
+    each = tuple(x.swapaxes(1, 2).reshape(rows * heads, *x.shape[1::2]) for x in (q_BTND, k_BSND, v_BSND))
+    h_BNTD = cast(Array, lax.map(head, each)).reshape(rows, heads, *q_BTND.shape[1::2])
+    return h_BNTD.swapaxes(1, 2)
+
+
+def _in_pieces(q_BTND: Array, k_BSND: Array, v_BSND: Array, count: int) -> Array:
+    """At most `count` queries at a time."""
+    rows, tokens = q_BTND.shape[:2]
+    if tokens <= count:
+        return _attend(q_BTND, k_BSND, v_BSND, False)
     pieces = -(-tokens // count)
     count = -(-tokens // pieces)
     padded = jnp.pad(q_BTND, ((0, 0), (0, pieces * count - tokens), (0, 0), (0, 0)))
@@ -42,7 +68,11 @@ def _attend(q_BTND: Array, k_BSND: Array, v_BSND: Array, causal: bool) -> Array:
     if causal:
         below = jnp.tril(jnp.ones(scores_BNTS.shape[-2:], dtype=bool))
         scores_BNTS = jnp.where(below, scores_BNTS, -jnp.inf)
-    return jnp.einsum("bnts,bsnd->btnd", jax.nn.softmax(scores_BNTS, axis=-1).astype(v_BSND.dtype), v_BSND)
+    # softmax, divided where there are fewer numbers: a head is narrower than the keys are many
+    powers_BNTS = jnp.exp(scores_BNTS - scores_BNTS.max(axis=-1, keepdims=True))
+    sums_BTN1 = powers_BNTS.sum(axis=-1).swapaxes(1, 2)[..., None]
+    h_BTND = jnp.einsum("bnts,bsnd->btnd", powers_BNTS.astype(v_BSND.dtype), v_BSND, preferred_element_type=jnp.float32)
+    return (h_BTND / sums_BTN1).astype(v_BSND.dtype)
 
 
 def heads_of(x_BTC: Array, heads: int) -> Array:

@@ -22,6 +22,11 @@ Activation = Callable[[Array], Array]
 Padding = Sequence[tuple[int, int]]
 
 
+LARGEST_COPIED, LEAST_WEIGHTS = 1024, 1 << 21
+"""Of how many places a picture, and of how many weights at least, a CPU convolves as a product of matrices: larger
+pictures are slower so, and smaller weights take longer to compile than they bring."""
+
+
 @dataclass(frozen=True)
 class At:
     """The arrays of a flat dict at a place of it: those of `At(arrays) / "down_blocks" / 0` begin `down_blocks.0.`."""
@@ -67,9 +72,28 @@ def linear(w: At, x: Array, *, bias: bool = True) -> Array:
 def conv(w: At, x_BHWC: Array, *, stride: int = 1, padding: int | Padding = 0, bias: bool = True) -> Array:
     """[B, H, W, K]; `padding` is one number, or (before, after) for each side."""
     pads = [(padding, padding)] * 2 if isinstance(padding, int) else list(padding)
-    layout = ("NHWC", "OIHW", "NHWC")
-    y_BHWK = lax.conv_general_dilated(x_BHWC, w["weight"], (stride, stride), pads, dimension_numbers=layout)
+    if stride == 1 and _is_better_multiplied(x_BHWC, w["weight"]):
+        y_BHWK = _multiplied(x_BHWC, w["weight"], pads)
+    else:
+        layout = ("NHWC", "OIHW", "NHWC")
+        y_BHWK = lax.conv_general_dilated(x_BHWC, w["weight"], (stride, stride), pads, dimension_numbers=layout)
     return y_BHWK + w["bias"] if bias else y_BHWK
+
+
+def _is_better_multiplied(x_BHWC: Array, weight_KChw: Array) -> bool:
+    """Whether a convolution is faster as one product of matrices: on a CPU, where copies of the picture are small."""
+    sized = x_BHWC.shape[1] * x_BHWC.shape[2] <= LARGEST_COPIED and weight_KChw.size >= LEAST_WEIGHTS
+    return sized and weight_KChw.shape[2] > 1 and jax.default_backend() == "cpu"
+
+
+def _multiplied(x_BHWC: Array, weight_KChw: Array, pads: Padding) -> Array:
+    """A convolution of stride 1: what each place sees in one row, times the weights."""
+    results, channels, high, wide = weight_KChw.shape
+    padded = jnp.pad(x_BHWC, ((0, 0), *pads, (0, 0)))
+    height, width = padded.shape[1] - high + 1, padded.shape[2] - wide + 1
+    seen = [padded[:, i : i + height, j : j + width] for i in range(high) for j in range(wide)]
+    weight = weight_KChw.transpose(2, 3, 1, 0).reshape(high * wide * channels, results)
+    return jnp.concatenate(seen, axis=-1) @ weight
 
 
 def group_norm(w: At, x: Array, groups: int, eps: float) -> Array:

@@ -14,6 +14,7 @@ jax = pytest.importorskip("jax", reason="JAX is not installed: pip install 'sded
 from sdedit_cli.jaxport import vae
 from sdedit_cli.jaxport.attention import attention
 from sdedit_cli.jaxport.clip import encode_text
+from sdedit_cli.jaxport.layers import At, conv
 from sdedit_cli.jaxport.unet import unet
 
 ATOL = 1e-4
@@ -112,8 +113,29 @@ def test_the_text_encoder_gives_torchs_numbers_and_reads_every_name() -> None:
     assert held.names == set(model.state_dict())
 
 
-def test_attention_in_pieces_is_attention(monkeypatch: pytest.MonkeyPatch) -> None:
-    q, k, v = (draw(2, 21, 3, 8).numpy() for _ in range(3))
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_attention_in_pieces_is_attention(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    """All heads together, or as a CPU takes it: a head at a time; 21 queries do not share out evenly."""
+    q, k, v = (jax.random.normal(jax.random.PRNGKey(n), (2, size, 3, 4)) for n, size in enumerate((21, 19, 19)))
     whole = attention(q, k, v)
     monkeypatch.setattr("sdedit_cli.jaxport.attention.LARGEST_SCORES", 2 * 3 * 21 * 8)
+    monkeypatch.setattr("sdedit_cli.jaxport.attention.CPU_QUERIES", 5)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     np.testing.assert_allclose(np.asarray(attention(q, k, v)), np.asarray(whole), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (5, 5)], ids=str)
+@pytest.mark.parametrize("padding", [0, 1, [(0, 1), (2, 1)]], ids=str)
+def test_a_convolution_as_a_product_is_that_convolution(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], padding: Any
+) -> None:
+    monkeypatch.setattr("sdedit_cli.jaxport.layers.LEAST_WEIGHTS", 0)
+    bias = np.arange(7, dtype=np.float32)
+    weights: Any = {"weight": jax.random.normal(jax.random.PRNGKey(0), (7, 4, *size)), "bias": bias}
+    x = jax.random.normal(jax.random.PRNGKey(1), (2, 9, 6, 4))
+    product = conv(At(weights), x, padding=padding)
+    monkeypatch.setattr("sdedit_cli.jaxport.layers.LARGEST_COPIED", 0)
+    convolved = conv(At(weights), x, padding=padding)
+    assert product.shape == convolved.shape
+    np.testing.assert_allclose(np.asarray(product), np.asarray(convolved), atol=1e-4)
+    assert not np.array_equal(np.asarray(product), np.asarray(convolved)), "two ways add up in two orders"
