@@ -53,7 +53,8 @@ class Run:
         self.stdout = stdout
         self.ledger = ledger or Ledger()
         self.errors: list[SdeditError] = []
-        self._tell = Telling(host, to, events)
+        extents = {job.request.settings.extent() for job in {id(job.request.settings): job for job in jobs}.values()}
+        self._tell = Telling(host, to, events, alike=len(extents) < 2)
 
     def execute(self) -> None:
         """Makes every picture that can be made. Raises the error of a single input, SomeFailed or AllFailed."""

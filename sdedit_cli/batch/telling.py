@@ -35,10 +35,14 @@ class Errors:
 
 
 class Telling:
-    """Tells people by `to` and programs by `events` what `host` knows of requests and pictures."""
+    """Tells people by `to` and programs by `events` what `host` knows of requests and pictures.
 
-    def __init__(self, host: Host, to: Reporter, events: Events) -> None:
+    `alike`: whether steps and strength are those of all jobs.
+    """
+
+    def __init__(self, host: Host, to: Reporter, events: Events, *, alike: bool = True) -> None:
         self.host = host
+        self._alike = alike
         self.to = to
         self.events = events
         self.errors = Errors(to)
@@ -80,7 +84,7 @@ class Telling:
         if edit.lacks_mask:
             self.to.note("no mask (--mask): all of the picture is edited")
         seed = "a new seed" if edit.seed is None else f"seed {edit.seed}"
-        self.to.note(f"{seed}, {edit.extent()}")
+        self.to.note(f"{seed}, {edit.extent() if self._alike else 'steps or strengths of their own for each picture'}")
 
     def size(self, job: Job, size: tuple[int, int]) -> None:
         """Warns of a picture whose size does not suit the model: programs for each, people once in the same words."""
