@@ -27,6 +27,9 @@ _CIRCUMSTANCES = {
 }
 
 
+NEW = "not made yet"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What is to be done about an output. `reason` says why, for people; '' when it is `fresh`.
@@ -52,7 +55,7 @@ def judge(
     there, is_folder = _looked_at(output)
     if known is None or known.last.event == "pruned":
         exists = there != (0, 0) or os.path.islink(output)
-        return Verdict("it is there and no journal knows it" if exists else "not made yet", ours=not exists)
+        return Verdict("it is there and no journal knows it" if exists else NEW, ours=not exists)
     if is_folder:
         return Verdict("a folder has its name", ours=False, failed=known.last.event == "failed")
     last = known.last

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from ..errors import SdeditError
 from ..options import fields
+from .freshness import NEW
 from .journal import Known
 from .request import Request
 from .rows import Row
@@ -87,7 +88,8 @@ def of_run(
         elif item.output in fresh:
             lines.append(_line(item, UNCHANGED))
         elif last and last.event == "done":
-            lines.append(_line(item, MADE, reason=item.verdict.reason, seconds=last.seconds))
+            again = "" if item.verdict.reason in ("", NEW) else f"made anew: {item.verdict.reason}"
+            lines.append(_line(item, MADE, reason=again, seconds=last.seconds))
         elif last and last.event == "failed":
             lines.append(_line(item, FAILED, word=last.word, reason=last.error))
         else:

@@ -12,8 +12,11 @@ from typing import Any
 import jax
 
 # On a CPU, products of half precision are computed in float32. XLA would bring all weights to that before the first of
-# them, which takes twice the memory of the weights, to have more to do at once.
-_FRUGAL = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+# them, which takes twice the memory of the weights: to have more to do at once, or before a loop that needs them.
+_FRUGAL = {
+    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    "xla_disable_hlo_passes": "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion",
+}
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt
 
 

@@ -286,7 +286,9 @@ def test_a_whole_batch_reports_what_became_of_every_output(jobs: Path) -> None:
         line for line in told.splitlines() if line.startswith("::error file=in/bad.png,title=sdedit input-unusable::")
     ]
     assert told.count("::error") == 1
-    assert "a &lt;b&gt;face" in (jobs / "r.html").read_text(encoding="utf-8")
+    page = (jobs / "r.html").read_text(encoding="utf-8")
+    assert "a &lt;b&gt;face" in page
+    assert "not made yet" not in page
     # Again: what is unchanged is there with its pictures, and our own reports are replaced.
     code, told = batch(jobs)
     assert (code, "::" in told) == (4, False)
@@ -301,6 +303,8 @@ def test_a_whole_batch_reports_what_became_of_every_output(jobs: Path) -> None:
     assert cases(jobs)["out/sub/c.png"] == []
     assert "::warning file=in/a.png,title=sdedit stale::out/a.png: the input changed" in told
     assert "the input changed" in (jobs / "r.xml").read_text(encoding="utf-8")
+    assert batch(jobs)[0] == 4
+    assert "made anew: the input changed" in (jobs / "r.html").read_text(encoding="utf-8")
     assert not leftovers(jobs)
 
 
