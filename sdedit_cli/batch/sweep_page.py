@@ -90,7 +90,7 @@ def _part(sweep: Sweep, part: Part) -> Iterator[str]:
     yield f"<figure class=input>{_image(swept.input_uri, swept.input, 'input')}<figcaption>input</figcaption></figure>"
     yield "</div>"
     if part.plot:
-        text = "distance to the input by strength"
+        text = "distance to the input and realism by strength"
         yield f'<img class=plot width={part.plot.width} alt="{text}" src="{_lossless(part.plot)}">'
     yield "</div>\n"
     for places, title in sweep.blocks:
@@ -120,7 +120,9 @@ def _cell(part: Part, place: tuple[int, ...]) -> str:
     shown, cell = part.swept.shown.get(number), part.swept.cells[number]
     if shown is None:
         return f"<td class=failed><bdi>failed: {_escaped(part.swept.problems.get(number, ''))}</bdi></td>"
-    facts = f"distance to the input {shown.distance:.4f} (L2 per pixel)" if shown.distance is not None else ""
+    near = [] if shown.distance is None else [f"distance to the input {shown.distance:.4f} (L2 per pixel)"]
+    near += [] if shown.features is None else [f"in features {shown.features:.4f} to {part.swept.compared_with}"]
+    facts = ", ".join(near)
     return (
         f'<td><button type=button class=cell data-label="{_escaped(cell.label)}" data-facts="{_escaped(facts)}" '
         f'data-command="{_escaped(part.commands[number])}">'

@@ -6,14 +6,14 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SdeditError, lines_of
 from ..pictures.profiles import in_srgb
 from .ledger import Ledger
 from .sheet import Tile, shown_at
-from .sheet_plot import Line, distance
+from .sheet_plot import Line, Point, distance
 from .sweep import Cell, Sweep
 
 if TYPE_CHECKING:
@@ -25,17 +25,23 @@ if TYPE_CHECKING:
     from .targets import Job, Target
 
 SCHEMA = "sdedit.sweep/1"
+STRENGTH = "strength"
+# The longer side of a picture that is measured, in pixels.
+_MEASURED_SIDE = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A finished picture for the sheet and for a page, its distance to the input as it was worked on (None: of another
-    size), and the SHA-256 of its file."""
+    size), and the SHA-256 of its file; where the strength varies, a small one to measure, and its distance in features
+    once that is known."""
 
     image: Image.Image
     uri: str
     distance: float | None
     sha256: str
+    small: Image.Image | None = None
+    features: float | None = None
 
 
 @dataclass
@@ -46,6 +52,12 @@ class Swept:
     cells: Sequence[Cell]
     input: Image.Image
     input_uri: str = ""
+    small: Image.Image | None = None
+    """The input to measure, where the strength varies."""
+    compared_with: str = ""
+    """What the features of the pictures were compared with."""
+    features: float | None = None
+    """How far those of the input are from that, if it is not the input itself."""
     input_sha256: str = ""
     shown: dict[int, Shown] = field(default_factory=dict[int, Shown])
     problems: dict[int, str] = field(default_factory=dict[int, str])
@@ -63,16 +75,21 @@ class Swept:
 
     def lines(self, sweep: Sweep) -> list[Line]:
         """The distances by strength, a line for each combination of the others; none of one strength alone."""
-        axis = next((number for number, axis in enumerate(sweep.axes) if axis.key == "strength"), None)
-        found: dict[str, list[tuple[float, float]]] = {}
+        axis = next((number for number, axis in enumerate(sweep.axes) if axis.key == STRENGTH), None)
+        found: dict[str, list[Point]] = {}
         for number, shown in sorted(self.shown.items()):
-            strength = None if axis is None else self.cells[number].values["strength"]
+            strength = None if axis is None else self.cells[number].values[STRENGTH]
             if axis is not None and type(strength) is float and shown.distance is not None:
                 others = (o for o in enumerate(zip(sweep.axes, self.cells[number].at, strict=True)) if o[0] != axis)
                 name = ", ".join(one.named(place) for _, (one, place) in others)
-                found.setdefault(name, []).append((strength, shown.distance))
+                found.setdefault(name, []).append(Point(strength, shown.distance, shown.features))
         several = any(len(points) > 1 for points in found.values())
         return [Line(name, points) for name, points in found.items()] if several else []
+
+    def measured(self, features: Mapping[int, float | None]) -> None:
+        """Notes the distance in features of pictures, by their number."""
+        for number, value in features.items():
+            self.shown[number] = replace(self.shown[number], features=value)
 
     def facts(self, sweep: Sweep, common: Mapping[str, Any], version: str) -> str:
         """What the sheet says of itself: ASCII JSON on one line, without times and paths."""
@@ -80,7 +97,8 @@ class Swept:
             {
                 "schema": SCHEMA,
                 "version": version,
-                "input": {"sha256": self.input_sha256},
+                "input": {"sha256": self.input_sha256, **_rounded({"features": self.features})},
+                **({"compared_with": self.compared_with} if self.compared_with else {}),
                 "edit": dict(common),
                 "axes": [{"option": axis.key, "values": list(axis.labels)} for axis in sweep.axes],
                 "pictures": [self._fact(number) for number in range(len(self.cells))],
@@ -93,8 +111,12 @@ class Swept:
         shown = self.shown.get(number)
         if shown is None:
             return {"at": self.cells[number].at, "failed": True}
-        near = {} if shown.distance is None else {"distance": round(shown.distance, 6)}
+        near = _rounded({"distance": shown.distance, "features": shown.features})
         return {"at": self.cells[number].at, "sha256": shown.sha256, **near}
+
+
+def _rounded(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in values.items() if value is not None}
 
 
 class Collecting(Ledger):
@@ -114,7 +136,8 @@ class Collecting(Ledger):
         alpha = picture.alpha if job.format != "jpeg" else None
         seen = as_seen(rgb, alpha, picture.icc)
         sha256 = hashlib.sha256(data).hexdigest()
-        swept.shown[number] = Shown(shown_at(seen, self._side), self._uri_of(seen), far, sha256)
+        small = looked_at(seen) if swept.small else None
+        swept.shown[number] = Shown(shown_at(seen, self._side), self._uri_of(seen), far, sha256, small)
 
     def failed(self, job: Job, error: SdeditError) -> None:
         swept, number = self._of[job.index]
@@ -125,6 +148,15 @@ def _opened(data: bytes) -> Image.Image:
     from PIL import Image
 
     return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def looked_at(seen: Image.Image) -> Image.Image:
+    """The picture as it is measured: no larger than features need."""
+    from PIL import Image
+
+    small = seen.copy()
+    small.thumbnail((_MEASURED_SIDE, _MEASURED_SIDE), Image.Resampling.LANCZOS)
+    return small
 
 
 def as_seen(rgb: Image.Image, alpha: Image.Image | None, icc: bytes | None) -> Image.Image:

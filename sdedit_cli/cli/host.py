@@ -33,6 +33,11 @@ class Models:
         self._preflights: dict[object, Preflight] = {}
         self._warm: tuple[tuple[object, ...], EditorWorker] | None = None
 
+    @property
+    def warm(self) -> EditorWorker | None:
+        """The model that is loaded."""
+        return self._warm and self._warm[1]
+
     def group(self, request: Request) -> tuple[object, ...]:
         """What has to be loaded for a request, and what is exchanged on a model that is loaded."""
         edit = request.edit

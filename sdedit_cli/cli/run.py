@@ -102,6 +102,7 @@ def command(
     sweep: tuple[str, ...],
     sweep_dir: str | None,
     sweep_page: str | None,
+    sweep_realism: str | None,
     sweep_limit: int,
     as_json: bool,
     quiet: bool,
@@ -127,7 +128,7 @@ def command(
             raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")
         if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
             raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
-        swept = Wanted(sweep, output, sweep_dir, sweep_page, sweep_limit, format, on_exists, dry_run)
+        swept = Wanted(sweep, output, sweep_dir, sweep_page, sweep_realism, sweep_limit, format, on_exists, dry_run)
         of_one = {"--save-every": save_every, "--animate": animate}
         refuse_strays(swept, [flag for flag, value in of_one.items() if value])
         layers = layering(given, presets, like)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..batch.sweep import Cell, Sweep
     from ..batch.swept import Swept
     from ..batch.targets import Job
+    from .realism import Real
     from .render import Reporter
     from .sweep_options import Wanted
 
@@ -58,6 +59,8 @@ def carry_out(
         raise UsageError(f"{flag} is set, and --sweep varies it; leave it to one of them")
     for sampler in next((axis.values for axis in sweep.axes if axis.name == "sampler"), ()):
         check_sampler(sampler, None)
+    if wanted.realism and all(axis.key != "strength" for axis in sweep.axes):
+        raise UsageError("--sweep-realism is measured where the strength varies; add --sweep strength=0.3,0.5,0.7")
     side = side_of(sweep)
     cells = list(sweep.cells())
     requests, problems = _requests(cells, layers, drawn=None if wanted.dry_run else new_seed())
@@ -137,8 +140,9 @@ class _Work:
         limit = pixel_limit(os.environ)
         inputs, unread = self._inputs(sheets, limit)
         self._tell(inputs)
+        real = self._real(limit)
         failed = [*unread, *(problem for problem in self.problems.values() for _ in inputs)]
-        failed += self._make(inputs, sheets, limit)
+        failed += self._make(inputs, sheets, limit, real)
         if not self.wanted.dry_run:
             self._write(inputs, sheets, page)
         total = len(self.cells) * len(sheets)
@@ -200,7 +204,7 @@ class _Work:
     def _inputs(self, sheets: Mapping[str, Path], limit: float) -> tuple[dict[str, Swept], list[SdeditError]]:
         """The inputs that can be read, and what speaks against the others. Raises PictureError for a single one."""
         from ..batch.sheet import shown_at
-        from ..batch.swept import Swept, as_seen
+        from ..batch.swept import STRENGTH, Swept, as_seen, looked_at
         from ..pictures.codec import read_picture
 
         found: dict[str, Swept] = {}
@@ -217,7 +221,9 @@ class _Work:
                 continue
             seen = as_seen(picture.rgb, picture.alpha, picture.icc)
             title = Path(source).name
-            found[source] = Swept(title, self.cells, shown_at(seen, self.side), self._uri_of(seen))
+            varies = any(axis.key == STRENGTH for axis in self.sweep.axes)
+            small = looked_at(seen) if varies else None
+            found[source] = Swept(title, self.cells, shown_at(seen, self.side), self._uri_of(seen), small)
         return found, unread
 
     def _uri_of(self, image: Image.Image) -> str:
@@ -227,13 +233,24 @@ class _Work:
 
         return uri_of(image, page_side(len(self.cells)))
 
-    def _make(self, inputs: Mapping[str, Swept], sheets: Mapping[str, Path], limit: float) -> list[SdeditError]:
+    def _real(self, limit: float) -> Real | None:
+        """The pictures that the results are compared with. Raises UsageError and PictureError."""
+        if self.wanted.realism is None:
+            return None
+        from .realism import real_pictures
+
+        return real_pictures(os.path.expanduser(self.wanted.realism), limit, self.to)
+
+    def _make(
+        self, inputs: Mapping[str, Swept], sheets: Mapping[str, Path], limit: float, real: Real | None
+    ) -> list[SdeditError]:
         """Has the pictures made as a batch makes them; what went wrong."""
         from ..batch.request import RunOptions
         from ..batch.run import Run
         from ..batch.shapes import gathered
         from ..batch.swept import Collecting
         from .host import Models
+        from .realism import measure
 
         jobs = {job.index: (job, of) for job, of in self._jobs(inputs, sheets)}
         host = Models(self.to.note, complete=self.wanted.dry_run)
@@ -253,6 +270,8 @@ class _Work:
         run = Run(plain, planned, options, host, self.to, self.events, None, books)
         run.start()
         run.work()
+        if host.warm is not None:
+            measure(inputs.values(), host.warm, real, self.to)
         return run.errors
 
     def _jobs(self, inputs: Mapping[str, Swept], sheets: Mapping[str, Path]) -> Iterator[tuple[Job, tuple[Swept, int]]]:
@@ -294,7 +313,7 @@ class _Work:
             if not swept.shown:
                 continue
             points = swept.lines(self.sweep)
-            plot = plotted(points) if points else None
+            plot = plotted(points, swept.compared_with, swept.features) if points else None
             image = drawn(Sheet(self.sweep, swept.tiles(), swept.input, swept.title, lines, plot))
             data = png_of(image, swept.facts(self.sweep, common, __version__) if recorded else "")
             path = sheets[source]

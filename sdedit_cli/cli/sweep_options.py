@@ -32,6 +32,14 @@ def sweep_options(command: F) -> F:
             help="Write a page (.html) too, where a click shows a picture large and the command that makes it.",
         ),
         option(
+            "--sweep-realism",
+            type=FileName(),
+            metavar="FOLDER",
+            group=SWEEP,
+            help="Real pictures of the kind that the results should look like: the plot of --sweep strength=... then"
+            " shows how far each result is from them in features, against how far from its input.",
+        ),
+        option(
             "--sweep-dir",
             type=FileName(),
             metavar="DIR",
@@ -60,6 +68,7 @@ class Wanted:
     output: str | None
     folder: str | None
     page: str | None
+    realism: str | None
     limit: int
     format: str | None
     on_exists: str
@@ -70,7 +79,8 @@ def refuse_strays(wanted: Wanted, of_one: Sequence[str]) -> None:
     """Raises UsageError for options of a sweep without one, and in a sweep for those that are for one picture at a time
     (`of_one`) or of no use."""
     if not wanted.texts:
-        stray = "--sweep-dir" if wanted.folder else "--sweep-page" if wanted.page else ""
+        given = {"--sweep-dir": wanted.folder, "--sweep-page": wanted.page, "--sweep-realism": wanted.realism}
+        stray = next((flag for flag, value in given.items() if value), None)
         if stray:
             raise UsageError(f"{stray} is for a sweep; give --sweep OPTION=VALUE,VALUE,... too")
         return

@@ -165,6 +165,15 @@ class EditorWorker:
             "seconds": round(time.monotonic() - started, 3),
         }
 
+    def unlikeness(self, made: Sequence[Image.Image], real: Sequence[Image.Image], side: int) -> list[float | None]:
+        """How far each picture of `made` is from those of `real` in features of the model, looked at with a longer side
+        of at most `side`; None where the model has none to tell."""
+        if self.backend == "jax":
+            return [None for _ in made]
+        from ..engine.realism import distances
+
+        return distances(self._editor.engine, made, real, side)
+
     def edits(
         self, tasks: Iterable[Task], size: int | None = None
     ) -> Iterator[tuple[Task, EditedPicture | SdeditError]]:

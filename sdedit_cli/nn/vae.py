@@ -108,11 +108,15 @@ class Encoder(nn.Module):
         self.conv_out = Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.conv_out(self.features(x_BCHW))
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """The deepest feature map, of which `conv_out` makes the distribution."""
         x_BCHW = self.conv_in(x_BCHW)
         for block in self.down_blocks:
             x_BCHW = block(x_BCHW)
         x_BCHW = self.mid_block(x_BCHW)
-        return self.conv_out(norm_then_act(x_BCHW, self.conv_norm_out, F.silu, self.ops))
+        return norm_then_act(x_BCHW, self.conv_norm_out, F.silu, self.ops)
 
 
 class Decoder(nn.Module):

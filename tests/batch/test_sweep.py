@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from sdedit_cli.batch.sheet import Sheet, Tile, cut, drawn, side_of, width_of
-from sdedit_cli.batch.sheet_plot import distance
+from sdedit_cli.batch.sheet_plot import Line, Point, distance, is_measured, plotted
 from sdedit_cli.batch.sweep import sweep_of
 from sdedit_cli.errors import UsageError
 from sdedit_cli.options.adapters import LoraFile
@@ -151,3 +151,26 @@ def test_the_distance_is_the_root_mean_square_difference() -> None:
     assert distance(black, white) == 1
     assert distance(half, black) == pytest.approx(0.5**0.5)
     assert distance(Image.new("RGB", (4, 4), (51, 0, 0)), black) == pytest.approx(0.2 / 3**0.5)
+
+
+def test_the_plot_has_a_point_for_each_picture_at_both_of_its_distances() -> None:
+    """The one that is nearer to the real pictures stands lower, and the one nearer to the input further left."""
+    line = Line("", [Point(0.3, 0.1, 0.8), Point(0.6, 0.2, 0.4)])
+    drawn = plotted([line], "real pictures").tobytes()
+    assert plotted([line], "others").tobytes() != drawn, "says what was compared with"
+    assert plotted([Line("", [Point(0.3, 0.1, 0.4), Point(0.6, 0.2, 0.8)])], "real pictures").tobytes() != drawn
+    blue = np.argwhere((np.asarray(plotted([line], "real pictures")) == (0x24, 0x56, 0xC7)).all(axis=2))
+    left, right = blue[blue[:, 1].argmin()], blue[blue[:, 1].argmax()]
+    assert left[0] < right[0] - 50, "rows are counted from above"
+
+
+def test_a_plot_without_features_is_by_strength_alone() -> None:
+    half = [Line("", [Point(0.3, 0.1, 0.8), Point(0.6, 0.2)])]
+    assert not is_measured(half)
+    without = [Line("", [Point(0.3, 0.1), Point(0.6, 0.2)])]
+    assert plotted(half, "x").tobytes() == plotted(without, "").tobytes()
+
+
+def test_a_plot_of_equal_and_of_negative_distances_is_drawn() -> None:
+    for points in ([Point(0.5, 0.0, 0.0)] * 2, [Point(0.5, 0.0, -0.01), Point(0.6, 0.1, -0.3)]):
+        assert plotted([Line("seed 1", points)], "the input", 0.1).size[0] == 400

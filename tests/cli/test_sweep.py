@@ -151,6 +151,8 @@ def test_presets_vary_below_what_the_command_line_says(picture: Path) -> None:
         (["--sweep", "seed=1", "--sweep-page", "x.txt"], ".html"),
         (["--sweep", "seed=1", "--seed", "2"], "leave it to one of them"),
         (["--sweep", "sampler=Euler,Eular"], "unknown sampler 'Eular'"),
+        (["--sweep-realism", "x"], "give --sweep"),
+        (["--sweep", "seed=1,2", "--sweep-realism", "."], "where the strength varies"),
         (["--sweep", "seed=1", "--count", "2"], "vary --sweep seed="),
         (["--sweep", "seed=1", "--save-every", "2"], "single pictures"),
         (["--sweep", "seed=1", "--format", "jpeg"], "--sweep-dir"),
@@ -197,3 +199,47 @@ def test_a_sweep_may_be_watched_and_is_the_same(picture: Path) -> None:
     assert run([*words, "-o", "plain.png"]) == 0
     assert run([*words, "--preview", "-o", "watched.png"]) == 0
     assert Path("plain.png").read_bytes() == Path("watched.png").read_bytes()
+
+
+def test_the_distance_in_features_is_to_real_pictures_or_to_the_input(
+    picture: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Pixels do not depend on it, and a file in the folder that is no picture is left out in words."""
+    words = ["run", "a.png", "--sweep", "strength=0.25,0.5", "--seed", "3", *FEW]
+    assert run([*words, "-o", "own.png"]) == 0
+    Path("real").mkdir()
+    photo(Path("real/one.png"))
+    photo(Path("real/two.png"), (48, 64))
+    Path("real/three.png").write_text("no picture")
+    assert run([*words[:-1], "-o", "real.png", "--sweep-realism", "real", "--sweep-page", "p.html"]) == 0
+    assert "three.png" in capfd.readouterr().err
+    own, real = facts_of(Path("own.png")), facts_of(Path("real.png"))
+    assert (own["compared_with"], real["compared_with"]) == ("the input (no real pictures)", "2 real pictures")
+    assert all(type(one["features"]) is float for facts in (own, real) for one in facts["pictures"])
+    assert [one["sha256"] for one in own["pictures"]] == [one["sha256"] for one in real["pictures"]]
+    assert ("features" in own["input"], "features" in real["input"]) == (False, True)
+    assert "to 2 real pictures" in Path("p.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("real", ["no-such", "no-such/*.png", "texts"])
+def test_real_pictures_that_are_not_there_are_told_before_anything_is_made(
+    picture: Path, real: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("texts").mkdir()
+    Path("texts/one.png").write_text("no picture")
+    assert run(["run", "a.png", "--sweep", "strength=0.25,0.5", "--sweep-realism", real, *FEW]) == 3
+    said = one_line(capfd.readouterr().err)
+    assert "--sweep-realism: " in said
+    assert real.partition("/")[0] in said
+    assert not Path("a.sweep.png").exists()
+
+
+def test_a_model_without_such_features_leaves_the_plot_by_strength(
+    picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sdedit_cli.cli.worker import EditorWorker
+
+    words = ["run", "a.png", "--sweep", "strength=0.25,0.5", "--seed", "3", *FEW]
+    monkeypatch.setattr(EditorWorker, "unlikeness", lambda self, made, real, side: [None for _ in made])
+    assert run(words) == 0
+    assert all("features" not in one for one in facts_of(Path("a.sweep.png"))["pictures"])
