@@ -1,7 +1,7 @@
-"""What loading and editing take at most of memory: growth of resident memory over what the imports took.
+"""What loading and editing take at most of resident memory.
 
-`load` reads every weight once after it, so that mapped files count; `edit` is one of a single step in bf16, in the same
-process. `decode` is of a large picture by the autoencoder alone, in its tiles, as `--low-memory` has it: over what its
+`load` is the growth over what the imports took, every weight read once after it so that mapped files count; `edit` is the
+whole of the process that made a picture of a single step in bf16, imports with it. `decode` is of a large picture by the autoencoder alone, in its tiles, as `--low-memory` has it: over what its
 weights take. Resident memory counts a mapped file as far as it is read, which other processes share.
 """
 
@@ -34,7 +34,9 @@ def run(given: argparse.Namespace) -> Iterator[Row]:
             continue
         said = once("benchmarks.memory:measured", program, str(given.model), side, env=environment(program))
         for work in ("load", "edit"):
-            also = {"of the files": said[work] / files, "seconds": said[f"{work} seconds"]}
+            also = {"seconds": said[f"{work} seconds"]}
+            if work == "load":
+                also["of the files"] = said[work] / files
             rows.append(Row(f"{work}, {side}, bf16", program, (said[work] / 1e6,), "MB", also=also))
         said = once("benchmarks.memory:decoded", program, str(given.model), tall, env=environment(program))
         also = {"seconds": said["seconds"]}
@@ -43,7 +45,7 @@ def run(given: argparse.Namespace) -> Iterator[Row]:
 
 
 def measured(program: str, model: str, side: int) -> Answer:
-    """Bytes and seconds of the load and of an edit."""
+    """Seconds of the load and of an edit, the bytes that the load took, and those of the process that edited."""
     import torch
 
     if program == ORACLE:
@@ -66,7 +68,7 @@ def measured(program: str, model: str, side: int) -> Answer:
     how = {"strength": 1.0, "num_inference_steps": 1, "guidance_scale": GUIDANCE}
     generator = torch.Generator().manual_seed(0)
     said["edit seconds"] = seconds(lambda: pipe("a photo of a cat", photo(side), generator=generator, **how))
-    said["edit"] = memory("VmHWM") - before
+    said["edit"] = memory("VmHWM")
     return said
 
 
