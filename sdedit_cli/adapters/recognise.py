@@ -131,7 +131,7 @@ def _prompts(source: WeightSource, names: Collection[str]) -> Recognised | None:
     if _PROMPTS[0] not in names or set(names) - {*_PROMPTS} or len(source.shape(_PROMPTS[0])) != 3:
         return None
     _, tokens, width = source.shape(_PROMPTS[0])
-    made = {"size": f"{tokens} tokens of {width} numbers"}
+    made = {"vectors": f"{tokens} tokens of {width} numbers"}
     try:
         told = _table(json.loads(source.metadata.get(_HEADER, "{}")))
     except (ValueError, RecursionError):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from ..adapters.recognise import taken_for
 from ..errors import ModelError, shown
 from ..options import Edit, layer_of
 
@@ -76,6 +77,8 @@ def read_prompts(path: Path) -> PromptFile:
     source = open_weights(path)
     names = source.names()
     if POSITIVE not in names or set(names) - {POSITIVE, NEGATIVE}:
+        if other := taken_for(source, "prompts"):
+            raise ModelError(f"{path}: {other}")
         raise ModelError(
             f"{path}: holds no encoded prompts ('{POSITIVE}' and '{NEGATIVE}' alone); make them with 'sdedit embed "
             "encode'"
