@@ -36,8 +36,9 @@ def _head_by_head(q_BTND: Array, k_BSND: Array, v_BSND: Array, count: int) -> Ar
     """Each head of each row after the other, and of it `count` queries at a time."""
 
     def head(qkv: tuple[Array, Array, Array]) -> Array:
-        q_T1D, k_S1D, v_S1D = (x[:, None] for x in qkv)
-        return _in_pieces(q_T1D[None], k_S1D[None], v_S1D[None], count)[0, :, 0]
+        q_1T1D, k_1S1D, v_1S1D = (x[None, :, None] for x in qkv)
+        wide = jnp.float32  # as it computes anyway: once, and not for each piece
+        return _in_pieces(q_1T1D, k_1S1D.astype(wide), v_1S1D.astype(wide), count)[0, :, 0]
 
     rows, _, heads, _ = q_BTND.shape
     each = tuple(x.swapaxes(1, 2).reshape(rows * heads, *x.shape[1::2]) for x in (q_BTND, k_BSND, v_BSND))
@@ -72,7 +73,7 @@ def _attend(q_BTND: Array, k_BSND: Array, v_BSND: Array, causal: bool) -> Array:
     powers_BNTS = jnp.exp(scores_BNTS - scores_BNTS.max(axis=-1, keepdims=True))
     sums_BTN1 = powers_BNTS.sum(axis=-1).swapaxes(1, 2)[..., None]
     h_BTND = jnp.einsum("bnts,bsnd->btnd", powers_BNTS.astype(v_BSND.dtype), v_BSND, preferred_element_type=jnp.float32)
-    return (h_BTND / sums_BTN1).astype(v_BSND.dtype)
+    return (h_BTND / sums_BTN1).astype(q_BTND.dtype)
 
 
 def heads_of(x_BTC: Array, heads: int) -> Array:
