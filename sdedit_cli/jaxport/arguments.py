@@ -13,7 +13,8 @@ import numpy as np
 from jax import Array
 from PIL import Image
 
-from ..errors import UsageError, WrongTypeError
+from ..errors import UsageError, WrongTypeError, shown
+from ..noise.scheduler import Scheduler
 from ..text import Tokenizer
 
 MULTIPLE = 32
@@ -62,8 +63,23 @@ def check_image(ids: Array, image: Array, *, sharded: bool) -> tuple[int, ...]:
             raise UsageError(f"jit=True takes inputs with a leading axis of devices, as `shard` makes it; got {shapes}")
         raise UsageError(f"got {shapes}; expected [B, T] and [B, 3, H, W] (sharded inputs are for jit=True)")
     if ids.shape[:axes] != image.shape[:axes]:
-        raise UsageError(f"{ids.shape[:axes]} prompts for {image.shape[:axes]} pictures; give one for each")
+        counts = (" x ".join(map(str, shape[:axes])) for shape in (ids.shape, image.shape))
+        raise UsageError("{} prompts for {} pictures; give one for each".format(*counts))
     return ids.shape[:axes]
+
+
+def check_steps(steps: object) -> None:
+    """Raises WrongTypeError for what is no whole number."""
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
+        raise WrongTypeError(f"num_inference_steps has to be of type `int` but is {type(steps)}")
+
+
+def check_scheduler(scheduler: object) -> None:
+    """Raises WrongTypeError for what is none of ours, such as a name."""
+    if not isinstance(scheduler, Scheduler):
+        raise WrongTypeError(
+            f"scheduler is {shown(repr(scheduler))}; expected one of sdedit_cli, such as Scheduler.named('euler')"
+        )
 
 
 def check_sizes(image: Array, height: int | None, width: int | None, multiple: int) -> None:

@@ -21,7 +21,7 @@ from ..configs.vae import VAEConfig
 from ..errors import UsageError, did_you_mean
 from ..noise import Scheduler
 from ..text import Tokenizer
-from .arguments import check_image, check_sizes, guidance_of, prepared, token_rows
+from .arguments import check_image, check_scheduler, check_sizes, check_steps, guidance_of, prepared, token_rows
 from .compiling import keep_pages, keep_programs
 from .devices import is_stacked, parallel, single, unstacked
 from .loading import load
@@ -59,6 +59,7 @@ class FlaxStableDiffusionImg2ImgPipeline:
         self.text_encoder = text_encoder
         self.tokenizer = tokenizer
         self.unet = unet
+        check_scheduler(scheduler)
         self.scheduler = scheduler.modernised()
         self.safety_checker = safety_checker
         self.feature_extractor = feature_extractor
@@ -182,6 +183,7 @@ class FlaxStableDiffusionImg2ImgPipeline:
         if negative.shape != ids.shape:
             raise UsageError(f"neg_prompt_ids has the shape {list(negative.shape)}, expected {list(ids.shape)}")
         draw = None if noise is None else self._checked(jnp.asarray(noise, jnp.float32), image)
+        check_steps(num_inference_steps)
         plan = plan_of(self.scheduler, *grid_for(self.scheduler, num_inference_steps, strength))
         networks = {name: params[name] for name in ("unet", "vae", "text_encoder")}
         if jit:

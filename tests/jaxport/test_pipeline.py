@@ -199,6 +199,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "too many pictures": ({"image": IMAGE.repeat(2, axis=0)}, "give one for each"),
     "negative prompts of another shape": ({"neg_prompt_ids": np.zeros((2, 32), int)}, "neg_prompt_ids"),
     "strength": ({"strength": 2.0}, "strength is 2, expected 0 to 1"),
+    "steps that are no number": ({"num_inference_steps": "4"}, "num_inference_steps has to be of type `int`"),
+    "prompts": ({"prompt_ids": np.zeros((3, 32), int)}, "3 prompts for 1 pictures"),
     "no step": ({"strength": 0.01, "num_inference_steps": 10}, "no step at all"),
 }
 
@@ -220,6 +222,8 @@ def test_adapters_and_unknown_options_are_refused_by_name(sd15: Both) -> None:
         sd15.ours.load_ip_adapter("x")
     with pytest.raises(UsageError, match="did you mean 'revision'"):
         FlaxStableDiffusionImg2ImgPipeline.from_pretrained(sd15.folder, revison="flax")
+    with pytest.raises(UsageError, match=r"scheduler is 'eular'; expected one of sdedit_cli"):
+        FlaxStableDiffusionImg2ImgPipeline.from_pretrained(sd15.folder, scheduler="eular")
 
 
 def test_the_output_is_a_value_that_can_be_changed_and_taken_apart() -> None:
