@@ -112,17 +112,19 @@ def _trade_off(draw: ImageDraw.ImageDraw, lines: Sequence[Line], real: str, of_i
     draw.text((0, 0), cut(f"distance in features to {real}", TEXT, _SIZE[0]), INK, font(TEXT))
     draw.text((_LEFT, _SIZE[1] - 38), "distance to the input (L2 per pixel)", INK, font(TEXT))
     draw.text((_LEFT, _SIZE[1] - 18), "lower: more alike; left: more faithful", SOFT, font(_SMALL))
-    taken: list[Box] = []
+    named: list[tuple[str, tuple[float, float], str]] = []
     if of_input is not None:
+        named.append(("input", at(0, of_input), SOFT))
         _draw_line(draw, [at(0, of_input)], SOFT)
-        _label(draw, "input", at(0, of_input), taken, SOFT)
     for number, line in enumerate(lines):
         ordered = sorted(line.points, key=lambda point: point.strength)
         places = [at(point.distance, point.features or 0.0) for point in ordered]
         _draw_line(draw, places, _colour(number))
-        taken += [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
-        for point, place in zip(ordered, places, strict=True):
-            _label(draw, f"{point.strength:g}", place, taken, _colour(number))
+        texts = (f"{point.strength:g}" for point in ordered)
+        named += [(text, place, _colour(number)) for text, place in zip(texts, places, strict=True)]
+    taken = [(x - 3, y - 3, x + 3, y + 3) for _, (x, y), _ in named]
+    for text, place, colour in named:
+        _label(draw, text, place, taken, colour)
 
 
 def _label(draw: ImageDraw.ImageDraw, text: str, place: tuple[float, float], taken: list[Box], colour: str) -> None:

@@ -28,8 +28,8 @@ class Real:
 
 
 def real_pictures(folder: str, limit: float, to: Reporter) -> Real:
-    """The pictures of a folder and those in it, or of a glob pattern; of very many, some that are equally far from each other. Raises
-    PictureError where there are none, or none can be read."""
+    """The pictures of a folder and those in it, or of a glob pattern; of very many, some that are equally far from each
+    other. Raises PictureError where there are none, or none can be read."""
     from ..batch.folders import Search, pictures_of
     from ..batch.swept import as_seen, looked_at
     from ..pictures.codec import read_picture

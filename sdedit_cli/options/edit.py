@@ -122,7 +122,8 @@ class Edit(MachineOptions):
     )
     color: str = declare(
         "off",
-        "Against colors that drift: keep those of the input (or of its --strokes) place by place, or match the whole.",
+        "Against colors that drift: keep those of the input (or of its --strokes) place by place, where shapes stay, or"
+        " match the whole.",
         "Edit",
         choices=("off", "keep", "match"),
     )
