@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import UsageError, warn
+from ..errors import PictureError, UsageError, warn
 
 ImageInput = Union[
     "Image.Image", "np.ndarray[Any, Any]", Tensor, "Sequence[Image.Image | np.ndarray[Any, Any] | Tensor]"
@@ -36,7 +36,8 @@ def preprocess(
     """The batch x_BCHW in -1..1 (float32 for pictures and arrays), or latents (B, latent_channels, h, w) as they are.
 
     `size` (width, height) is worked on in place of the picture's own.
-    Raises UsageError for another type, an empty list, sides under `factor`, or items of different sizes.
+    Raises UsageError for another type, an empty list, sides under `factor`, or items of different sizes, PictureError
+    for a picture whose file is damaged.
     """
     items = cast("list[Any]", list(image) if isinstance(image, (list, tuple)) else [image])
     if not items:
@@ -58,9 +59,25 @@ def preprocess(
 
 def _from_pil(images: list[Image.Image], factor: int, size: tuple[int, int] | None) -> Tensor:
     width, height = (_fit(side, factor) for side in size or images[0].size)
-    resized = (_rgb(image).resize((width, height), Image.Resampling.LANCZOS) for image in images)
+    resized = (_rgb(loaded(image)).resize((width, height), Image.Resampling.LANCZOS) for image in images)
     x_BHWC = np.stack([np.asarray(image, dtype=np.float32) / 255.0 for image in resized])
     return torch.from_numpy(np.moveaxis(x_BHWC, 3, 1))
+
+
+def loaded(image: Image.Image) -> Image.Image:
+    """The picture, its file read by now. Raises PictureError where that is damaged: PIL opens files without reading
+    them, and says so only here."""
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as problem:  # whatever its decoder stumbles over
+        name = getattr(image, "filename", "") or "the file of this PIL picture"
+        text = (
+            f"image: {name} is damaged or cut short ({str(problem) or type(problem).__name__}); get a whole copy of it"
+        )
+        raise PictureError(text) from problem
+    return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:

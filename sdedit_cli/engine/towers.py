@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..configs.base import read_json
 from ..configs.clip_vision import image_encoder_config
 from ..errors import ModelError
+from .image import loaded
 
 PREPROCESSOR = "preprocessor_config.json"
 _NOT_VISION = ("text_model.", "text_projection.", "logit_scale")  # of checkpoints that hold both halves of CLIP
@@ -88,5 +89,7 @@ def _processor() -> Any:
 
 
 def clip_pixels(feature_extractor: Any, images: Sequence[Image.Image]) -> Tensor:
-    """Pictures as the vision tower takes them, (B, 3, side, side)."""
-    return feature_extractor(list(images), return_tensors="pt").pixel_values
+    """Pictures as the vision tower takes them, (B, 3, side, side). Raises PictureError for a damaged file."""
+    some: Sequence[Any] = images  # a caller of the library may bring arrays
+    given = [loaded(image) if isinstance(image, Image.Image) else image for image in some]
+    return feature_extractor(given, return_tensors="pt").pixel_values
