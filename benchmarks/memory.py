@@ -1,8 +1,9 @@
 """What loading and editing take at most of resident memory.
 
-`load` is the growth over what the imports took, every weight read once after it so that mapped files count; `edit` is the
-whole of the process that made a picture of a single step in bf16, imports with it. `decode` is of a large picture by the autoencoder alone, in its tiles, as `--low-memory` has it: over what its
-weights take. Resident memory counts a mapped file as far as it is read, which other processes share.
+`load` is the growth over what the imports took, every weight read once after it so that mapped files count; `edit` the
+whole of the process that made a picture of a single step in bf16, imports with it. `decode` is of a large picture by
+the autoencoder alone, in its tiles, as `--low-memory` has it: over what its weights take. Resident memory counts a
+mapped file as far as it is read, which other processes share.
 """
 
 from __future__ import annotations
