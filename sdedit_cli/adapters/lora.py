@@ -177,6 +177,7 @@ def _tensor(source: WeightSource, key: str) -> Tensor:
     tensor = source.get(key)
     if tensor.is_floating_point() and not is_finite(tensor):
         raise ModelError(
-            f"{source.path}: '{shown(key)}' has numbers that are not finite: the file is damaged, or its training failed; take another"
+            f"{source.path}: '{shown(key)}' has numbers that are not finite: the file is damaged, or its training "
+            "failed; take another"
         )
     return tensor
