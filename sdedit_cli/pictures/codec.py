@@ -15,7 +15,7 @@ from .exif import orientation, turned
 from .fine import fine_of, of_png
 from .layers import Layers
 from .profiles import label, settled
-from .quiet import quiet
+from .quiet import quiet, silence_libtiff
 from .refusals import is_tiff, program, unreadable, why
 from .samples import deep, shallow
 from .source import limit_of, read_bytes
@@ -152,6 +152,8 @@ def pillow(data: bytes) -> Image.Image:
 
     # Our limit replaces Pillow's own, whose warning starts at another size.
     Image.MAX_IMAGE_PIXELS = None
+    if is_tiff(data):
+        silence_libtiff()
     with quiet():
         image: Any = Image.open(io.BytesIO(data))
     # libtiff gives numbers in the order of the machine, and Pillow turns those of big-endian files once more.

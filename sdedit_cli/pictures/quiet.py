@@ -1,6 +1,7 @@
-"""Warnings of other people's readers left out in the thread that reads, and in no other.
+"""What other people's readers say beside their errors left out: of the run, it is we who tell people.
 
-`warnings.catch_warnings` is of the whole process: two threads that leave it out of turn would leave it for good.
+Warnings are left out in the thread that reads, and in no other: `warnings.catch_warnings` is of the whole process, and
+two threads that leave it out of turn would leave it for good.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any
 
 
 class _Here(threading.local):
@@ -38,3 +41,19 @@ def quiet() -> Generator[None, None, None]:
         yield
     finally:
         _here.depth -= 1
+
+
+@cache
+def silence_libtiff() -> None:
+    """Has libtiff write no lines of its own to stderr, from now on and in the whole process: what it gives up on is
+    raised by Pillow all the same. Where it is not to be reached (on Windows) it goes on writing."""
+    import ctypes
+
+    from PIL import Image
+
+    with suppress(OSError, AttributeError):
+        core: Any = Image.core
+        library = ctypes.CDLL(core.__file__)
+        library.TIFFSetErrorHandler.argtypes = (ctypes.c_void_p,)
+        library.TIFFSetErrorHandler.restype = ctypes.c_void_p
+        library.TIFFSetErrorHandler(None)

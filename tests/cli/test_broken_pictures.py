@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from helpers.pngs import chunk, png
 from PIL import Image, ImageCms
 
+from sdedit_cli.cli.main import run
 from sdedit_cli.errors import PictureError
 from sdedit_cli.options import Edit
 from sdedit_cli.pictures.codec import Picture, read_picture
@@ -96,3 +98,17 @@ def test_a_profile_without_all_of_its_tags_is_not_passed_on(folder: Path, format
         got = read(folder / f"a.{format}")
         assert got.icc == (profile if kept else None)
         assert any("profile is cut short" in note for note in got.notes) != kept
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="libtiff is not reached through Pillow's module there")
+def test_a_broken_tiff_has_one_line_and_none_of_libtiff(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff writes to the descriptor of stderr, past whatever Python puts there."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "a.tif", compression="tiff_lzw")
+    data = bytearray((folder / "a.tif").read_bytes())
+    for place in range(2000, 6000, 7):
+        data[place] ^= 0x55
+    (folder / "a.tif").write_bytes(data)
+    assert run(["run", "a.tif", "-p", "x", "-q"]) == 3
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "a.tif: is damaged or cut short" in line
