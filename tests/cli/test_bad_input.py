@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.cli import BUILT_IN, QUICK, ROOT, bomb, environment, events, leftovers, one_line, photo, sdedit
+from helpers.disks import mounted
 from safetensors.torch import load_file, save_file
 
 from sdedit_cli.cli.main import run
@@ -194,19 +195,6 @@ def test_an_unreadable_picture(folder: Path) -> None:
     done = sdedit("run", "loop.png", cwd=folder)
     assert done.returncode == 3
     assert "loop.png: cannot be read" in one_line(done.stderr)
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Generator[Path, None, None]:
-    """A tmpfs at `folder`; the test is skipped where mounting is not allowed."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a tmpfs is not allowed here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -1,0 +1,117 @@
+"""A batch gives the same pictures wherever they lie and in whatever order they come; nearly so in batches of any size."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.cli import QUICK, events, leftovers, photo
+from helpers.disks import mounted
+from PIL import Image
+
+from sdedit_cli.cli.main import run
+
+NAMES = ("a.png", "b.png", "c.png", "d.png")
+
+
+@pytest.fixture
+def source(folder: Path) -> Path:
+    (folder / "in").mkdir()
+    for name in NAMES:
+        photo(folder / "in" / name)
+    return folder / "in"
+
+
+@pytest.fixture
+def other_disk(folder: Path) -> Generator[Path, None, None]:
+    with mounted(folder / "disk", "size=16m") as path:
+        yield path
+
+
+@pytest.fixture
+def closed(folder: Path) -> Generator[Path, None, None]:
+    """A place that may not be written: by its mode, or for root, whom modes don't stop, by its mount."""
+    if os.geteuid() == 0:
+        with mounted(folder / "closed", "ro") as path:
+            yield path
+    else:
+        (folder / "closed").mkdir(mode=0o500)
+        yield folder / "closed"
+
+
+def batch(dest: str, *more: str) -> int:
+    return run(["batch", "in", dest, "-p", "a face", *QUICK, *more])
+
+
+def made(dest: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in dest.glob("*.png")}
+
+
+def test_on_another_file_system_the_same_bytes_are_made_once(
+    source: Path, other_disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert os.stat(source).st_dev != os.stat(other_disk).st_dev
+    assert batch("out") == 0
+    assert batch("disk/out") == 0
+    assert sorted(made(other_disk / "out")) == sorted(NAMES)
+    assert made(other_disk / "out") == made(Path("out"))
+    assert not leftovers(other_disk)
+    capfd.readouterr()
+    assert batch("disk/out", "--json") == 0
+    assert [one["event"] for one in events(capfd.readouterr().out)] == ["start", *["skipped"] * 4, "end"]
+
+
+@pytest.mark.parametrize("below", ["", "/out"])
+def test_a_destination_that_may_not_be_written_is_one_line(
+    source: Path, closed: Path, capfd: pytest.CaptureFixture[str], below: str
+) -> None:
+    assert batch(f"closed{below}") == 3
+    said = capfd.readouterr().err.strip().splitlines()
+    assert len(said) == 1, said
+    assert "closed" in said[0]
+    assert sorted(path.name for path in source.iterdir()) == sorted(NAMES)
+
+
+def test_the_order_of_the_jobs_changes_no_byte(source: Path) -> None:
+    jobs = [
+        {
+            "input": f"in/{name}",
+            "output": name,
+            "prompt": f"{number} trees",
+            "seed": number,
+            "strength": 0.4 + number / 10,
+        }
+        for number, name in enumerate(NAMES)
+    ]
+    found: list[dict[str, bytes]] = []
+    for number, order in enumerate((jobs, jobs[::-1], [jobs[2], jobs[0], jobs[3], jobs[1]])):
+        Path(f"jobs{number}.jsonl").write_text("".join(json.dumps(job) + "\n" for job in order), encoding="utf-8")
+        command = ["batch", f"jobs{number}.jsonl", f"out{number}", "--steps", "4", "--batch-size", "3", "-q"]
+        assert run(command) == 0
+        found.append(made(Path(f"out{number}")))
+    assert sorted(found[0]) == sorted(NAMES)
+    assert len(set(found[0].values())) == len(NAMES)
+    assert found[0] == found[1] == found[2]
+
+
+def test_in_batches_of_one_three_and_eight_pictures_differ_by_rounding(folder: Path) -> None:
+    (folder / "in").mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(8):
+        noise = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((48, 48), Image.Resampling.BICUBIC).save(folder / "in" / f"{number}.png")
+    for size in (1, 3, 8):
+        assert batch(f"out{size}", "--batch-size", str(size), "--dtype", "fp32", "--seed-mode", "index") == 0
+    compared = 0
+    for name, data in made(Path("out1")).items():
+        one = np.asarray(Image.open(io.BytesIO(data)), dtype=int)
+        for size in (3, 8):
+            other = np.asarray(Image.open(f"out{size}/{name}"), dtype=int)
+            assert np.abs(one - other).max() <= 1, (name, size)
+            compared += 1
+    assert compared == 16
