@@ -1,4 +1,4 @@
-"""A batch gives the same pictures wherever they lie and in whatever order they come; nearly so in batches of any size."""
+"""A batch gives the same pictures wherever they lie and in any order, and in batches of any size nearly the same."""
 
 from __future__ import annotations
 
