@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -116,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # would tell people of what it left.
     if "triton" not in sys.modules:
         gc.freeze()
+    _give_up_full_stderr()
     sys.exit(code)
 
 
@@ -131,7 +132,8 @@ def _take_any_character() -> None:
     """A terminal that lacks a character gets its number: no run is lost for a word about it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with contextlib.suppress(OSError):  # what a library wrote goes out before, where it can
+                stream.reconfigure(errors="backslashreplace")
 
 
 def run(arguments: list[str]) -> int:
@@ -225,6 +227,15 @@ def _fail(arguments: Sequence[str], code: int, text: str, *, said: bool = False)
     return code
 
 
+def _give_up_full_stderr() -> None:
+    # What could not be told stays in its buffer: Python would try again on its way out, and end with a code of its own.
+    with contextlib.suppress(ValueError, AttributeError):
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _to_nobody(sys.stderr)
+
+
 def _flush() -> None:
     if sys.stdout is not None:
         sys.stdout.flush()
@@ -232,6 +243,10 @@ def _flush() -> None:
 
 def _reader_gone(code: int = OutputError.exit_code) -> int:
     # Python flushes stdout on its way out, and would complain of the closed pipe then.
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _to_nobody(sys.stdout)
     return code
+
+
+def _to_nobody(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -139,4 +139,16 @@ def test_streams_that_are_closed_or_full_change_no_exit_code(
     line = f"exec {sys.executable} -m sdedit_cli {words} {redirect}"
     done = subprocess.run(["sh", "-c", line], cwd=folder, env=environment(), capture_output=True, check=False)
     assert done.returncode == code
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a stream through the shell")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_a_library_could_not_tell_changes_no_exit_code(folder: Path, unbuffered: str) -> None:
+    tell = "import contextlib, sys\nwith contextlib.suppress(OSError): sys.stderr.write('a word without an end')"
+    script = f"{tell}\nfrom sdedit_cli.cli.main import main\nmain(['run', 'none.png'])"
+    (folder / "told.py").write_text(script, encoding="utf-8")
+    env = environment(PYTHONUNBUFFERED=unbuffered)
+    line = f"exec {sys.executable} told.py 2>/dev/full"
+    done = subprocess.run(["sh", "-c", line], cwd=folder, env=env, capture_output=True, check=False)
+    assert done.returncode == 3
     assert b"Traceback" not in done.stderr

@@ -23,9 +23,10 @@ QUICK = ("--steps", "2", "--strength", "0.5", "--seed", "1", "--dtype", "fp32", 
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a subprocess: without the user's own settings, one thread."""
+    """The environment of a subprocess: without the user's own settings, one thread, and output buffered as people have
+    it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SDEDIT_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "", **more}
 
 
 def sdedit(
