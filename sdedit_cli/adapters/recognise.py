@@ -6,7 +6,6 @@ LoRA and its relatives, textual inversions, IP-Adapters, hypernetworks, and prom
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import ModelError, shown
+from ..names.hypernetwork import OF_HYPERNETWORK
 from ..weights.formats.source import WeightSource
 from .bundled import bundled_names
 from .deltas import Misfit, kinds_of
@@ -142,12 +142,8 @@ def _prompts(source: WeightSource, names: Collection[str]) -> Recognised | None:
     return Recognised("prompts", "encoded prompts", FAMILIES_BY_WIDTH.get(width, ""), made=made, header=_HEADER)
 
 
-# Two small networks, for keys and for values, for each width of a context.
-_OF_HYPERNETWORK = re.compile(r"\d+\.[01]\.linear")
-
-
 def _hypernetwork(source: WeightSource, names: Collection[str]) -> Recognised | None:
-    if not names or not all(map(_OF_HYPERNETWORK.match, names)):
+    if not names or not all(map(OF_HYPERNETWORK.match, names)):
         return None
     widths = sorted({int(name.split(".")[0]) for name in names})
     family = next((FAMILIES_BY_WIDTH[width] for width in widths if width in FAMILIES_BY_WIDTH), "")

@@ -147,7 +147,7 @@ def _by_strength(draw: ImageDraw.ImageDraw, lines: Sequence[Line]) -> None:
     at = _frame(draw, _Axis(0.0, 1.0, 0.2), up)
     draw.text((0, 0), "distance to the input (L2 per pixel)", INK, font(TEXT))
     draw.text((_LEFT, _SIZE[1] - 38), "strength; lower is more faithful", INK, font(TEXT))
-    draw.text((_LEFT, _SIZE[1] - 18), "Realism: not measured with this model", SOFT, font(_SMALL))
+    draw.text((_LEFT, _SIZE[1] - 18), "Realism: not measured", SOFT, font(_SMALL))
     for number, line in enumerate(lines):
         _draw_line(
             draw, [at(*place) for place in sorted((p.strength, p.distance) for p in line.points)], _colour(number)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import PictureError, SdeditError
+from ..errors import PictureError, SdeditError, is_out_of_memory, listed
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,20 +58,35 @@ def real_pictures(folder: str, limit: float, to: Reporter) -> Real:
 def measure(inputs: Iterable[Swept], worker: EditorWorker, real: Real | None, to: Reporter) -> None:
     """Notes of each picture how far its features are from those of the real pictures, or without any, from those of its
     input. What speaks against it is told, and costs no more than the axis."""
-    from ..errors import is_out_of_memory
-
-    for swept in inputs:
-        kept = {number: shown.small for number, shown in swept.shown.items() if shown.small}
-        if swept.small is None or not kept:
-            continue
-        against = real or Real([swept.small], "the input (no real pictures)")
+    alike: dict[object, list[Swept]] = {}
+    for number, swept in enumerate(inputs):
+        if swept.small is not None and _kept(swept):
+            # The real pictures are looked at once for all inputs of a size.
+            alike.setdefault(max(swept.small.size) if real else number, []).append(swept)
+    for group in alike.values():
         try:
-            found = worker.unlikeness([swept.small, *kept.values()], against.pictures, max(swept.small.size))
+            _measure_alike(group, worker, real)
         except Exception as problem:
-            if not is_out_of_memory(problem):
-                raise
-            to.warn(f"{swept.title}: there is not memory enough to measure realism, so the plot is without it")
-            continue
-        swept.compared_with = against.name
-        swept.features = found[0] if real else None
-        swept.measured(dict(zip(kept, found[1:], strict=True)))
+            names = listed([swept.title for swept in group], 3)
+            why = "there is not memory enough" if is_out_of_memory(problem) else f"{problem}"
+            to.warn(f"{names}: realism cannot be measured ({why}), so the plot is without it")
+
+
+def _measure_alike(group: Sequence[Swept], worker: EditorWorker, real: Real | None) -> None:
+    """Notes it of inputs whose pictures are looked at in one size; of a single one where nothing is real."""
+    pictures: list[Image.Image] = []
+    for swept in group:
+        pictures += [small for small in (swept.small, *_kept(swept).values()) if small]
+    side = max(max(swept.small.size) for swept in group if swept.small)
+    found = iter(worker.unlikeness(pictures, real.pictures if real else pictures[:1], side))
+    for swept in group:
+        of_input = next(found)
+        features = {number: next(found) for number in _kept(swept)}
+        if any(value is not None for value in features.values()):
+            swept.compared_with = real.name if real else "the input (no real pictures)"
+            swept.features = of_input if real else None
+            swept.measured(features)
+
+
+def _kept(swept: Swept) -> dict[int, Image.Image]:
+    return {number: shown.small for number, shown in swept.shown.items() if shown.small}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 from contextlib import suppress
@@ -39,19 +40,26 @@ def _is_too_long(target: Path) -> bool:
     longest = max(map(len, path.split(os.sep.encode())))
     if longest <= _SHORT_NAME and len(path) <= _SHORT_PATH:
         return False
-    most, most_of_all = _limits(target.parent)
+    limits = _limits(target.parent)
+    if limits is None:
+        return False
+    most, most_of_all = limits
     beside = len(os.fsencode(target.with_name(stage_name(target.name))))
     return longest > most or max(len(path), beside) >= most_of_all  # which counts the byte that ends it
 
 
 @lru_cache(maxsize=64)
-def _limits(folder: Path) -> tuple[int, int]:
-    """The longest name, and the longest path with its end, where a folder is or would be, in bytes."""
+def _limits(folder: Path) -> tuple[float, float] | None:
+    """The longest name, and the longest path with its end, where a folder is or would be, in bytes; None where the
+    system does not tell, as Windows, which counts otherwise: it says so when it comes to it."""
+    if not hasattr(os, "pathconf"):
+        return None
     there = next((one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), folder)
     try:
-        return os.pathconf(there, "PC_NAME_MAX"), os.pathconf(there, "PC_PATH_MAX")
-    except (AttributeError, OSError, ValueError):
-        return 255, 4096
+        most, most_of_all = os.pathconf(there, "PC_NAME_MAX"), os.pathconf(there, "PC_PATH_MAX")
+    except (OSError, ValueError):
+        return None
+    return (most if most > 0 else math.inf), (most_of_all if most_of_all > 0 else math.inf)
 
 
 def is_special(target: Path) -> bool:

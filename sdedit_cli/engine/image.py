@@ -66,13 +66,17 @@ def _from_pil(images: list[Image.Image], factor: int, size: tuple[int, int] | No
 
 def loaded(image: Image.Image) -> Image.Image:
     """The picture, its file read by now. Raises PictureError where that is damaged: PIL opens files without reading
-    them, and says so only here."""
+    them, and says so only here; and UsageError for a picture that was closed before."""
+    file: Any = getattr(image, "fp", None)
+    is_open = file is not None and not getattr(file, "closed", False)
     try:
         image.load()
     except MemoryError:
         raise
     except Exception as problem:  # whatever its decoder stumbles over
         name = getattr(image, "filename", "") or "the file of this PIL picture"
+        if not is_open:
+            raise UsageError(f"image: {name} was closed before it was read; give it while it is open") from problem
         text = (
             f"image: {name} is damaged or cut short ({str(problem) or type(problem).__name__}); get a whole copy of it"
         )

@@ -84,11 +84,12 @@ def _features(vae: AutoencoderKL, image: Image.Image, side: int) -> Tensor:
     width, height = (max(2, round(length * part / scale)) * scale for length in image.size)
     pixels_HWC = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32)
     pixels_BCHW = torch.from_numpy(pixels_HWC / 127.5 - 1).movedim(2, 0)[None].to(vae.device, vae.dtype)
-    return vae.encoder.features(pixels_BCHW)[0].float().flatten(1).T.contiguous()
+    # Sums are of float64, which some devices lack.
+    return vae.encoder.features(pixels_BCHW)[0].float().cpu().flatten(1).T.contiguous()
 
 
 def _spread_out(x_NC: Tensor, most: int) -> Tensor:
     """At most so many of the places, equally far from each other."""
     if len(x_NC) <= most:
         return x_NC
-    return x_NC[torch.linspace(0, len(x_NC) - 1, most, device=x_NC.device).round().long()]
+    return x_NC[torch.linspace(0, len(x_NC) - 1, most).round().long()]

@@ -22,9 +22,9 @@ Activation = Callable[[Array], Array]
 Padding = Sequence[tuple[int, int]]
 
 
-LARGEST_COPIED, LEAST_WEIGHTS = 1024, 1 << 21
+LARGEST_COPIED, LEAST_WEIGHTS, MOST_NUMBERS = 1024, 1 << 21, 1 << 26
 """Of how many places a picture, and of how many weights at least, a CPU convolves as a product of matrices: larger
-pictures are slower so, and smaller weights take longer to compile than they bring."""
+pictures are slower so, and smaller weights take longer to compile than they bring. The last bounds the copies."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,10 @@ def conv(w: At, x_BHWC: Array, *, stride: int = 1, padding: int | Padding = 0, b
 
 def _is_better_multiplied(x_BHWC: Array, weight_KChw: Array) -> bool:
     """Whether a convolution is faster as one product of matrices: on a CPU, where copies of the picture are small."""
+    high, wide = weight_KChw.shape[2:]
     sized = x_BHWC.shape[1] * x_BHWC.shape[2] <= LARGEST_COPIED and weight_KChw.size >= LEAST_WEIGHTS
-    return sized and weight_KChw.shape[2] > 1 and jax.default_backend() == "cpu"
+    bounded = x_BHWC.size * high * wide <= MOST_NUMBERS
+    return sized and bounded and high > 1 and jax.default_backend() == "cpu"
 
 
 def _multiplied(x_BHWC: Array, weight_KChw: Array, pads: Padding) -> Array:

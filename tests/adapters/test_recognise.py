@@ -199,6 +199,22 @@ def test_nested_pickles_and_folders_are_known(tmp_path: Path, capsys: pytest.Cap
     assert (facts["kind"], facts["words"]) == ("embedding, diffusers", ["'<cat-toy>' (1 x 768)"])
 
 
+def test_a_number_without_end_in_a_name_is_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file({"9" * 5000 + ".0.linear.weight": torch.ones(2, 2)}, tmp_path / "digits.safetensors")
+    for words, code in ((["lora", "inspect"], 3), (["info"], 0)):
+        assert run([*words, str(tmp_path / "digits.safetensors")]) == code
+        assert "internal" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["layers.0.linear1.weight", "single_blocks.0.linear1.weight"])
+def test_layers_of_other_networks_make_no_hypernetwork(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file({name: torch.ones(2, 2)}, tmp_path / "other.safetensors")
+    assert run(["convert", str(tmp_path / "other.safetensors"), str(tmp_path / "x")]) == 3
+    assert "hypernetwork" not in capsys.readouterr().err
+
+
 def hypernetwork(*widths: int, kind: type = list) -> dict[Any, Any]:
     """As web UIs save one: for each width two networks, for keys and for values, beside what was trained."""
     layers = {f"linear.{n}.{leaf}": torch.ones(2, 2) for n in (0, 1) for leaf in ("weight", "bias")}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.cli import ROOT, leftovers
 
-from sdedit_cli.disk.checks import check_folder, check_name, check_space
+from sdedit_cli.disk.checks import _limits, check_folder, check_name, check_space
 from sdedit_cli.disk.leftovers import abandon
 from sdedit_cli.disk.whole import staged, write_bytes
 from sdedit_cli.errors import OutputError
@@ -60,6 +60,21 @@ def test_the_longest_names_work(tmp_path: Path) -> None:
     write_bytes(tmp_path / ("a" * 251 + ".png"), b"x", replace=False)
     with pytest.raises(OutputError, match="cannot be written"):
         write_bytes(tmp_path / ("a" * 252 + ".png"), b"x", replace=False)
+
+
+def test_a_limit_that_is_not_told_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "\u6f22" * 84 + ".png"  # 256 bytes, and 88 letters
+    _limits.cache_clear()
+    with pytest.raises(OutputError, match="too long"):
+        check_name(tmp_path / "none" / name)
+    for most in (-1, 0, None):
+        _limits.cache_clear()
+        if most is None:
+            monkeypatch.delattr(os, "pathconf")
+        else:
+            monkeypatch.setattr(os, "pathconf", lambda *_, most=most: most)
+        check_name(tmp_path / "none" / name)
+    _limits.cache_clear()
 
 
 _FULL = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from sdedit_cli.engine.image import preprocess
 from sdedit_cli.engine.towers import clip_pixels
-from sdedit_cli.errors import PictureError
+from sdedit_cli.errors import PictureError, UsageError
 
 
 def cut(format: str, mode: str) -> Image.Image:
@@ -49,3 +50,18 @@ def test_a_file_that_is_named_is_named(tmp_path: Any) -> None:
     (tmp_path / "half.png").write_bytes(stream.getvalue()[:1000])
     with pytest.raises(PictureError, match=r"half\.png"), Image.open(tmp_path / "half.png") as image:
         preprocess(image, 8, 4)
+
+
+def test_a_picture_that_was_closed_is_not_called_damaged(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "ok.png")
+    with Image.open(tmp_path / "ok.png") as left:
+        pass
+    closed = Image.open(tmp_path / "ok.png")
+    closed.close()
+    for picture in (left, closed):
+        with pytest.raises(UsageError, match=r"ok\.png was closed before it was read"):
+            preprocess(picture, 8, 4)
+    read = Image.open(tmp_path / "ok.png")
+    read.load()
+    read.fp = None
+    assert preprocess(read, 8, 4).shape[1] == 3

@@ -139,3 +139,15 @@ def test_a_convolution_as_a_product_is_that_convolution(
     assert product.shape == convolved.shape
     np.testing.assert_allclose(np.asarray(product), np.asarray(convolved), atol=1e-4)
     assert not np.array_equal(np.asarray(product), np.asarray(convolved)), "two ways add up in two orders"
+
+
+def test_what_a_product_copies_is_bounded() -> None:
+    """However many pictures come at once, the copies that a convolution makes are no larger than is allowed."""
+    made: dict[int, int] = {}
+    for rows in (2, 64):
+        x = jax.ShapeDtypeStruct((rows, 32, 32, 640), np.float32)
+        weights: Any = {"weight": jax.ShapeDtypeStruct((640, 640, 3, 3), np.float32)}
+        traced = jax.make_jaxpr(lambda x, w: conv(At({"weight": w}), x, padding=1, bias=False))(x, weights["weight"])
+        made[rows] = max(int(np.prod(var.aval.shape)) for step in traced.eqns for var in step.outvars)
+    assert made[2] == 2 * 32 * 32 * 9 * 640, "few are one product"
+    assert made[64] <= 1 << 26

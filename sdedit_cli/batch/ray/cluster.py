@@ -103,32 +103,44 @@ class Head:
 
     def __init__(self, ray: Any) -> None:
         self._address: str = ray.get_runtime_context().gcs_address
-        self._heard = self._looked = time.monotonic()
+        self._looked = time.monotonic()
+        self._missed: float | None = None
+        # Through Ray's client, the address is one within the cluster: not to be reached is no bad sign then.
+        self._can_tell = _is_reachable(self._address)
 
     def check(self) -> None:
         """Looks now and then. Raises ClusterError when nobody has listened there for a while."""
-        if time.monotonic() - self._looked > _PAUSE:
+        if self._can_tell and time.monotonic() - self._looked > _PAUSE:
             self._look()
 
     def wait(self) -> None:
         """Returns once it answers, as what is asked of it would wait for long. Raises ClusterError as `check`."""
-        while not self._look():
+        while self._can_tell and not self._look():
             time.sleep(_PAUSE)
             signals.check()
 
     def _look(self) -> bool:
-        try:
-            _check_reachable(self._address)
-        except ClusterError:
-            if time.monotonic() - self._heard > _LONGEST_AWAY:
-                raise ClusterError(
-                    f"the first machine of the cluster ({self._address}), which holds it together, does not answer any "
-                    "more; start it again, or run on another one or without Ray: what is made is kept"
-                ) from None
-            self._looked = time.monotonic()
-            return False
-        self._heard = self._looked = time.monotonic()
-        return True
+        began = time.monotonic()
+        is_there = _is_reachable(self._address)
+        self._looked = time.monotonic()
+        if is_there:
+            self._missed = None
+            return True
+        self._missed = began if self._missed is None else self._missed
+        if self._looked - self._missed > _LONGEST_AWAY:
+            raise ClusterError(
+                f"the first machine of the cluster ({self._address}), which holds it together, does not answer any "
+                "more; start it again, or run on another one or without Ray: what is made is kept"
+            )
+        return False
+
+
+def _is_reachable(address: str) -> bool:
+    try:
+        _check_reachable(address)
+    except ClusterError:
+        return False
+    return True
 
 
 def _check_reachable(address: str) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from ...errors import shown
 from ...names import ldm
+from ...names.hypernetwork import OF_HYPERNETWORK
 from ...names.older import NAME_WRAPPERS
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -111,7 +112,6 @@ _OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("motion_modules.",), "an AnimateDiff module", _NOT_OURS),
     (("concept_embeds",), "a safety checker", "give the folder of the whole model to -m"),
     (("vision_model.",), "an image encoder", "give its folder to --ip-encoder, and a checkpoint here"),
-    ((".0.linear.0.weight", ".0.linear1.weight"), "a hypernetwork of web UIs", _NOT_OURS),
     ((".kernel",), "Flax weights", "name their folder, with its config.json, and not the file"),
     ((ldm.EMA + "diffusion_model",), "an EMA copy without its model", "give the checkpoint that it was taken from"),
 )
@@ -119,6 +119,8 @@ _OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
 
 def looks_like(names: Sequence[str]) -> str:
     """What a file that holds no component of Stable Diffusion seems to be, and what to try, for an error."""
+    if names and all(map(OF_HYPERNETWORK.match, names)):
+        return f"looks like a hypernetwork of web UIs, not like a Stable Diffusion checkpoint; {_NOT_OURS}"
     for marks, kind, advice in _OTHERS:
         if any(mark in name for mark in marks for name in names):
             return f"looks like {kind}, not like a Stable Diffusion checkpoint; {advice}"

@@ -170,7 +170,11 @@ def _each(made: Callable[[str], Tensor], names: Collection[str], threads: int) -
         yield from ((name, made(name)) for name in names)
         return
     with ThreadPoolExecutor(min(threads, _MOST_THREADS)) as pool:
-        yield from zip(names, pool.map(made, names), strict=True)
+        try:
+            tensors = pool.map(made, names)
+        except RuntimeError:  # the system allows no more threads
+            tensors = map(made, names)
+        yield from zip(names, tensors, strict=True)
 
 
 def _zeros_if_meta(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
