@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.cli import BUILT_IN, QUICK, ROOT, bomb, environment, events, leftovers, one_line, photo, sdedit
-from helpers.disks import mounted
+from helpers.disks import closed_to_writers, mounted
 from safetensors.torch import load_file, save_file
 
 from sdedit_cli.cli.main import run
@@ -199,13 +199,8 @@ def test_an_unreadable_picture(folder: Path) -> None:
 
 @pytest.fixture
 def closed(folder: Path) -> Generator[Path, None, None]:
-    """A folder that may not be written: by its mode, or for root, whom modes don't stop, by its mount."""
-    if os.geteuid() == 0:
-        with mounted(folder / "closed", "ro") as path:
-            yield path
-    else:
-        (folder / "closed").mkdir(mode=0o500)
-        yield folder / "closed"
+    with closed_to_writers(folder / "closed") as path:
+        yield path
 
 
 def test_a_folder_that_may_not_be_written(folder: Path, capfd: Errors, closed: Path) -> None:

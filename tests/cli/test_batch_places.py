@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.cli import QUICK, events, leftovers, photo
-from helpers.disks import mounted
+from helpers.disks import closed_to_writers, mounted
 from PIL import Image
 
 from sdedit_cli.cli.main import run
@@ -35,13 +35,8 @@ def other_disk(folder: Path) -> Generator[Path, None, None]:
 
 @pytest.fixture
 def closed(folder: Path) -> Generator[Path, None, None]:
-    """A place that may not be written: by its mode, or for root, whom modes don't stop, by its mount."""
-    if os.geteuid() == 0:
-        with mounted(folder / "closed", "ro") as path:
-            yield path
-    else:
-        (folder / "closed").mkdir(mode=0o500)
-        yield folder / "closed"
+    with closed_to_writers(folder / "closed") as path:
+        yield path
 
 
 def batch(dest: str, *more: str) -> int:

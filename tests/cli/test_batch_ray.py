@@ -124,22 +124,28 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cluster.shutdown()
 
 
-@pytest.mark.slow
-def test_a_cluster_without_its_first_machine_ends_the_run_in_words_and_the_next_one_goes_on(
-    source: Path, cluster: Any
-) -> None:
-    """Ray alone would wait for a minute, and then end our process."""
+def without(cluster: Any, node: Any, source: Path, *more: str) -> tuple[int, list[dict[str, Any]], str]:
+    """The exit code, the events and the stderr of a batch on a cluster that loses a node after the first picture."""
     told: list[dict[str, Any]] = []
-    words = (*COMMAND, "out", "--steps", "30", "--engine", "ray", "--address", cluster.address)
+    words = (*COMMAND, "out", *more, "--engine", "ray", "--address", cluster.address)
     with start(*words, cwd=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for line in process.stdout:
             told.append(json.loads(line))
             if told[-1]["event"] == "saved" and sum(one["event"] == "saved" for one in told) == 1:
-                cluster.remove_node(cluster.head_node, allow_graceful=False)
+                cluster.remove_node(node, allow_graceful=False)
         said = process.stderr.read().decode()
-    assert process.returncode == told[-1]["exit_code"] == ClusterError.exit_code, said
+    return process.returncode, told, said
+
+
+@pytest.mark.slow
+def test_a_cluster_without_its_first_machine_ends_the_run_in_words_and_the_next_one_goes_on(
+    source: Path, cluster: Any
+) -> None:
+    """Ray alone would wait for a minute, and then end our process."""
+    code, told, said = without(cluster, cluster.head_node, source, "--steps", "30")
+    assert code == told[-1]["exit_code"] == ClusterError.exit_code, said
     assert "the first machine of the cluster" in said.splitlines()[-1]
     assert [line for line in said.splitlines() if line.startswith("[")] == []
     saved = told[-1]["saved"]
@@ -153,17 +159,8 @@ def test_a_cluster_without_its_first_machine_ends_the_run_in_words_and_the_next_
 def test_a_node_that_is_killed_costs_no_picture_and_changes_no_byte(
     source: Path, cluster: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[dict[str, Any]] = []
-    words = (*COMMAND, "out", "--engine", "ray", "--address", cluster.address)
-    with start(*words, cwd=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        for line in process.stdout:
-            told.append(json.loads(line))
-            if told[-1]["event"] == "saved" and sum(one["event"] == "saved" for one in told) == 1:
-                cluster.remove_node(cluster.second, allow_graceful=False)
-        said = process.stderr.read().decode()
-    assert process.returncode == 0, said
+    code, told, said = without(cluster, cluster.second, source)
+    assert code == 0, said
     assert next(one for one in told if one["event"] == "load")["workers"] == 2
     lost = [one["message"] for one in told if one["event"] == "warning"]
     assert len(lost) == 1

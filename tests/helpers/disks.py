@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -21,3 +22,14 @@ def mounted(folder: Path, options: str) -> Generator[Path, None, None]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextmanager
+def closed_to_writers(folder: Path) -> Generator[Path, None, None]:
+    """A folder that may not be written: by its mode, or for root, whom modes don't stop, by its mount."""
+    if os.geteuid() == 0:
+        with mounted(folder, "ro") as path:
+            yield path
+    else:
+        folder.mkdir(mode=0o500)
+        yield folder
