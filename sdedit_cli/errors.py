@@ -187,6 +187,11 @@ def lines_of(message: str) -> list[str]:
     return _ENDED.split(message)
 
 
+def first_line(message: object) -> str:
+    """What a message, or an error, says in its first line: all of it but what to try in the next one."""
+    return lines_of(str(message))[0]
+
+
 _ENDED = re.compile(r"(?<=[.;:])\n|\n(?=see )")
 
 

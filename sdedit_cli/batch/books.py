@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..errors import SdeditError, lines_of
+from ..errors import SdeditError, first_line
 from .journal import Entry, Journal, Known, stamp_of
 from .ledger import Ledger
 from .targets import Job, Target
@@ -77,7 +77,7 @@ class Books(Ledger):
         self._done[self._intent.output] = self.accounts[self._intent.output]
 
     def failed(self, job: Job, error: SdeditError) -> None:
-        text = lines_of(str(error))[0]
+        text = first_line(error)
         outputs = [name_of(self._folder, target.path) for target in job.targets if target.path is not None]
         for output in outputs:
             account = self.accounts[output]

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from .. import signals
-from ..errors import InternalError, OutputError, SdeditError, as_error, lines_of
+from ..errors import InternalError, OutputError, SdeditError, as_error, first_line
 from ..signals import Stop
 
 SCHEMA = "sdedit.event/1"
@@ -137,7 +137,7 @@ def ended(events: Events) -> Generator[None, None, None]:
         if isinstance(error, InternalError):
             error = signals.came() or error  # what was interrupted made another exception of it
         error = error.as_error(more) if isinstance(error, Stop) else error
-        _tell_end(events, error.exit_code, lines_of(str(error))[0])
+        _tell_end(events, error.exit_code, first_line(error))
         error.reported = True
         if error is problem:
             raise

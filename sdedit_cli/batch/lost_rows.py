@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..errors import SdeditError, lines_of
+from ..errors import SdeditError, first_line
 from .journal import FOLDER, Entry, Journal, Known
 from .rows import Row
 from .targets import Job
@@ -17,7 +17,7 @@ def note_lost(
     not know before. Raises OutputError."""
     noted: dict[str, Known] = {}
     for number, row, problem in failures:
-        name, text = _name(row.input, number), lines_of(str(problem))[0]
+        name, text = _name(row.input, number), first_line(problem)
         before = known.get(name)
         if before is None or (before.last.error, before.last.word) != (text, problem.word):
             entry = Entry("failed", name, input=row.input, error=text, word=problem.word)

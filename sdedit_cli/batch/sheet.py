@@ -70,6 +70,13 @@ def shown_at(image: Image.Image, side: int) -> Image.Image:
     if longest * 2 <= side:
         factor = side // longest
         return image.resize((image.width * factor, image.height * factor), Pillow.Resampling.NEAREST)
+    return shrunk(image, side)
+
+
+def shrunk(image: Image.Image, side: int) -> Image.Image:
+    """The picture no larger than `side`."""
+    from PIL import Image as Pillow
+
     small = image.copy()
     small.thumbnail((side, side), Pillow.Resampling.LANCZOS)
     return small

@@ -18,6 +18,9 @@ MAX_CELLS = 1000  # unless more are asked for
 _NEVER = {"count": "a cell is one picture; vary the seed instead, such as --sweep seed=1,2,3"}
 
 
+STRENGTH = "strength"
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
     """An option that varies (None: presets), with its values, and how people and names of files call them."""
@@ -67,6 +70,11 @@ class Sweep:
     @property
     def further(self) -> tuple[Axis, ...]:
         return self.axes[2:]
+
+    @property
+    def strengths(self) -> int | None:
+        """Which axis is that of strengths, where they vary."""
+        return next((number for number, axis in enumerate(self.axes) if axis.key == STRENGTH), None)
 
     @property
     def blocks(self) -> list[tuple[tuple[int, ...], str]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .report import clean
 from .report_html import hashed
+from .sheet import shrunk
 from .sweep import Sweep
 from .swept import Swept
 
@@ -44,10 +45,7 @@ def page_side(pictures: int) -> int:
 
 def uri_of(image: Image.Image, side: int) -> str:
     """A picture as a text that stands in a page, no larger than `side`."""
-    from PIL import Image as Pillow
-
-    small = image.copy()
-    small.thumbnail((side, side), Pillow.Resampling.LANCZOS)
+    small = shrunk(image, side)
     buffer = io.BytesIO()
     small.save(buffer, "webp", quality=88, method=2, lossless=max(small.size) <= _SMALL)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

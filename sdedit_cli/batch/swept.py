@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SdeditError, lines_of
+from ..errors import SdeditError, first_line
 from ..pictures.profiles import in_srgb
 from .ledger import Ledger
-from .sheet import Tile, shown_at
+from .sheet import Tile, shown_at, shrunk
 from .sheet_plot import Line, Point, distance
-from .sweep import Cell, Sweep
+from .sweep import STRENGTH, Cell, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .targets import Job, Target
 
 SCHEMA = "sdedit.sweep/1"
-STRENGTH = "strength"
 # The longer side of a picture that is measured, in pixels.
 _MEASURED_SIDE = 256
 
@@ -75,7 +74,7 @@ class Swept:
 
     def lines(self, sweep: Sweep) -> list[Line]:
         """The distances by strength, a line for each combination of the others; none of one strength alone."""
-        axis = next((number for number, axis in enumerate(sweep.axes) if axis.key == STRENGTH), None)
+        axis = sweep.strengths
         found: dict[str, list[Point]] = {}
         for number, shown in sorted(self.shown.items()):
             strength = None if axis is None else self.cells[number].values[STRENGTH]
@@ -141,7 +140,7 @@ class Collecting(Ledger):
 
     def failed(self, job: Job, error: SdeditError) -> None:
         swept, number = self._of[job.index]
-        swept.problems[number] = lines_of(str(error))[0]
+        swept.problems[number] = first_line(error)
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -152,11 +151,7 @@ def _opened(data: bytes) -> Image.Image:
 
 def looked_at(seen: Image.Image) -> Image.Image:
     """The picture as it is measured: no larger than features need."""
-    from PIL import Image
-
-    small = seen.copy()
-    small.thumbnail((_MEASURED_SIDE, _MEASURED_SIDE), Image.Resampling.LANCZOS)
-    return small
+    return shrunk(seen, _MEASURED_SIDE)
 
 
 def as_seen(rgb: Image.Image, alpha: Image.Image | None, icc: bytes | None) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import SdeditError, lines_of, listed
+from ..errors import SdeditError, first_line, listed
 from .events import Events
 from .request import Request
 from .targets import Job
@@ -30,7 +30,7 @@ class Errors:
         """Says where else that held which was said."""
         for reason, others in self._more.items():
             if others:
-                self._to.error(f"{listed(others, _MOST_SHOWN)} too: {lines_of(reason)[0]}")
+                self._to.error(f"{listed(others, _MOST_SHOWN)} too: {first_line(reason)}")
         self._more.clear()
 
 

@@ -29,7 +29,7 @@ from ..batch.targets import Job
 from ..batch.telling import Errors
 from ..batch.versions import torch_version
 from ..batch.wording import Ways
-from ..errors import AllFailed, ModelError, OutputError, SdeditError, SomeFailed, UsageError, lines_of, listed
+from ..errors import AllFailed, ModelError, OutputError, SdeditError, SomeFailed, UsageError, first_line, listed
 from ..pictures.codec import pixel_limit
 from .engines import check_engine, hosted
 from .flags import Layering, layering
@@ -303,7 +303,7 @@ def _reasons(errors: Sequence[SdeditError]) -> list[Count]:
     """The failures by their words, each with the first text."""
     first: dict[str, SdeditError] = {}
     words = [error.word for error in errors if first.setdefault(error.word, error)]
-    return [Count(word, words.count(word), "failed", lines_of(str(first[word]))[0]) for word in first]
+    return [Count(word, words.count(word), "failed", first_line(first[word])) for word in first]
 
 
 def _summary(errors: Sequence[SdeditError]) -> str:

@@ -16,7 +16,7 @@ import click
 
 from .. import signals
 from ..batch.events import Events, ReaderGone
-from ..errors import InternalError, Interrupted, OutputError, as_error, lines_of
+from ..errors import InternalError, Interrupted, OutputError, as_error, first_line
 from ..signals import Stop, stoppable
 from .render import Reporter
 
@@ -218,7 +218,7 @@ def _fail(arguments: Sequence[str], code: int, text: str, *, said: bool = False)
     Reporter().error(text)
     if "--json" in arguments and not said and sys.stdout is not None:
         try:
-            Events(sys.stdout.buffer).end(code, lines_of(text)[0])
+            Events(sys.stdout.buffer).end(code, first_line(text))
             _flush()
         except Stop:
             return code  # while waiting for a reader who does not read

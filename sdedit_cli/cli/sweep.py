@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AllFailed, PictureError, SdeditError, SomeFailed, UsageError, lines_of, listed
+from ..errors import AllFailed, PictureError, SdeditError, SomeFailed, UsageError, first_line, listed
 from ..options import Edit, Layer, fields
 from ..options.layers import defaults
 from ..pictures.endings import FORMATS
@@ -59,7 +59,7 @@ def carry_out(
         raise UsageError(f"{flag} is set, and --sweep varies it; leave it to one of them")
     for sampler in next((axis.values for axis in sweep.axes if axis.name == "sampler"), ()):
         check_sampler(sampler, None)
-    if wanted.realism and all(axis.key != "strength" for axis in sweep.axes):
+    if wanted.realism and sweep.strengths is None:
         raise UsageError("--sweep-realism is measured where the strength varies; add --sweep strength=0.3,0.5,0.7")
     side = side_of(sweep)
     cells = list(sweep.cells())
@@ -166,7 +166,7 @@ class _Work:
             label = self.cells[number].label
             errors.tell(UsageError(f"{label}: {problem}"), label, str(problem))
             for source, swept in inputs.items():
-                swept.problems[number] = lines_of(str(problem))[0]
+                swept.problems[number] = first_line(problem)
                 self.events.failed(source, problem, label)
         errors.close()
 
@@ -204,7 +204,7 @@ class _Work:
     def _inputs(self, sheets: Mapping[str, Path], limit: float) -> tuple[dict[str, Swept], list[SdeditError]]:
         """The inputs that can be read, and what speaks against the others. Raises PictureError for a single one."""
         from ..batch.sheet import shown_at
-        from ..batch.swept import STRENGTH, Swept, as_seen, looked_at
+        from ..batch.swept import Swept, as_seen, looked_at
         from ..pictures.codec import read_picture
 
         found: dict[str, Swept] = {}
@@ -221,8 +221,7 @@ class _Work:
                 continue
             seen = as_seen(picture.rgb, picture.alpha, picture.icc)
             title = Path(source).name
-            varies = any(axis.key == STRENGTH for axis in self.sweep.axes)
-            small = looked_at(seen) if varies else None
+            small = None if self.sweep.strengths is None else looked_at(seen)
             found[source] = Swept(title, self.cells, shown_at(seen, self.side), self._uri_of(seen), small)
         return found, unread
 

@@ -19,8 +19,6 @@ from torch import Tensor
 from ..nn import AutoencoderKL
 from .engine import Engine
 
-LONGEST_SIDE = 256  # pixels at which pictures are looked at, at most
-MOST_PICTURES = 256
 _PLACES, _PLACES_OF_ALL = 1024, 4096
 # A channel that hardly varies counts as if it varied by this part of what channels vary by.
 _LEAST_SPREAD = 0.1
