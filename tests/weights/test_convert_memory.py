@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from math import prod
@@ -46,13 +47,22 @@ class Repeated(WeightSource):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is measured in other units elsewhere")
-@pytest.mark.parametrize("target", ["new.safetensors", "folder"])
-def test_a_real_size_checkpoint_converts_in_a_fraction_of_its_size(target: str, tmp_path: Path) -> None:
-    """Stable Diffusion 1.5 in single precision, 4.3 GB: in less than an eighth of it, mapped pages counted."""
+def test_a_real_size_checkpoint_converts_in_a_fraction_of_its_size(tmp_path: Path) -> None:
+    """Stable Diffusion 1.5 in single precision, 4.3 GB: in less than an eighth of it, mapped pages counted.
+
+    The targets are made one after the other, and each goes before the next: the disk holds 6.5 GB at most.
+    """
     source = Repeated(real_keys("sd15")["ldm"])
+    size = sum(4 * prod(source.shape(name)) for name in source.names())
+    if shutil.disk_usage(tmp_path).free < 2 * size:
+        pytest.skip(f"the disk of {tmp_path} has less than {2 * size / 1e9:.1f} GB free")
     path = tmp_path / "model.safetensors"
     with path.open("xb") as file:
         write_safetensors(file, [item(name, source, name, None) for name in source.names()], {})
-    command = [sys.executable, "-c", CHILD, str(path), str(tmp_path / target)]
-    grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert grown < path.stat().st_size / 8
+    grown: dict[str, int] = {}
+    for name in ("new.safetensors", "folder"):
+        target = tmp_path / name
+        done = subprocess.run([sys.executable, "-c", CHILD, path, target], check=True, capture_output=True, text=True)
+        grown[name] = int(done.stdout)
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    assert max(grown.values()) < size / 8, grown
