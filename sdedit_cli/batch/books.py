@@ -65,7 +65,7 @@ class Books(Ledger):
             input=account.input,
             input_sha256=input_sha256,
             input_stamp=account.input_stamp,
-            facts=dict(account.facts),
+            facts=account.facts,
             environment=self._environment,
         )
         self._add(self._intent)

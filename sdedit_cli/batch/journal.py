@@ -158,7 +158,7 @@ class Journal:
         entry = replace(entry, n=self._n)
         told = {name: value for name in _WRITTEN if (value := getattr(entry, name)) not in ("", (0, 0), {}, 0.0)}
         try:
-            self._write(json.dumps({"v": SCHEMA, **told}).encode("ascii") + b"\n")
+            self._write(json.dumps({"v": SCHEMA, **told}, default=dict).encode("ascii") + b"\n")
             os.fsync(self._file.fileno())
         except OSError as problem:
             self._torn = True

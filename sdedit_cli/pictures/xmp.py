@@ -59,18 +59,19 @@ def packet(source: bytes, size: tuple[int, int], *, marked: bool) -> bytes:
 
 
 def _written(source: bytes, size: tuple[int, int], *, marked: bool) -> bytes:
-    root, rdf = _opened(source) if source else _opened(_EMPTY.encode())
-    for node in list(_described(rdf)):
-        _clean(node, size, marked=marked)
-    for description in [one for one in rdf.childNodes if _says_nothing(one)]:
-        rdf.removeChild(description)
-    if marked:
-        _mark(rdf)
-    return (_BEGIN + root.toxml() + _END).encode()
+    with _opened(source or _EMPTY.encode()) as document:  # its parts name each other, and would wait for the collector
+        rdf = _rdf(document)
+        for node in list(_described(rdf)):
+            _clean(node, size, marked=marked)
+        for description in [one for one in rdf.childNodes if _says_nothing(one)]:
+            _remove(description)
+        if marked:
+            _mark(rdf)
+        return (_BEGIN + document.documentElement.toxml() + _END).encode()
 
 
-def _opened(source: bytes) -> tuple[Any, Any]:
-    """The outermost element of a packet, and the one of RDF."""
+def _opened(source: bytes) -> Any:
+    """A packet as a document."""
     from xml.dom import minidom
     from xml.parsers.expat import ExpatError
 
@@ -82,13 +83,17 @@ def _opened(source: bytes) -> tuple[Any, Any]:
     if wide or b"<!" in source:
         raise ValueError("no plain XML")
     try:
-        root: Any = minidom.parseString(source).documentElement
-        found = root if _name(root) == (_RDF, "RDF") else next(iter(root.getElementsByTagNameNS(_RDF, "RDF")), None)
+        return minidom.parseString(source)
     except (ExpatError, ValueError, LookupError):
         raise ValueError("no XML") from None
+
+
+def _rdf(document: Any) -> Any:
+    """The element of RDF."""
+    found = next(iter(document.getElementsByTagNameNS(_RDF, "RDF")), None)
     if found is None:
         raise ValueError("no RDF")
-    return root, found
+    return found
 
 
 def _name(node: Any) -> tuple[str, str]:
@@ -128,7 +133,7 @@ def _remove(node: Any) -> None:
     if _is_attribute(node):
         node.ownerElement.removeAttributeNode(node)
     else:
-        node.parentNode.removeChild(node)
+        node.parentNode.removeChild(node).unlink()
 
 
 def _said(node: Any) -> str:
@@ -140,7 +145,7 @@ def _say(node: Any, text: str) -> None:
         node.value = text
         return
     while node.firstChild:
-        node.removeChild(node.firstChild)
+        _remove(node.firstChild)
     node.appendChild(node.ownerDocument.createTextNode(text))
 
 
