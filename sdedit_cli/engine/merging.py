@@ -27,6 +27,7 @@ from ..errors import ModelError
 from ..nn import CLIPTextModel
 from ..options.adapters import LoraFile
 from ..options.blocks import BLOCKS, block_numbers
+from ..runtime.cpu.packed import make_writable
 
 _MOST_LAYERS = 48
 
@@ -155,6 +156,8 @@ class Merging:
         slot, name = module
         self._unsure.add(module)
         layer = self.networks[slot].get_submodule(name)
+        if (slot, f"{name}.weight") in self._bases:  # so the weight is made of that, whatever it is now
+            make_writable(layer)
         for leaf in ("weight", "bias"):
             parameter: Tensor | None = getattr(layer, leaf, None)
             if isinstance(parameter, Tensor):

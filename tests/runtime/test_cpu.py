@@ -6,13 +6,18 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.tiny.networks import tiny_unet, tiny_vae
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from sdedit_cli.adapters.dialects import Module
+from sdedit_cli.adapters.lora import Adapter, Patch
+from sdedit_cli.engine.merging import Merging
 from sdedit_cli.nn import ops as plain
 from sdedit_cli.nn.base import Conv2d, Linear
 from sdedit_cli.nn.fuse import fuse_qkv, unfuse_qkv
@@ -230,6 +235,43 @@ def test_gradients_and_taking_out_are_plain() -> None:
     cpu.take_out(model)
     assert torch.equal(run(model), plain_result)
     assert model.ops == plain.Ops()
+
+
+class Unpacked(TorchDispatchMode):
+    """Counts the packed weights that are unpacked."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._to_dense.default
+        return func(*args, **kwargs or {})
+
+
+@needs_bf16
+def test_changed_strengths_unpack_only_what_has_to_be_kept_and_have_the_bits_of_plain_weights() -> None:
+    """At the first strength the base is kept, and so unpacked; after it a weight is written over as a whole."""
+    networks = [network("sd15"), network("sd15")]
+    cpu.put_into(networks[0])
+    names = [name for name, layer in networks[1].named_modules() if name.endswith(("to_q", "proj_in", "conv1"))]
+    assert len(names) > 6
+    patches: dict[Module, Patch] = {}
+    for name in names:
+        shape = networks[1].get_submodule(name).weight.shape
+        leaves = {"up": torch.randn(shape[0], 4), "down": torch.randn(4, *shape[1:])}
+        patches["unet", name] = Patch(leaves)
+    adapter = Adapter(Path("a"), patches, keys=0)
+    mergings = [Merging({"unet": model}) for model in networks]
+    unpacked: list[int] = []
+    for strength in (0.5, 0.75, -0.25, 0.0):
+        run(networks[0])
+        wanted = dict.fromkeys(patches, ((adapter, strength),)) if strength else {}
+        with Unpacked() as counted:
+            mergings[0].apply(wanted)
+        mergings[1].apply(wanted)
+        unpacked.append(counted.count)
+        found, expected = copy.deepcopy(networks[0]).state_dict(), networks[1].state_dict()
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    assert unpacked == [len(names), 0, 0, 0]
 
 
 @needs_bf16

@@ -57,6 +57,13 @@ def take_out(network: nn.Module) -> None:
             layer.way = None
 
 
+def make_writable(layer: nn.Module) -> None:
+    """Has a packed weight as a parameter that holds anything, for somebody who writes all of it: to unpack it first
+    takes as long."""
+    if isinstance(held := vars(layer)["_parameters"], Weights):
+        held.regain(lambda packed: torch.empty(packed.shape, dtype=packed.dtype))
+
+
 def _is_there() -> bool:
     return torch.backends.mkldnn.is_available() and _PACKING._is_mkldnn_bf16_supported()
 
@@ -104,11 +111,11 @@ class Weights(dict[str, Any]):
                     super().__setitem__(_WEIGHT, weight)
             return self.packed
 
-    def regain(self) -> None:
-        """Has the weight as a parameter again."""
+    def regain(self, make: Callable[[Tensor], Tensor] = torch.Tensor.to_dense) -> None:
+        """Has the weight, which `make` makes of the packed one, as a parameter again."""
         with _LOCK:
             if self.packed is not None:
-                super().__setitem__(_WEIGHT, nn.Parameter(self.packed.to_dense(), requires_grad=False))
+                super().__setitem__(_WEIGHT, nn.Parameter(make(self.packed), requires_grad=False))
                 self.packed, self.calls = None, 0
 
     def __getitem__(self, name: str) -> Any:
