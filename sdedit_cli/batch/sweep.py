@@ -13,12 +13,8 @@ from ..errors import UsageError, shortened
 from ..options import Field, Layer, checked, field_named
 from .matrix import Matrix, text_of, words_of
 
-PRESET = "preset"
-MAX_CELLS = 1000  # unless more are asked for
+PRESET, STRENGTH = "preset", "strength"
 _NEVER = {"count": "a cell is one picture; vary the seed instead, such as --sweep seed=1,2,3"}
-
-
-STRENGTH = "strength"
 
 
 @dataclass(frozen=True, slots=True)

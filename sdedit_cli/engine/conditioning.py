@@ -1,7 +1,7 @@
 """What steers a track besides its latents, as one immutable value.
 
 R rows of the track in the UNet's batch (twice its pictures, the negative ones first, where it is guided), T tokens,
-C channels, P width of the pooled text, I numbers of size and crop, G guidance embedding.
+C channels, G guidance embedding.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ class Conditioning:
     text_RTC: Tensor
     context: Context
     """Of that text (and of image prompts): the cached keys and values of every cross-attention layer."""
-    pooled_RP: Tensor | None = None
-    time_ids_RI: Tensor | None = None
     guidance_G: Tensor | None = None
     """The guidance scale, for models that were distilled on it."""
     freeu: FreeU | None = None
