@@ -247,3 +247,13 @@ def test_what_one_touches_to_add_something_exists() -> None:
     }
     assert len(paths) > 20
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+def test_every_file_of_ours_that_a_page_names_exists() -> None:
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    pages = [*ROOT.glob("*.md"), *(page for folder in ("docs", *OUTSIDE) for page in (ROOT / folder).rglob("*.md"))]
+    lines = ((page.name, line) for page in pages for line in page.read_text("utf-8").splitlines())
+    words = {(page, word.partition("::")[0]) for page, line in lines for word in quoted(line)}
+    named = {(page, path) for page, path in words if path.split("/")[0] in folders and re.fullmatch(r"[\w./-]+", path)}
+    assert len(named) > 100
+    assert [(page, path) for page, path in sorted(named) if not (ROOT / path).exists()] == []
