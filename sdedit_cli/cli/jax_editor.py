@@ -29,20 +29,8 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 # What is done here, beside all that concerns files alone. A new option is refused until it is listed.
 _DONE = {
     *("prompt", "negative_prompt", "weighting", "long_prompts", "strength", "cfg_scale", "seed", "count", "background"),
-    *(
-        "size",
-        "resize",
-        "max_side",
-        "max_megapixels",
-        "color",
-        "steps",
-        "exact_steps",
-        "sampler",
-        "schedule",
-        "eta",
-        "timesteps",
-        "sigmas",
-    ),
+    *("size", "resize", "max_side", "max_megapixels", "color"),
+    *("steps", "exact_steps", "sampler", "schedule", "eta", "timesteps", "sigmas"),
     *("model", "vae", "config", "prediction_type", "download", "clip_skip", "safety", "dtype", "device", "mmap"),
     *("backend", "cache"),
 }
