@@ -258,7 +258,7 @@ def _lora(source: WeightSource, names: Collection[str]) -> Recognised | None:
 
 
 def told_of(problems: Mapping[str, int]) -> list[str]:
-    """What is wrong with modules, each reason with how many it is true of, the most frequent first."""
+    """What is wrong with modules, each reason with how many it is true of."""
     return [f"{shown(why, 160)} ({count} {'module' if count == 1 else 'modules'})" for why, count in problems.items()]
 
 

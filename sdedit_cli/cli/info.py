@@ -306,7 +306,7 @@ _SHOWN: tuple[tuple[str, Callable[[dict[str, Any]], list[Row]]], ...] = (
     ("bytes", lambda facts: [("size", size_text(facts["bytes"]))]),
     ("family", lambda facts: [("family", facts["family"])] if facts["type"] != "weights" else []),
     ("words", lambda facts: [("words", ", ".join(facts["words"]))]),
-    ("made", lambda facts: _pairs("made")(facts)),
+    ("made", _pairs("made")),
     ("prediction_type", _prediction),
     ("components", _components),
     ("has_ema", lambda _: [("EMA", "has an averaged copy of the UNet (--ema takes it)")]),

@@ -1,4 +1,4 @@
-"""What people see, all of it on stderr: plain lines, and bars on a terminal."""
+"""What people see, all of it on stderr, as plain lines; `bars` has what a terminal shows beside them."""
 
 from __future__ import annotations
 

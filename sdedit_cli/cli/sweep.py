@@ -45,8 +45,11 @@ def carry_out(
     watched: Callable[[], bool],
 ) -> None:
     """Makes the pictures of a sweep of each input, and its sheet; whether they are shown as they form, `watched` says
-    when it begins. Raises SomeFailed or AllFailed for cells that could
-    not be made, which the sheet marks, and what speaks against all of it."""
+    when it begins.
+
+    Raises SomeFailed or AllFailed for cells that could not be made, which the sheet marks, and what speaks against all
+    of it.
+    """
     from ..batch.sheet import side_of
     from ..batch.sweep import sweep_of
     from .inputs import chosen

@@ -38,9 +38,11 @@ def guides(unet: UNetConfig, scale: float) -> bool:
 
 @dataclass(frozen=True)
 class Engine:
-    """Components at work, and networks of adapters. With `offload`, each is on the device only while it
-    runs. `look` is how the autoencoder's distribution of a picture is had; `decoder` makes pictures of latents in place
-    of the model's autoencoder."""
+    """Components at work, and networks of adapters. With `offload`, each is on the device only while it runs.
+
+    `look` is how the autoencoder's distribution of a picture is had; `decoder` makes pictures of latents in place of
+    the model's autoencoder.
+    """
 
     components: Components
     family: Family = SD

@@ -1,4 +1,4 @@
-"""Pictures on their way out: the bytes of a PNG, JPEG, WebP or AVIF, read back before anybody gets them."""
+"""Pictures on their way out: the bytes of a PNG, JPEG, WebP, AVIF or GIF, read back before anybody gets them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _ENCODINGS: dict[str, dict[str, Any]] = {
     "png": {},
     "jpeg": {"quality": 95, "subsampling": 0},
     "webp": {"quality": 95, "method": 4, "exact": True},
-    # Without tiles, whose number would depend on the machine.
     "gif": {},
+    # Without tiles, whose number would depend on the machine.
     "avif": {"quality": 90, "subsampling": "4:4:4", "autotiling": False},
 }
 _EXACT_ALPHA = {"alpha:lossless": "1"}

@@ -22,8 +22,8 @@ from .transparency import Colour, seen, split
 if TYPE_CHECKING:
     from PIL import Image
 
-# Those of other formats are pages, sizes and views, and have no times.
-_ANIMATED, _CLEAR = 0x02, 0x10
+_ANIMATED, _CLEAR = 0x02, 0x10  # flags of VP8X
+# The frames of other formats are pages, sizes and views, and have no times.
 _MOVING = ("GIF", "WEBP", "PNG", "AVIF")
 
 

@@ -28,7 +28,7 @@ _AT_ONCE, _DONE = "\x1b[?2026h", "\x1b[?2026l"
 
 
 class ScreenPicture:
-    """A renderable, the last one of live lines. `lines` says how many there are above it, a number that may change."""
+    """A renderable, the last one of live lines. `rows_above` is how many lines there are above it, which may change."""
 
     def __init__(self, console: Console, way: str, environment: Mapping[str, str] = os.environ) -> None:
         self.way = way_of(environment) if way == AUTO else way
