@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from urllib.parse import quote
 
+from .html_parts import escaped, policy, style_and_script
 from .report import FAILED, STATES, Line, Report, clean
 from .thumbnails import Thumbnail, side_of, thumbnail
 
 MARK = b"<!doctype html>\n<!-- sdedit batch report -->\n"
-_ASSETS = Path(__file__).parents[1] / "assets" / "report"
 _LABELS = {"before": "input", "after": "output"}
 
 
@@ -23,7 +20,7 @@ def pieces(report: Report, base: str) -> Iterator[bytes]:
 
     Equal batches give equal bytes: the page says nothing of when it was made or how long anything took.
     """
-    style, script = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script = style_and_script("report")
     yield MARK
     yield _head(report, style, script).encode()
     side = side_of(len(report.lines))
@@ -40,11 +37,9 @@ def _head(report: Report, style: str, script: str) -> str:
         f'<button type=button class="state {state}" data-state={state} aria-pressed=false>{state} {count}</button>'
         for state, count in counts.items()
     )
-    # Whatever a name or a prompt brings along, the page runs nothing but its own script, and fetches nothing.
-    policy = f"default-src 'none'; img-src data:; style-src {hashed(style)}; script-src {hashed(script)}"
     return f"""<html lang=en>
 <meta charset=utf-8>
-<meta http-equiv=Content-Security-Policy content="{policy}">
+<meta http-equiv=Content-Security-Policy content="{policy(style, script)}">
 <meta name=viewport content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
 <style>{style}</style>
@@ -64,28 +59,24 @@ def _head(report: Report, style: str, script: str) -> str:
 """
 
 
-def hashed(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
 def _job(line: Line, side: int, base: str) -> str:
     """A job as an item of the list."""
     before = thumbnail(line.source, side) if line.source else None
     after = thumbnail(line.output, side) if line.output and line.state != FAILED else None
     parts = [
-        f"<li class=job data-state={line.state} tabindex=-1><h2><bdi>{_escaped(line.name or 'job')}</bdi> "
+        f"<li class=job data-state={line.state} tabindex=-1><h2><bdi>{escaped(line.name or 'job')}</bdi> "
         f'<span class="state {line.state}">{line.state}</span></h2>',
         _pictures(before, after, line.name),
     ]
     if line.reason:
-        word = f"<code>{_escaped(line.word)}</code> " if line.word else ""
-        parts.append(f"<p class=why>{word}<bdi>{_escaped(line.reason)}</bdi>")
+        word = f"<code>{escaped(line.word)}</code> " if line.word else ""
+        parts.append(f"<p class=why>{word}<bdi>{escaped(line.reason)}</bdi>")
     if line.prompt:
-        parts.append(f"<p class=prompt><bdi>{_escaped(line.prompt)}</bdi>")
+        parts.append(f"<p class=prompt><bdi>{escaped(line.prompt)}</bdi>")
     if line.negative_prompt:
-        parts.append(f"<p class=negative>not: <bdi>{_escaped(line.negative_prompt)}</bdi>")
+        parts.append(f"<p class=negative>not: <bdi>{escaped(line.negative_prompt)}</bdi>")
     if line.settings:
-        pairs = "".join(f"<div><dt>{_escaped(k)}<dd><bdi>{_escaped(v)}</bdi></div>" for k, v in line.settings)
+        pairs = "".join(f"<div><dt>{escaped(k)}<dd><bdi>{escaped(v)}</bdi></div>" for k, v in line.settings)
         parts.append(f"<dl>{pairs}</dl>")
     links = [_link(path, text, base) for path, text in ((line.source, "input"), (line.output, "output")) if path]
     parts.append(f"<p class=files>{''.join(links)}</p></li>\n" if links else "</li>\n")
@@ -103,7 +94,7 @@ def _pictures(before: Thumbnail | None, after: Thumbnail | None, name: str) -> s
         for kind, one in there.items()
     )
     both = len(there) == 2
-    slider = f'<input type=range hidden step=any aria-label="input or output of {_escaped(name)}">' if both else ""
+    slider = f'<input type=range hidden step=any aria-label="input or output of {escaped(name)}">' if both else ""
     kinds = ["pictures", *(["pair"] if both else []), _shape(list(there.values())[-1])]
     return f'<div class="{" ".join(kinds).strip()}">{images}{slider}</div>'
 
@@ -116,13 +107,9 @@ def _shape(picture: Thumbnail) -> str:
 
 def _link(path: str, text: str, base: str) -> str:
     """The name of a file, which opens it where the page still lies as it did."""
-    shown = f"<span>{text}</span> <bdi>{_escaped(path)}</bdi>"
+    shown = f"<span>{text}</span> <bdi>{escaped(path)}</bdi>"
     try:
         address = quote(os.fsencode(os.path.relpath(path, base).replace(os.sep, "/")))
     except ValueError:  # on another drive, or no path at all
         return f"<span class=file>{shown}</span>"
     return f'<a class=file href="{escape(address)}">{shown}</a>'
-
-
-def _escaped(text: str) -> str:
-    return escape(clean(text))

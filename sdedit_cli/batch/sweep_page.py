@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .report import clean
-from .report_html import hashed
+from .html_parts import data_uri, escaped, policy, style_and_script
 from .sheet import shrunk
 from .sweep import Sweep
 from .swept import Swept
@@ -19,7 +14,6 @@ from .swept import Swept
 if TYPE_CHECKING:
     from PIL import Image
 
-_ASSETS = Path(__file__).parents[1] / "assets" / "sweep"
 # Up to so many pictures on a page, so many pixels on the longer side of each.
 _SIDES = ((64, 1024), (400, 640))
 _SMALLEST_SIDE = 384
@@ -46,23 +40,19 @@ def page_side(pictures: int) -> int:
 def uri_of(image: Image.Image, side: int) -> str:
     """A picture as a text that stands in a page, no larger than `side`."""
     small = shrunk(image, side)
-    buffer = io.BytesIO()
-    small.save(buffer, "webp", quality=88, method=2, lossless=max(small.size) <= _SMALL)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_uri(small, "webp", quality=88, method=2, lossless=max(small.size) <= _SMALL)
 
 
 def pieces(sweep: Sweep, parts: Sequence[Part]) -> Iterator[bytes]:
     """The bytes of the page, in pieces. Equal sweeps give equal bytes."""
-    style, script = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    # Whatever a name or a prompt brings along, the page runs nothing but its own script, and fetches nothing.
-    policy = f"default-src 'none'; img-src data:; style-src {hashed(style)}; script-src {hashed(script)}"
+    style, script = style_and_script("sweep")
     title = "sdedit sweep: " + " x ".join(axis.key for axis in sweep.axes)
     yield f"""<!doctype html>
 <html lang=en>
 <meta charset=utf-8>
-<meta http-equiv=Content-Security-Policy content="{policy}">
+<meta http-equiv=Content-Security-Policy content="{policy(style, script)}">
 <meta name=viewport content="width=device-width, initial-scale=1">
-<title>{_escaped(title)}</title>
+<title>{escaped(title)}</title>
 <style>{style}</style>
 <main{" class=many" if len(sweep) > _MANY else ""}>
 """.encode()
@@ -83,17 +73,17 @@ def pieces(sweep: Sweep, parts: Sequence[Part]) -> Iterator[bytes]:
 
 def _part(sweep: Sweep, part: Part) -> Iterator[str]:
     swept = part.swept
-    yield f"<section>\n<h1><bdi>{_escaped(swept.title)}</bdi></h1>\n<div class=top><div>"
-    yield "".join(f"<p class=soft><bdi>{_escaped(line)}</bdi></p>" for line in part.lines)
+    yield f"<section>\n<h1><bdi>{escaped(swept.title)}</bdi></h1>\n<div class=top><div>"
+    yield "".join(f"<p class=soft><bdi>{escaped(line)}</bdi></p>" for line in part.lines)
     yield f"<figure class=input>{_image(swept.input_uri, swept.input, 'input')}<figcaption>input</figcaption></figure>"
     yield "</div>"
     if part.plot:
         text = "distance to the input and realism by strength"
-        yield f'<img class=plot width={part.plot.width} alt="{text}" src="{_lossless(part.plot)}">'
+        yield f'<img class=plot width={part.plot.width} alt="{text}" src="{data_uri(part.plot, "png")}">'
     yield "</div>\n"
     for places, title in sweep.blocks:
         if title:
-            yield f"<h2><bdi>{_escaped(title)}</bdi></h2>\n"
+            yield f"<h2><bdi>{escaped(title)}</bdi></h2>\n"
         yield "<div class=scroll><table>"
         yield from _table(sweep, part, places)
         yield "</table></div>\n"
@@ -103,10 +93,10 @@ def _part(sweep: Sweep, part: Part) -> Iterator[str]:
 def _table(sweep: Sweep, part: Part, places: tuple[int, ...]) -> Iterator[str]:
     across, down = sweep.across, sweep.down
     corner = "<th></th>" if down else ""
-    heads = "".join(f"<th scope=col><bdi>{_escaped(across.named(at))}</bdi></th>" for at in range(len(across.values)))
+    heads = "".join(f"<th scope=col><bdi>{escaped(across.named(at))}</bdi></th>" for at in range(len(across.values)))
     yield f"<thead><tr>{corner}{heads}</tr></thead><tbody>"
     for row in range(len(down.values) if down else 1):
-        yield f"<tr><th scope=row><bdi>{_escaped(down.named(row))}</bdi></th>" if down else "<tr>"
+        yield f"<tr><th scope=row><bdi>{escaped(down.named(row))}</bdi></th>" if down else "<tr>"
         for column in range(len(across.values)):
             yield _cell(part, (column, *([row] if down else []), *places))
         yield "</tr>"
@@ -117,27 +107,17 @@ def _cell(part: Part, place: tuple[int, ...]) -> str:
     number = part.swept.number_of[place]
     shown, cell = part.swept.shown.get(number), part.swept.cells[number]
     if shown is None:
-        return f"<td class=failed><bdi>failed: {_escaped(part.swept.problems.get(number, ''))}</bdi></td>"
+        return f"<td class=failed><bdi>failed: {escaped(part.swept.problems.get(number, ''))}</bdi></td>"
     near = [] if shown.distance is None else [f"distance to the input {shown.distance:.4f} (L2 per pixel)"]
     near += [] if shown.features is None else [f"in features {shown.features:.4f} to {part.swept.compared_with}"]
     facts = ", ".join(near)
     return (
-        f'<td><button type=button class=cell data-label="{_escaped(cell.label)}" data-facts="{_escaped(facts)}" '
-        f'data-command="{_escaped(part.commands[number])}">'
+        f'<td><button type=button class=cell data-label="{escaped(cell.label)}" data-facts="{escaped(facts)}" '
+        f'data-command="{escaped(part.commands[number])}">'
         f"{_image(shown.uri, shown.image, cell.label)}</button></td>"
     )
 
 
 def _image(uri: str, image: Image.Image, text: str) -> str:
     kind = "pixels" if max(image.size) <= _SMALL else "smooth"
-    return f'<img class={kind} loading=lazy decoding=async alt="{_escaped(text)}" src="{uri}">'
-
-
-def _lossless(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _escaped(text: str) -> str:
-    return escape(clean(text))
+    return f'<img class={kind} loading=lazy decoding=async alt="{escaped(text)}" src="{uri}">'

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SdeditError, first_line
@@ -61,8 +62,9 @@ class Swept:
     shown: dict[int, Shown] = field(default_factory=dict[int, Shown])
     problems: dict[int, str] = field(default_factory=dict[int, str])
 
-    @property
+    @cached_property
     def number_of(self) -> Mapping[tuple[int, ...], int]:
+        """The number of the cell at each place."""
         return {cell.at: number for number, cell in enumerate(self.cells)}
 
     def tiles(self) -> dict[tuple[int, ...], Tile]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +9,7 @@ from functools import lru_cache
 from ..errors import PictureError
 from ..pictures.codec import pixel_limit, read_picture
 from ..pictures.profiles import in_srgb
+from .html_parts import data_uri
 
 # Up to so many jobs, so many pixels on the longer side: a page stays one that a browser opens.
 _SIDES = ((100, 384), (2000, 256), (5000, 160))
@@ -54,8 +53,4 @@ def thumbnail(path: str, side: int) -> Thumbnail | None:
         image = image.copy()
         image.putalpha(picture.alpha)
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    buffer = io.BytesIO()
-    image.save(buffer, "webp", quality=80, method=2, lossless=is_pixels)
-    return Thumbnail(
-        "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"), *image.size, is_pixels
-    )
+    return Thumbnail(data_uri(image, "webp", quality=80, method=2, lossless=is_pixels), *image.size, is_pixels)
