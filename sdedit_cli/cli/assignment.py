@@ -32,8 +32,8 @@ from ..batch.wording import Ways
 from ..errors import AllFailed, ModelError, OutputError, SdeditError, SomeFailed, UsageError, first_line, listed
 from ..pictures.codec import pixel_limit
 from .engines import check_engine, hosted
-from .flags import Layering, layering
 from .given_files import check_there
+from .layering import Layering, layering
 from .render import Count, Reporter
 from .reports import report_paths, reported
 

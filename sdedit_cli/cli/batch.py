@@ -9,7 +9,7 @@ import click
 from ..errors import StaleOutputs
 from ..pictures.endings import FORMATS
 from .channels import channels, reporting_options
-from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, layering, option
+from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 from .preset_options import preset_options, save_preset
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ def command(
     """
     with channels(as_json=as_json, quiet=quiet, verbose=verbose, debug=debug) as (to, events, _):
         if given["save_preset"] is not None:
+            from .layering import layering
+
             layers = layering(given, given["presets"], given["like"])
             to_replace = given["on_exists"] == "overwrite"
             save_preset(given["save_preset"], given["presets"], layers, to, replace=to_replace)

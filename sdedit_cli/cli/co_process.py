@@ -25,8 +25,8 @@ from ..errors import AllFailed, SdeditError, SomeFailed, UsageError
 from ..options import Layer, fields
 from ..pictures.codec import pixel_limit
 from .assignment import path_of, tell_fresh, ways_of
-from .flags import layering
 from .host import ADAPTERS, Models
+from .layering import layering
 
 # What needs to know all jobs before the first is done.
 _OF_LISTS = (

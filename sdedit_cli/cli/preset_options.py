@@ -26,9 +26,12 @@ from ..presets import (
     preset_text,
     user_config,
 )
-from .flags import FILES, F, FileName, Layering, option
+from .flags import FILES, F, FileName, option
 from .render import Reporter
 from .tables import own_options, table_defaults
+
+if TYPE_CHECKING:
+    from .layering import Layering
 
 ParamType = click.ParamType[Any] if TYPE_CHECKING else click.ParamType
 

@@ -122,7 +122,7 @@ def command(
         events,
         stdout,
     ):
-        from .flags import layering
+        from .layering import layering
 
         if save_every is None and steps_dir is not None:
             raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")

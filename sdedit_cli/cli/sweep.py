@@ -14,7 +14,6 @@ from ..options import Edit, Layer, fields
 from ..options.layers import defaults
 from ..pictures.endings import FORMATS
 from ..presets import Preset, load_preset, user_config
-from .flags import Layering
 from .seeds import new_seed
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from ..batch.sweep import Cell, Sweep
     from ..batch.swept import Swept
     from ..batch.targets import Job
+    from .layering import Layering
     from .realism import Real
     from .render import Reporter
     from .sweep_options import Wanted

@@ -11,7 +11,7 @@ from helpers.cli import BUILT_IN, photo
 from helpers.pipelines import write_checkpoint
 from PIL import Image
 
-from sdedit_cli.cli.flags import layering
+from sdedit_cli.cli.layering import layering
 from sdedit_cli.cli.main import run
 from sdedit_cli.configs.model_block import NOTE, ModelBlock, read_block
 from sdedit_cli.errors import ModelError

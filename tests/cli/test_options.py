@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.cli import photo
 
-from sdedit_cli.cli.flags import layering
+from sdedit_cli.cli.layering import layering
 from sdedit_cli.cli.main import command, run
 from sdedit_cli.errors import ModelError
 from sdedit_cli.options import GROUPS, Edit, fields

@@ -18,7 +18,7 @@ from sdedit_cli.batch.sources import rows_of
 from sdedit_cli.batch.targets import Job
 from sdedit_cli.batch.wording import Ways, Wording
 from sdedit_cli.cli.assignment import ways_of
-from sdedit_cli.cli.flags import layering
+from sdedit_cli.cli.layering import layering
 from sdedit_cli.errors import SdeditError
 from sdedit_cli.options import MAX_SEED, Edit, Layer, fields
 

@@ -11,7 +11,8 @@ from ...batch.request import Request
 from ...errors import UsageError, printable
 from ...options import field_named
 from ...signals import check
-from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, layering, option
+from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, option
+from ..layering import layering
 from ..models import readable
 from ..render import plain
 from .options import DEBUG, PATH, check_target, options

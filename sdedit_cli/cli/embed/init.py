@@ -9,7 +9,8 @@ import click
 
 from ...errors import UsageError
 from ...options import field_named
-from ..flags import field_option, layering
+from ..flags import field_option
+from ..layering import layering
 from ..models import readable
 from .convert import layout_of, write
 from .options import DEBUG, PATH, TO, check_target, options
