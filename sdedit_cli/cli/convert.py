@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..disk.leftovers import clear_leftovers
 from ..disk.sizes import parse_size, size_text
-from ..errors import ModelError, shortened, shown
+from ..errors import shown
 from ..signals import check, settle
+from .file_commands import DEBUG, PATH, check_source, clear_beside
 from .progress import byte_bar, watched
 from .render import plain
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @click.command("convert", short_help="Convert a checkpoint between layouts and precisions.")
-@click.argument("src", type=click.Path(path_type=Path, readable=False))
-@click.argument("dst", type=click.Path(path_type=Path, readable=False))
+@click.argument("src", type=PATH)
+@click.argument("dst", type=PATH)
 @click.option("--to", type=click.Choice(["diffusers", "ldm"]), help="Layout; by default 'ldm' for DST.safetensors.")
 @click.option("--dtype", type=click.Choice(["fp16", "bf16", "fp32"]), help="Precision; by default as in SRC.")
 @click.option("--ema/--no-ema", default=None, help="Take the averaged copy of the UNet as the UNet, or drop it.")
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--max-shard-size", default="10GB", show_default=True, metavar="SIZE", help="Split larger files.")
 @click.option(
     "--config",
-    type=click.Path(path_type=Path, readable=False),
+    type=PATH,
     metavar="FOLDER",
     help="Model folder with the configs of SRC.",
 )
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--mmap/--no-mmap", default=True, help="Map SRC, or read it into memory first: for storage that comes and goes."
 )
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@DEBUG
 def command(
     src: Path,
     dst: Path,
@@ -62,15 +62,10 @@ def command(
     name ends in .safetensors, else a folder in diffusers layout. It must not exist, and appears when all of it was
     written, read back and found equal. Nothing in SRC is executed.
     """
-    from .models import check_readable, is_there
-
     check()
     for path in (src, *([config] if config else [])):
-        if not is_there(path, str(path)):
-            raise ModelError(f"{shortened(path)}: no such file or folder")
-        check_readable(path, str(path))
-    for name in clear_leftovers(dst.absolute().parent):
-        click.echo(f"sdedit: warning: removed {plain(name)}, which a run that was killed left unfinished", err=True)
+        check_source(path)
+    clear_beside(dst)
     with byte_bar(src.name) as bar:
         from ..weights.formats.mapped_file import reading
         from ..weights.formats.precisions import PRECISIONS

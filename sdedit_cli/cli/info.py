@@ -19,6 +19,7 @@ from ..disk.sizes import size_text
 from ..errors import InputError, ModelError, PictureError, UsageError, printable, shortened, shown
 from ..options import field_named
 from ..signals import check
+from .file_commands import DEBUG, check_source
 from .folders import AdapterPath
 from .render import plain
 
@@ -47,7 +48,7 @@ _AUTOV1 = 0x100000
     help="Of pictures, print what makes them again: a command line, quoted for Unix shells, or a preset in TOML.",
 )
 @click.option("--no-hash", is_flag=True, help="Leave the hashes out: they take a while on large files.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@DEBUG
 def command(files: tuple[Path, ...], as_json: bool, way: str | None, no_hash: bool) -> None:
     """Say what each FILE is: a checkpoint, a model folder, a LoRA or another adapter, an embedding, a picture.
 
@@ -132,11 +133,7 @@ def tell_each(
 
 def file_facts(path: Path, *, hashes: bool = True) -> dict[str, Any]:
     """What a file is, as JSON values. Raises InputError when it is not there or cannot be read."""
-    from .models import check_readable, is_there
-
-    if not is_there(path, str(path)):
-        raise ModelError(f"{shortened(path)}: no such file or folder")
-    check_readable(path, str(path))
+    check_source(path)
     try:
         facts = {"file": str(path), "bytes": _size(path)}
         is_picture = _is_picture(path)

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from ...errors import UsageError
+from ..file_commands import DEBUG, PATH, check_source, check_target, options
 from ..render import plain
-from .options import ADAPTER, DEBUG, PATH, TO, check_source, check_target, options
+from .options import ADAPTER, TO
 
 _DEFAULTS = {".pt": "a1111", ".bin": "diffusers", ".safetensors": "diffusers"}
 _SUFFIXES = {

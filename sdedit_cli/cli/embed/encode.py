@@ -11,11 +11,11 @@ from ...batch.request import Request
 from ...errors import UsageError, printable
 from ...options import field_named
 from ...signals import check
+from ..file_commands import DEBUG, PATH, check_target, options
 from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, option
 from ..layering import layering
 from ..models import readable
 from ..render import plain
-from .options import DEBUG, PATH, check_target, options
 
 _FIELDS = (
     *("prompt", "negative_prompt", "weighting", "long_prompts", "model", "lora", "embedding", "config"),

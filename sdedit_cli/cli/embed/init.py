@@ -9,11 +9,12 @@ import click
 
 from ...errors import UsageError
 from ...options import field_named
+from ..file_commands import DEBUG, PATH, check_target, options
 from ..flags import field_option
 from ..layering import layering
 from ..models import readable
 from .convert import layout_of, write
-from .options import DEBUG, PATH, TO, check_target, options
+from .options import TO
 
 
 @click.command("init", short_help="Begin an embedding from words.")

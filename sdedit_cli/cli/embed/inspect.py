@@ -11,8 +11,9 @@ import click
 from ...batch.events import ReaderGone
 from ...errors import ModelError, shown
 from ...options.adapters import EmbeddingFile
+from ..file_commands import DEBUG, check_source, options
 from ..info import show, tell_each
-from .options import ADAPTER, DEBUG, check_source, options
+from .options import ADAPTER
 
 SCHEMA = "sdedit.embedding/1"
 _FEW = 8

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from ..file_commands import DEBUG, PATH, options
 from ..render import plain
-from .options import ADAPTER, DEBUG, DTYPE, MODEL, PARTIAL, PATH, check_name, options, precision
+from .options import ADAPTER, DTYPE, MODEL, PARTIAL, check_name, precision
 
 
 @click.command("convert", short_help="Write a LoRA under the names of other programs.")

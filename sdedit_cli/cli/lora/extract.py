@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...errors import ModelError, listed
-from .options import AS_JSON, DEBUG, DTYPE, KEEP, PATH, TO, VERBOSE, check_name, keep_of, options, precision
+from ..file_commands import DEBUG, PATH, options
+from .options import AS_JSON, DTYPE, KEEP, TO, VERBOSE, check_name, keep_of, precision
 
 if TYPE_CHECKING:
     from ...weights.checkpoint import Checkpoint

@@ -12,9 +12,10 @@ import click
 
 from ...batch.events import ReaderGone
 from ...errors import ModelError, listed, printable, shown
+from ..file_commands import DEBUG, check_source, options
 from ..info import show, tell_each
 from .lost import SCHEMA, span
-from .options import ADAPTER, AS_JSON, DEBUG, MODEL, options
+from .options import ADAPTER, AS_JSON, MODEL
 
 _BAR = 24
 _LONGEST, _MOST = 300, 1000  # characters of a name, and names that are listed
@@ -51,9 +52,9 @@ def facts_of(path: Path, model: str | None) -> dict[str, Any]:
     from ...adapters.open import open_adapter
     from ...adapters.training import frequent_tags, training_facts, trigger_words
     from ...disk.hashes import payload_hash, remembered_hash
-    from .work import architecture_of, check_file
+    from .work import architecture_of
 
-    check_file(path)
+    check_source(path)
     source, header = open_adapter(path)
     said = dataclasses.asdict(describe(source, header, architecture_of(source, model)))
     try:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...errors import UsageError
+from ..file_commands import DEBUG, PATH, options
 from ..render import plain
-from .options import AS_JSON, DEBUG, MODEL, PARTIAL, PATH, VERBOSE, check_name, keep_of, lora_files, options, precision
+from .options import AS_JSON, DTYPE, MODEL, PARTIAL, VERBOSE, check_name, keep_of, lora_files, precision
 
 if TYPE_CHECKING:
     from ...options.adapters import LoraFile
@@ -34,7 +35,7 @@ _LAYOUTS, _DIALECTS = ("diffusers", "ldm"), ("kohya", "diffusers", "peft")
     help="Of a checkpoint the layout, diffusers or ldm, by default as DST is named; of a LoRA the names: kohya "
     "(default), diffusers, peft.",
 )
-@click.option("--dtype", type=click.Choice(["fp16", "bf16", "fp32"]), help="Precision; by default as it was.")
+@DTYPE
 @click.option(
     "--rank", type=click.IntRange(1), metavar="N", help="Bring the sum of several LoRAs to this rank of each module."
 )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from ...errors import UsageError
 from ...options.adapters import LORA_FILE, LoraFile
+from ..file_commands import options
 from ..folders import AdapterPath, here
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from ...adapters.lowrank import Keep
 
-F = TypeVar("F", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path, readable=False)
 ADAPTER = AdapterPath("lora")
 TO = click.option(
     "--to",
@@ -35,18 +34,6 @@ MODEL = click.option(
 PARTIAL = click.option("--partial", is_flag=True, help="Leave out what fits no module of the model.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 VERBOSE = click.option("-v", "--verbose", is_flag=True, help="A row for each module, not each block.")
-DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
-
-
-def options(*given: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options in this order."""
-
-    def decorate(function: F) -> F:
-        for one in reversed(given):
-            function = one(function)
-        return function
-
-    return decorate
 
 
 KEEP = options(

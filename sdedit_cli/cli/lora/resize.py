@@ -8,22 +8,8 @@ from typing import Any
 import click
 
 from ...options.adapters import LoraFile
-from .options import (
-    ADAPTER,
-    AS_JSON,
-    DEBUG,
-    DTYPE,
-    KEEP,
-    MODEL,
-    PARTIAL,
-    PATH,
-    TO,
-    VERBOSE,
-    check_name,
-    keep_of,
-    options,
-    precision,
-)
+from ..file_commands import DEBUG, PATH, options
+from .options import ADAPTER, AS_JSON, DTYPE, KEEP, MODEL, PARTIAL, TO, VERBOSE, check_name, keep_of, precision
 
 
 @click.command("resize", short_help="Bring a LoRA to another rank.")

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...disk.checks import refuse_existing
-from ...disk.leftovers import clear_leftovers
 from ...disk.sizes import size_text
 from ...errors import ModelError, UsageError, shortened
 from ...options import BUILT_IN_NAME
 from ...options.adapters import LoraFile
 from ...signals import check, settle
-from ..models import check_readable, find_model, is_there
+from ..file_commands import check_source, check_target
+from ..models import find_model, is_there
 from ..render import plain
 
 if TYPE_CHECKING:
@@ -31,13 +30,6 @@ if TYPE_CHECKING:
     from ...weights.formats.source import WeightSource
 
 
-def check_file(path: Path) -> None:
-    """Raises ModelError when there is nothing to read at `path`."""
-    if not is_there(path, str(path)):
-        raise ModelError(f"{shortened(path)}: no such file or folder")
-    check_readable(path, str(path))
-
-
 def checkpoint_at(path: Path) -> Path:
     """The checkpoint that a path names: also the built-in one, by the name that --model has for it."""
     from ...configs.model_block import STARTER_FOLDER
@@ -49,10 +41,8 @@ def begin(*sources: Path, target: Path) -> None:
     """Raises for sources that cannot be read and a target that is there already; clears what was left unfinished."""
     check()
     for path in sources:
-        check_file(path)
-    refuse_existing(target)
-    for name in clear_leftovers(target.absolute().parent):
-        click.echo(f"sdedit: warning: removed {plain(name)}, which a run that was killed left unfinished", err=True)
+        check_source(path)
+    check_target(target)
 
 
 def architecture_of(source: WeightSource, model: str | None) -> Architecture | None:

@@ -1,0 +1,49 @@
+"""What the commands on single files share (`convert`, `info`, `lora`, `embed`): options, and checks of paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ..disk.checks import refuse_existing
+from ..disk.leftovers import clear_leftovers
+from ..errors import ModelError, shortened
+from .models import check_readable, is_there
+from .render import plain
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATH: Any = click.Path(path_type=Path, readable=False)
+DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+
+
+def options(*given: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options in this order."""
+
+    def decorate(function: F) -> F:
+        for one in reversed(given):
+            function = one(function)
+        return function
+
+    return decorate
+
+
+def check_source(path: Path) -> None:
+    """Raises ModelError for a file or folder that is not there or cannot be read."""
+    if not is_there(path, str(path)):
+        raise ModelError(f"{shortened(path)}: no such file or folder")
+    check_readable(path, str(path))
+
+
+def check_target(path: Path) -> None:
+    """Raises OutputError for what exists already; what a killed run left beside it is removed, and told."""
+    refuse_existing(path)
+    clear_beside(path)
+
+
+def clear_beside(target: Path) -> None:
+    """Removes what killed runs left in the folder of a target, and says so."""
+    for name in clear_leftovers(target.absolute().parent):
+        click.echo(f"sdedit: warning: removed {plain(name)}, which a run that was killed left unfinished", err=True)
