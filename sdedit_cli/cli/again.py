@@ -8,10 +8,10 @@ from typing import Any
 
 from ..errors import PictureError, shown
 from ..options import BUILT_IN_NAME, Field, Layer, fields
-from ..options.adapters import EmbeddingFile, LoraFile
-from ..pictures.record import Found, Ingredient
+from ..options.adapters import EmbeddingFile
+from ..pictures.record import Found
 from ..presets import preset_text
-from .loras import beside_tags
+from .loras import beside_tags, lora_file
 
 # Kinds of files whose names in a picture are of no use to find them by.
 _BY_PATH = {
@@ -29,16 +29,12 @@ def asked_again(found: Found) -> Layer:
     values: dict[str, Any] = dict(found.layer.values)
     if found.model.name not in ("", BUILT_IN_NAME):
         values["model"] = found.model.name
-    loras = tuple(_lora(one) for one in beside_tags(found) if found.exact or one.scale is not None)
+    loras = tuple(lora_file(one.name, one) for one in beside_tags(found) if found.exact or one.scale is not None)
     words = tuple(EmbeddingFile(one.name) for one in found.ingredients if one.kind == "embedding")
     masks = [one for one in found.ingredients if one.kind == "mask"]
     if masks:
         values["mask"] = masks[0].name
     return Layer(found.layer.source, values | {"lora": loras} | {"embedding": words})
-
-
-def _lora(one: Ingredient) -> LoraFile:
-    return LoraFile(one.name, 1.0 if one.scale is None else one.scale, one.te_scale, one.blocks, one.dyn)
 
 
 def for_people_to_add(found: Found) -> list[str]:

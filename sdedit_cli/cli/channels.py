@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .details import shown
+from .details import showing_details
 from .flags import REPORTING, option
 from .render import Reporter, show_warnings
 
@@ -43,7 +43,7 @@ def channels(
             from ..batch.events import Events, ended
 
             events = Events(stdout if as_json else None)
-            with shown(to), _told_when_nobody_reads(to), ended(events):
+            with showing_details(to), _told_when_nobody_reads(to), ended(events):
                 yield to, events, stdout
     finally:
         to.close()

@@ -21,7 +21,7 @@ class _Shown(logging.Handler):
 
 
 @contextmanager
-def shown(to: Reporter) -> Generator[None, None, None]:
+def showing_details(to: Reporter) -> Generator[None, None, None]:
     """Within it, details go to `to`, which knows whether they are wanted."""
     handler, level = _Shown(to), _LOG.level
     _LOG.addHandler(handler)

@@ -103,6 +103,11 @@ def find_lora(one: Ingredient, folders: Folders) -> Path | None:
     return by_hash or folders.find(one.name)
 
 
+def lora_file(path: str, one: Ingredient) -> LoraFile:
+    """The value of --lora for a file, as strong as a picture says; fully where it says nothing."""
+    return LoraFile(path, 1.0 if one.scale is None else one.scale, one.te_scale, one.blocks, one.dyn)
+
+
 def _ingredient(name: str, said: Found | None) -> Ingredient:
     named = (one for one in (said.ingredients if said else ()) if one.kind == _KIND)
     known = next((one for one in named if listed_name(one.name) == listed_name(name)), Ingredient(_KIND))

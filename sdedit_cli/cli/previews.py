@@ -50,7 +50,7 @@ def preview_options(command: F) -> F:
     return command
 
 
-def shown(to: Reporter, preview: bool, preview_as: str | None) -> bool:
+def previewing(to: Reporter, preview: bool, preview_as: str | None) -> bool:
     """Whether pictures are shown from now on: where it is asked for, and people watch a terminal."""
     return (preview or preview_as is not None) and to.shows(preview_as or AUTO)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from ..errors import PictureError, UsageError, shown
 from ..options import Layer
-from ..options.adapters import EmbeddingFile, LoraFile
+from ..options.adapters import EmbeddingFile
 from ..options.masks import ALPHA
 from ..pictures.record import Found, Ingredient
 from .folders import Folders
-from .loras import beside_tags, find_lora
+from .loras import beside_tags, find_lora, lora_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +22,12 @@ class _Kind:
 
     among: Callable[[Found], Collection[Ingredient]]
     find: Callable[[Ingredient, Folders], Path | None]
-    value: Callable[[Path, Ingredient], Any]
+    value: Callable[[str, Ingredient], Any]
 
 
-def _embedding(path: Path, one: Ingredient) -> EmbeddingFile:
-    plain = EmbeddingFile(str(path))
+def _embedding(path: str, one: Ingredient) -> EmbeddingFile:
+    plain = EmbeddingFile(path)
     return plain if plain.word.lower() == one.name.lower() else replace(plain, token=one.name)
-
-
-def _lora(path: Path, one: Ingredient) -> LoraFile:
-    return LoraFile(str(path), 1.0 if one.scale is None else one.scale, one.te_scale, one.blocks, one.dyn)
 
 
 def _of_kind(kind: str) -> Callable[[Found], Collection[Ingredient]]:
@@ -45,7 +41,7 @@ def _has_strength(one: Ingredient, found: Found) -> bool:
 
 _KINDS: Mapping[str, _Kind] = {
     "embedding": _Kind(_of_kind("embedding"), lambda one, where: where.by_hash(one.sha256, one.name), _embedding),
-    "lora": _Kind(lambda found: [one for one in beside_tags(found) if _has_strength(one, found)], find_lora, _lora),
+    "lora": _Kind(lambda found: [one for one in beside_tags(found) if _has_strength(one, found)], find_lora, lora_file),
 }
 
 # Kinds of files -> the option that gives one, where it has another name or is not the file's own.
@@ -100,6 +96,6 @@ def _mask(
 
 def _value(kind: _Kind, path: Path, one: Ingredient, source: str) -> Any:
     try:
-        return kind.value(path, one)
+        return kind.value(str(path), one)
     except UsageError as problem:
         raise PictureError(f"{source}: {problem}") from None

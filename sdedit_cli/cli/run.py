@@ -17,7 +17,7 @@ from ..pictures.endings import FORMATS
 from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
 from .preset_options import preset_options, save_preset
-from .previews import animations, preview_options, shown
+from .previews import animations, preview_options, previewing
 from .seeds import new_seed
 from .sweep_options import Wanted, refuse_strays, sweep_options
 
@@ -138,7 +138,7 @@ def command(
         if sweep:
             from .sweep import carry_out
 
-            carry_out(inputs, swept, layers, given, to, events, lambda: shown(to, preview, preview_as))
+            carry_out(inputs, swept, layers, given, to, events, lambda: previewing(to, preview, preview_as))
             return
         request = layers.request()
         if request.edit.mask is None and (stray := [name for name in OF_MASKS if given.get(name) is not None]):
@@ -179,7 +179,7 @@ def command(
             dry_run,
             pixel_limit(os.environ),
             drawn,
-            preview=not dry_run and shown(to, preview, preview_as),
+            preview=not dry_run and previewing(to, preview, preview_as),
             animating=animations(jobs, animate, on_exists, full=animate_full),
         )
         Run(request, jobs, options, Models(to.note, complete=dry_run), to, events, stdout).execute()

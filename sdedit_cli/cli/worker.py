@@ -20,12 +20,10 @@ from ..options.masks import ALPHA
 from ..pictures.beside import NOTHING
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
-from ..pictures.deep import deepened, levels
 from ..pictures.encode import chosen, encode, encode_film
-from ..pictures.fine import alpha_levels
-from ..pictures.fine import shown as fine_shown
-from ..pictures.matting import PAINTED_OVER, cut_out, is_painted_over
-from ..pictures.matting import shown as on_its_ground
+from ..pictures.fine import alpha_levels, shown_numbers
+from ..pictures.matting import PAINTED_OVER, cut_out, is_painted_over, on_its_ground
+from ..pictures.png16 import deepened, levels
 from ..pictures.promise import other_making
 from ..pictures.record import Ingredient, Record
 from .backends import OPENVINO, editor_of, machine_for, settled
@@ -340,8 +338,8 @@ def _shown(edit: Edit, picture: Picture) -> tuple[Image.Image | None, Any, Any]:
     is_cut_out = edit.alpha == EDIT_ALPHA and picture.alpha is not None
     under = on_its_ground(picture) if is_cut_out else picture.colours
     # What is painted has the colours of its palette.
-    fine = None if edit.strokes else fine_shown(picture.fine, picture.rgb)
-    return under, fine, under and fine_shown(picture.fine, under)
+    fine = None if edit.strokes else shown_numbers(picture.fine, picture.rgb)
+    return under, fine, under and shown_numbers(picture.fine, under)
 
 
 def _too_much(name: str, edit: Edit, size: tuple[int, int], dtype: str, device: str) -> str:

@@ -67,7 +67,7 @@ def _decoded(data: bytes, mode: str = "", raw: str = "") -> Image.Image:
     return image
 
 
-def shown(fine: Fine | None, image: Image.Image) -> Numbers | None:
+def shown_numbers(fine: Fine | None, image: Image.Image) -> Numbers | None:
     """The numbers (H, W, 3) in 0..1 of an image that shows a picture with these finer ones; None without."""
     import numpy as np
 

@@ -65,7 +65,7 @@ def _ground(picture: Picture) -> Colour:
     return _GROUNDS[near.index(min(near))]
 
 
-def shown(picture: Picture) -> Image.Image:
+def on_its_ground(picture: Picture) -> Image.Image:
     """A picture with transparency on its ground."""
     assert picture.alpha is not None
     return seen(picture.colours or picture.rgb, picture.alpha, picture.ground)
@@ -111,7 +111,7 @@ def matted(edited: Image.Image, picture: Picture) -> tuple[Image.Image, Image.Im
     # What was seen through the picture is taken out of its colours.
     clearness = np.maximum(opacity, 1)[..., None] / 255
     colours = np.clip(np.where(inside[..., None], after, full) / clearness - ground * (1 / clearness - 1), 0, 255)
-    same = (np.asarray(edited) == np.asarray(shown(picture))).all(-1)
+    same = (np.asarray(edited) == np.asarray(on_its_ground(picture))).all(-1)
     alpha = np.where(same, before, alpha).astype(np.uint8)
     own = np.asarray(picture.colours or picture.rgb)
     return Image.fromarray(np.where(same[..., None], own, np.rint(colours)).astype(np.uint8)), Image.fromarray(alpha)

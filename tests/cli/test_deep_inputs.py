@@ -16,8 +16,8 @@ from PIL import Image
 from sdedit_cli.cli.main import run
 from sdedit_cli.engine.editor import Editor
 from sdedit_cli.options import Edit
-from sdedit_cli.pictures.deep import chunk
-from sdedit_cli.pictures.fine import shown
+from sdedit_cli.pictures.fine import shown_numbers
+from sdedit_cli.pictures.png16 import chunk
 from sdedit_cli.pictures.prepared import prepared
 
 WORDS = ("-p", "a cat", "-q", *QUICK)
@@ -46,7 +46,7 @@ def values_of(channels: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
 
 def numbers(name: str, edit: Edit) -> np.ndarray | None:
     picture = prepared(name, 100, edit)
-    return shown(picture.fine, picture.rgb)
+    return shown_numbers(picture.fine, picture.rgb)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -83,7 +83,7 @@ def test_another_shade_below_eight_bits_is_another_edit(folder: Path) -> None:
 
     def worked_on(name: str) -> np.ndarray:
         picture = prepared(name, 100, Edit())
-        wish = Wish(Edit(), picture.rgb, fine=shown(picture.fine, picture.rgb))
+        wish = Wish(Edit(), picture.rgb, fine=shown_numbers(picture.fine, picture.rgb))
         area = editor.canvas(Edit(), picture.rgb.size)
         return wish.pixels(area, editor.engine.components.vae.config).numpy()
 

@@ -15,8 +15,8 @@ from sdedit_cli.cli.main import run
 from sdedit_cli.errors import UsageError
 from sdedit_cli.options import Edit
 from sdedit_cli.pictures.carriers import find
-from sdedit_cli.pictures.deep import deepened, levels
 from sdedit_cli.pictures.encode import encode
+from sdedit_cli.pictures.png16 import deepened, levels
 from sdedit_cli.pictures.prepared import prepared
 
 WORDS = ("-p", "a cat", "-q", *QUICK)
