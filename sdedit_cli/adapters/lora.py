@@ -98,7 +98,7 @@ def _read(
     family = family_of({key: source.shape(key) for key in keys})
     if not leaves or (unmatched and not partial):
         raise _misfit(source, unmatched, unet, family, nothing=not leaves)
-    _check_width(source, unet, family)
+    _check_family(source, unet, family)
     kinds: dict[str, None] = {}
     patches: dict[Module, Patch] = {}
     for module, own in leaves.items():
@@ -160,7 +160,7 @@ def _misfit(
     )
 
 
-def _check_width(source: WeightSource, unet: UNetConfig | None, family: str) -> None:
+def _check_family(source: WeightSource, unet: UNetConfig | None, family: str) -> None:
     """Names of 1.x fit a 2.x model: shapes alone tell."""
     ours = _family(unet)
     if family and ours and family != ours:

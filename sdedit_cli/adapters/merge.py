@@ -7,13 +7,12 @@ from functools import partial
 
 from torch import Tensor
 
-from .apply import Parts, applied
-from .deltas import kinds_of
+from .apply import Parts, applied, changes
 from .dialects import Module
 from .set import AdapterSet
 
 
-def changes(wanted: AdapterSet) -> Mapping[str, Mapping[str, Callable[[Tensor], Tensor]]]:
+def changed_parameters(wanted: AdapterSet) -> Mapping[str, Mapping[str, Callable[[Tensor], Tensor]]]:
     """By component and name of a parameter, what is made of it in float32 by the active adapters.
 
     Whether they fit is to be checked before (`apply.check_fits`).
@@ -21,14 +20,10 @@ def changes(wanted: AdapterSet) -> Mapping[str, Mapping[str, Callable[[Tensor], 
     made: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {}
     for module, parts in wanted.patched().items():
         slot, name = module
-        for leaf in _changed_leaves(parts, module):
-            made.setdefault(slot, {})[f"{name}.{leaf}"] = partial(_changed, parts, module, leaf)
+        for leaf in ("weight", "bias"):
+            if changes(parts, module, leaf):
+                made.setdefault(slot, {})[f"{name}.{leaf}"] = partial(_changed, parts, module, leaf)
     return made
-
-
-def _changed_leaves(parts: Parts, module: Module) -> list[str]:
-    kinds = [kind for adapter, _ in parts for kind in kinds_of(adapter.patches[module].leaves)]
-    return [leaf for leaf in ("weight", "bias") if any(getattr(kind, leaf) for kind in kinds)]
 
 
 def _changed(parts: Parts, module: Module, leaf: str, base: Tensor) -> Tensor:

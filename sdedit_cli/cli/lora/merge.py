@@ -108,7 +108,7 @@ def _into_checkpoint(
 
 
 def _merged(checkpoint: Checkpoint, files: list[LoraFile], dtype: str | None, *, partial: bool) -> Checkpoint:
-    from ...adapters.merge import changes
+    from ...adapters.merge import changed_parameters
     from ...errors import ModelError
     from ...weights.checkpoint.changed import with_changes
     from .work import active, architecture_in
@@ -118,7 +118,7 @@ def _merged(checkpoint: Checkpoint, files: list[LoraFile], dtype: str | None, *,
     wanted = active(files, architecture_in(checkpoint), partial=partial)
     for adapter in wanted.adapters.values():
         click.echo(plain(adapter.summary()), err=True)
-    made: dict[Any, Any] = dict(changes(wanted))
+    made: dict[Any, Any] = dict(changed_parameters(wanted))
     return with_changes(checkpoint, made, precision(dtype))
 
 
