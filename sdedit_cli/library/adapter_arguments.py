@@ -7,12 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 
 from ..errors import UsageError, WrongTypeError
-from .keywords import one_file_options
+from .keywords import one_file_options, resolved
 
 SLOTS = ("unet", "text_encoder")
 # Options of the reference's loader that ask for nothing here.
@@ -33,16 +33,13 @@ def checked_scale(name: str, scale: object) -> float:
 def located(source: object, weight_name: str | None, options: Mapping[str, Any]) -> Path | Mapping[str, Tensor]:
     """The file or folder of an adapter, or its state dict. Raises ModelError, UsageError, WrongTypeError."""
     where = one_file_options(options, *_IDLE)
-    if isinstance(source, Mapping):
-        return cast("Mapping[str, Tensor]", source)
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, os.PathLike, Mapping)):
         raise WrongTypeError(f"the adapter is a {type(source).__name__}; expected a path, a Hub id or a state dict")
-    from ..weights.hub import resolve
-
-    return resolve(cast("str | os.PathLike[str]", source), weight_name=weight_name, **where)
+    return resolved(source, weight_name, where)
 
 
-def check_components(components: Sequence[str]) -> None:
+def check_slots(components: Sequence[str]) -> None:
+    """Raises UsageError for what is no list of components that adapters change."""
     unknown = [name for name in components if name not in SLOTS]
     if unknown or isinstance(components, str):
         raise UsageError(f"components is {components!r}; expected a list of some of {', '.join(SLOTS)}")

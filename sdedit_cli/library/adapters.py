@@ -27,7 +27,7 @@ from ..adapters.strengths import Strengths, Weight, by_part
 from ..engine.merging import Merging
 from ..errors import UsageError, did_you_mean, listed, warn
 from ..nn import CLIPTextModel, UNet2DCondition
-from .adapter_arguments import SLOTS, check_components, checked_scale, located
+from .adapter_arguments import SLOTS, check_slots, checked_scale, located
 from .words import arguments_named
 
 _TABLE: Module = ("text_encoder", "text_model.embeddings.token_embedding")
@@ -200,7 +200,7 @@ class Adapters:
 
         Raises UsageError for unknown components, and where none is loaded.
         """
-        check_components(components)
+        check_slots(components)
         del safe_fusing  # what is not finite is refused always
         names = list(dict.fromkeys(adapter_names or self._adapters.active))
         self._known(names)
@@ -218,7 +218,7 @@ class Adapters:
 
     def unfuse_lora(self, components: Sequence[str] = SLOTS) -> None:
         """Undoes `fuse_lora`, bit for bit: adapters that are still loaded are at work as they were."""
-        check_components(components)
+        check_slots(components)
         self._settle(_fused=tuple(fused for fused in self._fused if fused.slot not in components))
 
     @property

@@ -62,7 +62,7 @@ def check_prompts(
             raise UsageError(f"give `{name}` or `{name}_embeds`, not both")
         if text is not None and not isinstance(text, (str, list, tuple)):
             raise WrongTypeError(f"`{name}` is a {type(text).__name__}; expected a string or a list of strings")
-        listed = _items(cast("object", text))
+        listed = items(text)
         if text is not None and not (listed and all(isinstance(one, str) for one in listed)):
             raise UsageError(f"`{name}` is {text!r}; expected a string or a list with one or more strings")
         if embeds is not None and embeds.ndim != 3:
@@ -79,9 +79,9 @@ def check_prompts(
         )
 
 
-def _items(value: object) -> Sequence[object]:
+def items(value: Any) -> list[Any]:
     """The items of a list or tuple; anything else counts as one item."""
-    return cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else [value]
+    return list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value]
 
 
 def check_pair(positive_BTC: Tensor, negative_BTC: Tensor) -> None:
@@ -95,7 +95,7 @@ def check_pair(positive_BTC: Tensor, negative_BTC: Tensor) -> None:
 
 def check_generator(generator: object) -> None:
     """Raises WrongTypeError for what is neither a torch.Generator, a list of them, nor None."""
-    if generator is not None and not all(isinstance(one, torch.Generator) for one in _items(generator)):
+    if generator is not None and not all(isinstance(one, torch.Generator) for one in items(generator)):
         raise WrongTypeError(f"generator is {generator!r}; expected a torch.Generator, or a list with one a picture")
 
 

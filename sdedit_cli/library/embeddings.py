@@ -14,7 +14,7 @@ from ..engine.embeddings import check_words, kept_on_failure, set_words, without
 from ..errors import UsageError, did_you_mean
 from ..nn import CLIPTextModel
 from ..text import Tokenizer
-from .keywords import one_file_options
+from .keywords import one_file_options, resolved
 from .words import arguments_named
 
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
@@ -57,7 +57,7 @@ class Embeddings:
         if len(tokens) != len(sources) or len(set(tokens) - {None}) < len([one for one in tokens if one]):
             raise UsageError(f"token has {tokens!r} for {len(sources)} embeddings; give one for each, all different")
         found = [
-            read_embedding(self._located(one, weight_name, where), encoder.config.hidden_size, token=word)
+            read_embedding(resolved(one, weight_name, where), encoder.config.hidden_size, token=word)
             for one, word in zip(sources, cast("list[str | None]", tokens), strict=True)
         ]
         self._learn(known, encoder, [*self._words, *found], self._bundled)
@@ -121,10 +121,3 @@ class Embeddings:
             yield
         finally:
             set_words(wordless, encoder, self._words, without_doubles(self._bundled))
-
-    def _located(self, source: Source, weight_name: str | None, options: Mapping[str, Any]) -> Any:
-        if isinstance(source, Mapping):
-            return source
-        from ..weights.hub import resolve
-
-        return resolve(source, weight_name=weight_name, **options)

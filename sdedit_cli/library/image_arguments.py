@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..adapters.ip_adapter import IPAdapter
 from ..errors import UsageError, WrongTypeError
+from .arguments import items
 
 MASKS = "ip_adapter_masks"
 
@@ -21,11 +22,6 @@ def without_masks(cross_attention_kwargs: Mapping[str, Any] | None) -> tuple[dic
     asked = dict(cross_attention_kwargs or {})
     masks = asked.pop(MASKS, None)
     return asked or None, masks
-
-
-def items(value: Any) -> list[Any]:
-    """The items of a list or tuple; anything else is one item."""
-    return list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value]
 
 
 def paired(source: Any, subfolder: Any, weight_name: Any) -> tuple[list[Any], list[Any], list[Any]]:

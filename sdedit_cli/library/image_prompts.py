@@ -23,8 +23,9 @@ from ..engine.image_prompts import ImagePrompt, Masks, image_sources, looked_at
 from ..engine.towers import clip_pixels, feature_extractor_of, load_image_encoder
 from ..errors import ModelError, UsageError, WrongTypeError
 from ..nn import ImageSource, UNet2DCondition
-from .image_arguments import check_embeds, items, masks_of, paired, spread
-from .keywords import one_file_options
+from .arguments import items
+from .image_arguments import check_embeds, masks_of, paired, spread
+from .keywords import one_file_options, resolved
 from .words import arguments_named
 
 _IDLE = ("low_cpu_mem_usage",)
@@ -75,7 +76,10 @@ class ImagePrompts:
         """
         where = one_file_options(options, *_IDLE)
         sources, folders, names = paired(pretrained_model_name_or_path_or_dict, subfolder, weight_name)
-        found = [_located(*one, where) for one in zip(sources, folders, names, strict=True)]
+        found = [
+            resolved(source, name, {**where, "subfolder": folder or None})
+            for source, folder, name in zip(sources, folders, names, strict=True)
+        ]
         examined = [examine(one, self.unet.config) for one in found]
         brought: dict[str, Any] = {}
         encoder = self.image_encoder
@@ -260,14 +264,6 @@ class ImagePrompts:
             raise UsageError(
                 "an IP-Adapter is loaded: give `ip_adapter_image` or `ip_adapter_image_embeds`, or unload_ip_adapter()"
             )
-
-
-def _located(source: Any, subfolder: str | None, weight_name: str | None, where: Mapping[str, Any]) -> Any:
-    if isinstance(source, Mapping):
-        return cast("Mapping[str, Any]", source)
-    from ..weights.hub import resolve
-
-    return resolve(source, weight_name=weight_name, **cast("dict[str, Any]", {**where, "subfolder": subfolder or None}))
 
 
 def _encoder_folder(source: Any, subfolder: str | None, found: Any, folder: str, where: Mapping[str, Any]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ..errors import UsageError, did_you_mean
 
@@ -78,6 +78,15 @@ def one_file_options(options: Mapping[str, Any], *idle: str) -> dict[str, Any]:
         if name not in (*ONE_FILE, *idle):
             raise UsageError(f"no option `{name}`{did_you_mean(name, ONE_FILE)}")
     return among(options, ONE_FILE)
+
+
+def resolved(source: Any, weight_name: str | None, where: Mapping[str, Any]) -> Any:
+    """The file or folder of an adapter or embedding, a state dict as it is. Raises ModelError, as `weights.resolve`."""
+    if isinstance(source, Mapping):
+        return cast("Mapping[str, Any]", source)
+    from ..weights.hub import resolve
+
+    return resolve(source, weight_name=weight_name, **where)
 
 
 def split_resolving(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
