@@ -9,7 +9,8 @@ from ..disk.checks import check_folder
 from ..errors import UsageError
 from ..pictures.animation import format_of
 from .request import Animating
-from .targets import Job, folded, settle, split_template, targets, template_of
+from .targets import Job, folded, settle, targets
+from .templates import split_template, template_of
 
 _LABEL = "--animate"
 

@@ -16,7 +16,8 @@ from .collecting import uncollected
 from .journal import FOLDER
 from .names import parted
 from .rows import Row, Source
-from .targets import Job, Target, check_placeholders, format_of, literal, names_of, refuse_clashes
+from .targets import Job, Target, refuse_clashes
+from .templates import check_placeholders, format_of, literal, names_of
 from .wording import Ways, Wording
 
 

@@ -5,25 +5,19 @@ from __future__ import annotations
 import glob
 import os
 import re
-import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from ..disk.checks import check_name, is_special
-from ..errors import OutputError, UsageError, did_you_mean, shortened
+from ..errors import OutputError, UsageError
 from ..pictures.encode import check_format
-from ..pictures.endings import FORMATS, SUFFIXES
+from ..pictures.endings import FORMATS
 from .names import fitting
 from .request import Request
+from .templates import format_of, names_of, template_of
 
 STDIO = "-"
-_ENDINGS = ", ".join(FORMATS.values())
-PLACEHOLDERS = ("stem", "name", "parent", "ext", "format", "seed", "index", "n")
-_MAX_WIDTH = 999
-_MAX_TEMPLATE = 4096  # the longest path of any system
-_TELLS_PICTURES_APART = ("seed", "n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +57,7 @@ class Job:
 
     @property
     def stem(self) -> str:
-        return stem_of(self.source)
+        return _stem_of(self.source)
 
 
 def expand(patterns: Sequence[str]) -> list[str]:
@@ -85,7 +79,7 @@ def natural(path: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path)]
 
 
-def stem_of(source: str) -> str:
+def _stem_of(source: str) -> str:
     return "stdin" if source == STDIO else Path(source).stem
 
 
@@ -117,122 +111,13 @@ def _template(output: str | None, ext: str, inputs: int) -> str:
     return f"{{parent}}/{{stem}}.edited.{ext}" if output is None else template_of(output, ext, inputs, "-o")
 
 
-def template_of(output: str, ext: str, inputs: int, label: str) -> str:
-    """The template that a file, a folder or a template stands for, `ext` in folders. Raises UsageError with `label`."""
-    if len(output) > _MAX_TEMPLATE:
-        raise UsageError(f"{label} {shortened(output)}: has {len(output)} characters; expected at most {_MAX_TEMPLATE}")
-    # Of what was typed, and not of the inputs' names: those are meant as they are.
-    output = os.path.expanduser(output)
-    if output.endswith(("/", os.sep)) or os.path.isdir(output):
-        return literal(output.rstrip("/" + os.sep) or os.sep) + f"/{{stem}}.{ext}"
-    if "{" in output:
-        check_placeholders(output, label)
-        return output
-    if inputs > 1:
-        raise UsageError(
-            f"{label} {output} names one file for {inputs} inputs; give a folder (end it with '/'), "
-            "or a template such as 'out/{stem}-{seed}.png'"
-        )
-    return literal(output)
-
-
-def literal(path: str) -> str:
-    """A path as a template that stands for it."""
-    return path.replace("{", "{{").replace("}", "}}")
-
-
-@lru_cache(maxsize=64)
-def check_placeholders(template: str, label: str = "-o") -> None:
-    """Raises UsageError for a template that nothing can be filled in."""
-    try:
-        found = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
-    except ValueError as problem:
-        raise UsageError(
-            f"{label} {template}: is no template ({problem}); write '{{{{' for a brace in a name"
-        ) from None
-    for name, spec in found:
-        if name not in PLACEHOLDERS:
-            known = ", ".join(f"{{{place}}}" for place in PLACEHOLDERS)
-            hint = did_you_mean(name, PLACEHOLDERS)
-            raise UsageError(f"{label} {shortened(template)}: has '{{{shortened(name)}}}'{hint}; it may have {known}")
-        if "{" in spec or any(_is_too_wide(number) for number in re.findall(r"[0-9]+", spec)):
-            raise UsageError(
-                f"{label} {shortened(template)}: '{{{name}:{shortened(spec, 40)}}}' is too wide; "
-                f"expected a width such as {{{name}:03}}"
-            )
-
-
-def _is_too_wide(digits: str) -> bool:
-    return len(digits) > len(str(_MAX_WIDTH)) or int(digits) > _MAX_WIDTH
-
-
-def split_template(template: str) -> tuple[str, str]:
-    """A template before its ending, and the ending: '.png', or a placeholder for one."""
-    for place in (".{ext}", ".{format}"):
-        if template.endswith(place):
-            return template.removesuffix(place), place
-    return os.path.splitext(template)
-
-
-@lru_cache(maxsize=64)
-def format_of(template: str, format: str | None, label: str = "-o") -> str:
-    """The format that a template's ending means. Raises UsageError for one that cannot be written."""
-    suffix = split_template(template)[1].lower()
-    if not suffix:
-        raise UsageError(f"{label} {template}: has no ending; expected {_ENDINGS}, or a folder ending in '/'")
-    if "{" in suffix:
-        return _written(format or "png")
-    named = SUFFIXES.get(suffix)
-    if named is None:
-        raise UsageError(f"{label} {template}: '{suffix}' cannot be written; expected {_ENDINGS}")
-    if format and format != named:
-        raise UsageError(f"{label} {template}: ends in {suffix}, and --format says {format}; change one of them")
-    return _written(named)
-
-
-def _written(format: str) -> str:
-    check_format(format)
-    return format
-
-
 def targets(
     template: str, given: Path, index: int, seeds: Sequence[int], format: str, label: str = "-o"
 ) -> Iterator[Target]:
     """The pictures of the input `given` under the names that a template gives them. Raises UsageError with `label`."""
-    stem = "stdin" if str(given) == STDIO else given.stem
-    named = names_of(template, (str(given.parent), given.name, stem), index, seeds, format, label)
+    parts = (str(given.parent), given.name, _stem_of(str(given)))
+    named = names_of(template, parts, index, seeds, format, label)
     return (Target(seed, Path(name)) for seed, name in zip(seeds, named, strict=True))
-
-
-def names_of(
-    template: str, parts: tuple[str, str, str], index: int, seeds: Sequence[int], format: str, label: str = "-o"
-) -> Iterator[str]:
-    """As `targets`: the names alone, of an input by its folder, its name and its stem."""
-    if len(seeds) > 1 and not _has_placeholder(template, _TELLS_PICTURES_APART):
-        root, ending = split_template(template)
-        template = f"{root}-{{n}}{ending}"
-    parent, name, stem = parts
-    for n, seed in enumerate(seeds, 1):
-        facts: Mapping[str, object] = {
-            "name": name,
-            "parent": parent,
-            "ext": FORMATS.get(format, format).removeprefix("."),  # animations have more
-            "format": format,
-            "seed": seed,
-            "index": index,
-            "n": n,
-        }
-        try:
-            named = fitting(stem, lambda stem, facts=facts: template.format_map({"stem": stem, **facts}))
-        except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as problem:
-            raise UsageError(f"{label} {template}: is no template ({problem})") from None
-        if "\0" in named:
-            raise UsageError(f"{label} {template}: gives a name with a NUL character, which no file can have")
-        yield named
-
-
-def _has_placeholder(template: str, names: Sequence[str]) -> bool:
-    return any(name in names for _, name, _, _ in string.Formatter().parse(template))
 
 
 def folded(path: str | Path) -> str:

@@ -175,7 +175,8 @@ class _Work:
 
     def _sheets(self, sources: Sequence[str], taken: set[Path]) -> dict[str, Path]:
         """The sheet of each input that gets one. Raises UsageError and OutputError."""
-        from ..batch.targets import STDIO, Job, format_of, refuse_clashes, settle, targets, template_of
+        from ..batch.targets import STDIO, Job, refuse_clashes, settle, targets
+        from ..batch.templates import format_of, template_of
 
         if STDIO in sources:
             raise UsageError("a sweep reads its picture again and again, which stdin gives once; save it to a file")

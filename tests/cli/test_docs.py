@@ -9,7 +9,7 @@ import pytest
 from helpers.cli import QUICK, ROOT, events, photo
 
 from sdedit_cli import errors
-from sdedit_cli.batch.targets import PLACEHOLDERS
+from sdedit_cli.batch.templates import PLACEHOLDERS
 from sdedit_cli.cli.main import run
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
