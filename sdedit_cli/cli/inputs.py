@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from ..batch.names import MARKS, RESULT
 from ..batch.targets import STDIO, expand
-from ..errors import UsageError, shown
+from ..errors import UsageError, listed, shown
+from .render import Reporter
 
 
-def chosen(inputs: Sequence[str], prompt: str, output: str | None) -> tuple[list[str], list[str]]:
-    """The inputs that the words of a command line name, and those left out as an earlier run's own outputs.
+def sources_of(inputs: Sequence[str], prompt: str, output: str | None, to: Reporter) -> list[str]:
+    """The inputs that the words of a command line name, without an earlier run's own outputs, of which `to` is told.
 
     Raises UsageError for a word that is no file and reads like a prompt.
     """
@@ -31,7 +32,9 @@ def chosen(inputs: Sequence[str], prompt: str, output: str | None) -> tuple[list
     kept = [path for path in found if path not in outputs]
     if not kept:
         raise UsageError(f"all inputs are results of earlier runs ({shown(found[0])}); name one by itself")
-    return kept, [path for path in found if path in outputs]
+    if left_out := [path for path in found if path in outputs]:
+        to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")
+    return kept
 
 
 def _refuse_prompt(word: str, prompt: str, *, alone: bool) -> None:

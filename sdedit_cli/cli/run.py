@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError, listed
+from ..errors import UsageError
 from ..options.masks import NAMES as OF_MASKS
 from ..pictures.endings import FORMATS
 from .channels import channels, reporting_options
@@ -149,13 +149,11 @@ def command(
         from ..batch.targets import plan
         from ..pictures.codec import pixel_limit
         from .host import Models
-        from .inputs import chosen
+        from .inputs import sources_of
         from .replay import beyond, of_another_input
         from .words import unused_words
 
-        sources, left_out = chosen(inputs, request.edit.prompt, output)
-        if left_out:
-            to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")
+        sources = sources_of(inputs, request.edit.prompt, output, to)
         for word in unused_words(request.edit):
             to.warn(f"the word '{word}' stands in no prompt, so its embedding does nothing; write it into -p or -n")
         drawn = request.edit.seed is None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AllFailed, PictureError, SdeditError, SomeFailed, UsageError, first_line, listed
+from ..errors import AllFailed, PictureError, SdeditError, SomeFailed, UsageError, first_line
 from ..options import Edit, Layer, fields
 from ..options.layers import defaults
 from ..pictures.endings import FORMATS
@@ -52,7 +52,7 @@ def carry_out(
     """
     from ..batch.sheet import side_of
     from ..batch.sweep import sweep_of
-    from .inputs import chosen
+    from .inputs import sources_of
     from .replay import check_sampler
 
     sweep = sweep_of(wanted.texts, wanted.limit)
@@ -67,9 +67,7 @@ def carry_out(
     side = side_of(sweep)
     cells = list(sweep.cells())
     requests, problems = _requests(cells, layers, drawn=None if wanted.dry_run else new_seed())
-    sources, left_out = chosen(inputs, next(iter(requests.values())).edit.prompt, wanted.output)
-    if left_out:
-        to.note(f"left out are results of earlier runs: {listed(left_out)}; to edit one, name it by itself")
+    sources = sources_of(inputs, next(iter(requests.values())).edit.prompt, wanted.output, to)
     _Work(sweep, cells, requests, problems, wanted, layers, to, events, side, watched).of(sources)
 
 
