@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -22,8 +22,10 @@ from .seeds import new_seed
 from .sweep_options import Wanted, refuse_strays, sweep_options
 
 if TYPE_CHECKING:
+    from ..batch.events import Events
+    from ..batch.request import Request
     from ..batch.targets import Job
-    from ..presets import Preset
+    from .render import Reporter
 
 _EXAMPLES = """\b
 Examples:
@@ -85,102 +87,117 @@ Examples:
 )
 @sweep_options
 @reporting_options
-def command(
-    inputs: tuple[str, ...],
-    presets: tuple[Preset, ...],
-    like: str | None,
-    output: str | None,
-    format: str | None,
-    on_exists: str,
-    save_every: int | None,
-    steps_dir: Path | None,
-    animate: str | None,
-    animate_full: bool,
-    preview: bool,
-    preview_as: str | None,
-    dry_run: bool,
-    sweep: tuple[str, ...],
-    sweep_dir: str | None,
-    sweep_page: str | None,
-    sweep_realism: str | None,
-    sweep_limit: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    debug: bool,
-    **given: Any,
-) -> None:
+def command(inputs: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: Any) -> None:
     """Edit each INPUT (a picture, a glob pattern, or - for stdin) under a prompt.
 
     The picture is noised up to --strength of the way and denoised under the prompt. The result has the input's size,
     transparency and colour profile, and carries its settings: --like replays them.
     """
-    if as_json and output == "-":
+    to_stdout = given["output"] == "-"
+    if as_json and to_stdout:
         raise UsageError("--json and -o - both want stdout; write the picture to a file")
-    with channels(as_json=as_json, to_stdout=output == "-", quiet=quiet, verbose=verbose, debug=debug) as (
-        to,
-        events,
-        stdout,
-    ):
-        from .layering import layering
+    with channels(as_json=as_json, to_stdout=to_stdout, quiet=quiet, verbose=verbose, debug=debug) as told:
+        _carry_out(inputs, given, *told)
 
-        if save_every is None and steps_dir is not None:
-            raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")
-        if output == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
-            raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
-        swept = Wanted(sweep, output, sweep_dir, sweep_page, sweep_realism, sweep_limit, format, on_exists, dry_run)
-        of_one = {"--save-every": save_every, "--animate": animate}
-        refuse_strays(swept, [flag for flag, value in of_one.items() if value])
-        layers = layering(given, presets, like)
-        if given["save_preset"] is not None:
-            save_preset(given["save_preset"], presets, layers, to, replace=on_exists == "overwrite")
-            return
-        if sweep:
-            from .sweep import carry_out
 
-            carry_out(inputs, swept, layers, given, to, events, lambda: previewing(to, preview, preview_as))
-            return
-        request = layers.request()
-        if request.edit.mask is None and (stray := [name for name in OF_MASKS if given.get(name) is not None]):
-            raise UsageError(f"--{stray[0].replace('_', '-')} says something of a mask; give that too: --mask FILE")
-        # After what is refused most often, so that a typing error is told at once.
-        from ..batch.request import RunOptions
-        from ..batch.run import Run
-        from ..batch.targets import plan
-        from ..pictures.codec import pixel_limit
-        from .host import Models
-        from .inputs import sources_of
-        from .replay import beyond, of_another_input
-        from .words import unused_words
+def _carry_out(
+    inputs: Sequence[str], given: Mapping[str, Any], to: Reporter, events: Events, stdout: BinaryIO | None
+) -> None:
+    """Edits the inputs, sweeps over them or saves a preset, as the options say. Raises UsageError for those that do not
+    go together."""
+    from .layering import layering
 
-        sources = sources_of(inputs, request.edit.prompt, output, to)
-        for word in unused_words(request.edit):
-            to.warn(f"the word '{word}' stands in no prompt, so its embedding does nothing; write it into -p or -n")
-        drawn = request.edit.seed is None
-        if drawn and not dry_run:
-            request = request.asking(replace(request.edit, seed=new_seed()))
-        if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
-            request = beyond(request, sources)
-        request = replace(request, notes=(*request.notes, *of_another_input(request.like, sources)))
-        seeds = request.edit.seeds()
-        shown_seeds = [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds
-        jobs = plan(request, sources, shown_seeds, output, format)
-        if given.get("quality") is not None and all(job.format in ("png", "gif") for job in jobs):
-            raise UsageError("--quality is for JPEG, WebP and AVIF, and this run writes none; see -o and --format")
-        if save_every is not None and steps_dir is None:
-            steps_dir = steps_folder(jobs)
-            to.note(f"the pictures of the steps go to {steps_dir}{os.sep}")
-        options = RunOptions(
-            on_exists,
-            save_every,
-            steps_dir,
-            dry_run,
-            pixel_limit(os.environ),
-            drawn,
-            preview=not dry_run and previewing(to, preview, preview_as),
-            animating=animations(jobs, animate, on_exists, full=animate_full),
+    if given["save_every"] is None and given["steps_dir"] is not None:
+        raise UsageError("--steps-dir is for the pictures of --save-every N; give that too")
+    if given["output"] == "-" and sys.__stdout__ is not None and stdout is not None and os.isatty(stdout.fileno()):
+        raise UsageError("-o - would write a picture to this terminal; redirect it, or name a file")
+    swept = Wanted.of(given)
+    of_one = {"--save-every": given["save_every"], "--animate": given["animate"]}
+    refuse_strays(swept, [flag for flag, value in of_one.items() if value])
+    layers = layering(given, given["presets"], given["like"])
+    if given["save_preset"] is not None:
+        to_replace = given["on_exists"] == "overwrite"
+        save_preset(given["save_preset"], given["presets"], layers, to, replace=to_replace)
+    elif swept.texts:
+        from .sweep import carry_out
+
+        carry_out(inputs, swept, layers, given, to, events, lambda: _previewing(given, to))
+    else:
+        _edit(inputs, layers.request(), given, to, events, stdout)
+
+
+def _edit(
+    inputs: Sequence[str],
+    request: Request,
+    given: Mapping[str, Any],
+    to: Reporter,
+    events: Events,
+    stdout: BinaryIO | None,
+) -> None:
+    if request.edit.mask is None and (stray := [name for name in OF_MASKS if given.get(name) is not None]):
+        raise UsageError(f"--{stray[0].replace('_', '-')} says something of a mask; give that too: --mask FILE")
+    # After what is refused most often, so that a typing error is told at once.
+    from ..batch.request import RunOptions
+    from ..batch.run import Run
+    from ..batch.targets import plan
+    from ..pictures.codec import pixel_limit
+    from .host import Models
+    from .inputs import sources_of
+    from .words import unused_words
+
+    dry_run, drawn = given["dry_run"], request.edit.seed is None
+    sources = sources_of(inputs, request.edit.prompt, given["output"], to)
+    for word in unused_words(request.edit):
+        to.warn(f"the word '{word}' stands in no prompt, so its embedding does nothing; write it into -p or -n")
+    request = _replayed(request, sources, given)
+    seeds = request.edit.seeds()
+    shown_seeds = [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds
+    jobs = plan(request, sources, shown_seeds, given["output"], given["format"])
+    if given["quality"] is not None and all(job.format in ("png", "gif") for job in jobs):
+        raise UsageError("--quality is for JPEG, WebP and AVIF, and this run writes none; see -o and --format")
+    options = RunOptions(
+        given["on_exists"],
+        given["save_every"],
+        _steps_folder(jobs, given, to),
+        dry_run,
+        pixel_limit(os.environ),
+        drawn,
+        preview=not dry_run and _previewing(given, to),
+        animating=animations(jobs, given["animate"], given["on_exists"], full=given["animate_full"]),
+    )
+    Run(request, jobs, options, Models(to.note, complete=dry_run), to, events, stdout).execute()
+
+
+def _replayed(request: Request, sources: Sequence[str], given: Mapping[str, Any]) -> Request:
+    """The request with a seed, unless nothing is made, and with what `--like` means for these sources."""
+    from .replay import beyond, of_another_input
+
+    if request.edit.seed is None and not given["dry_run"]:
+        request = request.asking(replace(request.edit, seed=new_seed()))
+    if given["seed"] is None and not os.environ.get("SDEDIT_SEED"):
+        request = beyond(request, sources)
+    return replace(request, notes=(*request.notes, *of_another_input(request.like, sources)))
+
+
+def _previewing(given: Mapping[str, Any], to: Reporter) -> bool:
+    return previewing(to, given["preview"], given["preview_as"])
+
+
+def _steps_folder(jobs: Sequence[Job], given: Mapping[str, Any], to: Reporter) -> Path | None:
+    """Where the pictures of --save-every go: beside the output where nobody says, which `to` is told.
+
+    Raises UsageError where the output is stdout.
+    """
+    if given["save_every"] is None or given["steps_dir"] is not None:
+        return given["steps_dir"]
+    first = jobs[0].targets[0].path
+    if first is None:
+        raise UsageError(
+            "--save-every: the picture goes to stdout, so say where those of its steps go: --steps-dir DIR"
         )
-        Run(request, jobs, options, Models(to.note, complete=dry_run), to, events, stdout).execute()
+    folder = first.with_suffix(".steps") if len(jobs) == 1 else first.parent / "steps"
+    to.note(f"the pictures of the steps go to {folder}{os.sep}")
+    return folder
 
 
 class Undrawn(int):
@@ -188,13 +205,3 @@ class Undrawn(int):
 
     def __format__(self, spec: str) -> str:
         return f"{{seed+{int(self)}}}" if self else "{seed}"
-
-
-def steps_folder(jobs: Sequence[Job]) -> Path:
-    """Where the pictures of --save-every go when nobody says: beside the output. Raises UsageError for stdout."""
-    first = jobs[0].targets[0].path
-    if first is None:
-        raise UsageError(
-            "--save-every: the picture goes to stdout, so say where those of its steps go: --steps-dir DIR"
-        )
-    return first.with_suffix(".steps") if len(jobs) == 1 else first.parent / "steps"

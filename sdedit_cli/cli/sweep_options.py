@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -73,6 +74,13 @@ class Wanted:
     format: str | None
     on_exists: str
     dry_run: bool
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Wanted:
+        """By the options of `sdedit run`."""
+        same = {name: given[name] for name in ("output", "format", "on_exists", "dry_run")}
+        own = {name: given[f"sweep_{name}"] for name in ("page", "realism", "limit")}
+        return cls(texts=given["sweep"], folder=given["sweep_dir"], **same, **own)
 
 
 def refuse_strays(wanted: Wanted, of_one: Sequence[str]) -> None:
