@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..errors import SdeditError, first_line
+from ..errors import first_line
 from .journal import FOLDER, Entry, Journal, Known
-from .rows import Row
+from .rows import LostRow
 from .targets import Job
 
 
-def note_lost(
-    failures: Sequence[tuple[int, Row, SdeditError]], known: Mapping[str, Known], journal: Journal
-) -> dict[str, Known]:
-    """Has the journal say of these rows (each with its number) that they failed; what it knows then of them that it did
-    not know before. Raises OutputError."""
+def note_lost(rows: Sequence[LostRow], known: Mapping[str, Known], journal: Journal) -> dict[str, Known]:
+    """Has the journal say of these rows that they failed; what it knows then of them that it did not know before.
+
+    Raises OutputError.
+    """
     noted: dict[str, Known] = {}
-    for number, row, problem in failures:
+    for number, row, problem in rows:
         name, text = _name(row.input, number), first_line(problem)
         before = known.get(name)
         if before is None or (before.last.error, before.last.word) != (text, problem.word):

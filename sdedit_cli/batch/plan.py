@@ -15,7 +15,7 @@ from ..pictures.endings import FORMATS
 from .collecting import uncollected
 from .journal import FOLDER
 from .names import parted
-from .rows import Row, Source
+from .rows import LostRow, Row, Source
 from .targets import Job, Target, refuse_clashes
 from .templates import check_placeholders, format_of, literal, names_of
 from .wording import Ways, Wording
@@ -50,10 +50,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All jobs of a batch in order, and the rows that cannot be meant, with their numbers and the reasons."""
+    """All jobs of a batch in order, and the rows that cannot be meant."""
 
     jobs: tuple[Job, ...]
-    failures: tuple[tuple[int, Row, SdeditError], ...]
+    failures: tuple[LostRow, ...]
 
 
 @uncollected()
@@ -62,12 +62,12 @@ def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
     look_again(ways)
     wording = Wording(ways, source.defaults)
     jobs: list[Job] = []
-    failures: list[tuple[int, Row, SdeditError]] = []
+    failures: list[LostRow] = []
     for index, row in enumerate(source.rows, 1):
         try:
             jobs.append(job_of(row, index, wording, place))
         except SdeditError as problem:
-            failures.append((index, row, problem))
+            failures.append(LostRow(index, row, problem))
     _refuse_doubles(jobs)
     refuse_clashes(jobs, "DEST")
     return Plan(tuple(jobs), tuple(failures))

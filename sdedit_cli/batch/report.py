@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from ..errors import SdeditError
 from ..options import fields
 from .freshness import NEW
 from .journal import Known
 from .request import Request
-from .rows import Row
+from .rows import LostRow
 from .survey import Choice, Item
 
 FAILED, STALE, LEFT, MADE, UNCHANGED = "failed", "stale", "left", "made", "unchanged"
@@ -62,7 +61,7 @@ class Report:
         return {state: states.count(state) for state in STATES if state in states}
 
 
-def of_check(folder: Path, items: Sequence[Item], failures: Sequence[tuple[int, Row, SdeditError]]) -> Report:
+def of_check(folder: Path, items: Sequence[Item], failures: Sequence[LostRow]) -> Report:
     """What a check has found."""
     lines = [_line(item, UNCHANGED if item.verdict.fresh else STALE, reason=item.verdict.reason) for item in items]
     return Report(folder, (*map(_of_row, failures), *lines), checked=True)
@@ -71,7 +70,7 @@ def of_check(folder: Path, items: Sequence[Item], failures: Sequence[tuple[int, 
 def of_run(
     folder: Path,
     items: Sequence[Item],
-    failures: Sequence[tuple[int, Row, SdeditError]],
+    failures: Sequence[LostRow],
     choice: Choice,
     before: Mapping[str, Known],
     known: Mapping[str, Known],
@@ -97,8 +96,8 @@ def of_run(
     return Report(folder, (*map(_of_row, failures), *lines))
 
 
-def _of_row(failure: tuple[int, Row, SdeditError]) -> Line:
-    _, row, problem = failure
+def _of_row(lost: LostRow) -> Line:
+    row, problem = lost.row, lost.problem
     return Line(FAILED, row.name if row.input else row.place, row.input, word=problem.word, reason=str(problem))
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..errors import JobFileError, UsageError, did_you_mean, quoted, shortened, shown
+from ..errors import JobFileError, SdeditError, UsageError, did_you_mean, quoted, shortened, shown
 from ..options import Field, Layer, field_named, fields, layer_of
 
 INPUT, OUTPUT = "input", "output"
@@ -44,6 +44,19 @@ class Row:
     variant: str = ""
     folder: str = ""  # of the list: relative paths among the values may count from it
     text: bool = False  # whether the values are text, to be parsed
+
+
+class LostRow(NamedTuple):
+    """A row that cannot be meant, its number among all, and what speaks against it."""
+
+    number: int
+    row: Row
+    problem: SdeditError
+
+    @property
+    def place(self) -> str:
+        """What people call it."""
+        return self.row.place or self.row.input
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from ..batch.prompts import PromptSource
 from ..batch.report import Report, of_check, of_run
 from ..batch.report_files import check_reports
 from ..batch.request import Model, Request, RunOptions
-from ..batch.rows import Row
+from ..batch.rows import LostRow
 from ..batch.run import Run
 from ..batch.shapes import company_of, gathered
 from ..batch.sources import rows_of
@@ -94,7 +94,7 @@ class Assignment:
         return [job for job in self.plan.jobs if (job.index - 1) % parts == part - 1]
 
     @property
-    def failures(self) -> Sequence[tuple[int, Row, SdeditError]]:
+    def failures(self) -> Sequence[LostRow]:
         """The rows that cannot be meant: they count for the first shard."""
         part, _ = self.given["shard"] or (1, 1)
         return self.plan.failures if part == 1 else ()
@@ -106,9 +106,9 @@ class Assignment:
             return self._tell_stale(items)
 
     def _tell_stale(self, items: Sequence[Item]) -> int:
-        for _, row, problem in self.failures:
-            self.events.emit("stale", input=row.input, output=None, reason=str(problem))
-            self.to.warn(str(problem))
+        for lost in self.failures:
+            self.events.emit("stale", input=lost.row.input, output=None, reason=str(lost.problem))
+            self.to.warn(str(lost.problem))
         for item in items:
             if not item.verdict.fresh:
                 self.events.emit(
@@ -199,19 +199,18 @@ class Assignment:
 
     def _tell_failures(self, choice: Choice) -> list[SdeditError]:
         """The errors of what is not even tried."""
-        told = [(row.input, "", problem) for _, row, problem in self.failures]
-        told += [(item.job.source, str(item.target.path), problem) for item, problem in choice.kept]
-        places = [row.place or row.input for _, row, _ in self.failures] + [
-            str(item.target.path) for item, _ in choice.kept
-        ]
+        told = [(lost.row.input, "", lost.place, lost.problem) for lost in self.failures]
+        for item, problem in choice.kept:
+            output = str(item.target.path)
+            told.append((item.job.source, output, output, problem))
         errors = Errors(self.to)
-        for (source, output, problem), place in zip(told, places, strict=True):
+        for source, output, place, problem in told:
             self.events.failed(source, problem, output)
             errors.tell(problem, place, str(problem).removeprefix(f"{place}: "))
         errors.close()
         if told and self.given["fail_fast"]:
             raise SomeFailed("one input failed, and --fail-fast ends the run; nothing was made")
-        return [problem for _, _, problem in told]
+        return [problem for *_, problem in told]
 
     def _prune(self, known: Mapping[str, Known], journal: Journal | None) -> list[SdeditError]:
         """Removes what no job makes any more, where the journal knows it and nobody touched it; what cannot be."""
