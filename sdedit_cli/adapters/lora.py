@@ -72,7 +72,6 @@ def read_adapter(
     unet: UNetConfig | None,
     text: CLIPTextConfig | None,
     *,
-    weight_name: str | None = None,
     partial: bool = False,
 ) -> Adapter:
     """The adapter in a file, a folder or a state dict, for networks of these configs.
@@ -84,7 +83,7 @@ def read_adapter(
         opened: WeightSource = MemorySource(source, path=Path("the state dict"))
         header = Header.of(opened)
     else:
-        opened, header = open_adapter(Path(source), weight_name)
+        opened, header = open_adapter(Path(source))
     adapter = _read(opened, module_names(unet, text), header, unet, partial)
     words, unused = read_bundled(opened, text.hidden_size if text else None)
     return replace(adapter, words=words, unused=unused)

@@ -41,12 +41,10 @@ def adapter_keys(names: Collection[str]) -> list[str]:
     return [name for name in names if not name.startswith((_BOOKKEEPING, BUNDLED))]
 
 
-def find_adapter(path: Path, weight_name: str | None = None) -> Path:
+def find_adapter(path: Path) -> Path:
     """The weights file of an adapter: the file itself, or the one of a folder. Raises ModelError."""
     if not path.is_dir():
         return path
-    if weight_name is not None:
-        return path / weight_name
     names = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in _ENDINGS)
     known = next((name for name in _FOLDER_FILES if name in names), None)
     if known is None and len(names) != 1:
@@ -54,21 +52,21 @@ def find_adapter(path: Path, weight_name: str | None = None) -> Path:
     return path / (known or names[0])
 
 
-def open_adapter(path: Path, weight_name: str | None = None) -> tuple[WeightSource, Header]:
+def open_adapter(path: Path) -> tuple[WeightSource, Header]:
     """The tensors of an adapter's file or folder, and what is said of their strengths. Raises ModelError.
 
     A folder that holds two of PEFT, `unet` and `text_encoder`, is one adapter.
     """
-    halves = {slot: path / slot for slot in HALVES if weight_name is None and (path / slot / CONFIG).is_file()}
+    halves = {slot: path / slot for slot in HALVES if (path / slot / CONFIG).is_file()}
     if halves:
-        opened = {slot: _open(half, None) for slot, half in halves.items()}
+        opened = {slot: _open(half) for slot, half in halves.items()}
         told = {slot: header.parts.get(slot, {}) for slot, (_, header) in opened.items()}
         return _Halves(path, {slot: source for slot, (source, _) in opened.items()}), Header(told)
-    return _open(path, weight_name)
+    return _open(path)
 
 
-def _open(path: Path, weight_name: str | None) -> tuple[WeightSource, Header]:
-    path = find_adapter(path, weight_name)
+def _open(path: Path) -> tuple[WeightSource, Header]:
+    path = find_adapter(path)
     with reading(whole=True):  # an adapter is small and used for long: its file may change or go meanwhile
         source = open_weights(path)
     beside = path.parent / CONFIG

@@ -13,7 +13,7 @@ _TRIGGER = "modelspec.trigger_phrase"
 _LARGEST = 1 << 23  # characters of JSON that are read
 _LONGEST = 2000  # characters of a value
 _MOST = 200  # entries
-_TAG_LENGTH = 100
+_TAG_LENGTH, _MOST_TAGS = 100, 20
 # Tables that are long and say nothing to people.
 _LEFT_OUT = (_TAGS, "ss_dataset_dirs", "ss_bucket_info", "ss_datasets", "ss_reg_dataset_dirs")
 
@@ -33,7 +33,7 @@ def trigger_words(metadata: Mapping[str, str]) -> str:
     return _short(metadata.get(_TRIGGER, ""))
 
 
-def frequent_tags(metadata: Mapping[str, str], most: int = 20) -> list[tuple[str, int]]:
+def frequent_tags(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
     """The tags of the pictures that it was trained on, the most frequent first; empty where there are none to read."""
     text = metadata.get(_TAGS, "")
     if len(text) > _LARGEST:
@@ -47,7 +47,7 @@ def frequent_tags(metadata: Mapping[str, str], most: int = 20) -> list[tuple[str
         for tag, count in cast("dict[str, object]", folder if isinstance(folder, dict) else {}).items():
             if isinstance(count, int) and 0 < count < 1 << 53:
                 counts[tag.strip()[:_TAG_LENGTH]] += count
-    return nsmallest(most, counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return nsmallest(_MOST_TAGS, counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _values(told: object) -> list[object]:

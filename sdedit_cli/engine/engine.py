@@ -121,10 +121,9 @@ class Engine:
         start: int,
         generator: Generators,
         dtype: torch.dtype,
-        views: Views = WHOLE,
     ) -> Tensor:
         """The latents of pictures in -1..1 (or latents) as a track starts from them; `rows` as in `drawn`."""
-        return scheduler.add_noise(grid, start, *self.drawn(image_BCHW, rows, generator, dtype, views))
+        return scheduler.add_noise(grid, start, *self.drawn(image_BCHW, rows, generator, dtype))
 
     def drawn(
         self,

@@ -127,7 +127,7 @@ def _table(value: object) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def write_prompts(target: Path, prompts: PromptFile, facts: Mapping[str, Any], *, replace: bool = False) -> None:
+def write_prompts(target: Path, prompts: PromptFile, facts: Mapping[str, Any]) -> None:
     """Writes a file of prompts; `facts` are further parts of the header. Raises OutputError."""
     from ..weights.formats.source import MemorySource
     from ..weights.write.files import OutputFile, write_files
@@ -146,4 +146,4 @@ def write_prompts(target: Path, prompts: PromptFile, facts: Mapping[str, Any], *
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     file = OutputFile("", tuple(item(key, source, key, None) for key in tensors), {HEADER: text})
-    write_files(target, [file], replace=replace)
+    write_files(target, [file])

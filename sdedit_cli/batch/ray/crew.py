@@ -23,6 +23,8 @@ _OFTEN = 0.2
 _PATIENCE = 120.0
 # How many workers in a row are replaced without a picture made in between.
 _MOST_REPLACED = 10
+# What of a worker the bytes of its pictures depend on.
+_MAKES_BYTES = ("device", "dtype", "threads")
 
 
 class Stage(Enum):
@@ -217,9 +219,9 @@ def _last_line(problem: Exception) -> str:
     return shown(str(problem).strip().splitlines()[-1], 160)
 
 
-def differing(members: list[Member], names: tuple[str, ...] = ("device", "dtype", "threads")) -> str:
+def differing(members: list[Member]) -> str:
     """A warning of workers that would make other bytes of one picture; '' when all are alike."""
-    kinds = {tuple(f"{name} {member.facts.get(name)}" for name in names): member.node for member in members}
+    kinds = {tuple(f"{name} {member.facts.get(name)}" for name in _MAKES_BYTES): member.node for member in members}
     if len(kinds) < 2:
         return ""
     told = [f"{', '.join(kind)} on {node}" for kind, node in kinds.items()]

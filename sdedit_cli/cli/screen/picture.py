@@ -76,9 +76,9 @@ class ScreenPicture:
         return f"{_AT_ONCE}{gone}{room}\x1b7\r\x1b[1B{shown}\x1b[0m\x1b8{_DONE}"
 
 
-def shown_by(console: Console, environment: Mapping[str, str] = os.environ) -> bool:
+def shown_by(console: Console) -> bool:
     """Whether pictures can be shown on a console at all."""
-    return console.is_terminal and not console.legacy_windows and not is_dumb(environment)
+    return console.is_terminal and not console.legacy_windows and not is_dumb(os.environ)
 
 
 def cell() -> tuple[int, int]:

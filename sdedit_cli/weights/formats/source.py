@@ -93,12 +93,10 @@ class MemorySource(EntrySource[Tensor]):
         tensors: Mapping[str, Tensor],
         *,
         path: Path = IN_MEMORY,
-        metadata: Mapping[str, str] | None = None,
         extras: Mapping[str, object] | None = None,
     ) -> None:
         self._entries = dict(tensors)
         self.path = path
-        self.metadata = dict(metadata or {})
         self.extras = dict(extras or {})
 
     def get(self, name: str) -> Tensor:
