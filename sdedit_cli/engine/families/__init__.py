@@ -30,7 +30,9 @@ class Family(Protocol):
 
     def condition(
         self, unet: UNet2DCondition, text_RTC: Tensor, guidance_scale: float, freeu: FreeU | None
-    ) -> Conditioning: ...
+    ) -> Conditioning:
+        """What all steps read of these embeddings, the negative ones first where they are guided."""
+        ...
 
     def embed_time(self, unet: UNet2DCondition, t_S: Tensor, conditioning: Conditioning) -> Tensor:
         """The time embeddings (S, R, E) of all steps, with what else is embedded beside the time."""
@@ -44,7 +46,9 @@ class Family(Protocol):
         context: Context,
         freeu: FreeU | None,
         deep: Deep | None = None,
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """The network's output (N, C, H, W) for a step; `deep` has features of an earlier one, or gets this one's."""
+        ...
 
     def encode(self, vae: VAE, image_BCHW: Tensor, generator: Generators, look: Look = ...) -> Tensor:
         """Scaled latents of pictures in -1..1; `look` is how the autoencoder's distribution over them is had."""
