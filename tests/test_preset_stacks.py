@@ -11,7 +11,7 @@ from helpers.schema import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdedit_cli.cli.tables import check_tables
+from sdedit_cli.cli.preset_tables import check_tables
 from sdedit_cli.errors import PresetError, UsageError
 from sdedit_cli.options import Edit, Field, Layer, checked, fields
 from sdedit_cli.options.adapters import EmbeddingFile, IPAdapterFile, LoraFile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdedit_cli.cli.tables import command_named, table_schema
+from sdedit_cli.cli.preset_tables import command_named, table_schema
 from sdedit_cli.options import MAX_ITEMS, fields
 from sdedit_cli.presets import COMMANDS
 

@@ -27,8 +27,8 @@ from ..presets import (
     user_config,
 )
 from .flags import FILES, F, FileName, option
+from .preset_tables import own_options, table_defaults
 from .render import Reporter
-from .tables import own_options, table_defaults
 
 if TYPE_CHECKING:
     from .layering import Layering

@@ -22,8 +22,8 @@ from ..presets import (
     shipped_folder,
     user_config,
 )
+from .preset_tables import check_tables
 from .render import plain
-from .tables import check_tables
 
 SCHEMA = "sdedit.presets/1"
 SHIPPED = "comes with sdedit"
