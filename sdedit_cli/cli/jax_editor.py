@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from ..engine.canvas import Canvas
     from ..engine.company import Result, Wish
+    from ..engine.events import OnEvent
     from ..engine.prompts import PromptEncoder
     from ..jaxport.stepping import Draws, Model
     from ..noise import Grid, Scheduler
     from ..text import Tokenizer
     from ..weights import Checkpoint
 
-OnEvent = Callable[[str, dict[str, Any]], None]
 # What is done here, beside all that concerns files alone. A new option is refused until it is listed.
 _DONE = {
     *("prompt", "negative_prompt", "weighting", "long_prompts", "strength", "cfg_scale", "seed", "count", "background"),

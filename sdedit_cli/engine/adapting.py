@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -16,14 +16,13 @@ from ..configs.clip import CLIPTextConfig
 from ..nn import ImageSource
 from ..options import Edit
 from .components import Components, TextEncoding
+from .events import OnEvent, ignored
 
 if TYPE_CHECKING:
     from ..adapters.embedding import TextualInversion
     from ..weights import Checkpoint
     from .ip_files import LastEncoder
     from .merging import Merging
-
-Tell = Callable[[str, dict[str, Any]], None]
 
 
 class Adapting:
@@ -44,7 +43,7 @@ class Adapting:
         self._encoder: LastEncoder | None = None
 
     def exchange(
-        self, edit: Edit, pictures: Sequence[Image.Image], tell: Tell
+        self, edit: Edit, pictures: Sequence[Image.Image], tell: OnEvent
     ) -> tuple[Components, tuple[ImageSource, ...]]:
         """The components with the adapters of `edit` and no others, and what its image prompts say; each is told.
 
@@ -77,7 +76,7 @@ class Adapting:
 
         Raises ModelError and UsageError for what cannot be had.
         """
-        return self._with_words(edit, self._merge(edit, _nobody), _nobody)
+        return self._with_words(edit, self._merge(edit, ignored), ignored)  # what has been told before
 
     def clear(self) -> None:
         """Has no adapter at work: the weights are their base, bit for bit."""
@@ -85,7 +84,7 @@ class Adapting:
         if self._merging is not None:
             self._merging.apply({})
 
-    def _merge(self, edit: Edit, tell: Tell) -> list[TextualInversion]:
+    def _merge(self, edit: Edit, tell: OnEvent) -> list[TextualInversion]:
         """Makes the weights those of the edit's LoRAs; the words that came with them."""
         if not edit.lora:
             self.clear()
@@ -103,7 +102,7 @@ class Adapting:
             bundled += adapter.words
         return bundled
 
-    def _with_words(self, edit: Edit, bundled: Sequence[TextualInversion], tell: Tell) -> Components:
+    def _with_words(self, edit: Edit, bundled: Sequence[TextualInversion], tell: OnEvent) -> Components:
         if not edit.embedding and not bundled:
             return self.bare
         from .embeddings import told, with_words, words_of
@@ -124,7 +123,7 @@ class Adapting:
             set_words(self.bare.tokenizer, self.bare.text_encoder, ())
             self._worded = False
 
-    def _images(self, edit: Edit, pictures: Sequence[Image.Image], tell: Tell) -> tuple[ImageSource, ...]:
+    def _images(self, edit: Edit, pictures: Sequence[Image.Image], tell: OnEvent) -> tuple[ImageSource, ...]:
         if not edit.ip_adapter:
             self._encoder = None  # it is large
             return ()
@@ -139,8 +138,3 @@ class Adapting:
             lambda words: tell("adapter", {"summary": words}),
             self._encoder,
         )
-
-
-def _nobody(event: str, facts: dict[str, Any]) -> None:
-    """Hears what has been told before."""
-    del event, facts

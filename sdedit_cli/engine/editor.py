@@ -6,7 +6,7 @@ from a CPU generator of its own, and tells what it does through events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from .canvas import Canvas, canvas_for, native_for
 from .company import Company, OnStep, Result, Wish, WorkArea
 from .denoise import Blend, Segment, Track
 from .engine import Engine
+from .events import OnEvent, ignored
 from .loading import STARTER_FOLDER, for_edit, open_for_edit, text_of, tiny_decoder
 from .looks import LastLook
 from .masks import Masked, as_strong_as, blend_of, blending_generator, masked, without_edges
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from ..weights import Checkpoint
     from .prompt_file import PromptFile
 
-OnEvent = Callable[[str, dict[str, Any]], None]
 # Keys and values of every layer are kept for each: some 20 MB at the size of Stable Diffusion 1.5.
 _MOST_PROMPTS = 16
 
@@ -79,7 +79,7 @@ class Editor:
         self.sketcher = Sketcher(engine.family, engine.components.vae)
         # Image prompts, with a row that stands for none and one that counts.
         self.images: tuple[ImageSource, ...] = ()
-        self._tell = on_event or _ignore
+        self._tell = on_event or ignored
         self._segments: dict[object, tuple[Segment, ...]] = {}
         self._encoded: dict[str, PromptFile] = {}
         self._adapting = adapting
@@ -119,7 +119,7 @@ class Editor:
         kept: Kept | None,
         machine: Machine | None,
     ) -> Editor:
-        tell = on_event or _ignore
+        tell = on_event or ignored
         if checkpoint is None:
             checkpoint = open_for_edit(edit, Path(edit.model) if edit.model else STARTER_FOLDER)
         threads.use(edit.threads)
@@ -343,7 +343,3 @@ class Editor:
             raise ModelError("this model has no text encoder, so it cannot read a prompt; use a complete one")
         engine.bring(components.text_encoder)
         return PromptEncoder(engine.family, components, components.tokenizer).read(texts)
-
-
-def _ignore(event: str, facts: dict[str, Any]) -> None:
-    del event, facts

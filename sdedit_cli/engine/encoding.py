@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from ..text.grammar import parse
 from ..text.prompt_schedule import is_scheduled
 from .components import NAMES, TextEncoding
 from .embeddings import with_words
+from .events import OnEvent
 from .families.sd import SD
 from .merging import Merging, merge_files
 from .prompt_file import SETTLED, PromptFile
@@ -29,8 +29,6 @@ from .prompts import PromptEncoder
 if TYPE_CHECKING:
     from ..adapters.embedding import TextualInversion
     from ..weights import Checkpoint
-
-OnEvent = Callable[[str, dict[str, Any]], None]
 
 
 def check_constant(edit: Edit) -> None:
