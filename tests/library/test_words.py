@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import re
 import shutil
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import sdedit_cli
 from sdedit_cli import EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
-from sdedit_cli.errors import SdeditError
+from sdedit_cli.errors import ModelError, OutputError, SdeditError, UnsafeFileError
 from sdedit_cli.library.words import in_arguments
 
 PACKAGE = Path(sdedit_cli.__file__).parent
@@ -109,3 +112,57 @@ def test_an_argument_that_a_call_does_not_take_is_told_with_the_one_it_does(name
     pipe = StableDiffusionImg2ImgPipeline.from_pretrained(shared("sd15")[0])
     with pytest.raises(ValueError, match=words):
         pipe("a", **{name: 1})
+
+
+class Attack:
+    def __reduce__(self) -> Any:
+        return print, ("run",)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Files that no loader can use, each for another reason."""
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    (tmp_path / "text.safetensors").write_bytes(b"no weights " * 99)
+    (tmp_path / "long.safetensors").write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
+    (tmp_path / "attack.bin").write_bytes(pickle.dumps({"a": Attack()}))
+    (tmp_path / "folder").mkdir()
+    save_file({"a": torch.zeros(3)}, tmp_path / "other.safetensors")
+    return tmp_path
+
+
+LOADERS: dict[str, Callable[[Any, Path], Any]] = {
+    "from_single_file": lambda pipe, path: type(pipe).from_single_file(path),
+    "load_lora_weights": lambda pipe, path: pipe.load_lora_weights(path),
+    "load_textual_inversion": lambda pipe, path: pipe.load_textual_inversion(path),
+    "load_ip_adapter": lambda pipe, path: pipe.load_ip_adapter(path, "", path.name, image_encoder_folder=None),
+    "lora_state_dict": lambda pipe, path: pipe.lora_state_dict(path),
+}
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_file_that_cannot_be_used_is_caught_as_the_references_is(loader: str, files: Path) -> None:
+    """It raises ValueErrors of some files, OSErrors of others: scripts catch the one that they have met."""
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(shared("sd15")[0])
+    names = ["empty.safetensors", "text.safetensors", "long.safetensors", "attack.bin", "folder", "missing.bin"]
+    for name in names if loader == "lora_state_dict" else [*names, "other.safetensors"]:
+        for kind in (ValueError, OSError, ModelError):
+            with pytest.raises(kind, match=name.partition(".")[0]) as told:
+                LOADERS[loader](pipe, files / name)
+            assert isinstance(told.value, UnsafeFileError) == (name == "attack.bin")
+        again = pickle.loads(pickle.dumps(told.value))
+        assert (type(again), str(again)) == (type(told.value), str(told.value))
+        assert "During handling" not in "".join(traceback.format_exception(told.value))
+
+
+def test_a_folder_that_is_none_and_a_place_that_is_taken_are_caught_too(files: Path) -> None:
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(shared("sd15")[0])
+    for kind in (ValueError, OSError):
+        for missing in ("missing", "folder"):
+            with pytest.raises(kind, match=missing):
+                StableDiffusionImg2ImgPipeline.from_pretrained(files / missing)
+            with pytest.raises(kind, match=missing):
+                EulerDiscreteScheduler.from_pretrained(files / missing)
+        with pytest.raises(kind, match="attack") as told:
+            pipe.save_pretrained(files / "attack.bin")
+        assert isinstance(told.value, OutputError)
