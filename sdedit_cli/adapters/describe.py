@@ -16,7 +16,7 @@ from .architecture import Architecture
 from .blocks import block_of, place
 from .deltas import Kind, Misfit, kinds_of, weight_delta
 from .dialects import Module, dialect_of, family_of
-from .kinds.leaves import exact_scale, matrix, rank_of, same_rank
+from .kinds.leaves import exact_scale, is_finite, matrix, rank_of, same_rank
 from .lora import Patch, grouped, no_adapter
 from .lowrank import norm_of_product
 from .open import Header, adapter_keys
@@ -125,7 +125,7 @@ def _look(module: Module, patch: Patch, architecture: Architecture | None) -> _S
     alpha = with_alpha(patch).leaves.get("alpha")
     if alpha is not None and alpha.numel() != 1:
         raise Misfit(f"alpha has {alpha.numel()} numbers, one is expected")
-    if alpha is not None and not bool(alpha.isfinite()):
+    if alpha is not None and not is_finite(alpha):
         raise Misfit("its alpha is not finite")
     shape = architecture.shape(module) if architecture else None
     norm = None if any(kind.of_base for kind in kinds) else _norm(patch, shape)

@@ -19,6 +19,7 @@ from ..weights.formats.source import MemorySource, WeightSource
 from ..weights.load.fill import fill
 from .dialects import FAMILIES_BY_WIDTH
 from .ip_layers import ImageLayer, image_layers
+from .kinds.leaves import is_finite
 from .open import find_adapter
 from .recognise import taken_for
 
@@ -131,7 +132,7 @@ class Examined:
         source = self.source
         for name in source.names():
             stored = source.get(name)
-            if not bool(torch.isfinite(stored).all()):
+            if not is_finite(stored):
                 raise ModelError(f"{source.path}: '{shown(name)}' has numbers that are not finite; download it again")
             if not bool(torch.isfinite(stored.to(dtype)).all()):
                 kind = str(dtype).removeprefix("torch.")

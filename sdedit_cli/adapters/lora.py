@@ -14,14 +14,14 @@ from torch import Tensor
 from ..configs.clip import CLIPTextConfig
 from ..configs.unet import UNetConfig
 from ..errors import ModelError, listed, shown
-from ..weights.formats.source import MemorySource, WeightSource
+from ..weights.formats.source import WeightSource
 from .bundled import read_bundled
 from .deltas import Misfit, Scaling, kinds_of
 from .dialects import Module, family_of, module_names, split_key
 from .embedding import TextualInversion
 from .kinds.leaves import is_finite
 from .kinds.lora import product_bound
-from .open import Header, adapter_keys, open_adapter
+from .open import Header, adapter_keys, of_state, open_adapter
 from .recognise import taken_for
 
 M = TypeVar("M", bound=Hashable)
@@ -80,7 +80,7 @@ def read_adapter(
     finite, and for another family's file; with `partial` keys that fit nowhere are passed over and counted.
     """
     if isinstance(source, Mapping):
-        opened: WeightSource = MemorySource(source, path=Path("the state dict"))
+        opened = of_state(source)
         header = Header.of(opened)
     else:
         opened, header = open_adapter(Path(source))

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ..configs.base import read_json
-from ..errors import ModelError, shown
+from ..errors import ModelError, WrongTypeError, shown
 from ..weights.formats.mapped_file import reading
 from ..weights.formats.open import open_weights
-from ..weights.formats.source import WeightSource
+from ..weights.formats.source import MemorySource, WeightSource
 from .bundled import PREFIX as BUNDLED
 from .deltas import Misfit, Scaling
 from .dialects import Module
@@ -31,6 +32,7 @@ _FOLDER_FILES = (
 )
 _ENDINGS = (".safetensors", ".bin", ".pt", ".ckpt")
 CONFIG = "adapter_config.json"
+_NUMBERS = (".alpha", ".scale")  # leaves
 _BOOKKEEPING = "_aux."  # of slider tools
 HALVES = ("unet", "text_encoder")
 """The folders within one that holds an adapter of PEFT for each of the two."""
@@ -69,11 +71,34 @@ def _open(path: Path) -> tuple[WeightSource, Header]:
     path = find_adapter(path)
     with reading(whole=True):  # an adapter is small and used for long: its file may change or go meanwhile
         source = open_weights(path)
+    if numbers := _numbers(source.extras):
+        whole = {name: source.get(name) for name in source.names()}
+        source, form = MemorySource(whole | numbers, path=path, extras=source.extras), source.format
+        source.format = form
     beside = path.parent / CONFIG
     config = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
     if config.get("use_cayley_neumann") is False:
         raise ModelError(f"{beside}: asks for exact rotations (use_cayley_neumann false), which are not read yet")
     return source, Header(dict.fromkeys(HALVES, config)) if config else Header.of(source)
+
+
+def of_state(state: Mapping[str, object]) -> WeightSource:
+    """A state dict as a source; its alphas may be plain numbers. Raises WrongTypeError for what is no tensor."""
+    tensors: Mapping[str, object] = {**state, **_numbers(state)}
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise WrongTypeError(f"the state dict has a {type(value).__name__} as '{shown(name)}'; expected a tensor")
+    return MemorySource(cast("Mapping[str, Tensor]", tensors), path=Path("the state dict"))
+
+
+def _numbers(state: Mapping[str, object]) -> dict[str, Tensor]:
+    """As tensors, the alphas that are plain numbers: pickles and state dicts hold them so, where safetensors cannot."""
+    found = {name: value for name, value in state.items() if name.endswith(_NUMBERS) and not isinstance(value, Tensor)}
+    return {
+        name: torch.tensor(float(value), dtype=torch.float64)
+        for name, value in found.items()
+        if isinstance(value, Real) and not isinstance(value, bool)
+    }
 
 
 class _Halves(WeightSource):

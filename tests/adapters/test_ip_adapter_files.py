@@ -83,6 +83,14 @@ def test_variants_are_told_by_their_keys(
     assert {p.dtype for p in found.read(torch.float16).network.parameters()} == {torch.float16}
 
 
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float64], ids=str)
+def test_any_floats_will_do(kind: torch.dtype, state: Callable[[str], Nested]) -> None:
+    written = {part: {name: tensor.to(kind) for name, tensor in own.items()} for part, own in state("base").items()}
+    own = examine(written, UNetConfig.from_dict(unet_config())).read(torch.float32).network.image_proj.state_dict()
+    assert all(torch.equal(own[name], tensor.float()) for name, tensor in written["image_proj"].items())
+    assert len(own) == 4
+
+
 def test_a_resampler_may_have_any_depth(state: Callable[[str], Nested]) -> None:
     written = state("plus")
     kept = {k: v for k, v in written["image_proj"].items() if not k.startswith(("layers.2.", "layers.3."))}

@@ -1,0 +1,71 @@
+"""The numbers of LoRA files in every type that files have them in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.loras import DIALECTS, Factors, factors, merged
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sdedit_cli import StableDiffusionImg2ImgPipeline
+from sdedit_cli.cli.main import run
+from sdedit_cli.errors import ModelError
+
+
+def weights(pipe: StableDiffusionImg2ImgPipeline) -> dict[tuple[str, str], Tensor]:
+    """The weights of all modules that `factors` has something for."""
+    return {(slot, name): getattr(pipe, slot).get_submodule(name).weight.clone() for slot, name in factors(pipe)}
+
+
+def assert_merged(pipe: StableDiffusionImg2ImgPipeline, base: dict[tuple[str, str], Tensor], of: Factors) -> None:
+    found = weights(pipe)
+    for place, own in of.items():
+        torch.testing.assert_close(found[place], merged(base[place], *own), atol=1e-6, rtol=0)
+    assert len(of) > 100
+
+
+EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+@pytest.mark.parametrize("kind", EIGHT_BITS, ids=str)
+def test_floats_of_eight_bits_are_numbers_as_others_are(
+    kind: torch.dtype, pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Checkpoints are kept so, and adapters are saved in the precision of the checkpoint that they come from."""
+    base, of = weights(pipe), factors(pipe)
+    low = {place: (down.to(kind), up.to(kind), alpha) for place, (down, up, alpha) in of.items()}
+    file = tmp_path / "low.safetensors"
+    state = {key: tensor.to(kind).contiguous() for key, tensor in DIALECTS["kohya"](pipe, of).items()}
+    save_file(state, file)
+    pipe.load_lora_weights(file)
+    read = {place: (down.float(), up.float(), alpha) for place, (down, up, alpha) in low.items()}
+    assert_merged(pipe, base, read)
+    assert run(["lora", "inspect", str(file)]) == 0
+    assert "problems" not in capsys.readouterr().out
+    pipe.unload_lora_weights()
+    if kind == torch.float8_e5m2:  # the other has no infinity
+        key = next(iter(state))
+        with pytest.raises(ModelError, match="not finite"):
+            pipe.load_lora_weights({**state, key: torch.full_like(state[key].half(), float("inf")).to(kind)})
+
+
+@pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.int64(2)], ids=repr)
+def test_alphas_may_be_plain_numbers_where_a_file_can_hold_them(
+    number: Any, pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path
+) -> None:
+    base, of = weights(pipe), factors(pipe, alpha=2.0)
+    state: dict[str, Any] = DIALECTS["kohya"](pipe, of)
+    plain = {key: number if key.endswith(".alpha") else value for key, value in state.items()}
+    torch.save(plain, tmp_path / "lora.pt")
+    for source in (tmp_path / "lora.pt", plain):
+        pipe.load_lora_weights(source)
+        assert_merged(pipe, base, of)
+        pipe.unload_lora_weights()
+    for stranger in (True, "2", None, np.zeros((2, 2))):
+        with pytest.raises(TypeError, match=r"as 'lora_unet_.*'; expected a tensor"):
+            pipe.load_lora_weights({**plain, next(iter(plain)): stranger})
