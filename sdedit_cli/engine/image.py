@@ -127,7 +127,10 @@ def _fit(side: int, factor: int) -> int:
 
 
 def _normalise(x_BCHW: Tensor) -> Tensor:
-    if x_BCHW.min() < 0:
+    lowest, highest = torch.aminmax(x_BCHW)
+    if not bool(torch.isfinite(highest - lowest)):
+        raise UsageError("image: has values that are not finite (NaN or infinity); expected floats in 0..1")
+    if lowest < 0:
         warn("image: values below 0 are taken as already in -1..1; pass floats in 0..1", FutureWarning)
         return x_BCHW
     return 2.0 * x_BCHW - 1.0
@@ -148,6 +151,6 @@ def postprocess(x_BCHW: Tensor, output_type: str, blackened: Sequence[bool] | No
 
 
 def to_pil(x_BHWC: np.ndarray[Any, Any]) -> list[Image.Image]:
-    """One 8-bit RGB picture a row of an array in 0..1."""
-    bytes_BHWC = np.asarray(np.round(x_BHWC * 255), dtype=np.uint8)
+    """One 8-bit RGB picture a row of an array in 0..1; what is no number is black."""
+    bytes_BHWC = np.asarray(np.round(np.nan_to_num(x_BHWC) * 255), dtype=np.uint8)
     return [Image.fromarray(bytes_BHWC[b]) for b in range(len(bytes_BHWC))]

@@ -33,6 +33,7 @@ from .words import arguments_named
 _TABLE: Module = ("text_encoder", "text_model.embeddings.token_embedding")
 _SAVED = "pytorch_lora_weights.safetensors"
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
+Layers = Mapping[str, Tensor] | nn.Module
 
 
 @dataclass(frozen=True)
@@ -233,12 +234,13 @@ class Adapters:
     def _is_fused(self, adapter: Adapter, slot: str) -> bool:
         return any(fused.adapter is adapter and fused.slot == slot for fused in self._fused)
 
+    @classmethod
     @arguments_named()
     def save_lora_weights(
-        self,
+        cls,
         save_directory: str | os.PathLike[str],
-        unet_lora_layers: Mapping[str, Tensor] | None = None,
-        text_encoder_lora_layers: Mapping[str, Tensor] | None = None,
+        unet_lora_layers: Layers | None = None,
+        text_encoder_lora_layers: Layers | None = None,
         is_main_process: bool = True,
         weight_name: str | None = None,
         save_function: Any = None,
@@ -246,9 +248,11 @@ class Adapters:
         unet_lora_adapter_metadata: Mapping[str, Any] | None = None,
         text_encoder_lora_adapter_metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Writes layers as a file that this and other programs load; metadata is what PEFT's config says of a part's
-        (`r`, `lora_alpha`, ...). Raises UsageError when there are no layers."""
-        if not unet_lora_layers and not text_encoder_lora_layers:
+        """Writes layers (tensors by name, or a module of them) as a file that this and other programs load; metadata is
+        what PEFT's config says of a part's (`r`, `lora_alpha`, ...). Raises UsageError when there are no layers."""
+        given = {"unet": unet_lora_layers, "text_encoder": text_encoder_lora_layers}
+        layers = {slot: own.state_dict() if isinstance(own, nn.Module) else own or {} for slot, own in given.items()}
+        if not any(layers.values()):
             raise UsageError("give `unet_lora_layers` or `text_encoder_lora_layers`: there is nothing to save")
         if not safe_serialization or save_function is not None:
             raise UsageError("only safetensors are written; leave safe_serialization and save_function out")
@@ -256,7 +260,6 @@ class Adapters:
         from ..weights.write.files import OutputFile, write_files
         from ..weights.write.safetensors import item
 
-        layers = {"unet": unet_lora_layers or {}, "text_encoder": text_encoder_lora_layers or {}}
         told = {"unet": unet_lora_adapter_metadata, "text_encoder": text_encoder_lora_adapter_metadata}
         header = {f"{slot}.{key}": value for slot, own in told.items() for key, value in (own or {}).items()}
         tensors = {f"{slot}.{key}": tensor for slot, own in layers.items() for key, tensor in own.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from inspect import signature
 from numbers import Integral, Real
@@ -34,12 +35,8 @@ def check_numbers(
     strength: float, steps: int | None, images_per_prompt: int, output_type: str, *, steps_needed: bool = True
 ) -> None:
     """Raises WrongTypeError for what is no number, UsageError for one out of range or an unknown output type."""
-    counts: dict[str, object] = {"num_inference_steps": steps, "num_images_per_prompt": images_per_prompt}
-    for name, value in counts.items():
-        if value is not None and not isinstance(value, Integral):
-            raise WrongTypeError(f"{name} is {value!r}; expected a whole number")
-    if not isinstance(strength, Real):
-        raise WrongTypeError(f"strength is {strength!r}; expected a number from 0 to 1")
+    check_whole("num_inference_steps", steps)
+    check_whole("num_images_per_prompt", images_per_prompt)
     if not 0 <= strength <= 1:
         raise UsageError(f"strength is {strength}; expected 0..1 (how much of the picture may change)")
     if steps_needed and (steps is None or steps < 1):
@@ -49,6 +46,23 @@ def check_numbers(
     if output_type not in OUTPUT_TYPES:
         hint = did_you_mean(str(output_type), OUTPUT_TYPES)
         raise UsageError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}{hint}")
+
+
+def as_number(name: str, value: object, meaning: str) -> float:
+    """The number, also where a tensor holds it. Raises WrongTypeError for what is none, UsageError for one that is not
+    finite."""
+    plain: object = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if not isinstance(plain, Real):
+        raise WrongTypeError(f"{name} is {value!r}; expected a number{meaning}")
+    if not math.isfinite(plain):
+        raise UsageError(f"{name} is {value!r}; expected a finite number{meaning}")
+    return float(plain)
+
+
+def check_whole(name: str, value: object) -> None:
+    """Raises WrongTypeError for what is neither a whole number nor None."""
+    if value is not None and not isinstance(value, Integral):
+        raise WrongTypeError(f"{name} is {value!r}; expected a whole number")
 
 
 def check_prompts(
@@ -65,7 +79,9 @@ def check_prompts(
         listed = items(text)
         if text is not None and not (listed and all(isinstance(one, str) for one in listed)):
             raise UsageError(f"`{name}` is {text!r}; expected a string or a list with one or more strings")
-        if embeds is not None and embeds.ndim != 3:
+        if embeds is not None and not isinstance(cast("object", embeds), Tensor):
+            raise WrongTypeError(f"`{name}_embeds` is a {type(embeds).__name__}; expected a tensor")
+        if embeds is not None and (embeds.ndim != 3 or not len(embeds)):
             raise UsageError(f"`{name}_embeds` has shape {tuple(embeds.shape)}; expected (prompts, tokens, channels)")
     if guided and prompt is not None and negative is not None and isinstance(prompt, str) != isinstance(negative, str):
         raise WrongTypeError(
@@ -91,6 +107,14 @@ def check_pair(positive_BTC: Tensor, negative_BTC: Tensor) -> None:
             f"the prompts' embeddings are {tuple(positive_BTC.shape)} and the negative ones "
             f"{tuple(negative_BTC.shape)}; expected one shape"
         )
+
+
+def check_width(embeds_RTC: Tensor, width: int | tuple[int, ...]) -> None:
+    """Raises UsageError for embeddings of another width than a UNet reads."""
+    found, wanted = embeds_RTC.shape[-1], {width} if isinstance(width, int) else set(width)
+    if wanted != {found}:
+        listed = " and ".join(map(str, sorted(wanted)))
+        raise UsageError(f"the prompts' embeddings have {found} channels, and the UNet of this pipeline reads {listed}")
 
 
 def check_generator(generator: object) -> None:

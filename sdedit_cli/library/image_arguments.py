@@ -18,7 +18,10 @@ MASKS = "ip_adapter_masks"
 
 
 def without_masks(cross_attention_kwargs: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, Any]:
-    """The other keywords, and the masks of image prompts."""
+    """The other keywords, and the masks of image prompts. Raises WrongTypeError for what is no dict."""
+    if cross_attention_kwargs is not None and not isinstance(cast("object", cross_attention_kwargs), Mapping):
+        kind = type(cross_attention_kwargs).__name__
+        raise WrongTypeError(f"`cross_attention_kwargs` is a {kind}; expected a dict, such as {{'scale': 0.5}}")
     asked = dict(cross_attention_kwargs or {})
     masks = asked.pop(MASKS, None)
     return asked or None, masks

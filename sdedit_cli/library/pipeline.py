@@ -26,6 +26,7 @@ from ..noise import Scheduler
 from ..text import Tokenizer
 from .adapters import Adapters
 from .arguments import (
+    as_number,
     check_callback_tensors,
     check_generator,
     check_numbers,
@@ -33,6 +34,8 @@ from .arguments import (
     check_prompts,
     check_retired,
     check_steps,
+    check_whole,
+    check_width,
 )
 from .callbacks import shown_tensors, take_over
 from .components import as_scheduler, check_components
@@ -206,6 +209,9 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
     ) -> tuple[Tensor, Tensor | None]:
         """Embeddings (B, T, C) of the prompts and, when guided, of the negative prompts ('' where none is given)."""
         check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, do_classifier_free_guidance)
+        check_whole("clip_skip", clip_skip)
+        check_whole("num_images_per_prompt", num_images_per_prompt)
+        num_images_per_prompt = int(num_images_per_prompt)
         with self._scaled(lora_scale):
             device = torch.device(device) if device is not None else self.device
             if prompt_embeds is None:
@@ -284,10 +290,13 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         check_retired(retired, self.__call__)
         output_type = "np" if output_type is None else output_type
         per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
+        strength = as_number("strength", strength, " from 0 to 1")
+        eta = as_number("eta", 0.0 if eta is None else eta, ", the share of fresh noise")
         names = tuple(getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs) or ())
         custom = timesteps is not None or sigmas is not None
         check_numbers(strength, num_inference_steps, per_prompt, output_type, steps_needed=not custom)
-        self._guidance_scale = 1.0 if guidance_scale is None else guidance_scale
+        guidance_scale = 1.0 if guidance_scale is None else guidance_scale
+        self._guidance_scale = as_number("guidance_scale", guidance_scale, ", how closely to follow the prompt")
         self._interrupt = False
         guided = self.do_classifier_free_guidance
         check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, guided)
@@ -312,6 +321,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
                 clip_skip=clip_skip,
             )
             text_RTC = torch.cat([negative, positive]) if guided and negative is not None else positive
+            check_width(text_RTC, self.unet.config.cross_attention_dim)
             vae, dtype = self.vae.config, positive.dtype
             pixels_BCHW = preprocess(image, vae.scale, vae.latent_channels, vae.in_channels)
             grid, start = grid_for(self.scheduler, num_inference_steps or 0, strength, timesteps, sigmas)
@@ -327,7 +337,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
                 guided=guided,
                 generator=generator,
                 seed=_seed_of(generator),
-                eta=eta or 0.0,
+                eta=eta,
             )
             x_BCHW = self._run(engine, track, callback_on_step_end, names)
             images, flags = _finish(engine, x_BCHW, output_type)
@@ -357,7 +367,13 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
 def _finish(engine: Engine, x_BCHW: Tensor, output_type: str) -> tuple[Any, list[bool] | None]:
     if output_type == "latent":
         return x_BCHW, None
-    pixels_BCHW, flags = engine.judge(engine.decode(x_BCHW)[0])
+    pixels_BCHW, is_finite = engine.decode(x_BCHW)
+    if not is_finite:
+        warn(
+            "the result has numbers that are not finite, which a picture shows black; try torch_dtype=torch.float32, "
+            "a smaller guidance_scale, or an eta of at most 1"
+        )
+    pixels_BCHW, flags = engine.judge(pixels_BCHW)
     return postprocess(pixels_BCHW, output_type, flags), flags
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..configs.base import read_json
 from ..configs.mapping import ConfigMapping
 from ..configs.scheduler import FIELDS, OPTIONS, SchedulerConfig
-from ..errors import ModelError, UsageError, did_you_mean
+from ..errors import ModelError, UsageError, WrongTypeError, did_you_mean
 from .grid import Grid, ask
 from .process import Process, denoised, denoised_ve, process_of
 from .samplers import CLASS_NAMES, CLASS_OF, CURVE_OPTIONS, curve_options, find
@@ -237,6 +238,9 @@ def said_by(source: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler
     if isinstance(source, Mapping):
         silent: Collection[str] = source.get("_use_default_values", ())
         return {key: value for key, value in source.items() if key not in silent}, "scheduler config"
+    if not isinstance(cast("object", source), (str, os.PathLike)):
+        kind = type(source).__name__
+        raise WrongTypeError(f"the scheduler's config is a {kind}; expected a dict, a folder, a file or a scheduler")
     path = Path(source) / FILE if Path(source).is_dir() else Path(source)
     return read_json(path), str(path)
 

@@ -1,4 +1,4 @@
-"""The numbers of LoRA files in every type that files have them in."""
+"""The numbers of LoRA files in every type that files have them in, and the file that a training script writes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.loras import DIALECTS, Factors, factors, merged
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
+import sdedit_cli
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.cli.main import run
 from sdedit_cli.errors import ModelError
@@ -69,3 +70,27 @@ def test_alphas_may_be_plain_numbers_where_a_file_can_hold_them(
     for stranger in (True, "2", None, np.zeros((2, 2))):
         with pytest.raises(TypeError, match=r"as 'lora_unet_.*'; expected a tensor"):
             pipe.load_lora_weights({**plain, next(iter(plain)): stranger})
+
+
+def test_a_training_script_saves_layers_without_a_pipeline(
+    pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path
+) -> None:
+    """It has networks and no pipeline of them yet, so it asks the class; and it may have a module of layers."""
+    import diffusers
+
+    layer = pipe.unet.get_submodule("time_embedding.linear_1")
+    out, inputs = layer.weight.shape
+    trained = nn.ModuleDict({"lora_A": nn.Linear(inputs, 4, bias=False), "lora_B": nn.Linear(4, out, bias=False)})
+    whole = nn.ModuleDict({"time_embedding": nn.ModuleDict({"linear_1": trained})})
+    text = {"encoder.layers.0.mlp.fc1.lora_A.weight": torch.ones(2, 32)}
+    for library in (diffusers, sdedit_cli):
+        place = tmp_path / library.__name__
+        library.StableDiffusionImg2ImgPipeline.save_lora_weights(place, whole, text_encoder_lora_layers=text)
+    written = [load_file(place / "pytorch_lora_weights.safetensors") for place in sorted(tmp_path.iterdir())]
+    assert [sorted(one) for one in written] == [sorted(written[0])] * 2
+    assert all(torch.equal(written[0][key], written[1][key]) for key in written[0])
+    before = layer.weight.clone()
+    StableDiffusionImg2ImgPipeline.save_lora_weights(save_directory=tmp_path / "one", unet_lora_layers=whole)
+    pipe.load_lora_weights(tmp_path / "one")
+    product = trained["lora_B"].weight @ trained["lora_A"].weight
+    torch.testing.assert_close(layer.weight - before, product, atol=1e-6, rtol=0)

@@ -28,6 +28,7 @@ def pipe(folder: Path) -> Any:
 
 
 EMBEDS = torch.zeros(1, 32, 32)
+BOTH = ("prompt_embeds", "negative_prompt_embeds")
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"strength": 1.2}, ValueError, "strength is 1.2"),
     ({"strength": -0.1}, ValueError, "strength is -0.1"),
@@ -74,6 +75,25 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"cross_attention_kwargs": {"scale": float("nan")}}, ValueError, "expected a finite number"),
     ({"callback_on_step_end": lambda *a: {"latents": torch.zeros(2, 4, 16, 16)}}, ValueError, "returned latents"),
     ({"callback_on_step_end": lambda *a: {"prompt_embeds": EMBEDS}}, ValueError, "2"),
+    ({"strength": None}, TypeError, "strength is None; expected a number from 0 to 1"),
+    ({"strength": torch.tensor([0.5, 0.6])}, TypeError, "expected a number from 0 to 1"),
+    ({"strength": float("nan")}, ValueError, "expected a finite number from 0 to 1"),
+    ({"guidance_scale": "7"}, TypeError, "guidance_scale is '7'; expected a number"),
+    ({"guidance_scale": [7.5]}, TypeError, "expected a number"),
+    ({"guidance_scale": float("inf")}, ValueError, "expected a finite number"),
+    ({"eta": "x"}, TypeError, "eta is 'x'; expected a number"),
+    ({"eta": float("nan")}, ValueError, "expected a finite number"),
+    ({"clip_skip": 1.0}, TypeError, "clip_skip is 1.0; expected a whole number"),
+    ({"clip_skip": "1"}, TypeError, "expected a whole number"),
+    ({"prompt": None, "prompt_embeds": EMBEDS.numpy()}, TypeError, "`prompt_embeds` is a ndarray; expected a tensor"),
+    ({"prompt": None, "prompt_embeds": [EMBEDS]}, TypeError, "is a list; expected a tensor"),
+    ({"negative_prompt_embeds": EMBEDS.numpy()}, TypeError, "`negative_prompt_embeds` is a ndarray"),
+    ({"prompt": None, "prompt_embeds": EMBEDS[:0]}, ValueError, r"has shape \(0, 32, 32\)"),
+    ({"prompt": None, **dict.fromkeys(BOTH, torch.zeros(1, 32, 48))}, ValueError, "have 48 channels.* reads 32"),
+    ({"prompt": None, "prompt_embeds": torch.zeros(1, 32, 48), "guidance_scale": 1}, ValueError, "have 48 channels"),
+    ({"cross_attention_kwargs": "x"}, TypeError, "is a str; expected a dict"),
+    ({"image": torch.full((3, 8, 8), float("nan"))}, ValueError, "values that are not finite"),
+    ({"image": np.full((8, 8, 3), np.inf, np.float32)}, ValueError, "values that are not finite"),
 ]
 
 
@@ -86,6 +106,36 @@ def test_a_call_that_cannot_be_meant_is_refused(
         pipe(**call)
     assert isinstance(caught.value, UsageError)
     assert len(str(caught.value).splitlines()) <= 2
+
+
+ALIKE: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    ({"strength": torch.tensor(0.5)}, {"strength": 0.5}),
+    ({"strength": np.float32(0.5)}, {"strength": 0.5}),
+    ({"guidance_scale": torch.tensor([3.0])}, {"guidance_scale": 3}),
+    ({"guidance_scale": np.int64(3)}, {"guidance_scale": 3.0}),
+    ({"eta": torch.tensor(0.5)}, {"eta": np.float64(0.5)}),
+    ({"num_images_per_prompt": True}, {"num_images_per_prompt": 1}),
+    ({"clip_skip": np.int64(1)}, {"clip_skip": 1}),
+    ({"num_inference_steps": np.int64(4)}, {}),
+)
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE, ids=[str(one) for one, _ in ALIKE])
+def test_a_number_is_a_number_whatever_holds_it(pipe: Any, one: dict[str, Any], other: dict[str, Any]) -> None:
+    call = {"prompt": "a cat", "image": picture(), "num_inference_steps": 4, "output_type": "pt"}
+    images = [pipe(**call | more, generator=torch.Generator().manual_seed(3)).images for more in (one, other)]
+    assert torch.equal(*images)
+
+
+def test_a_result_that_is_no_picture_is_told(pipe: Any) -> None:
+    """As in the reference it is given all the same, and PIL's pictures of it are black."""
+    call = {"prompt": "a cat", "image": picture(), "num_inference_steps": 4, "eta": 2.0}
+    with pytest.warns(UserWarning, match="numbers that are not finite.* an eta of at most 1") as told:
+        image = pipe(**call).images[0]
+    assert len(told) == 1
+    assert not np.asarray(image).any()
+    with pytest.warns(UserWarning, match="not finite"):
+        assert np.isnan(pipe(**call, output_type="np").images).all()
 
 
 def test_strengths_of_no_adapters_have_no_effect(pipe: Any) -> None:

@@ -30,6 +30,13 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("source", [None, 3, ["scheduler"]])
+def test_what_is_no_config_is_refused_as_a_value_and_as_a_type(source: Any) -> None:
+    for kind in (ValueError, TypeError):
+        with pytest.raises(kind, match=f"config is a {type(source).__name__}; expected a dict, a folder"):
+            EulerDiscreteScheduler.from_config(source)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sd15")
