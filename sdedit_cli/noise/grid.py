@@ -119,11 +119,8 @@ def falling(timesteps: Sequence[float], train: int) -> None:
 def table_grid(process: Process, timesteps: Array, steps: int, **more: Any) -> Grid:
     """A grid over training steps; sigmas are for the reader only."""
     nodes = torch.from_numpy(timesteps)
-    if len(timesteps) and int(nodes.max()) >= len(process.alphas_cumprod):
-        raise UsageError(
-            f"timestep {int(nodes.max())} lies beyond the {len(process.alphas_cumprod)} training steps; use fewer steps"
-        )
-    sigmas = torch.cat([process.sigmas[nodes], torch.zeros(1)])
+    # A grid of as many steps as there were in training may begin beyond them, where runs are refused (`check_run`).
+    sigmas = torch.cat([process.sigmas[nodes.clamp(max=len(process.sigmas) - 1)], torch.zeros(1)])
     return Grid(nodes, sigmas, steps, **more)
 
 

@@ -158,7 +158,13 @@ class Scheduler:
         return grid
 
     def check_run(self, grid: Grid, start: int) -> None:
-        """Raises UsageError when a step from `start` on ends where it began and the solver divides by its length."""
+        """Raises UsageError when a run from `start` on begins beyond the training steps, or one of its steps ends where
+        it began and the solver divides by its length."""
+        train = self.settings.num_train_timesteps
+        if (first := float(grid.timesteps[start])) > train - 1 and self.solver.space == "table":
+            raise UsageError(
+                f"timestep {first:g} lies beyond the {train} training steps; use fewer steps, or a smaller strength"
+            )
         if not self.solver.divides or self.settings.solver_order == 1:
             return
         for i in range(start, len(grid.timesteps) - 1, self.order):

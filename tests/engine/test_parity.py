@@ -64,6 +64,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "plain": {"prompt": "a cat"},
     "one step": {"prompt": "a cat", "strength": 0.02, "num_inference_steps": 50},
     "full strength": {"prompt": "a cat", "strength": 1.0},
+    "as many steps as in training": {"prompt": "a cat", "strength": 0.004, "num_inference_steps": 1000},
     "negative": {"prompt": "a red apple", "negative_prompt": "blue, noise"},
     "unguided": {"prompt": "a cat", "guidance_scale": 1.0},
     "strong guidance": {"prompt": "a cat", "guidance_scale": 20.0},

@@ -69,6 +69,9 @@ def test_what_is_not_refused_is_a_number_and_what_is_refused_would_be_none(
             assert run(scheduler, grid, start).isfinite().all(), start
             continue
         assert re.search(REASONS, reason)
+        if "lies beyond" in reason:
+            assert (float(grid.timesteps[start]), start) == (1000, 0), "it was refused for nothing"
+            continue
         # Third order singlestep may stride over the place; who meets it in the wrong phase does not.
         if (name, scheduler.settings.solver_order) != ("dpmpp_2s", 3):
             near = max(start, next(i for i in twice(grid, order) if i >= start) - 3 * order)
