@@ -129,6 +129,13 @@ def check_steps(timesteps: object, sigmas: object) -> None:
         raise UsageError("give `timesteps` or `sigmas`, not both")
 
 
+def check_callback(callback: object, names: Sequence[str]) -> None:
+    """Raises WrongTypeError for what cannot be called, UsageError for tensors that it cannot ask for."""
+    if callback is not None and not callable(callback):
+        raise WrongTypeError(f"callback_on_step_end is a {type(callback).__name__}; expected a function")
+    check_callback_tensors(names)
+
+
 def check_callback_tensors(names: Sequence[str], *, returned: bool = False) -> None:
     """Raises UsageError for tensors that a callback cannot ask for or give back."""
     unknown = [name for name in names if name not in CALLBACK_TENSORS]

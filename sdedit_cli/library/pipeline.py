@@ -27,7 +27,7 @@ from ..text import Tokenizer
 from .adapters import Adapters
 from .arguments import (
     as_number,
-    check_callback_tensors,
+    check_callback,
     check_generator,
     check_numbers,
     check_pair,
@@ -300,7 +300,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         self._interrupt = False
         guided = self.do_classifier_free_guidance
         check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, guided)
-        check_callback_tensors(names)
+        check_callback(callback_on_step_end, names)
         check_steps(timesteps, sigmas)
         check_generator(generator)
         if image is None:

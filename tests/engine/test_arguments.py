@@ -92,6 +92,10 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"prompt": None, **dict.fromkeys(BOTH, torch.zeros(1, 32, 48))}, ValueError, "have 48 channels.* reads 32"),
     ({"prompt": None, "prompt_embeds": torch.zeros(1, 32, 48), "guidance_scale": 1}, ValueError, "have 48 channels"),
     ({"cross_attention_kwargs": "x"}, TypeError, "is a str; expected a dict"),
+    ({"callback_on_step_end": "x"}, TypeError, "callback_on_step_end is a str; expected a function"),
+    ({"callback_on_step_end": lambda *a: (EMBEDS,)}, TypeError, "the callback returned a tuple; expected a dict"),
+    ({"callback_on_step_end": lambda *a: {"latents": None}}, TypeError, "a NoneType as latents; expected a tensor"),
+    ({"callback_on_step_end": lambda *a: {"prompt_embeds": [1]}}, TypeError, "a list as prompt_embeds"),
     ({"image": torch.full((3, 8, 8), float("nan"))}, ValueError, "values that are not finite"),
     ({"image": np.full((8, 8, 3), np.inf, np.float32)}, ValueError, "values that are not finite"),
 ]

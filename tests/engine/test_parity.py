@@ -163,6 +163,19 @@ def test_a_callback_changes_embeddings_in_place(sd15: tuple[Any, Any]) -> None:
     assert_same(*both(sd15, image=picture(), prompt="a cat", **call))
 
 
+def test_a_callback_may_compute_in_another_precision(sd15: tuple[Any, Any]) -> None:
+    """In the reference the next step fails then, unless the callback turns its numbers back."""
+
+    def nudge(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        made = {"latents": tensors["latents"].double() * 0.98, "prompt_embeds": tensors["prompt_embeds"].double() * 0.9}
+        is_ours = isinstance(pipe, StableDiffusionImg2ImgPipeline)
+        return made if is_ours else {name: tensor.float() for name, tensor in made.items()}
+
+    names = ["latents", "prompt_embeds"]
+    call = {"callback_on_step_end": nudge, "callback_on_step_end_tensor_inputs": names}
+    assert_same(*both(sd15, image=picture(), prompt="a cat", **call))
+
+
 def test_a_callback_object_of_the_oracle_works_here(sd15: tuple[Any, Any]) -> None:
     from diffusers.callbacks import SDCFGCutoffCallback
 
