@@ -17,7 +17,7 @@ from ..text import Tokenizer
 from .keywords import one_file_options, resolved
 from .words import arguments_named
 
-Source = str | os.PathLike[str] | Mapping[str, Tensor]
+Source = str | os.PathLike[str] | Mapping[str, Tensor] | Tensor
 
 
 class Embeddings:
@@ -43,7 +43,8 @@ class Embeddings:
         weight_name: str | None = None,
         **options: Any,
     ) -> None:
-        """Loads embeddings: a file, a folder, a Hub id, a dict of tensors, or a list of these, each under a `token`.
+        """Loads embeddings: a file, a folder, a Hub id, a dict of tensors, vectors, or a list of these, each under a
+        `token`.
 
         A word of N vectors takes N places in the prompt. Options are those of `weights.resolve`. Raises ModelError for
         what is none or has another width, UsageError for a word that is known already; nothing is changed then.
@@ -57,7 +58,7 @@ class Embeddings:
         if len(tokens) != len(sources) or len(set(tokens) - {None}) < len([one for one in tokens if one]):
             raise UsageError(f"token has {tokens!r} for {len(sources)} embeddings; give one for each, all different")
         found = [
-            read_embedding(resolved(one, weight_name, where), encoder.config.hidden_size, token=word)
+            read_embedding(resolved(_by_token(one, word), weight_name, where), encoder.config.hidden_size, token=word)
             for one, word in zip(sources, cast("list[str | None]", tokens), strict=True)
         ]
         self._learn(known, encoder, [*self._words, *found], self._bundled)
@@ -121,3 +122,12 @@ class Embeddings:
             yield
         finally:
             set_words(wordless, encoder, self._words, without_doubles(self._bundled))
+
+
+def _by_token(source: Source, token: str | None) -> Source:
+    """The source, bare vectors as a dict. Raises UsageError for those without a token."""
+    if not isinstance(source, Tensor):
+        return source
+    if not token:
+        raise UsageError("give `token`, the word that these vectors stand for: a tensor says none")
+    return {token: source}

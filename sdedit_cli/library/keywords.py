@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, cast
 
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, WrongTypeError, did_you_mean
 
 RESOLVING = (
     "cache_dir",
@@ -64,6 +65,13 @@ HARMLESS: Mapping[str, _Harmless] = {
 }
 
 
+def as_place(value: object, what: str) -> str | os.PathLike[str]:
+    """A path, Hub id or URL. Raises WrongTypeError for anything else, which is called `what`."""
+    if isinstance(value, (str, os.PathLike)):
+        return cast("str | os.PathLike[str]", value)
+    raise WrongTypeError(f"{what} is a {type(value).__name__}; expected a path or a Hub id")
+
+
 def without_harmless(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that ask for something. Raises UsageError for a known one that asks for what is not done here."""
     for name, value in options.items():
@@ -86,7 +94,7 @@ def resolved(source: Any, weight_name: str | None, where: Mapping[str, Any]) -> 
         return cast("Mapping[str, Any]", source)
     from ..weights.hub import resolve
 
-    return resolve(source, weight_name=weight_name, **where)
+    return resolve(as_place(source, "the source"), weight_name=weight_name, **where)
 
 
 def split_resolving(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

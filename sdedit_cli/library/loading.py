@@ -14,7 +14,7 @@ from ..engine.components import NAMES
 from ..engine.loading import components_of, located
 from ..errors import ModelError, UsageError, did_you_mean
 from .components import as_dtype
-from .keywords import RESOLVING, among, without_harmless
+from .keywords import RESOLVING, among, as_place, without_harmless
 
 _SINGLE = ("config", "prediction_type", "ema", "partial")
 _EVERYWHERE = ("dtype", "disable_mmap")  # the newer name of torch_dtype, and the reference's of `reading(whole=)`
@@ -28,7 +28,7 @@ def pretrained_components(
 
     Raises ModelError for what is no folder of a model, UsageError for an unknown option.
     """
-    options = _known(options, (*NAMES, *RESOLVING, *_READ, *_EVERYWHERE))
+    source, options = as_place(source, "the model"), _known(options, (*NAMES, *RESOLVING, *_READ, *_EVERYWHERE))
     given, reading = among(options, NAMES), among(options, _READ)
     hints = {name: reading[name] for name in ("variant", "use_safetensors") if name in reading}
     folder = located(source, **among(options, RESOLVING), **hints)
@@ -47,7 +47,7 @@ def single_file_components(
     """The same for a checkpoint that is one file: a path, also without its ending, or a Hub URL."""
     from ..weights.checkpoint.open import find_single_file
 
-    options = _known(options, (*NAMES, *RESOLVING, *_SINGLE, *_EVERYWHERE))
+    source, options = as_place(source, "the checkpoint"), _known(options, (*NAMES, *RESOLVING, *_SINGLE, *_EVERYWHERE))
     given, dtype = among(options, NAMES), as_dtype(options.get("dtype") or dtype)
     path = located(source, **among(options, RESOLVING)) if "://" in str(source) else Path(source)
     with _as_asked(options):

@@ -83,6 +83,14 @@ def test_words_go_without_a_trace(pipe: StableDiffusionImg2ImgPipeline) -> None:
     assert pipe.text_encoder.config == config
 
 
+def test_bare_vectors_are_a_word_by_their_token(pipe: StableDiffusionImg2ImgPipeline) -> None:
+    pipe.load_textual_inversion([vectors(), {"<b>": vectors(1, seed=2)}], token=["<a>", None])
+    assert pipe.tokenizer is not None
+    assert len(pipe.tokenizer.ids("<a> <b>")) == 4
+    with pytest.raises(UsageError, match="give `token`"):
+        pipe.load_textual_inversion(vectors())
+
+
 def test_a_saved_pipeline_keeps_its_words(pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path) -> None:
     pipe.load_textual_inversion({"<word>": vectors()})
     pipe.save_pretrained(tmp_path / "saved")

@@ -155,6 +155,17 @@ def test_a_file_that_cannot_be_used_is_caught_as_the_references_is(loader: str, 
         assert "During handling" not in "".join(traceback.format_exception(told.value))
 
 
+@pytest.mark.parametrize("source", [None, 3, b"model"])
+def test_what_is_no_place_at_all_is_told_by_its_type(source: Any) -> None:
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(shared("sd15")[0])
+    calls = {**LOADERS, "from_pretrained": lambda pipe, path: type(pipe).from_pretrained(path)}
+    calls["load_ip_adapter"] = lambda pipe, path: pipe.load_ip_adapter(path, "", "x.bin")
+    for call in calls.values():
+        with pytest.raises(TypeError, match=f"is a {type(source).__name__}; expected a path") as told:
+            call(pipe, source)
+        assert isinstance(told.value, SdeditError)
+
+
 def test_a_folder_that_is_none_and_a_place_that_is_taken_are_caught_too(files: Path) -> None:
     pipe = StableDiffusionImg2ImgPipeline.from_pretrained(shared("sd15")[0])
     for kind in (ValueError, OSError):
