@@ -105,11 +105,12 @@ class Engine:
         Raises UsageError when there are more than the image prompts have.
         """
         self.bring(self.components.unet)
-        images, had, rows = old.context.images, len(old.text_RTC), len(text_RTC)
-        if images and rows > had:
+        images, rows = old.context.images, len(text_RTC)
+        if any(rows > image.count for image in images):
             raise UsageError("image prompts were encoded without guidance, so it cannot be turned on on the way")
-        if images and rows < had:
-            images = tuple(image.rows(range(had - rows, had)) for image in images)
+        images = tuple(
+            image if image.count == rows else image.rows(range(image.count - rows, image.count)) for image in images
+        )
         return replace(old, text_RTC=text_RTC, context=replace(self.components.unet.context(text_RTC), images=images))
 
     def noised(

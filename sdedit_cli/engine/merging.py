@@ -120,6 +120,11 @@ class Merging:
         """Raises ModelError for an adapter that does not fit these networks; nothing is computed."""
         check_fits(adapter, self.shape)
 
+    @property
+    def now(self) -> Mapping[Module, Parts]:
+        """What is added to each module just now."""
+        return dict(self._now)
+
     def touches(self, module: Module) -> bool:
         """Whether something is added to the module just now."""
         return module in self._now or module in self._unsure

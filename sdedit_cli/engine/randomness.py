@@ -41,3 +41,10 @@ def check_count(generator: Generators, rows: int) -> None:
     """Raises UsageError unless a list of generators has one for each of `rows` pictures."""
     if generator is not None and not isinstance(generator, torch.Generator) and len(generator) != rows:
         raise UsageError(f"generator: got {len(generator)} for {rows} pictures; give one a picture, or one for all")
+
+
+def seeds_of(generator: Generators) -> int | list[int] | None:
+    """What generators began with, for solvers that draw by themselves: one number, or one a picture."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return None if generator is None else generator.initial_seed()
+    return [one.initial_seed() for one in generator]

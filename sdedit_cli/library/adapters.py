@@ -70,6 +70,8 @@ class Adapters:
         """What adapters had when they were last at work."""
         self._fused: tuple[_Fused, ...] = ()
         self._merging: Merging | None = None
+        self._share: float = 1.0
+        """What a call multiplies all strengths by while it lasts."""
 
     @arguments_named()
     def load_lora_weights(
@@ -307,10 +309,10 @@ class Adapters:
             vars(self).update(before)
             raise
 
-    def _merge(self, scale: float = 1.0) -> None:
-        """Makes the weights what the adapters say, their strengths times `scale`."""
+    def _merge(self) -> None:
+        """Makes the weights what the adapters say, at the share of their strengths that a call asks for."""
         wanted = self._fixed()
-        for module, parts in self._adapters.patched(scale).items() if self._enabled else ():
+        for module, parts in self._adapters.patched(self._share).items() if self._enabled else ():
             loose = tuple(part for part in parts if not self._is_fused(part[0], module[0]))
             if loose:
                 wanted[module] = (*wanted.get(module, ()), *loose)
@@ -347,15 +349,15 @@ class Adapters:
     @contextmanager
     def _scaled(self, scale: float | None) -> Generator[None, None, None]:
         """Within it all strengths are times `scale`; without one, or without adapters, they stay."""
-        number = checked_scale("lora_scale", scale)
+        number, before = checked_scale("lora_scale", scale), self._share
         if scale is None or not self._adapters.adapters:
             yield
             return
         try:
-            self._merge(number)
+            self._settle(_share=number)
             yield
         finally:
-            self._merge()
+            self._settle(_share=before)
 
     def _rescale(self, cross_attention_kwargs: Mapping[str, Any] | None) -> None:
         """Works with the strengths that one call asks for. Raises UsageError for what scales nothing."""
@@ -363,9 +365,9 @@ class Adapters:
         scale = asked.pop("scale", None)
         if asked:
             raise UsageError(f"`cross_attention_kwargs` has {', '.join(map(repr, asked))}; expected 'scale' alone")
-        number = checked_scale("cross_attention_kwargs' 'scale'", scale)
+        self._share = checked_scale("cross_attention_kwargs' 'scale'", scale)
         if self._adapters.adapters:
-            self._merge(number)
+            self._merge()
 
 
 def _words(adapters: AdapterSet) -> list[TextualInversion]:

@@ -100,6 +100,15 @@ def items(value: Any) -> list[Any]:
     return list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value]
 
 
+def paired(negative: str | Sequence[str] | None, count: int) -> list[str]:
+    """A negative text for each of so many prompts, '' where none is given. Raises UsageError for another number."""
+    if negative is None or isinstance(negative, str):
+        return [negative or ""] * count
+    if len(negative) != count:
+        raise UsageError(f"`negative_prompt` has {len(negative)} texts for {count} prompts; give one for each")
+    return list(negative)
+
+
 def check_pair(positive_BTC: Tensor, negative_BTC: Tensor) -> None:
     """Raises UsageError unless the two embeddings have one shape: guidance pairs them row by row."""
     if positive_BTC.shape != negative_BTC.shape:

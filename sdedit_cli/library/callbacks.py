@@ -1,4 +1,4 @@
-"""What a caller's function sees and changes between two steps.
+"""What a caller's function sees and changes between two steps, and what the pipeline that it is given may have changed.
 
 B pictures, R rows (2 B with guidance, the negative ones first), T tokens, C channels, H height, W width.
 """
@@ -6,6 +6,7 @@ B pictures, R rows (2 B with guidance, the negative ones first), T tokens, C cha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from ..engine.denoise import Running
 from ..engine.engine import Engine
 from ..errors import UsageError, WrongTypeError
+from ..nn import FreeU, ImageSource
 from .arguments import CALLBACK_TENSORS, check_callback_tensors
 
 Tensors = Mapping[str, "Tensor | None"]
@@ -25,6 +27,16 @@ def shown_tensors(running: Running, names: tuple[str, ...]) -> Tensors:
     negative_BTC = text_RTC[: len(running.x_BCHW)] if running.guided else None
     known: dict[str, Tensor | None] = dict(zip(CALLBACK_TENSORS, (running.x_BCHW, text_RTC, negative_BTC), strict=True))
     return {name: known[name] for name in names}
+
+
+def steer(engine: Engine, running: Running, freeu: FreeU | None, images: tuple[ImageSource, ...]) -> None:
+    """Lets the run go on with the weights as they are now, with this FreeU and these image prompts.
+
+    Keys, values and time embeddings of the steps to come were made by the weights as they were.
+    """
+    old = running.conditioning
+    old = replace(old, freeu=freeu, context=replace(old.context, images=images))
+    running.conditioning = engine.reconditioned(old, old.text_RTC)
 
 
 def take_over(

@@ -225,24 +225,26 @@ class ImagePrompts:
             pairs.append((high, low))
         return pairs
 
+    def _image_embeds(self, image: Any, embeds: Sequence[Tensor] | None, guided: bool) -> list[Tensor]:
+        """Of the image prompts of a call, what `_image_sources` takes."""
+        return self.prepare_ip_adapter_image_embeds(image, embeds, None, 1, guided) if self._ip_adapters else []
+
     def _image_sources(
-        self,
-        image: Any,
-        embeds: Sequence[Tensor] | None,
-        masks: Any,
-        rows: tuple[int, int],
-        guided: bool,
-        pixels_BCHW: Tensor,
+        self, made: Sequence[Tensor], masks: Any, rows: tuple[int, int], guided: bool, pixels_BCHW: Tensor
     ) -> tuple[ImageSource, ...]:
         """What the UNet reads of the image prompts of a call on these pictures or latents; `rows`: how many it edits,
-        and how many of them are of one prompt."""
+        and how many of them are of one prompt.
+
+        Raises UsageError where other adapters are loaded than those that the embeddings were made for.
+        """
         if not self._ip_adapters:
             return ()
+        if len(made) != len(self._ip_adapters):
+            raise UsageError("an IP-Adapter was loaded in the middle of a call, which has no picture for it")
         engine, vae = self.engine, self.vae.config
         side = vae.scale if pixels_BCHW.shape[1] == vae.in_channels else 1
         size = (pixels_BCHW.shape[2] // side, pixels_BCHW.shape[3] // side)
         count, prompts = rows[0], rows[0] // rows[1]
-        made = self.prepare_ip_adapter_image_embeds(image, embeds, None, 1, guided)
         wanted, sources = masks_of(masks, [one.shape[1] for one in made]), list[ImageSource]()
         layers = image_layers(self.unet.config)
         for adapter, one, scale, mask in zip(self._ip_adapters, made, self._ip_scales, wanted, strict=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,10 +19,10 @@ from ..engine.engine import Engine
 from ..engine.families.sd import guidance_embedding
 from ..engine.image import ImageInput, postprocess, preprocess
 from ..engine.prompts import encode_texts
-from ..engine.randomness import Generators
+from ..engine.randomness import Generators, seeds_of
 from ..engine.sampling import grid_for
 from ..errors import UsageError, warn
-from ..nn import CLIPTextModel, UNet2DCondition
+from ..nn import CLIPTextModel, ImageSource, UNet2DCondition
 from ..noise import Scheduler
 from ..text import Tokenizer
 from .adapters import Adapters
@@ -36,8 +37,9 @@ from .arguments import (
     check_steps,
     check_whole,
     check_width,
+    paired,
 )
-from .callbacks import shown_tensors, take_over
+from .callbacks import shown_tensors, steer, take_over
 from .components import as_scheduler, check_components
 from .embeddings import Embeddings
 from .familiar import Familiar
@@ -224,7 +226,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
                 return positive, negative_prompt_embeds
             if negative_prompt_embeds is None:
                 self._check_length(length)
-                negative_prompt_embeds = self._encode(_paired(negative_prompt, count), length=length)
+                negative_prompt_embeds = self._encode(paired(negative_prompt, count), length=length)
             check_pair(prompt_embeds, negative_prompt_embeds)
             return positive, negative_prompt_embeds.to(device, dtype).repeat_interleave(num_images_per_prompt, 0)
 
@@ -325,35 +327,45 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
             vae, dtype = self.vae.config, positive.dtype
             pixels_BCHW = preprocess(image, vae.scale, vae.latent_channels, vae.in_channels)
             grid, start = grid_for(self.scheduler, num_inference_steps or 0, strength, timesteps, sigmas)
-            pictures = (ip_adapter_image, ip_adapter_image_embeds, masks)
-            sources = self._image_sources(*pictures, (len(positive), per_prompt), guided, pixels_BCHW)
+            made = self._image_embeds(ip_adapter_image, ip_adapter_image_embeds, guided)
+            images_now = partial(self._image_sources, made, masks, (len(positive), per_prompt), guided, pixels_BCHW)
             track = Track(
                 x_BCHW=engine.noised(pixels_BCHW, len(positive), self.scheduler, grid, start, generator, dtype),
                 scheduler=self.scheduler,
                 grid=grid,
                 start=start,
-                segments=(Segment(engine.condition(text_RTC, self._guidance_scale, self._freeu, sources)),),
+                segments=(Segment(engine.condition(text_RTC, self._guidance_scale, self._freeu, images_now())),),
                 guidance_scale=self._guidance_scale,
                 guided=guided,
                 generator=generator,
-                seed=_seed_of(generator),
+                seed=seeds_of(generator),
                 eta=eta,
             )
-            x_BCHW = self._run(engine, track, callback_on_step_end, names)
+            x_BCHW = self._run(engine, track, callback_on_step_end, names, images_now)
             images, flags = _finish(engine, x_BCHW, output_type)
         finally:
             engine.release()
             self._rescale(None)
         return StableDiffusionPipelineOutput(images, flags) if return_dict else (images, flags)
 
-    def _run(self, engine: Engine, track: Track, callback: Callback | None, names: tuple[str, ...]) -> Tensor:
+    def _run(
+        self,
+        engine: Engine,
+        track: Track,
+        callback: Callback | None,
+        names: tuple[str, ...],
+        images_now: Callable[[], tuple[ImageSource, ...]],
+    ) -> Tensor:
         self._num_timesteps, x_BCHW, order = track.steps, track.x_BCHW, track.scheduler.order
+        steering = self._steering()
         with self.progress_bar(total=-(-track.steps // order)) as bar:
             for running in engine.steps(track):
                 if callback is not None:
                     shown, timestep = shown_tensors(running, names), track.grid.timesteps[running.index - 1]
                     # The callback's dictionary is its own: it may well take things out of it.
                     returned = callback(self, running.done - 1, timestep, dict(shown)) or {}
+                    if steering != (steering := self._steering()):
+                        steer(engine, running, self._freeu, images_now())
                     guided = self.do_classifier_free_guidance
                     take_over(engine, running, shown, returned, guided, self._guidance_scale)
                 x_BCHW = running.x_BCHW
@@ -362,6 +374,10 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
                 if self._interrupt:
                     break
         return x_BCHW
+
+    def _steering(self) -> tuple[object, ...]:
+        """What a callback may change of the steps to come, besides what it returns: it is given the pipeline."""
+        return self._merger().now, self._freeu, self._ip_adapters, self._ip_scales
 
 
 def _finish(engine: Engine, x_BCHW: Tensor, output_type: str) -> tuple[Any, list[bool] | None]:
@@ -375,17 +391,3 @@ def _finish(engine: Engine, x_BCHW: Tensor, output_type: str) -> tuple[Any, list
         )
     pixels_BCHW, flags = engine.judge(pixels_BCHW)
     return postprocess(pixels_BCHW, output_type, flags), flags
-
-
-def _paired(negative: Texts, count: int) -> list[str]:
-    if negative is None or isinstance(negative, str):
-        return [negative or ""] * count
-    if len(negative) != count:
-        raise UsageError(f"`negative_prompt` has {len(negative)} texts for {count} prompts; give one for each")
-    return list(negative)
-
-
-def _seed_of(generator: Generators) -> int | list[int] | None:
-    if generator is None or isinstance(generator, torch.Generator):
-        return None if generator is None else generator.initial_seed()
-    return [one.initial_seed() for one in generator]

@@ -34,6 +34,11 @@ class ImageSource:
         """Equal for sources that can share a batch."""
         return self.scales, tuple(k.shape[2] for k, _ in self.kv), tuple(mask.shape[1] for mask in self.masks)
 
+    @property
+    def count(self) -> int:
+        """Rows of it."""
+        return len(self.kv[0][0])
+
     def rows(self, index: Tensor | Sequence[int]) -> ImageSource:
         """The source of some rows, in the order of `index`."""
         chosen = torch.as_tensor(index, device=self.kv[0][0].device)
