@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, cast
 
 from ..errors import UsageError
@@ -20,7 +21,7 @@ _BLOCK = re.compile(r"block_(\d+)")
 def by_layer(scale: Any, layers: Sequence[ImageLayer]) -> tuple[tuple[float, ...], ...]:
     """The numbers for each layer: one, or one a masked picture. Raises UsageError for what says none.
 
-    A list by block has one number an attention of it.
+    A list by block has one number an attention of it, or one for all of them.
     """
     if isinstance(scale, Mapping):
         numbers = _of_blocks(cast("Mapping[str, Any]", scale), layers)
@@ -32,7 +33,7 @@ def by_layer(scale: Any, layers: Sequence[ImageLayer]) -> tuple[tuple[float, ...
 
 
 def _number(value: Any) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
         raise UsageError(f"an IP-Adapter's scale is {value!r}; expected a finite number, or numbers by block")
     return float(value)
 
@@ -57,7 +58,8 @@ def _of_block(part: str, name: str, wanted: Any, layers: Sequence[ImageLayer]) -
         known = ", ".join(f"block_{i}" for i in sorted({layer.block for layer in layers})) or "none"
         raise UsageError(f"an IP-Adapter's scales are given for {part} {name!r}; those that read a picture are {known}")
     count = len({layer.attention for layer in mine})
-    numbers = list(cast("Sequence[Any]", wanted)) if isinstance(wanted, (list, tuple)) else [wanted] * count
+    listed = list(cast("Sequence[Any]", wanted)) if isinstance(wanted, (list, tuple)) else [wanted]
+    numbers = listed * count if len(listed) == 1 else listed
     if len(numbers) != count:
         raise UsageError(f"an IP-Adapter's scales of {part} {name} are {len(numbers)}; expected {count}, one a layer")
     return {layer: _number(numbers[layer.attention]) for layer in mine}

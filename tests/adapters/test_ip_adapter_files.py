@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.ip_adapters import VARIANTS, Nested, adapter, flat, save_adapter
@@ -206,7 +207,8 @@ def test_what_an_image_encoder_says_of_its_widths(content: str, expected: Any, t
         ({"foo": 1}, "given for 'foo'; expected down, mid, up"),
         ({"down": {"block_1": 1.0}}, "those that read a picture are block_0"),
         ({"down": {"first": 1.0}}, "those that read a picture are block_0"),
-        ({"up": {"block_1": [1.0]}}, "are 1; expected 2"),
+        ({"up": {"block_1": [1.0, 2, 3]}}, "are 3; expected 2"),
+        ({"up": {"block_1": []}}, "are 0; expected 2"),
         ({"up": {"block_1": [1.0, "x"]}}, "expected a finite number"),
     ],
 )
@@ -220,4 +222,6 @@ def test_blocks_that_are_not_named_count_nothing() -> None:
     assert by_layer({}, layers) == ((0.0,),) * 4
     assert by_layer({"up": {"block_1": [0.5, 2]}}, layers) == ((0.0,), (0.5,), (2.0,), (0.0,))
     assert by_layer({"down": 0.25, "mid": [1.5]}, layers) == ((0.25,), (0.0,), (0.0,), (1.5,))
+    assert by_layer({"up": {"block_1": [0.5]}}, layers) == by_layer({"up": {"block_1": 0.5}}, layers)
+    assert by_layer(np.float32(0.5), layers) == by_layer(0.5, layers)
     assert by_layer([0.5, 0.7], layers) == ((0.5, 0.7),) * 4

@@ -94,3 +94,13 @@ def test_a_training_script_saves_layers_without_a_pipeline(
     pipe.load_lora_weights(tmp_path / "one")
     product = trained["lora_B"].weight @ trained["lora_A"].weight
     torch.testing.assert_close(layer.weight - before, product, atol=1e-6, rtol=0)
+
+
+def test_strengths_may_come_out_of_an_array(pipe: StableDiffusionImg2ImgPipeline) -> None:
+    """As steps of a ramp do."""
+    base, of = weights(pipe), factors(pipe, alpha=2.0)
+    pipe.load_lora_weights(DIALECTS["kohya"](pipe, of), "a")
+    half = {place: (down, up * 0.5, alpha) for place, (down, up, alpha) in of.items()}
+    for weight in (np.float32(0.5), {"unet": np.float32(0.5), "text_encoder": np.float16(0.5)}):
+        pipe.set_adapters("a", weight)
+        assert_merged(pipe, base, half)
