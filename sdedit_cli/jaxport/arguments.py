@@ -5,7 +5,7 @@ D devices, B pictures (of each device), T tokens, H W picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from ..errors import UsageError, WrongTypeError, shown
 from ..noise.scheduler import Scheduler
 from ..text import Tokenizer
 
+NETWORKS = ("unet", "vae", "text_encoder")
 MULTIPLE = 32
 """Of the sides of prepared pictures, as the original has it."""
 
@@ -52,6 +53,19 @@ def prepared(image: object) -> Array:
     resized = (one.convert("RGB").resize(size, Image.Resampling.LANCZOS) for one in pictures)  # pyright: ignore[reportArgumentType] -- two numbers
     x_BHWC = np.stack([np.asarray(one, dtype=np.float32) / 255.0 for one in resized])
     return jnp.asarray(2.0 * x_BHWC.transpose(0, 3, 1, 2) - 1.0)
+
+
+def check_given(prompt_ids: object, params: object, prng_seed: object) -> None:
+    """Raises WrongTypeError for texts in place of their ids, for params that no loader made, and for a seed that is no
+    key."""
+    listed = cast("list[object]", prompt_ids) if isinstance(prompt_ids, (list, tuple)) else [prompt_ids]
+    if any(one is None or isinstance(one, str) for one in listed):
+        raise WrongTypeError("prompt_ids are no ids of tokens; give what `prepare_inputs` makes of the prompts")
+    for name in NETWORKS:
+        if not isinstance(params, Mapping) or name not in params:
+            raise WrongTypeError(f"params has no '{name}'; give what the loader gave beside the pipeline")
+    if prng_seed is None or isinstance(prng_seed, int):
+        raise WrongTypeError(f"prng_seed is {prng_seed}; expected a key, such as jax.random.PRNGKey({prng_seed or 0})")
 
 
 def check_image(ids: Array, image: Array, *, sharded: bool) -> tuple[int, ...]:
@@ -100,6 +114,8 @@ def guidance_of(scale: Any, rows: tuple[int, ...], guides: Callable[[float], boo
 
     Raises UsageError for an array of another shape.
     """
+    if isinstance(scale, str) or scale is None:
+        raise WrongTypeError(f"guidance_scale is {scale!r}; expected a number, or an array of them")
     if isinstance(scale, (int, float)):
         return guides(float(scale)), jnp.full((*rows[:-1], 1), float(scale), jnp.float32)
     given = jnp.asarray(scale, jnp.float32)

@@ -21,7 +21,17 @@ from ..configs.vae import VAEConfig
 from ..errors import UsageError, did_you_mean
 from ..noise import Scheduler
 from ..text import Tokenizer
-from .arguments import check_image, check_scheduler, check_sizes, check_steps, guidance_of, prepared, token_rows
+from .arguments import (
+    NETWORKS,
+    check_given,
+    check_image,
+    check_scheduler,
+    check_sizes,
+    check_steps,
+    guidance_of,
+    prepared,
+    token_rows,
+)
 from .compiling import keep_pages, keep_programs
 from .devices import is_stacked, parallel, single, unstacked
 from .loading import load
@@ -174,6 +184,7 @@ class FlaxStableDiffusionImg2ImgPipeline:
         Raises:
             UsageError: A number or a shape cannot be meant.
         """
+        check_given(prompt_ids, params, prng_seed)
         ids, image = jnp.asarray(prompt_ids), jnp.asarray(image, jnp.float32)
         rows = check_image(ids, image, sharded=jit)
         check_sizes(image, height, width, self.vae_scale_factor)
@@ -185,7 +196,7 @@ class FlaxStableDiffusionImg2ImgPipeline:
         draw = None if noise is None else self._checked(jnp.asarray(noise, jnp.float32), image)
         check_steps(num_inference_steps)
         plan = plan_of(self.scheduler, *grid_for(self.scheduler, num_inference_steps, strength))
-        networks = {name: params[name] for name in ("unet", "vae", "text_encoder")}
+        networks = {name: params[name] for name in NETWORKS}
         if jit:
             run = parallel(configs, guided, len(ids), is_stacked(params))
         else:

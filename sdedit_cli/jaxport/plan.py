@@ -11,7 +11,8 @@ S steps that are run; P of them with padding, so that few lengths of tables exis
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from numbers import Real
+from typing import NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from jax import Array
 from torch import Tensor
 
-from ..errors import UsageError
+from ..errors import UsageError, WrongTypeError
 from ..noise import Grid, Scheduler
 from ..options import smallest_strength
 
@@ -52,6 +53,8 @@ def grid_for(scheduler: Scheduler, steps: int, strength: float) -> tuple[Grid, i
 
     Raises UsageError when the numbers cannot be meant, or no step would run.
     """
+    if not isinstance(cast("object", strength), Real):
+        raise WrongTypeError(f"strength is {strength!r}; expected a number from 0 to 1")
     if not 0.0 <= strength <= 1.0:
         raise UsageError(f"strength is {strength:g}, expected 0 to 1")
     grid = scheduler.grid(steps)

@@ -201,6 +201,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "strength": ({"strength": 2.0}, "strength is 2, expected 0 to 1"),
     "steps that are no number": ({"num_inference_steps": "4"}, "num_inference_steps has to be of type `int`"),
     "prompts": ({"prompt_ids": np.zeros((3, 32), int)}, "3 prompts for 1 pictures"),
+    "texts for ids": ({"prompt_ids": ["a cat"]}, "give what `prepare_inputs` makes of the prompts"),
+    "no prompts": ({"prompt_ids": None}, "give what `prepare_inputs` makes"),
+    "no params": ({"params": None}, "params has no 'unet'; give what the loader gave"),
+    "other params": ({"params": {"unet": {}}}, "params has no 'vae'"),
+    "a seed that is no key": ({"prng_seed": 3}, "prng_seed is 3; expected a key, such as jax.random.PRNGKey(3)"),
+    "a strength that is no number": ({"strength": "0.5"}, "strength is '0.5'; expected a number"),
+    "guidance that is no number": ({"guidance_scale": "7"}, "guidance_scale is '7'; expected a number"),
     "no step": ({"strength": 0.01, "num_inference_steps": 10}, "no step at all"),
 }
 
