@@ -33,7 +33,7 @@ def by_layer(scale: Any, layers: Sequence[ImageLayer]) -> tuple[tuple[float, ...
 
 
 def _number(value: Any) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise UsageError(f"an IP-Adapter's scale is {value!r}; expected a finite number, or numbers by block")
     return float(value)
 

@@ -97,7 +97,7 @@ def _numbers(state: Mapping[str, object]) -> dict[str, Tensor]:
     return {
         name: torch.tensor(float(value), dtype=torch.float64)
         for name, value in found.items()
-        if isinstance(value, Real) and not isinstance(value, bool)
+        if not isinstance(value, bool) and isinstance(value, Real)
     }
 
 

@@ -121,6 +121,6 @@ def _check_layers(numbers: object, count: int, where: str) -> None:
 
 
 def _check_number(value: object, other: str) -> None:
-    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
     if value is not None and not is_number:
         raise UsageError(f"adapter weight is {value!r}; expected a finite number" + (f", or {other}" if other else ""))
