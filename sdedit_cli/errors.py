@@ -36,9 +36,23 @@ from reprlib import Repr
 
 
 class SdeditError(Exception):
+    """What went wrong in one line and, where that would be too long, what to try in another."""
+
     exit_code = 1
     word = "failed"  # stable, for programs
     reported = False  # whether programs have been told, by the event that ends a run
+
+    def __init__(self, message: object = "", advice: str = "") -> None:
+        super().__init__(*(message, advice) if advice else (message,))
+
+    def __str__(self) -> str:
+        # A break that came with the name of a file would make a line of its own, which nobody wrote.
+        return "\n".join(_BREAKS.sub(_escaped, str(part)) for part in self.args)
+
+    def within(self, place: str) -> SdeditError:
+        """The error as part of a larger work, with the name of the place before it."""
+        message, *advice = self.args
+        return type(self)(f"{place}: {message}", *advice)
 
 
 class InternalError(SdeditError):
@@ -181,23 +195,21 @@ def shortened(name: object, limit: int = 160) -> str:
     return text if len(text) <= limit else f"{text[:60]}...{text[-60:]}"
 
 
-def lines_of(message: str) -> list[str]:
-    """The lines that a message was written in: each but the last ends a part of it, and any other break came with a
-    name."""
-    return _ENDED.split(message)
-
-
 def first_line(message: object) -> str:
-    """What a message, or an error, says in its first line: all of it but what to try in the next one."""
-    return lines_of(str(message))[0]
-
-
-_ENDED = re.compile(r"(?<=[.;:])\n|\n(?=see )")
+    """What an error, or its text, says in its first line: all of it but what to try in the next one."""
+    return str(message).partition("\n")[0]
 
 
 def printable(text: str) -> str:
     """The text with everything that a terminal would not print as it is, line ends included, escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+_BREAKS = re.compile(r"[\r\n]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return printable(found[0])
 
 
 class _Brief(Repr):

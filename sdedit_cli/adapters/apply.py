@@ -158,6 +158,6 @@ def _delta(adapter: Adapter, module: Module, leaf: str, base: Tensor) -> Tensor 
 def misfit(adapter: Adapter, module: Module, problem: Exception) -> ModelError:
     first = str(problem).split("\n")[0]
     return ModelError(
-        f"{adapter.path}: does not fit {'.'.join(module)} ({first}); nothing was changed.\n"
-        "Give an adapter of the model's family."
+        f"{adapter.path}: does not fit {'.'.join(module)} ({first}); nothing was changed.",
+        "Give an adapter of the model's family.",
     )

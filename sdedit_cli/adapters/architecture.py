@@ -131,6 +131,6 @@ def unknown(source: WeightSource) -> ModelError:
     family = family_of({key: source.shape(key) for key in names})
     made_for = f"is made for {family}" if family else f"fits no model that is known ({listed(names, 2) or 'no keys'})"
     return ModelError(
-        f"{source.path}: {made_for}; 'sdedit lora inspect' describes it.\n"
-        "Worked on are those for Stable Diffusion 1.x and 2.x; name an unusual one of these with --model."
+        f"{source.path}: {made_for}; 'sdedit lora inspect' describes it.",
+        "Worked on are those for Stable Diffusion 1.x and 2.x; name an unusual one of these with --model.",
     )

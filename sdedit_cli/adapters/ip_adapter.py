@@ -182,8 +182,8 @@ def check_encoder(of: Examined | IPAdapter, hidden_size: int, projection_dim: in
     if given != of.features:
         kind = "hidden states" if of.variant.states else "embeddings"
         raise ModelError(
-            f"{of.path}: takes {kind} of {of.features} numbers, and those of the image encoder {name} have {given};\n"
-            f"give the image encoder that this {of.variant.words} adapter was made with"
+            f"{of.path}: takes {kind} of {of.features} numbers, and those of the image encoder {name} have {given};",
+            f"give the image encoder that this {of.variant.words} adapter was made with",
         )
 
 
@@ -223,8 +223,8 @@ def _check_tensors(source: WeightSource, projection: nn.Module, layers: tuple[Im
         lists = ((missing, "are missing"), (unknown, "fit nowhere"))
         problems = [f"{len(names)} tensors {what} ({listed(names, 3)})" for names, what in lists if names]
         raise ModelError(
-            f"{source.path}: does not fit this model: {' and '.join(problems)}.\n"
-            "Give an adapter of the model's family, whole; nothing was changed."
+            f"{source.path}: does not fit this model: {' and '.join(problems)}.",
+            "Give an adapter of the model's family, whole; nothing was changed.",
         )
     for key, shape in expected.items():
         if source.shape(key) != shape or not source.dtype(key).is_floating_point:

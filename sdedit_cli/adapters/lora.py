@@ -154,8 +154,8 @@ def _misfit(
     # Taking what fits is no cure where nothing does, or what does is of another model.
     partial = "" if foreign or nothing else ", or take what fits with --partial"
     return ModelError(
-        f"{source.path}: {begin}{len(unmatched)} of {keys} keys fit no module of this model ({listed(unmatched, 2)}).\n"
-        f"Give an adapter of the model's family{partial}."
+        f"{source.path}: {begin}{len(unmatched)} of {keys} keys fit no module of this model ({listed(unmatched, 2)}).",
+        f"Give an adapter of the model's family{partial}.",
     )
 
 

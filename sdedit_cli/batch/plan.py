@@ -101,7 +101,7 @@ def job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
         text, where = str(problem), row.place or row.input
         if where in text or (row.input and row.input in text):
             raise
-        raise type(problem)(f"{where}: {text}") from None
+        raise problem.within(where) from None
 
 
 def _job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:

@@ -21,7 +21,7 @@ from ..options import field_named
 from ..signals import check
 from .file_commands import DEBUG, check_source
 from .folders import AdapterPath
-from .render import plain
+from .render import lines_of, plain
 
 if TYPE_CHECKING:
     from ..adapters.recognise import Recognised
@@ -116,7 +116,7 @@ def tell_each(
             if as_json:
                 click.echo(json.dumps({"schema": schema, "file": str(path), "error": str(error)}))
             if len(files) > 1:
-                click.echo(f"sdedit: {plain(str(error))}", err=True)
+                click.echo(f"sdedit: {lines_of(error)}", err=True)
             continue
         check()
         if as_json:

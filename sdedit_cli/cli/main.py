@@ -16,7 +16,7 @@ import click
 
 from .. import signals
 from ..batch.events import Events, ReaderGone
-from ..errors import InternalError, Interrupted, OutputError, as_error, first_line
+from ..errors import InternalError, Interrupted, OutputError, UsageError, as_error, first_line
 from ..signals import Stop, stoppable
 from .render import Reporter
 
@@ -173,7 +173,7 @@ def _carried_out(arguments: list[str]) -> int:
         signals.settle()
         where = problem.ctx.command_path if isinstance(problem, click.UsageError) and problem.ctx else "sdedit"
         said = _elsewhere(problem) or " ".join(problem.format_message().split())
-        return _fail(arguments, 2, f"{said}\nsee {where} --help")
+        return _fail(arguments, 2, str(UsageError(said, f"see {where} --help")))
     except (click.Abort, KeyboardInterrupt) as abort:
         signals.settle()
         stop = abort if isinstance(abort, Stop) else abort.__cause__

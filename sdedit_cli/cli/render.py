@@ -8,15 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import lines_of, printable
+from ..errors import printable
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
 def plain(text: str) -> str:
-    """Lines that move no cursor and change no title, whatever a file or its name brought into them."""
-    return "\n".join(map(printable, lines_of(text)))
+    """A line that moves no cursor and changes no title, whatever a file or its name brought into it."""
+    return printable(text)
+
+
+def lines_of(error: object) -> str:
+    """The lines of an error, or of its text, each as `plain` has it."""
+    return "\n".join(map(plain, str(error).split("\n")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class Reporter:
         self.verbosity = verbosity
 
     def error(self, text: str) -> None:
-        self._line(f"sdedit: {plain(text)}")
+        """An error in the one or two lines that its text has."""
+        self._line(f"sdedit: {lines_of(text)}")
 
     def warn(self, text: str) -> None:
         if self.verbosity >= 0:

@@ -67,8 +67,8 @@ def encoder_folder(edit: Edit, checkpoint: Checkpoint) -> Path:
     beside = (first if first.is_dir() else first.parent) / _FOLDER
     if not beside.is_dir():
         raise ModelError(
-            f"{first}: needs an image encoder, and the model has none, nor is there {beside};\n"
-            "name its folder with --ip-encoder (of adapters for Stable Diffusion 1.5 it is CLIP ViT-H/14)"
+            f"{first}: needs an image encoder, and the model has none, nor is there {beside};",
+            "name its folder with --ip-encoder (of adapters for Stable Diffusion 1.5 it is CLIP ViT-H/14)",
         )
     return beside
 

@@ -68,7 +68,7 @@ def arguments_named() -> Generator[None, None, None]:
     try:
         yield
     except SdeditError as error:
-        error.args = (in_arguments(str(error)),)
+        error.args = tuple(in_arguments(str(part)) for part in error.args)
         if not isinstance(error, InputError) or isinstance(error, FileProblem):
             raise
         made = _of_file(type(error), error.args, vars(error))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 from helpers.cli import QUICK, events, photo
 
 from sdedit_cli.cli.main import run
-from sdedit_cli.cli.render import plain
+from sdedit_cli.errors import ModelError, first_line
 
 METADATA = {"title": "\x1b[31mred\x1b[0m\nsecond line", "k" * 300: "v", "half": "\ud800"}
 
@@ -67,6 +68,41 @@ def test_a_name_with_line_breaks_and_escapes_stays_in_its_line(
         assert "a\\nsdedit: warning: all is lost\\r\\x1b[2J.png" in told.err
 
 
-def test_a_message_keeps_the_lines_that_it_was_written_in() -> None:
-    assert plain("m.ckpt: does not fit.\nGive --partial") == "m.ckpt: does not fit.\nGive --partial"
-    assert plain("a\nb.png: is cut short.\nTry c\nd.png") == "a\\nb.png: is cut short.\nTry c\\nd.png"
+BREAKS = ["a.\nb", "a;\nb", "a:\nb", "a\nsee b", "a\nb", "a.\r\nb", "a\n"]
+
+
+@pytest.mark.parametrize("name", BREAKS, ids=repr)
+def test_only_what_to_try_has_a_line_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Whatever stands before and behind a break that came with the name of a file."""
+    monkeypatch.chdir(tmp_path)
+    photo(Path("a.png"))
+    Path(name).mkdir()
+    escaped = name.encode("unicode_escape").decode()
+    lines: list[list[str]] = []
+    for asked, most in (
+        (["run", "a.png", "-m", name], 2),  # no model; the other line says what to try
+        (["run", name, "-p", "a"], 1),
+        (["run", "a.png", "--lora", f"{name}/{name}"], 1),
+        (["run", "a.png", f"--{name}"], 2),
+        (["batch", f"{name}/none.csv", "out"], 1),
+        (["info", name], 2),
+    ):
+        assert run([*asked, "--json"]) in (2, 3)
+        told = capfd.readouterr()
+        lines.append(told.err.splitlines())
+        assert len(lines[-1]) <= most, asked
+        assert escaped in lines[-1][0] or asked[-1].startswith("--"), asked  # the name of an option is click's to quote
+        for one in events(told.out):
+            assert "\n" not in str(one.get("error", "")).replace("\nIf the weights", ""), asked
+    assert [len(one) for one in lines].count(2) == 3
+
+
+def test_an_error_keeps_its_lines_wherever_it_goes() -> None:
+    error = ModelError("a.\nb.ckpt: does not fit.", "Give --partial")
+    text = "a.\\nb.ckpt: does not fit.\nGive --partial"
+    assert (str(error), first_line(error)) == (text, text.splitlines()[0])
+    assert str(pickle.loads(pickle.dumps(error))) == text
+    assert str(error.within("node 7")) == f"node 7: {text}"
+    assert type(error.within("node 7")) is ModelError

@@ -212,7 +212,7 @@ class Crew:
 
 def _at(member: Member, problem: SdeditError) -> SdeditError:
     """What went wrong at a worker, with its node."""
-    return type(problem)(f"node {member.node}: {problem}")
+    return problem.within(f"node {member.node}")
 
 
 def _last_line(problem: Exception) -> str:

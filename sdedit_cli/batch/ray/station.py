@@ -179,4 +179,4 @@ def _told(problem: Exception) -> SdeditError:
     if not isinstance(problem, SdeditError):
         traceback.print_exception(problem, file=sys.stderr)
     error = as_error(problem)
-    return type(error)(str(error))
+    return type(error)(*error.args)

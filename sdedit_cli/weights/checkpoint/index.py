@@ -39,7 +39,8 @@ def read_index(folder: Path) -> Index:
         if not found.keys() & {*_REQUIRED, *SLOTS}:
             raise ModelError(
                 f"{folder}: has no {FILE}, config.json, or folders {', '.join(_REQUIRED)}; expected a model in "
-                "diffusers layout.\nIf the weights are one file, name the file itself."
+                "diffusers layout.",
+                "If the weights are one file, name the file itself.",
             )
         return Index(found)
     said = read_json(folder / FILE)

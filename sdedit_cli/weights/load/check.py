@@ -37,8 +37,9 @@ def check_config(checkpoint: Checkpoint, component: Component) -> None:
         if checkpoint.source is None:
             raise
         raise ModelError(
-            f"{checkpoint.path}: {error}.\nIts shapes do not tell everything of this unusual model: give --config "
-            "FOLDER, a model folder with its configs."
+            f"{checkpoint.path}: {error}.",
+            "Its shapes do not tell everything of this unusual model: give --config "
+            "FOLDER, a model folder with its configs.",
         ) from None
 
 

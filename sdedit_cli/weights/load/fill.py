@@ -128,8 +128,8 @@ def _complain(source: WeightSource, module: nn.Module, unused: Sequence[str], mi
     if problems:
         kind = type(module).__name__
         raise ModelError(
-            f"{source.path}: does not fit {kind}: {' and '.join(problems)}.\n"
-            "Check that the config belongs to these weights, or load what fits with --partial."
+            f"{source.path}: does not fit {kind}: {' and '.join(problems)}.",
+            "Check that the config belongs to these weights, or load what fits with --partial.",
         )
 
 
