@@ -17,6 +17,7 @@ from ..pictures.codec import open_picture
 from ..pictures.masks import check_mask
 from ..pictures.resize import size_of
 from ..pictures.source import read_bytes
+from .common import Common
 from .events import Events
 from .ledger import Ledger
 from .making import Making
@@ -30,7 +31,8 @@ from .worker import Host, Reporter
 class Run:
     """The state of one run: the model once it is loaded, and the errors so far.
 
-    `request` holds what all jobs have in common. `host` checks requests, loads their models, and advises.
+    `request` is what is asked for where nothing is left to do. `host` checks requests, loads their models, and
+    advises.
     """
 
     def __init__(
@@ -44,7 +46,6 @@ class Run:
         stdout: BinaryIO | None = None,
         ledger: Ledger | None = None,
     ) -> None:
-        self.request = request
         self.jobs = jobs
         self.options = options
         self.host = host
@@ -53,8 +54,8 @@ class Run:
         self.stdout = stdout
         self.ledger = ledger or Ledger()
         self.errors: list[SdeditError] = []
-        extents = {job.request.settings.extent() for job in {id(job.request.settings): job for job in jobs}.values()}
-        self._tell = Telling(host, to, events, alike=len(extents) < 2)
+        self._common = Common(request, jobs)
+        self._tell = Telling(host, to, events, self._common, prompts=options.dry_run)
 
     def execute(self) -> None:
         """Makes every picture that can be made. Raises the error of a single input, SomeFailed or AllFailed."""
@@ -64,15 +65,11 @@ class Run:
 
     def start(self) -> None:
         """Tells programs what is to be done."""
-        edit = self.request.edit
         self.events.emit(
             "start",
             inputs=len(self.jobs),
             pictures=_pictures(self.jobs),
-            model=self.request.model.name,
-            edit={**edit.saved(), "count": edit.count},
-            steps_run=edit.steps_run(),
-            steps_total=edit.steps_total(),
+            **self._common.facts(),
             dry_run=self.options.dry_run,
         )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..errors import SdeditError, first_line, listed
+from .common import Common
 from .events import Events
 from .request import Request
 from .targets import Job
@@ -37,17 +40,19 @@ class Errors:
 class Telling:
     """Tells people by `to` and programs by `events` what `host` knows of requests and pictures.
 
-    `alike`: whether steps and strength are those of all jobs.
+    `common` is what their jobs have in common; `prompts`: people hear of prompts too.
     """
 
-    def __init__(self, host: Host, to: Reporter, events: Events, *, alike: bool = True) -> None:
+    def __init__(self, host: Host, to: Reporter, events: Events, common: Common, *, prompts: bool = False) -> None:
         self.host = host
-        self._alike = alike
+        self._common = common
+        self._prompts = prompts
         self.to = to
         self.events = events
         self.errors = Errors(to)
         self._advised: set[str] = set()
         self._announced: set[object] = set()
+        self._said: set[str] = set()
 
     def warn(self, text: str, source: str | None = None, *, quietly: bool = False) -> None:
         """A warning, about the input `source` where given; `quietly` for programs alone."""
@@ -56,7 +61,7 @@ class Telling:
             self.to.warn(text)
 
     def announce(self, request: Request) -> None:
-        """Checks a request once it is clear that there is a picture to edit, and says what holds for all of its.
+        """Checks a request once it is clear that there is a picture to edit, and says what holds for all of its group.
 
         Raises what speaks against it.
         """
@@ -66,25 +71,35 @@ class Telling:
         self.host.check(request)
         is_first = not self._announced
         self._announced.add(group)
+        for line in self._common.prompts() if is_first and self._prompts else ():
+            self.to.note(line)
+        self._tell_of(request)
         if is_first:
-            self._tell_of(request)
+            self._tell_of_all()
 
     def _tell_of(self, request: Request) -> None:
-        edit, like = request.edit, request.like
+        like, model = request.like, request.model
         if like and like.ignored:
-            self.warn(f"{like.layer.source}: ignored is {'; '.join(like.ignored)}")
+            self._once(f"{like.layer.source}: ignored is {'; '.join(like.ignored)}", self.warn)
         for note in request.notes:
-            self.to.note(note)
-        if request.model.built_in:
-            self.to.note("no model named (-m): using the small built-in one")
-        if request.model.knows:
-            self.to.note(f"the {request.model.name} model knows {request.model.knows}")
-        if not edit.prompt and edit.prompt_embeds is None:
-            self.to.note("no prompt (-p): nothing says what the picture shall show")
-        if edit.lacks_mask:
-            self.to.note("no mask (--mask): all of the picture is edited")
-        seed = "a new seed" if edit.seed is None else f"seed {edit.seed}"
-        self.to.note(f"{seed}, {edit.extent() if self._alike else 'steps or strengths of their own for each picture'}")
+            self._once(note, self.to.note)
+        if model.built_in:
+            self._once("no model named (-m): using the small built-in one", self.to.note)
+        if model.knows:
+            self._once(f"the {model.name} model knows {model.knows}", self.to.note)
+
+    def _once(self, text: str, tell: Callable[[str], None]) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            tell(text)
+
+    def _tell_of_all(self) -> None:
+        common = self._common
+        if (bare := common.without_prompt()) is not None:
+            self.to.note(f"no prompt (-p){bare}: nothing says what the picture shall show")
+        if (whole := common.without_mask()) is not None:
+            self.to.note(f"no mask (--mask){whole}: all of the picture is edited")
+        self.to.note(f"{common.seeds()}, {common.extent()}")
 
     def size(self, job: Job, size: tuple[int, int]) -> None:
         """Warns of a picture whose size does not suit the model: programs for each, people once in the same words."""

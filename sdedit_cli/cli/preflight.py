@@ -75,12 +75,10 @@ class Preflight:
         return advice(edit, size, self._checkpoint.native_size, _trained_at(self._checkpoint))
 
     def told(self) -> list[str]:
-        """What will be used, for people, before anything is loaded."""
+        """Which model, sampler and adapters will be used, for people, before anything is loaded."""
         edit, model = self.request.edit, self.request.model
-        prompt = edit.prompt or (f"as encoded in {edit.prompt_embeds}" if edit.prompt_embeds else "(none)")
-        lines = [f"model: {model.name}", f"sampler: {self._sampler()}", f"prompt: {prompt}"]
-        lines += [f"LoRA: {file}" for file in edit.lora]
-        return lines + ([f"negative prompt: {edit.negative_prompt}"] if edit.negative_prompt else [])
+        lines = [f"model: {model.name}", f"sampler: {self._sampler()}"]
+        return lines + [f"LoRA: {file}" for file in edit.lora]
 
     def _sampler(self) -> str:
         from ..noise.samplers import CLASS_NAMES

@@ -1,0 +1,104 @@
+"""What is told of a whole list of jobs holds of all of them: the first one does not speak for the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.cli import events, photo
+
+from sdedit_cli.cli.main import run
+
+Told = tuple[dict[str, Any], list[str]]
+
+
+def told(capfd: pytest.CaptureFixture[str], *words: str) -> Told:
+    """The event `start`, and the lines for people."""
+    assert run([*words, "--json"]) == 0
+    out, err = capfd.readouterr()
+    return events(out)[0], err.splitlines()
+
+
+def listed(folder: Path, *lines: str) -> str:
+    for name in "ab":
+        photo(folder / f"{name}.png", (16, 16))
+    (folder / "jobs.csv").write_text("\n".join(lines))
+    return "jobs.csv"
+
+
+def test_a_list_tells_in_what_its_jobs_differ(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    jobs = listed(
+        folder,
+        "input,prompt,negative-prompt,seed,strength,steps",
+        "a.png,a tree,,1,0.5,10",
+        "b.png,a house,fog,9,0.7,10",
+    )
+    start, lines = told(capfd, "batch", jobs, "out", "--dry-run")
+    assert {"prompt", "negative_prompt", "seed", "strength"}.isdisjoint(start["edit"])
+    assert start["differing"] == {
+        "negative_prompt": {"values": 2},
+        "prompt": {"values": 2},
+        "seed": {"values": 2, "from": 1, "to": 9},
+        "strength": {"values": 2, "from": 0.5, "to": 0.7},
+    }
+    assert (start["edit"]["steps"], start["steps_total"], start["steps_run"]) == (10, 10, None)
+    assert lines[2:4] == ["prompt: 2 different ones", "negative prompt: 2 different ones"]
+    assert "2 seeds from 1 to 9, steps or strengths of their own for each picture" in lines
+
+
+def test_a_list_tells_what_its_jobs_have_in_common(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also where each row says it for itself."""
+    jobs = listed(folder, "input,prompt,seed,strength", "a.png,a tree,7,0.4", "b.png,a tree,7,0.4")
+    start, lines = told(capfd, "batch", jobs, "out", "--dry-run")
+    assert "differing" not in start
+    assert {name: start["edit"][name] for name in ("prompt", "seed", "strength")} == {
+        "prompt": "a tree",
+        "seed": 7,
+        "strength": 0.4,
+    }
+    assert (start["model"], start["steps_run"], start["steps_total"]) == ("built-in", 10, 25)
+    assert "prompt: a tree" in lines
+    assert "seed 7, 10 of 25 steps (strength 0.4)" in lines
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["input,prompt", "a.png,a tree", "b.png,"], "no prompt (-p) for 1 of 2 inputs:"),
+        (["input,prompt", "a.png,", "b.png,"], "no prompt (-p):"),
+        (["input,mask-blur", "a.png,", "b.png,3"], "no mask (--mask) for 1 of 2 inputs:"),
+        (["input,model,sampler", "a.png,built-in,", "b.png,,euler"], "no model named (-m)"),
+    ],
+)
+def test_what_some_jobs_lack_is_said_whichever_comes_first(
+    folder: Path, capfd: pytest.CaptureFixture[str], lines: list[str], said: str
+) -> None:
+    jobs = listed(folder, *lines)
+    for order in (lines, [lines[0], *reversed(lines[1:])]):
+        Path(jobs).write_text("\n".join(order))
+        assert len([line for line in told(capfd, "batch", jobs, "out", "--dry-run")[1] if line.startswith(said)]) == 1
+
+
+def test_seeds_that_follow_each_other_and_those_of_a_sweep_are_told(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listed(folder)
+    for words, said, edit in (
+        (["batch", ".", "out", "--seed-mode", "index", "--seed", "4"], "2 seeds from 4 to 5", None),
+        (["run", "a.png", "--seed", "4", "--count", "3"], "3 seeds from 4 to 6", 4),
+        (["run", "a.png", "--sweep", "seed=3,8"], "2 seeds from 3 to 8", None),
+        (["run", "a.png", "--sweep", "strength=0.5,0.8", "--seed", "3"], "seed 3", 3),
+    ):
+        start, lines = told(capfd, *words, "-p", "x", "--dry-run")
+        assert any(line.startswith(f"{said}, ") for line in lines), words
+        assert start["edit"].get("seed") == edit, words
+    assert start["differing"] == {"strength": {"values": 2, "from": 0.5, "to": 0.8}}
+
+
+def test_lists_of_strengths_differ_from_the_strength_that_they_begin_with(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jobs = listed(folder, "input,strength", "a.png,0.5", 'b.png,"0.5,0.3"')
+    start, _ = told(capfd, "batch", jobs, "out", "-p", "x", "--dry-run")
+    assert start["differing"] == {"strength": {"values": 2}}
