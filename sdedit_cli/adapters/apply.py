@@ -17,7 +17,7 @@ from .deltas import Misfit, bias_delta, check, is_product, kinds_of, weight_delt
 from .dialects import Module
 from .kinds.leaves import is_finite
 from .kinds.lora import add_lora, factors
-from .lora import Adapter, Patch
+from .lora import Adapter, Patch, UnfitError
 
 # Numbers of a weight that are worked on at a time: in float32 eight megabytes, so that a product is worth its threads.
 _BLOCK = 1 << 21
@@ -31,7 +31,7 @@ ShapeOf = Callable[[Module, str], torch.Size | None]
 
 
 def check_fits(adapter: Adapter, shape_of: ShapeOf) -> None:
-    """Raises ModelError for an adapter that does not fit modules of these shapes; nothing is computed."""
+    """Raises UnfitError for an adapter that does not fit modules of these shapes; nothing is computed."""
     for module, patch in adapter.patches.items():
         weight = shape_of(module, "weight")
         assert weight is not None
@@ -155,9 +155,9 @@ def _delta(adapter: Adapter, module: Module, leaf: str, base: Tensor) -> Tensor 
     return made
 
 
-def misfit(adapter: Adapter, module: Module, problem: Exception) -> ModelError:
+def misfit(adapter: Adapter, module: Module, problem: Exception) -> UnfitError:
     first = str(problem).split("\n")[0]
-    return ModelError(
+    return UnfitError(
         f"{adapter.path}: does not fit {'.'.join(module)} ({first}); nothing was changed.",
         "Give an adapter of the model's family.",
     )

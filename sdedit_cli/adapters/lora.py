@@ -141,10 +141,14 @@ def no_adapter(source: WeightSource) -> str:
     return taken_for(source, "lora") or "holds no adapter; expected a LoRA or one of its relatives"
 
 
+class UnfitError(ModelError):
+    """An adapter that does not fit the modules of a model; nothing was changed."""
+
+
 def _misfit(
     source: WeightSource, unmatched: list[str], unet: UNetConfig | None, family: str, *, nothing: bool
 ) -> ModelError:
-    """The error for keys that fit no module of a model; `nothing`: none of the file does."""
+    """The error for keys that fit no module of a model (UnfitError); `nothing`: none of the file does."""
     keys = len(adapter_keys(source.names()))
     other = taken_for(source, "lora") if nothing else ""
     if not keys or other:
@@ -153,7 +157,7 @@ def _misfit(
     begin = f"is made for {family}: " if foreign else ""
     # Taking what fits is no cure where nothing does, or what does is of another model.
     partial = "" if foreign or nothing else ", or take what fits with --partial"
-    return ModelError(
+    return UnfitError(
         f"{source.path}: {begin}{len(unmatched)} of {keys} keys fit no module of this model ({listed(unmatched, 2)}).",
         f"Give an adapter of the model's family{partial}.",
     )

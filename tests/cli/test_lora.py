@@ -20,6 +20,8 @@ from sdedit_cli.cli.main import run
 from sdedit_cli.weights.checkpoint import open_checkpoint
 
 RANK = 3
+# An unusual model is none of those that files are compared with by themselves.
+UNNAMED = "name the model that it is for with --model"
 Factors = dict[tuple[str, str], tuple[Tensor, Tensor]]
 
 
@@ -239,6 +241,11 @@ def test_equal_inputs_give_equal_bytes(folder: Path) -> None:
         (["merge", "{base}", "x", "--lora", "{lora}", "--to", "peft"], 2, "expected one of diffusers, ldm"),
         (["merge", "x.safetensors", "--lora", "{lora}:0", "-m", "{base}"], 2, "all strengths are 0"),
         (["merge", "{other}", "x", "--lora", "{lora}"], 3, "does not fit"),
+        (["merge", "{other}", "x", "--lora", "{lora}"], 3, "Give an adapter of the model's family"),
+        (["convert", "{lora}", "x.safetensors", "--to", "kohya"], 3, UNNAMED),
+        (["resize", "{lora}", "x.safetensors", "--rank", "1"], 3, UNNAMED),
+        (["merge", "x.safetensors", "--lora", "{lora}"], 3, UNNAMED),
+        (["merge", "x.safetensors", "--lora", "{lora}", "-m", "{other}"], 3, "Give an adapter of the model's family"),
         (
             ["merge", "{base}", "x", "--lora", "{base}/unet/diffusion_pytorch_model.safetensors"],
             3,

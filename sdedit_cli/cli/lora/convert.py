@@ -34,6 +34,6 @@ def convert(src: Path, dst: Path, to: Any, dtype: str | None, model: str | None,
     check_name(dst, to)
     begin(src, target=dst)
     architecture = known_architecture(src, model)
-    adapter = read(src, architecture, partial=partial)
+    adapter = read(src, architecture, named=model is not None, partial=partial)
     for line in save(adapter, dst, to, precision(dtype), architecture):
         click.echo(plain(line), err=True)

@@ -115,7 +115,7 @@ def _merged(checkpoint: Checkpoint, files: list[LoraFile], dtype: str | None, *,
 
     if not checkpoint.family.runs and checkpoint.tells_family:
         raise ModelError(f"{checkpoint.path}: is {checkpoint.family.title}; only 1.x and 2.x take adapters so far")
-    wanted = active(files, architecture_in(checkpoint), partial=partial)
+    wanted = active(files, architecture_in(checkpoint), named=True, partial=partial)
     for adapter in wanted.adapters.values():
         click.echo(plain(adapter.summary()), err=True)
     made: dict[Any, Any] = dict(changed_parameters(wanted))
@@ -144,6 +144,6 @@ def _into_one(
     titles = list(dict.fromkeys(one.title for one in known))
     if len(titles) > 1:
         raise UsageError(f"the LoRAs are for different models ({', '.join(titles)}); merge those of one")
-    wanted = active(files, known[0], partial=partial)
+    wanted = active(files, known[0], named=model is not None, partial=partial)
     keep = keep_of(rank, None) if rank else None
     combine_and_save(wanted, keep, known[0], target, to, precision(dtype), as_json=as_json, verbose=verbose)

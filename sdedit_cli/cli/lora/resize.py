@@ -40,5 +40,5 @@ def resize(
     check_name(dst, to)
     begin(src, target=dst)
     architecture = known_architecture(src, model)
-    wanted = active([LoraFile(str(src))], architecture, partial=partial)
+    wanted = active([LoraFile(str(src))], architecture, named=model is not None, partial=partial)
     combine_and_save(wanted, keep, architecture, dst, to, precision(dtype), as_json=as_json, verbose=verbose)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...disk.sizes import size_text
-from ...errors import ModelError, UsageError, shortened
+from ...errors import ModelError, UsageError, first_line, shortened
 from ...options import BUILT_IN_NAME
 from ...options.adapters import LoraFile
 from ...signals import check, settle
@@ -87,13 +87,24 @@ def known_architecture(path: Path, model: str | None) -> Architecture:
     return architecture
 
 
-def read(path: Path, architecture: Architecture, *, partial: bool) -> Adapter:
-    """The adapter at `path`, checked against the modules of the model. Raises ModelError for what does not fit."""
-    from ...adapters.apply import check_fits
-    from ...adapters.lora import read_adapter
+def read(path: Path, architecture: Architecture, *, named: bool, partial: bool) -> Adapter:
+    """The adapter at `path`, checked against the modules of the model, which was `named` or is the likeliest one.
 
-    adapter = read_adapter(path, architecture.unet, architecture.text, partial=partial)
-    check_fits(adapter, architecture.shape)
+    Raises ModelError for what does not fit.
+    """
+    from ...adapters.apply import check_fits
+    from ...adapters.lora import UnfitError, read_adapter
+
+    try:
+        adapter = read_adapter(path, architecture.unet, architecture.text, partial=partial)
+        check_fits(adapter, architecture.shape)
+    except UnfitError as problem:
+        if named:
+            raise
+        raise UnfitError(
+            first_line(problem),
+            f"It was compared with {architecture.title}, the likeliest; name the model that it is for with --model.",
+        ) from None
     if adapter.passed_over:
         click.echo(
             f"sdedit: warning: {plain(str(path))}: {len(adapter.passed_over)} keys fit nowhere and are left out",
@@ -108,13 +119,16 @@ def read(path: Path, architecture: Architecture, *, partial: bool) -> Adapter:
     return adapter
 
 
-def active(files: Sequence[LoraFile], architecture: Architecture, *, partial: bool) -> AdapterSet:
-    """The adapters of --lora at their strengths. Raises ModelError for what does not fit, or has no strength at all."""
+def active(files: Sequence[LoraFile], architecture: Architecture, *, named: bool, partial: bool) -> AdapterSet:
+    """The adapters of --lora at their strengths; see `read`.
+
+    Raises ModelError for what does not fit, UsageError where none has any strength.
+    """
     from ...engine.merging import at_work
 
     if architecture.unet is None:
         raise ModelError(f"{architecture.title}: has no UNet; give a whole model")
-    adapters = [read(Path(file.path), architecture, partial=partial) for file in files]
+    adapters = [read(Path(file.path), architecture, named=named, partial=partial) for file in files]
     found = at_work(files, adapters, architecture.unet)
     if not found.patched():
         raise UsageError("all strengths are 0: nothing would be changed")
