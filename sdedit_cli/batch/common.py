@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..options import WORDS, fields
@@ -59,19 +59,18 @@ class Common:
         return _same(one.extent() for one in self._settings) or "steps or strengths of their own for each picture"
 
     def without_prompt(self) -> str | None:
-        """Which inputs have no prompt, for people: '' for all of them, None for none."""
-        return self._share(
-            not _word(job, "prompt") and job.request.settings.prompt_embeds is None for job in self._jobs
-        )
+        """Which pictures have no prompt, for people: '' for all of them, None for none."""
+        return self._share(lambda job: not _word(job, "prompt") and job.request.settings.prompt_embeds is None)
 
     def without_mask(self) -> str | None:
-        """Which inputs lack the mask that their options speak of, as `without_prompt`."""
+        """Which pictures lack the mask that their options speak of, as `without_prompt`."""
         lacking = {id(one) for one in self._settings if one.lacks_mask}
-        return self._share(id(job.request.settings) in lacking for job in self._jobs)
+        return self._share(lambda job: id(job.request.settings) in lacking)
 
-    def _share(self, holds: Iterable[bool]) -> str | None:
-        count = sum(holds)
-        return None if not count else "" if count == len(self._jobs) else f" for {count} of {len(self._jobs)} inputs"
+    def _share(self, holds: Callable[[Job], bool]) -> str | None:
+        total = sum(len(job.targets) for job in self._jobs)
+        count = sum(len(job.targets) for job in self._jobs if holds(job))
+        return None if not count else "" if count == total else f" for {count} of {total} pictures"
 
     def _differing(self) -> dict[str, list[Any]]:
         names = [field.name for field in fields()] if len(self._settings) > 1 else WORDS

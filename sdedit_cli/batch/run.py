@@ -67,7 +67,7 @@ class Run:
         """Tells programs what is to be done."""
         self.events.emit(
             "start",
-            inputs=len(self.jobs),
+            inputs=len({job.source for job in self.jobs}),
             pictures=_pictures(self.jobs),
             **self._common.facts(),
             dry_run=self.options.dry_run,

@@ -14,6 +14,12 @@ from .worker import Host, Reporter
 _MOST_SHOWN = 5
 
 
+def warn(text: str, to: Reporter, events: Events, source: str | None = None) -> None:
+    """A warning for people and programs, about the input `source` where given."""
+    events.emit("warning", message=text, **({"input": source} if source else {}))
+    to.warn(text)
+
+
 class Errors:
     """Errors for people: what is equal of several inputs is said once, and at the end of which others it holds."""
 
@@ -56,9 +62,10 @@ class Telling:
 
     def warn(self, text: str, source: str | None = None, *, quietly: bool = False) -> None:
         """A warning, about the input `source` where given; `quietly` for programs alone."""
-        self.events.emit("warning", message=text, **({"input": source} if source else {}))
-        if not quietly:
-            self.to.warn(text)
+        if quietly:
+            self.events.emit("warning", message=text, **({"input": source} if source else {}))
+        else:
+            warn(text, self.to, self.events, source)
 
     def announce(self, request: Request) -> None:
         """Checks a request once it is clear that there is a picture to edit, and says what holds for all of its group.

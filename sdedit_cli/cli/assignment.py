@@ -26,7 +26,7 @@ from ..batch.shapes import company_of, gathered
 from ..batch.sources import rows_of
 from ..batch.survey import Choice, Item, choose, prunable, strays, survey
 from ..batch.targets import Job
-from ..batch.telling import Errors
+from ..batch.telling import Errors, warn
 from ..batch.versions import torch_version
 from ..batch.wording import Ways
 from ..errors import AllFailed, ModelError, OutputError, SdeditError, SomeFailed, UsageError, first_line, listed
@@ -216,12 +216,14 @@ class Assignment:
         """Removes what no job makes any more, where the journal knows it and nobody touched it; what cannot be."""
         folder = self.place.folder
         if self.plan.failures:
-            self.to.warn("--prune: nothing is removed while some jobs cannot be read, as their outputs are not known")
+            text = "--prune: nothing is removed while some jobs cannot be read, as their outputs are not known"
+            warn(text, self.to, self.events)
             return []
         problems: list[SdeditError] = []
         made = {name_of(folder, target.path) for job in self.plan.jobs for target in job.targets if target.path}
         for path in prunable(folder, strays(known, made), known):
             if journal is None:
+                self.events.emit("pruned", output=str(path), dry_run=True)
                 self.to.note(f"would remove {path}: no job makes it any more")
                 continue
             try:

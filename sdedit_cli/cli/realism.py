@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..batch.swept import Swept
-    from .render import Reporter
     from .worker import EditorWorker
 
 _FLAG = "--sweep-realism"
@@ -27,7 +26,7 @@ class Real:
     name: str
 
 
-def real_pictures(folder: str, limit: float, to: Reporter) -> Real:
+def real_pictures(folder: str, limit: float, warn: Callable[[str], None]) -> Real:
     """The pictures of a folder and those in it, or of a glob pattern; of very many, some that are equally far from each
     other. Raises PictureError where there are none, or none can be read."""
     from ..batch.folders import Search, pictures_of
@@ -47,7 +46,7 @@ def real_pictures(folder: str, limit: float, to: Reporter) -> Real:
             picture = read_picture(path, limit)
         except PictureError as error:
             problem = problem or str(error)
-            to.warn(f"{_FLAG}: {error}; left out")
+            warn(f"{_FLAG}: {error}; left out")
             continue
         found.append(looked_at(as_seen(picture.rgb, picture.alpha, picture.icc)))
     if not found:
@@ -55,7 +54,7 @@ def real_pictures(folder: str, limit: float, to: Reporter) -> Real:
     return Real(found, f"{len(found)} real picture{'' if len(found) == 1 else 's'}")
 
 
-def measure(inputs: Iterable[Swept], worker: EditorWorker, real: Real | None, to: Reporter) -> None:
+def measure(inputs: Iterable[Swept], worker: EditorWorker, real: Real | None, warn: Callable[[str], None]) -> None:
     """Notes of each picture how far its features are from those of the real pictures, or without any, from those of its
     input. What speaks against it is told, and costs no more than the axis."""
     alike: dict[object, list[Swept]] = {}
@@ -69,7 +68,7 @@ def measure(inputs: Iterable[Swept], worker: EditorWorker, real: Real | None, to
         except Exception as problem:
             names = listed([swept.title for swept in group], 3)
             why = "there is not memory enough" if is_out_of_memory(problem) else f"{problem}"
-            to.warn(f"{names}: realism cannot be measured ({why}), so the plot is without it")
+            warn(f"{names}: realism cannot be measured ({why}), so the plot is without it")
 
 
 def _measure_alike(group: Sequence[Swept], worker: EditorWorker, real: Real | None) -> None:

@@ -140,6 +140,7 @@ def _edit(
     from ..batch.request import RunOptions
     from ..batch.run import Run
     from ..batch.targets import plan
+    from ..batch.telling import warn
     from ..pictures.codec import pixel_limit
     from .host import Models
     from .inputs import sources_of
@@ -148,7 +149,8 @@ def _edit(
     dry_run, drawn = given["dry_run"], request.edit.seed is None
     sources = sources_of(inputs, request.edit.prompt, given["output"], to)
     for word in unused_words(request.edit):
-        to.warn(f"the word '{word}' stands in no prompt, so its embedding does nothing; write it into -p or -n")
+        text = f"the word '{word}' stands in no prompt, so its embedding does nothing; write it into -p or -n"
+        warn(text, to, events)
     request = _replayed(request, sources, given)
     seeds = request.edit.seeds()
     shown_seeds = [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds

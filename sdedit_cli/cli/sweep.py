@@ -234,13 +234,18 @@ class _Work:
 
         return uri_of(image, page_side(len(self.cells)))
 
+    def _warn(self, text: str) -> None:
+        from ..batch.telling import warn
+
+        warn(text, self.to, self.events)
+
     def _real(self, limit: float) -> Real | None:
         """The pictures that the results are compared with. Raises UsageError and PictureError."""
         if self.wanted.realism is None:
             return None
         from .realism import real_pictures
 
-        return real_pictures(os.path.expanduser(self.wanted.realism), limit, self.to)
+        return real_pictures(os.path.expanduser(self.wanted.realism), limit, self._warn)
 
     def _make(
         self, inputs: Mapping[str, Swept], sheets: Mapping[str, Path], limit: float, real: Real | None
@@ -272,7 +277,7 @@ class _Work:
         run.start()
         run.work()
         if host.warm is not None:
-            measure(inputs.values(), host.warm, real, self.to)
+            measure(inputs.values(), host.warm, real, self._warn)
         return run.errors
 
     def _jobs(self, inputs: Mapping[str, Swept], sheets: Mapping[str, Path]) -> Iterator[tuple[Job, tuple[Swept, int]]]:

@@ -101,6 +101,10 @@ def test_what_cannot_be_removed_is_a_failure_of_its_own(
     assert batch("*.png") == 0
     Path("b.png").unlink()
     Path("c.png").unlink()
+    capfd.readouterr()
+    assert batch("*.png", "--prune", "--dry-run", "--json") == 0
+    would = [(one["output"], one["dry_run"]) for one in told(capfd, "pruned")]
+    assert would == [("out/b.png", True), ("out/c.png", True)], "programs hear of it as people do"
     remove = Path.unlink
 
     def refused(path: Path, missing_ok: bool = False) -> None:

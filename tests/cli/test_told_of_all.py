@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cli import events, photo
+from helpers.cli import BUILT_IN, events, photo
 
 from sdedit_cli.cli.main import run
 
+BUNDLED = BUILT_IN.parent / "adapters"
 Told = tuple[dict[str, Any], list[str]]
 
 
@@ -65,9 +66,9 @@ def test_a_list_tells_what_its_jobs_have_in_common(folder: Path, capfd: pytest.C
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["input,prompt", "a.png,a tree", "b.png,"], "no prompt (-p) for 1 of 2 inputs:"),
+        (["input,prompt", "a.png,a tree", "b.png,"], "no prompt (-p) for 1 of 2 pictures:"),
         (["input,prompt", "a.png,", "b.png,"], "no prompt (-p):"),
-        (["input,mask-blur", "a.png,", "b.png,3"], "no mask (--mask) for 1 of 2 inputs:"),
+        (["input,mask-blur", "a.png,", "b.png,3"], "no mask (--mask) for 1 of 2 pictures:"),
         (["input,model,sampler", "a.png,built-in,", "b.png,,euler"], "no model named (-m)"),
     ],
 )
@@ -93,6 +94,7 @@ def test_seeds_that_follow_each_other_and_those_of_a_sweep_are_told(
         start, lines = told(capfd, *words, "-p", "x", "--dry-run")
         assert any(line.startswith(f"{said}, ") for line in lines), words
         assert start["edit"].get("seed") == edit, words
+        assert start["inputs"] == (2 if words[0] == "batch" else 1), words
     assert start["differing"] == {"strength": {"values": 2, "from": 0.5, "to": 0.8}}
 
 
@@ -102,3 +104,39 @@ def test_lists_of_strengths_differ_from_the_strength_that_they_begin_with(
     jobs = listed(folder, "input,strength", "a.png,0.5", 'b.png,"0.5,0.3"')
     start, _ = told(capfd, "batch", jobs, "out", "-p", "x", "--dry-run")
     assert start["differing"] == {"strength": {"values": 2}}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["run", "a.png", "-p", "x", "--embedding", "WORD", "--dry-run"], 0, "stands in no prompt"),
+        (["batch", "jobs.csv", "out", "--prune", "--dry-run"], 4, "--prune: nothing is removed"),
+        (
+            ["run", "a.png", "-p", "x", "--sweep", "strength=0.5,1", "--sweep-realism", "real", "--dry-run"],
+            0,
+            "text.png: is a text file; expected a picture such as PNG, JPEG, WebP or TIFF; left out",
+        ),
+    ],
+    ids=["word", "prune", "realism"],
+)
+def test_people_and_programs_are_warned_of_the_same(
+    folder: Path, capfd: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    listed(folder, "input,steps", "a.png,2", "b.png,0")
+    (folder / "real").mkdir()
+    photo(folder / "real" / "one.png", (16, 16))
+    (folder / "real" / "text.png").write_text("no picture")
+    word = str(BUNDLED / "embedding" / "emoji-gold.safetensors")
+    assert run([word if one == "WORD" else one for one in words] + ["--json"]) == code
+    out, err = capfd.readouterr()
+    messages = [one["message"] for one in events(out) if one["event"] == "warning"]
+    assert [said in message for message in messages].count(True) == 1
+    assert said in err
+
+
+@pytest.mark.parametrize("group", ["lora", "embed"])
+def test_a_command_of_several_shows_them_where_none_is_named(group: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run([group]) == 0
+    alone = capfd.readouterr()
+    assert run([group, "--help"]) == 0
+    assert (alone.out, alone.err) == (capfd.readouterr().out, "")
