@@ -32,14 +32,20 @@ class MaskFolder:
             return []
         folder, _, stem = parted(row.name)
         for place in dict.fromkeys((folder, ".")):
-            found = self._masks(place).get(stem, [])
+            # A picture is no mask of its own.
+            found = [name for name in self._masks(place).get(stem, []) if not self._is(place, name, row.input)]
             if len(found) > 1:
                 raise MaskError(f"{row.input}: has several masks in {self.folder / place}: {listed(found)}; leave one")
             if found:
                 path = str(self.folder / place / found[0])
                 return [Layer(path, {"mask": path})]
+        own = self._is(folder, os.path.basename(row.input), row.input)
         wanted = self.folder / folder / f"{stem}.png"
-        raise MaskError(f"{row.input}: has no mask in {self.folder}; expected {wanted}, or another picture format")
+        more = "a folder of masks beside that of the pictures" if own else f"{wanted}, or another picture format"
+        raise MaskError(f"{row.input}: has no mask in {self.folder}; expected {more}")
+
+    def _is(self, place: str, name: str, source: str) -> bool:
+        return os.path.abspath(self.folder / place / name) == os.path.abspath(source)
 
     def _masks(self, place: str) -> dict[str, list[str]]:
         if place not in self._known:
@@ -58,7 +64,9 @@ class MaskFolder:
         """Forgets what was there: somebody may have put masks there since."""
         self._known.clear()
 
-    def without(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows but for the masks themselves, where the folder lies within the source."""
+    def without(self, rows: Sequence[Row], root: Path) -> list[Row]:
+        """The rows but for the masks themselves, where the folder lies within `root`, that of the source."""
         inside = os.path.join(os.path.abspath(self.folder), "")
+        if os.path.join(os.path.abspath(root), "").startswith(inside):
+            return list(rows)
         return [row for row in rows if not os.path.abspath(row.input).startswith(inside)]

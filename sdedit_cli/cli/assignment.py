@@ -70,7 +70,7 @@ class Assignment:
             to.note(note)
         ways = ways_of(layers, given)
         if ways.masks:
-            found = replace(found, rows=ways.masks.without(found.rows))
+            found = replace(found, rows=ways.masks.without(found.rows, found.root))
         check_there(layers.above)
         plan = plan_batch(found, place, ways)
         if not plan.jobs:
@@ -157,7 +157,6 @@ class Assignment:
         given = self.given
         if journal is not None:
             known |= note_lost(self.failures, known, journal)
-        failed = self._tell_failures(choice)
         limit = pixel_limit(os.environ)
         options = RunOptions(
             "overwrite",
@@ -173,6 +172,7 @@ class Assignment:
             jobs = gathered(choice.jobs, lambda job: host.group(job.request), self.pictures, given["batch_size"], limit)
             run = Run(self._in_common(), jobs, options, host, self.to, self.events, None, books)
             run.start()
+            failed = self._tell_failures(choice)
             run.work()
         if given["dry_run"]:
             self._tell_reasons(items, choice)

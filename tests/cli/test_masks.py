@@ -309,6 +309,18 @@ def test_masks_within_the_source_are_no_pictures_to_edit(several: Path) -> None:
     assert sorted(p.name for p in Path("out").rglob("*.png")) == ["a.png", "b.png", "c.png"]
 
 
+def test_pictures_in_the_folder_of_masks_are_edited(several: Path) -> None:
+    Path("in").rename("masks/in")
+    assert batch("--mask-dir", "masks", source="masks/in") == 0
+    assert sorted(p.name for p in Path("out").rglob("*.png")) == ["a.png", "b.png", "c.png"]
+
+
+def test_no_picture_is_its_own_mask(several: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """And pictures that were taken for masks are no batch that is done."""
+    assert batch("--mask-dir", "in") == 5
+    assert "in/a.png: has no mask in in; expected a folder of masks beside" in capfd.readouterr().err
+
+
 def test_a_picture_without_its_mask_fails_alone(several: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("masks/b.png").unlink()
     saved("masks/a.png", levels())  # beside a.bmp

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cli import BUILT_IN, events, photo
+from helpers.cli import BUILT_IN, QUICK, events, photo
 
 from sdedit_cli.cli.main import run
 
@@ -132,6 +132,16 @@ def test_people_and_programs_are_warned_of_the_same(
     messages = [one["message"] for one in events(out) if one["event"] == "warning"]
     assert [said in message for message in messages].count(True) == 1
     assert said in err
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--fail-fast"]], ids=str)
+def test_a_batch_begins_with_start_whatever_speaks_against_its_rows(
+    folder: Path, capfd: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    jobs = listed(folder, "input,steps", "a.png,0", "b.png,2")
+    assert run(["batch", jobs, "out", *QUICK[2:], "--strength", "1", "--json", *more]) == 4
+    kinds = [one["event"] for one in events(capfd.readouterr().out)]
+    assert (kinds[:2], kinds[-1]) == (["start", "failed"], "end")
 
 
 @pytest.mark.parametrize("group", ["lora", "embed"])
