@@ -32,7 +32,7 @@ def animating(jobs: Sequence[Job], output: str, on_exists: str, *, full: bool) -
             if folded(target.path) in names:
                 raise UsageError(f"{_LABEL}: {target.path} is the name of another output; give each its own")
             # What exists is left alone, and the picture is made all the same.
-            path = settle(target.path, "suffix" if on_exists == "skip" else on_exists, taken)
+            path = settle(target.path, "suffix" if on_exists == "skip" else on_exists, taken, "--animate")
             assert path is not None
             check_folder(path.parent)
             taken.add(path)

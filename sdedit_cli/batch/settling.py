@@ -36,7 +36,7 @@ class Settling:
             if target.path is None or target.replaces:
                 yield target
                 continue
-            path = settle(target.path, self._options.on_exists, self.taken)
+            path = settle(target.path, self._options.on_exists, self.taken, "--sweep-dir" if target.cell else "-o")
             if path is None:
                 seed = {} if self._options.drawn_seed else {"seed": target.seed}
                 self._tell.events.emit("skipped", input=job.source, output=target.shown, **seed)

@@ -158,10 +158,10 @@ def _tells_apart(template: str, jobs: Sequence[Job]) -> bool:
     return len(set(names)) == len(names)
 
 
-def settle(target: Path, on_exists: str, taken: set[Path]) -> Path | None:
+def settle(target: Path, on_exists: str, taken: set[Path], flag: str = "-o") -> Path | None:
     """The path to write for `target` under a policy; None to skip it. Raises OutputError when it exists and must not.
 
-    `taken` are the paths promised to earlier pictures of this run.
+    `taken` are the paths promised to earlier pictures of this run; `flag` is the option that names such files.
     """
     check_name(target)
     if target.is_dir():
@@ -171,7 +171,7 @@ def settle(target: Path, on_exists: str, taken: set[Path]) -> Path | None:
     if on_exists == "skip":
         return None
     if on_exists == "fail":
-        raise OutputError(f"{target}: exists already; choose another -o, or --on-exists overwrite, skip or suffix")
+        raise OutputError(f"{target}: exists already; choose another {flag}, or --on-exists overwrite, skip or suffix")
     numbered = (
         target.with_name(fitting(target.stem, lambda stem, n=number: f"{stem}-{n}{target.suffix}"))
         for number in range(2, 1_000_000)

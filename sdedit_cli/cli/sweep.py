@@ -134,7 +134,8 @@ class _Work:
         from ..pictures.codec import pixel_limit
 
         taken: set[Path] = set()
-        page = settle(Path(os.path.expanduser(self.wanted.page)), self._policy, taken) if self.wanted.page else None
+        asked = Path(os.path.expanduser(self.wanted.page)) if self.wanted.page else None
+        page = asked and settle(asked, self._policy, taken, "--sweep-page")
         sheets = self._sheets(sources, taken)
         for path in (*sheets.values(), *([page] if page else [])):
             check_folder(path.parent)

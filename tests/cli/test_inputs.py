@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.cli import QUICK, photo
 from helpers.ends import reached, reaches
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sdedit_cli.batch.request import Model, Request
 from sdedit_cli.batch.targets import expand, plan, settle
+from sdedit_cli.cli.main import run
 from sdedit_cli.errors import OutputError, UsageError
 from sdedit_cli.options import Edit
 
@@ -128,6 +130,25 @@ def test_failing_is_the_policy_that_names_the_others(folder: Path) -> None:
         OutputError, match="exists already; choose another -o, or --on-exists overwrite, skip or suffix"
     ):
         settle(Path("a.png"), "fail", set())
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["--animate", "there.webp"], "--animate"),
+        (["--sweep", "seed=1,2", "--sweep-page", "there.html"], "--sweep-page"),
+        (["--sweep", "seed=1,2", "--sweep-dir", "."], "--sweep-dir"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else None,
+)
+def test_what_exists_is_refused_with_the_option_that_names_it(
+    folder: Path, capfd: pytest.CaptureFixture[str], words: list[str], flag: str
+) -> None:
+    photo(folder / "a.png", (16, 16))
+    for name in ("there.webp", "there.html", "a-seed-1.png", "a-seed-2.png"):
+        (folder / name).touch()
+    assert run(["run", "a.png", "-p", "x", "-o", "out.png", *words, *QUICK[:4]]) in (3, 5)
+    assert f"exists already; choose another {flag}, or" in capfd.readouterr().err
 
 
 def test_a_folder_is_no_file(folder: Path) -> None:
