@@ -12,8 +12,9 @@ from helpers.cli import QUICK, environment, events, photo, sdedit, start
 from helpers.pipelines import write_checkpoint
 from PIL import Image
 
-from sdedit_cli.cli.inputs import chosen
+from sdedit_cli.cli.inputs import sources_of
 from sdedit_cli.cli.main import run
+from sdedit_cli.cli.render import Reporter
 from sdedit_cli.errors import UsageError
 from sdedit_cli.options import Edit
 from sdedit_cli.pictures.carriers import find
@@ -24,26 +25,30 @@ def names(folder: Path, *files: str) -> None:
         (folder / name).touch()
 
 
-def test_a_pattern_leaves_out_what_earlier_runs_made(folder: Path) -> None:
+def chosen(*words: str, output: str | None = None) -> list[str]:
+    return sources_of(words, "x", output, Reporter())
+
+
+def test_a_pattern_leaves_out_what_earlier_runs_made(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     names(folder, "a.png", "a.edited.png", "a.edited-2.png", "b.edited.jpg", "c.jpg")
-    assert chosen(["*.*"], "x", None) == (["a.png", "c.jpg"], ["a.edited-2.png", "a.edited.png", "b.edited.jpg"])
-    assert chosen(["*.edited.png"], "x", None) == (["a.edited.png"], [])
-    assert chosen(["a.edited.png"], "x", None) == (["a.edited.png"], [])
+    assert chosen("*.*") == ["a.png", "c.jpg"]
+    assert "a.edited-2.png, a.edited.png, b.edited.jpg;" in capfd.readouterr().err
+    assert chosen("*.edited.png") == chosen("a.edited.png") == ["a.edited.png"]
+    assert not capfd.readouterr().err
 
 
-def test_so_does_a_list_that_a_shell_expanded(folder: Path) -> None:
+def test_so_does_a_list_that_a_shell_expanded(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     names(folder, "a.png", "a.edited.png", "b.edited.png")
-    assert chosen(["a.edited.png", "a.png", "b.edited.png"], "x", None) == (
-        ["a.png", "b.edited.png"],
-        ["a.edited.png"],
-    )
-    assert chosen(["a.edited.png", "a.png"], "x", "out/")[1] == []
+    assert chosen("a.edited.png", "a.png", "b.edited.png") == ["a.png", "b.edited.png"]
+    assert "left out are results of earlier runs: a.edited.png;" in capfd.readouterr().err
+    assert chosen("a.edited.png", "a.png", output="out/") == ["a.edited.png", "a.png"]
+    assert not capfd.readouterr().err
 
 
 def test_a_pattern_of_results_alone_is_refused(folder: Path) -> None:
     names(folder, "a.edited.png")
     with pytest.raises(UsageError, match="results of earlier runs"):
-        chosen(["*.png"], "x", None)
+        chosen("*.png")
 
 
 @pytest.mark.parametrize(
