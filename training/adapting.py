@@ -53,8 +53,10 @@ def loss_on(sampler: Sampler, predict: Velocity, batch: int) -> Loss:
     return lambda generator: velocity_loss(predict, process, sampler.draw(batch, generator), generator, predict.device)
 
 
-def edits(pipeline: StableDiffusionImg2ImgPipeline, size: int, strength: float, prompt: str) -> list[Image.Image]:
-    """The stroke drawings, edited under `prompt` with their names in it."""
+def edits(
+    pipeline: StableDiffusionImg2ImgPipeline, size: int, strength: float, prompt: str, **more: Any
+) -> list[Image.Image]:
+    """The stroke drawings, edited under `prompt` with their names in it; `more` goes to the pipeline."""
     drawings = list(strokes.DRAWINGS.values())
     output: Any = pipeline(
         prompt=[prompt.format(name=with_article(drawing.concept)) for drawing in drawings],
@@ -63,5 +65,6 @@ def edits(pipeline: StableDiffusionImg2ImgPipeline, size: int, strength: float, 
         num_inference_steps=15,
         guidance_scale=5.0,
         generator=[torch.Generator().manual_seed(seed) for seed in range(len(drawings))],
+        **more,
     )
     return output.images

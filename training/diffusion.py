@@ -96,8 +96,11 @@ def cached_latents(folder: Path, vae_folder: Path, dataset: data.Dataset, views:
 
 @dataclass(frozen=True)
 class Batch:
+    """`rows_B` are those of the data."""
+
     latents_BCHW: Tensor
     ids_BT: Tensor
+    rows_B: Tensor
 
 
 class Sampler:
@@ -119,8 +122,9 @@ class Sampler:
         views = torch.randint(len(self.latents.values), (count,), generator=generator)
         views[torch.rand(count, generator=generator) < CENTRED] = 0
         draw = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
-        ids = [self.caption_ids(int(row), draw) for row in self.latents.rows[picked]]
-        return Batch(self.latents.values[views, picked], torch.tensor(ids))
+        rows = self.latents.rows[picked]
+        ids = [self.caption_ids(int(row), draw) for row in rows]
+        return Batch(self.latents.values[views, picked], torch.tensor(ids), rows)
 
     def caption_ids(self, row: int, draw: random.Random) -> list[int]:
         concept = self.dataset.concepts[int(self.dataset.concept[row])]
