@@ -36,7 +36,7 @@ from . import data, sheets, strokes
 from .adapting import edits
 from .diffusion import Sampler, Velocity, cached_latents, moved, velocity_loss
 from .loop import Settings, Trainer, on, pick_device
-from .model import SCHEDULER, WEIGHTS, trainable, write_json
+from .model import SCHEDULER, trainable, write_json
 from .muon import is_hidden
 from .vae import as_model_input
 
@@ -48,6 +48,7 @@ PROMPT = "3d emoji of {name}"
 # Drawings whose colours others are to take.
 LENDERS = ("apple", "tree", "house")
 FILE, ENCODER = "emoji-looks.safetensors", "image_encoder"
+ENCODER_WEIGHTS = Path(ENCODER) / "model.safetensors"
 
 
 def encoder() -> CLIPVisionModelWithProjection:
@@ -125,7 +126,7 @@ def write(modules: nn.Module, folder: Path, layers: Sequence[ImageLayer]) -> Non
     vision, adapter = (modules.get_submodule(name) for name in ("encoder", "adapter"))
     (folder / ENCODER).mkdir(parents=True, exist_ok=True)
     numbers = {f"ip_adapter.{place}.": f"ip_adapter.{layer.number}." for place, layer in enumerate(layers)}
-    for module, path in ((adapter, folder / FILE), (vision, folder / ENCODER / WEIGHTS["text_encoder"])):
+    for module, path in ((adapter, folder / FILE), (vision, folder / ENCODER_WEIGHTS)):
         tensors: dict[str, Tensor] = {}
         for name, value in module.state_dict().items():
             place = next((start for start in numbers if name.startswith(start)), "")
@@ -153,7 +154,7 @@ def looked_at(folder: Path, size: int, strength: float, scale: float) -> list[li
 
 @click.command()
 @click.option("--root", type=click.Path(path_type=Path), default=Path("train"), show_default=True, help="Work folder.")
-@click.option("--samples", type=int, default=64_000, show_default=True, help="Budget.")
+@click.option("--samples", type=int, default=32_000, show_default=True, help="Budget.")
 @click.option("--batch", type=int, default=32, show_default=True)
 @click.option("--rate", type=float, default=1e-3, show_default=True, help="Peak learning rate.")
 @click.option("--threads", type=int, help="CPU threads.")

@@ -50,6 +50,11 @@ def blue_over_red(pixels: Pixels) -> NDArray[np.float64]:
     return (pixels[..., 2].astype(np.float64) - pixels[..., 0]).mean(axis=(1, 2)) / 255
 
 
+def red_over_green(pixels: Pixels) -> NDArray[np.float64]:
+    """How much redder than green each of the pictures is, on average over its pixels, in -1..1."""
+    return (pixels[..., 0].astype(np.float64) - pixels[..., 1]).mean(axis=(1, 2)) / 255
+
+
 def from_gold(pixels: Pixels) -> NDArray[np.float64]:
     """How far the colours of each of the pictures are from the nearest shade of gold (RMS), in 0..1."""
     greys = np.arange(256, dtype=np.uint8).reshape(1, 256, 1, 1).repeat(3, axis=3)

@@ -1,4 +1,4 @@
-"""A LoRA and a word are trained by the recipe's commands, and those that ship do what their card says."""
+"""A LoRA, a word and an image prompt are trained by the recipe's commands; those that ship do what their card says."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
+from sdedit_cli.adapters.ip_layers import image_layers
 from sdedit_cli.engine.loading import STARTER_FOLDER
-from sdedit_cli.nn import CLIPTextModel, UNet2DCondition
+from sdedit_cli.nn import AutoencoderKL, CLIPTextModel, UNet2DCondition
 from sdedit_cli.text import Tokenizer
-from training import data, embedding, lora, strokes
-from training.adapted import card
+from training import data, embedding, image_prompt, lora, strokes
+from training.adapted import IMAGE_PROMPT, card, encoder_bytes
 from training.adapting import look_sampler, loss_on
-from training.diffusion import Sampler, Velocity
+from training.diffusion import Sampler, Velocity, encode_all
 from training.evaluate import pixels_of
-from training.looks import LOOKS, blue_over_red, from_gold
+from training.looks import LOOKS, blue_over_red, from_gold, red_over_green
 from training.loop import Settings, Trainer
 from training.model import trainable
+from training.vae import as_model_input
 
 CPU = torch.device("cpu")
 SHIPPED = Path(__file__).parents[2] / "sdedit_cli" / "assets" / "adapters"
 BLUEPRINT, GOLD = SHIPPED / "lora" / "blueprint.safetensors", SHIPPED / "embedding" / "emoji-gold.safetensors"
+PICTURES = SHIPPED / IMAGE_PROMPT
 SIDE = 64
 DRAWN = ("house", "tree", "grin", "bus")
 
@@ -107,6 +110,34 @@ def test_training_a_word_lowers_the_loss_and_the_file_is_the_word(tmp_path: Path
     torch.testing.assert_close(found, own, atol=1e-4, rtol=1e-4)
 
 
+def test_training_an_image_prompt_lowers_the_loss_and_the_files_are_the_networks(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    unet = trainable(STARTER_FOLDER / "unet", UNet2DCondition).requires_grad_(False)
+    text = trainable(STARTER_FOLDER / "text_encoder", CLIPTextModel).requires_grad_(False)
+    modules = nn.ModuleDict({"encoder": image_prompt.encoder(), "adapter": image_prompt.adapter_of(unet)})
+    vae = trainable(STARTER_FOLDER / "vae", AutoencoderKL).eval()
+    sampler = Sampler(encode_all(vae, drawn(), 2, CPU), drawn(), Tokenizer.from_folder(STARTER_FOLDER / "tokenizer"))
+    loss_of = image_prompt.Looking(sampler, Velocity(unet, text, CPU), modules, 8)
+    trainer = Trainer({"image": modules}, tmp_path, Settings(96, None, 8, 1e-3, warmup=1, decay=0.0), CPU)
+
+    def loss() -> float:
+        with torch.no_grad():
+            return loss_of(torch.Generator().manual_seed(7)).item()
+
+    before = loss()
+    assert len(list(trainer.losses(loss_of))) == 12
+    assert loss() < 0.95 * before
+    image_prompt.write(modules, tmp_path, image_layers(unet.config))
+    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(STARTER_FOLDER, torch_dtype=torch.float32)
+    pipeline.load_ip_adapter(tmp_path / image_prompt.FILE)
+    picture = strokes.draw(strokes.DRAWINGS["tree"], SIDE)
+    (found,) = pipeline.prepare_ip_adapter_image_embeds(picture, None, CPU, 1, False)
+    pixels = as_model_input(np.asarray(picture)[None], np.array([0]))
+    with torch.no_grad():
+        own = modules["encoder"](image_prompt.prepared(pixels)).image_embeds
+    torch.testing.assert_close(found[:, 0], own, atol=2e-2, rtol=0)  # the files are in half precision
+
+
 def test_looks_are_what_they_are_called() -> None:
     dataset = drawn()
     blueprint, gold = (LOOKS[look](dataset.pixels) for look in ("blueprint", "gold"))
@@ -125,7 +156,7 @@ def pipeline() -> StableDiffusionImg2ImgPipeline:
     return made
 
 
-def edits(pipeline: StableDiffusionImg2ImgPipeline, weight: float, tail: str = "") -> np.ndarray[Any, Any]:
+def edits(pipeline: StableDiffusionImg2ImgPipeline, weight: float, tail: str = "", **more: Any) -> np.ndarray[Any, Any]:
     """Four drawings under their own prompts, two seeds each."""
     pipeline.set_adapters("blueprint", weight)
     drawings = [strokes.DRAWINGS[name] for name in DRAWN] * 2
@@ -136,16 +167,18 @@ def edits(pipeline: StableDiffusionImg2ImgPipeline, weight: float, tail: str = "
         num_inference_steps=10,
         guidance_scale=5.0,
         generator=[torch.Generator().manual_seed(seed) for seed in range(len(drawings))],
+        **more,
     )
     return pixels_of(cast("list[Image.Image]", output.images))
 
 
 def test_what_ships_is_small_and_what_the_card_speaks_of() -> None:
     numbers: dict[str, Any] = json.loads((SHIPPED / "numbers.json").read_text(encoding="utf-8"))
-    for path, most in ((BLUEPRINT, 400_000), (GOLD, 5_000)):
+    for path, most in ((BLUEPRINT, 400_000), (GOLD, 5_000), (PICTURES, 600_000)):
         assert path.stat().st_size < most
         assert numbers[path.stem]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert card(numbers) == (SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert encoder_bytes(SHIPPED) < 1_200_000
+    assert card(numbers, encoder_bytes(SHIPPED)) == (SHIPPED / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_lora_makes_blueprints_in_proportion_to_its_strength(pipeline: StableDiffusionImg2ImgPipeline) -> None:
@@ -160,3 +193,19 @@ def test_the_word_gilds_what_is_asked_for(pipeline: StableDiffusionImg2ImgPipeli
     without, gilded = (edits(pipeline, 0.0, tail) for tail in ("", ", emoji-gold"))
     assert (from_gold(gilded) < from_gold(without)).all()
     assert from_gold(gilded).mean() < 0.6 * from_gold(without).mean()
+
+
+def test_a_picture_lends_its_colours_in_proportion_to_its_strength(pipeline: StableDiffusionImg2ImgPipeline) -> None:
+    pipeline.load_ip_adapter(PICTURES)
+    apple, tree = (strokes.draw(strokes.DRAWINGS[name], SIDE) for name in ("apple", "tree"))
+    try:
+        redder = {}
+        for strength in (1.0, 0.5, 0.0):
+            pipeline.set_ip_adapter_scale(strength)
+            of_both = [red_over_green(edits(pipeline, 0.0, ip_adapter_image=picture)) for picture in (apple, tree)]
+            redder[strength] = of_both[0] - of_both[1]
+    finally:
+        pipeline.unload_ip_adapter()
+    assert (redder[1.0] > 0).all()
+    assert redder[1.0].mean() > redder[0.5].mean() + 0.01 > 0.02
+    assert (redder[0.0] == 0).all()
