@@ -136,15 +136,14 @@ class _Work:
         taken: set[Path] = set()
         asked = Path(os.path.expanduser(self.wanted.page)) if self.wanted.page else None
         page = asked and settle(asked, self._policy, taken, "--sweep-page")
-        sheets = self._sheets(sources, taken)
+        sheets, skipped = self._sheets(sources, taken)
         for path in (*sheets.values(), *([page] if page else [])):
             check_folder(path.parent)
         limit = pixel_limit(os.environ)
         inputs, unread = self._inputs(sheets, limit)
-        self._tell(inputs)
         real = self._real(limit)
-        failed = [*unread, *(problem for problem in self.problems.values() for _ in inputs)]
-        failed += self._make(inputs, sheets, limit, real)
+        failed = [*unread.values(), *(problem for problem in self.problems.values() for _ in inputs)]
+        failed += self._make(inputs, sheets, limit, real, lambda: self._tell(inputs, unread, skipped))
         if not self.wanted.dry_run:
             self._write(inputs, sheets, page)
         total = len(self.cells) * len(sheets)
@@ -159,10 +158,19 @@ class _Work:
     def _policy(self) -> str:
         return "suffix" if self.wanted.on_exists == "skip" else self.wanted.on_exists
 
-    def _tell(self, inputs: Mapping[str, Swept]) -> None:
-        """Says which cells cannot be meant, equal reasons once."""
+    def _tell(
+        self, inputs: Mapping[str, Swept], unread: Mapping[str, SdeditError], skipped: Mapping[str, Path]
+    ) -> None:
+        """Says which sheets are left as they are, which inputs cannot be read, and which cells cannot be meant, equal
+        reasons once."""
         from ..batch.telling import Errors
 
+        for source, path in skipped.items():
+            self.events.emit("skipped", input=source, output=str(path))
+            self.to.note(f"{path} exists already: skipped")
+        for source, problem in unread.items():
+            self.to.error(str(problem))
+            self.events.failed(source, problem)
         errors = Errors(self.to)
         for number, problem in self.problems.items():
             label = self.cells[number].label
@@ -172,8 +180,8 @@ class _Work:
                 self.events.failed(source, problem, label)
         errors.close()
 
-    def _sheets(self, sources: Sequence[str], taken: set[Path]) -> dict[str, Path]:
-        """The sheet of each input that gets one. Raises UsageError and OutputError."""
+    def _sheets(self, sources: Sequence[str], taken: set[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+        """The sheet of each input that gets one, and those that are there and stay. Raises UsageError, OutputError."""
         from ..batch.targets import STDIO, Job, refuse_clashes, settle, targets
         from ..batch.templates import format_of, template_of
 
@@ -193,34 +201,33 @@ class _Work:
         ]
         refuse_clashes(jobs, "-o" if self.wanted.output is None else f"-o {self.wanted.output}")
         found: dict[str, Path] = {}
+        skipped: dict[str, Path] = {}
         for job in jobs:
             wanted = job.targets[0].path
-            path = settle(wanted, self.wanted.on_exists, taken) if wanted else None
+            assert wanted is not None
+            path = settle(wanted, self.wanted.on_exists, taken)
             if path is None:
-                self.events.emit("skipped", input=job.source, output=str(wanted))
-                self.to.note(f"{wanted} exists already: skipped")
+                skipped[job.source] = wanted
                 continue
             taken.add(path)
             found[job.source] = path
-        return found
+        return found, skipped
 
-    def _inputs(self, sheets: Mapping[str, Path], limit: float) -> tuple[dict[str, Swept], list[SdeditError]]:
+    def _inputs(self, sheets: Mapping[str, Path], limit: float) -> tuple[dict[str, Swept], dict[str, SdeditError]]:
         """The inputs that can be read, and what speaks against the others. Raises PictureError for a single one."""
         from ..batch.sheet import shown_at
         from ..batch.swept import Swept, as_seen, looked_at
         from ..pictures.codec import read_picture
 
         found: dict[str, Swept] = {}
-        unread: list[SdeditError] = []
+        unread: dict[str, SdeditError] = {}
         for source in sheets:
             try:
                 picture = read_picture(source, limit)
             except PictureError as problem:
                 if len(sheets) == 1:
                     raise
-                self.to.error(str(problem))
-                self.events.failed(source, problem)
-                unread.append(problem)
+                unread[source] = problem
                 continue
             seen = as_seen(picture.rgb, picture.alpha, picture.icc)
             title = Path(source).name
@@ -249,9 +256,15 @@ class _Work:
         return real_pictures(os.path.expanduser(self.wanted.realism), limit, self._warn)
 
     def _make(
-        self, inputs: Mapping[str, Swept], sheets: Mapping[str, Path], limit: float, real: Real | None
+        self,
+        inputs: Mapping[str, Swept],
+        sheets: Mapping[str, Path],
+        limit: float,
+        real: Real | None,
+        tell: Callable[[], None],
     ) -> list[SdeditError]:
-        """Has the pictures made as a batch makes them; what went wrong."""
+        """Has the pictures made as a batch makes them, once the event `start` is out and `tell` was called; what went
+        wrong."""
         from ..batch.request import RunOptions
         from ..batch.run import Run
         from ..batch.shapes import gathered
@@ -276,6 +289,7 @@ class _Work:
         plain = next(iter(self.requests.values()))
         run = Run(plain, planned, options, host, self.to, self.events, None, books)
         run.start()
+        tell()
         run.work()
         if host.warm is not None:
             measure(inputs.values(), host.warm, real, self._warn)

@@ -144,6 +144,24 @@ def test_a_batch_begins_with_start_whatever_speaks_against_its_rows(
     assert (kinds[:2], kinds[-1]) == (["start", "failed"], "end")
 
 
+def test_a_sweep_begins_with_start_whatever_speaks_against_its_cells_and_inputs(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listed(folder)
+    (folder / "broken.png").write_text("no picture")
+    (folder / "b.sweep.png").touch()
+    names, sweep = ["a.png", "b.png", "broken.png"], ["--sweep", "strength=0.01,0.5", "--on-exists", "skip"]
+    assert run(["run", *names, "-p", "x", *QUICK[:2], *sweep, "--dry-run", "--json"]) == 4
+    kinds = [one["event"] for one in events(capfd.readouterr().out)]
+    assert (kinds[0], kinds[-1]) == ("start", "end")
+    assert {kind: kinds.count(kind) for kind in ("start", "skipped", "failed", "plan")} == {
+        "start": 1,
+        "skipped": 1,
+        "failed": 2,
+        "plan": 1,
+    }
+
+
 @pytest.mark.parametrize("group", ["lora", "embed"])
 def test_a_command_of_several_shows_them_where_none_is_named(group: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert run([group]) == 0
