@@ -269,6 +269,21 @@ def test_wrong_requests_are_one_or_two_lines_and_leave_nothing(
     assert [path.name for path in folder.iterdir()] == ["lora.safetensors"]
 
 
+def test_a_file_with_some_keys_that_nothing_knows_can_be_taken_without_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody named the model here, and another one would not help: the likeliest is it."""
+    module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    leaves = {"lora_down.weight": torch.ones(2, 768), "lora_up.weight": torch.ones(320, 2)}
+    stray = {f"{name}.{leaf}": tensor.clone() for name in (module, "lora_unet_odd") for leaf, tensor in leaves.items()}
+    save_file(stray, folder / "a.safetensors")
+    command = ["lora", "convert", "a.safetensors", "b.safetensors", "--to", "kohya"]
+    assert run(command) == 3
+    assert f"{UNNAMED}, or take what fits with --partial.\n" in capsys.readouterr().err
+    assert run([*command, "--partial"]) == 0
+    assert {name.partition(".")[0] for name in load_file(folder / "b.safetensors")} == {module}
+
+
 def facts(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     capsys.readouterr()
     assert run(["lora", "inspect", "--json", *words]) == 0

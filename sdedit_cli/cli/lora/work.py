@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...disk.sizes import size_text
-from ...errors import ModelError, UsageError, first_line, shortened
+from ...errors import ModelError, UsageError, shortened
 from ...options import BUILT_IN_NAME
 from ...options.adapters import LoraFile
 from ...signals import check, settle
@@ -101,9 +101,12 @@ def read(path: Path, architecture: Architecture, *, named: bool, partial: bool) 
     except UnfitError as problem:
         if named:
             raise
+        what, *advice = problem.args
+        some = ", or take what fits with --partial" if any("--partial" in part for part in advice) else ""
         raise UnfitError(
-            first_line(problem),
-            f"It was compared with {architecture.title}, the likeliest; name the model that it is for with --model.",
+            what,
+            f"It was compared with {architecture.title}, the likeliest; "
+            f"name the model that it is for with --model{some}.",
         ) from None
     if adapter.passed_over:
         click.echo(
