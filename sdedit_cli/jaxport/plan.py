@@ -12,7 +12,7 @@ S steps that are run; P of them with padding, so that few lengths of tables exis
 from __future__ import annotations
 
 from numbers import Real
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -48,13 +48,17 @@ class Plan(NamedTuple):
     """[P + 1, P]"""
 
 
-def grid_for(scheduler: Scheduler, steps: int, strength: float) -> tuple[Grid, int]:
-    """The grid of so many steps, and the index where an edit of this strength starts on it.
+def grid_for(scheduler: Scheduler, steps: int, strength: Any) -> tuple[Grid, int]:
+    """The grid of so many steps, and the index where an edit of this strength (a number, also as an array without axes)
+    starts on it.
 
     Raises UsageError when the numbers cannot be meant, or no step would run.
     """
-    if not isinstance(cast("object", strength), Real):
+    if isinstance(strength, (np.ndarray, Array, Tensor)) and strength.ndim == 0:
+        strength = strength.item()
+    if not isinstance(strength, Real):
         raise WrongTypeError(f"strength is {strength!r}; expected a number from 0 to 1")
+    strength = float(strength)
     if not 0.0 <= strength <= 1.0:
         raise UsageError(f"strength is {strength:g}, expected 0 to 1")
     grid = scheduler.grid(steps)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("jax", reason="JAX is not installed: pip install 'sdedit-cli[test]'")
+jax = pytest.importorskip("jax", reason="JAX is not installed: pip install 'sdedit-cli[test]'")
 
-from sdedit_cli.errors import UsageError
+from sdedit_cli.errors import UsageError, WrongTypeError
 from sdedit_cli.jaxport.plan import grid_for, plan_of
 from sdedit_cli.noise import SOLVERS, Scheduler
 
@@ -95,4 +95,18 @@ def test_what_is_not_linear_is_refused_by_name(scheduler: Scheduler, words: str)
 @pytest.mark.parametrize(("strength", "words"), [(1.2, "0 to 1"), (-0.1, "0 to 1"), (0.01, "0.1")])
 def test_a_strength_that_runs_nothing_is_refused(strength: float, words: str) -> None:
     with pytest.raises(UsageError, match=words):
+        grid_for(Scheduler.named("ddim"), 10, strength)
+
+
+@pytest.mark.parametrize(
+    "strength", [np.float32(0.5), np.array(0.5), torch.tensor(0.5), jax.numpy.float32(0.5), jax.numpy.bfloat16(0.5)]
+)
+def test_a_strength_may_come_out_of_an_array(strength: object) -> None:
+    """As what is computed with JAX does."""
+    assert grid_for(Scheduler.named("ddim"), 10, strength)[1] == grid_for(Scheduler.named("ddim"), 10, 0.5)[1] == 5
+
+
+@pytest.mark.parametrize("strength", ["0.5", None, np.array([0.5, 0.5]), np.array("0.5")], ids=repr)
+def test_a_strength_that_is_no_number_is_refused(strength: object) -> None:
+    with pytest.raises(WrongTypeError, match="expected a number from 0 to 1"):
         grid_for(Scheduler.named("ddim"), 10, strength)
