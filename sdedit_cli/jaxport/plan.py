@@ -12,7 +12,7 @@ S steps that are run; P of them with padding, so that few lengths of tables exis
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -54,11 +54,12 @@ def grid_for(scheduler: Scheduler, steps: int, strength: Any) -> tuple[Grid, int
 
     Raises UsageError when the numbers cannot be meant, or no step would run.
     """
-    if isinstance(strength, (np.ndarray, Array, Tensor)) and strength.ndim == 0:
-        strength = strength.item()
-    if not isinstance(strength, Real):
+    given = strength
+    if isinstance(given, (np.ndarray, Array, Tensor)) and given.ndim == 0:
+        given = cast("object", given.item())
+    if not isinstance(given, Real):
         raise WrongTypeError(f"strength is {strength!r}; expected a number from 0 to 1")
-    strength = float(strength)
+    strength = float(given)
     if not 0.0 <= strength <= 1.0:
         raise UsageError(f"strength is {strength:g}, expected 0 to 1")
     grid = scheduler.grid(steps)

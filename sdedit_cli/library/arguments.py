@@ -8,6 +8,7 @@ from inspect import signature
 from numbers import Integral, Real
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,9 +50,11 @@ def check_numbers(
 
 
 def as_number(name: str, value: object, meaning: str) -> float:
-    """The number, also where a tensor holds it. Raises WrongTypeError for what is none, UsageError for one that is not
-    finite."""
-    plain: object = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    """The number, also where a tensor or an array holds it. Raises WrongTypeError for what is none, UsageError for one
+    that is not finite."""
+    plain = value
+    if isinstance(value, (Tensor, np.ndarray)) and len(flat := cast("Tensor", value).reshape(-1)) == 1:
+        plain = flat.item()
     if not isinstance(plain, Real):
         raise WrongTypeError(f"{name} is {value!r}; expected a number{meaning}")
     if not math.isfinite(plain):
