@@ -250,7 +250,7 @@ def test_what_one_touches_to_add_something_exists() -> None:
 
 
 def test_every_file_of_ours_that_a_page_names_exists() -> None:
-    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    folders = {".ci", "docs", "presets", "sdedit_cli", "tests", *OUTSIDE}
     pages = [*ROOT.glob("*.md"), *(page for folder in ("docs", *OUTSIDE) for page in (ROOT / folder).rglob("*.md"))]
     lines = ((page.name, line) for page in pages for line in page.read_text("utf-8").splitlines())
     words = {(page, word.partition("::")[0]) for page, line in lines for word in quoted(line)}

@@ -158,9 +158,10 @@ def test_a_closed_stderr_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_a_file_brought_into_a_message_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    for tell in (Reporter().error, Reporter().warn, Reporter().note):
+    """Of what is told, an error alone has a second line: what to try."""
+    for tell, then in ((Reporter().error, "\n"), (Reporter().warn, "\\n"), (Reporter().note, "\\n")):
         tell("m\x1b[2J.ckpt\x07: no.\nsecond line")
-        assert capsys.readouterr().err.endswith("m\\x1b[2J.ckpt\\x07: no.\nsecond line\n")
+        assert capsys.readouterr().err.endswith(f"m\\x1b[2J.ckpt\\x07: no.{then}second line\n")
 
 
 def test_hashes_of_large_files_are_remembered_until_the_file_changes(
