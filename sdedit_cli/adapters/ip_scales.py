@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any, cast
 
 from ..errors import UsageError
 from .ip_layers import ImageLayer
+from .strengths import is_strength, one_or_more
 
 Scale = float | Mapping[str, Any] | Sequence[float]
 """A number, numbers by block ({"down": {"block_2": [0, 1]}, "up": ..., "mid": ...}), or one a masked picture."""
@@ -26,14 +25,14 @@ def by_layer(scale: Any, layers: Sequence[ImageLayer]) -> tuple[tuple[float, ...
     if isinstance(scale, Mapping):
         numbers = _of_blocks(cast("Mapping[str, Any]", scale), layers)
         return tuple((number,) for number in numbers)
-    listed = list(cast("Sequence[Any]", scale)) if isinstance(scale, (list, tuple)) else [scale]
+    listed = one_or_more(scale)
     if not listed:
         raise UsageError("an IP-Adapter's scale is an empty list; give a number, or one for each masked picture")
     return (tuple(_number(item) for item in listed),) * len(layers)
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if not is_strength(value):
         raise UsageError(f"an IP-Adapter's scale is {value!r}; expected a finite number, or numbers by block")
     return float(value)
 
@@ -58,7 +57,7 @@ def _of_block(part: str, name: str, wanted: Any, layers: Sequence[ImageLayer]) -
         known = ", ".join(f"block_{i}" for i in sorted({layer.block for layer in layers})) or "none"
         raise UsageError(f"an IP-Adapter's scales are given for {part} {name!r}; those that read a picture are {known}")
     count = len({layer.attention for layer in mine})
-    listed = list(cast("Sequence[Any]", wanted)) if isinstance(wanted, (list, tuple)) else [wanted]
+    listed = one_or_more(wanted)
     numbers = listed * count if len(listed) == 1 else listed
     if len(numbers) != count:
         raise UsageError(f"an IP-Adapter's scales of {part} {name} are {len(numbers)}; expected {count}, one a layer")

@@ -72,9 +72,10 @@ def _open(path: Path) -> tuple[WeightSource, Header]:
     with reading(whole=True):  # an adapter is small and used for long: its file may change or go meanwhile
         source = open_weights(path)
     if numbers := _numbers(source.extras):
-        whole = {name: source.get(name) for name in source.names()}
-        source, form = MemorySource(whole | numbers, path=path, extras=source.extras), source.format
-        source.format = form
+        tensors = {name: source.get(name) for name in source.names()} | numbers
+        whole = MemorySource(tensors, path=path, extras=source.extras)
+        whole.format = source.format
+        source = whole
     beside = path.parent / CONFIG
     config = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
     if config.get("use_cayley_neumann") is False:

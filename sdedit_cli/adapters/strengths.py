@@ -113,7 +113,7 @@ def _entries(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> It
 
 def _check_layers(numbers: object, count: int, where: str) -> None:
     """One number, for all layers, or one each."""
-    listed = list(cast("Sequence[Any]", numbers)) if isinstance(numbers, (list, tuple)) else [numbers]
+    listed = one_or_more(numbers)
     if len(listed) not in (1, count):
         raise UsageError(f"adapter weights of {where} are {len(listed)}; expected {count}, one a layer, or one")
     for number in listed:
@@ -121,6 +121,15 @@ def _check_layers(numbers: object, count: int, where: str) -> None:
 
 
 def _check_number(value: object, other: str) -> None:
-    is_number = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
-    if value is not None and not is_number:
+    if value is not None and not is_strength(value):
         raise UsageError(f"adapter weight is {value!r}; expected a finite number" + (f", or {other}" if other else ""))
+
+
+def is_strength(value: object) -> bool:
+    """Whether a value is a finite number; those out of arrays are, truth values are not."""
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+
+
+def one_or_more(value: object) -> list[Any]:
+    """The values of a list, or the one that is none."""
+    return list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value]
