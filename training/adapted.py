@@ -24,19 +24,15 @@ from . import sheets, strokes
 from .adapting import edits
 from .embedding import worded
 from .evaluate import pixels_of
-from .image_prompt import ENCODER_WEIGHTS
+from .image_prompt import ENCODER_WEIGHTS, LENDERS, PROMPT, SIDE, lent
 from .looks import blue_over_red, from_gold, red_over_green
 
 FOLDER = Path(__file__).parents[1] / "sdedit_cli" / "assets" / "adapters"
 LORA, EMBEDDING = Path("lora/blueprint.safetensors"), Path("embedding/emoji-gold.safetensors")
 IMAGE_PROMPT = Path("ip-adapter/emoji-looks.safetensors")
-# Drawings whose looks others take.
-LENDERS = ("apple", "tree")
 STRENGTHS = (0.75, 1.0)
 WEIGHTS = (0.0, 0.5, 1.0)
-SIDE = 64
 COLOURS = 128
-PROMPT = "3d emoji of {name}"
 
 
 def spread(pictures: list[Image.Image], measure: Callable[[Any], Any]) -> dict[str, float]:
@@ -52,7 +48,7 @@ def measured(folder: Path) -> tuple[dict[str, Any], list[list[Image.Image]]]:
     rows = [[strokes.draw(drawing, SIDE) for drawing in strokes.DRAWINGS.values()]]
     blue: dict[str, Any] = {}
     golden: dict[str, Any] = {}
-    lent: dict[str, Any] = {}
+    redder: dict[str, Any] = {}
     for strength in STRENGTHS:
         for weight in WEIGHTS:
             pipeline.set_adapters("look", weight)
@@ -60,17 +56,16 @@ def measured(folder: Path) -> tuple[dict[str, Any], list[list[Image.Image]]]:
             blue[f"{weight} at {strength}"] = spread(rows[-1], blue_over_red)
             if not weight:
                 golden[f"without at {strength}"] = spread(rows[-1], from_gold)
-                lent[f"none at {strength}"] = spread(rows[-1], red_over_green)
+                redder[f"none at {strength}"] = spread(rows[-1], red_over_green)
         pipeline.set_adapters("look", 0.0)
         rows.append(edits(pipeline, SIDE, strength, worded(PROMPT, EMBEDDING.stem)))
         golden[f"with at {strength}"] = spread(rows[-1], from_gold)
         pipeline.load_ip_adapter(folder / IMAGE_PROMPT)
-        for name in LENDERS:
-            lender = strokes.draw(strokes.DRAWINGS[name], SIDE)
-            rows.append(edits(pipeline, SIDE, strength, PROMPT, ip_adapter_image=lender))
-            lent[f"{name} at {strength}"] = spread(rows[-1], red_over_green)
+        for name, row in zip(LENDERS, lent(pipeline, SIDE, strength), strict=True):
+            rows.append(row)
+            redder[f"{name} at {strength}"] = spread(row, red_over_green)
         pipeline.unload_ip_adapter()
-    told = {LORA: blue, EMBEDDING: golden, IMAGE_PROMPT: lent}
+    told = {LORA: blue, EMBEDDING: golden, IMAGE_PROMPT: redder}
     return {path.stem: facts(folder / path, edited) for path, edited in told.items()}, rows
 
 

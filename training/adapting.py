@@ -1,12 +1,15 @@
-"""What training a LoRA and training a word share: pictures of a look, the loss on them, and the sheet of edits."""
+"""What training small adapters shares: pictures of a look, the loss on them, their files, and the sheet of edits."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch as files
 import torch
 from PIL import Image
 from torch import Tensor
@@ -51,6 +54,18 @@ def loss_on(sampler: Sampler, predict: Velocity, batch: int) -> Loss:
     """The loss of `training.diffusion` on batches of the sampler."""
     process = process_of(SchedulerConfig.from_dict(SCHEDULER))
     return lambda generator: velocity_loss(predict, process, sampler.draw(batch, generator), generator, predict.device)
+
+
+def write_whole(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Writes a file of safetensors, whole or not at all."""
+    draft = path.with_suffix(".tmp")
+    files.save_file(dict(tensors), draft, metadata={"format": "pt", **metadata})
+    os.replace(draft, path)
+
+
+def halved(tensor: Tensor) -> Tensor:
+    """The numbers of a parameter in half precision, as they are written."""
+    return tensor.detach().to("cpu", torch.float16).contiguous()
 
 
 def edits(

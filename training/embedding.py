@@ -7,12 +7,10 @@ The networks are frozen; what is learned is some further rows of the text encode
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import cast
 
 import click
-import safetensors.torch as files
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
@@ -23,7 +21,7 @@ from sdedit_cli.nn import CLIPTextModel, UNet2DCondition
 from sdedit_cli.text import Tokenizer
 
 from . import data, sheets
-from .adapting import edits, look_sampler, loss_on
+from .adapting import edits, look_sampler, loss_on, write_whole
 from .diffusion import Velocity
 from .looks import LOOKS
 from .loop import Settings, Trainer, on, pick_device
@@ -59,9 +57,7 @@ def worded(text: str, word: str) -> str:
 def write(rows: nn.Module, word: str, path: Path) -> None:
     """The vectors under their word, as diffusers has it; whole or not at all."""
     assert isinstance(rows, Rows)
-    draft = path.with_suffix(".tmp")
-    files.save_file({word: rows.vectors_NC.detach().cpu().contiguous()}, draft, metadata={"format": "pt"})
-    os.replace(draft, path)
+    write_whole({word: rows.vectors_NC.detach().cpu().contiguous()}, path, {})
 
 
 def draw_sheet(embedding: Path, word: str, size: int, path: Path) -> None:

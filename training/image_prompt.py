@@ -8,14 +8,12 @@ are empty, so that the picture has to say what they do not; a tenth of the pictu
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import click
-import safetensors.torch as files
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -33,7 +31,7 @@ from sdedit_cli.noise import process_of
 from sdedit_cli.text import Tokenizer
 
 from . import data, sheets, strokes
-from .adapting import edits
+from .adapting import edits, halved, write_whole
 from .diffusion import Sampler, Velocity, cached_latents, moved, velocity_loss
 from .loop import Settings, Trainer, on, pick_device
 from .model import SCHEDULER, trainable, write_json
@@ -45,8 +43,8 @@ UNSAID, UNSEEN = 0.5, 0.1
 # Of the preparation that users' pictures get (CLIP's).
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PROMPT = "3d emoji of {name}"
-# Drawings whose colours others are to take.
-LENDERS = ("apple", "tree", "house")
+# Drawings whose looks others are to take.
+LENDERS = ("apple", "tree")
 FILE, ENCODER = "emoji-looks.safetensors", "image_encoder"
 ENCODER_WEIGHTS = Path(ENCODER) / "model.safetensors"
 
@@ -125,31 +123,34 @@ def write(modules: nn.Module, folder: Path, layers: Sequence[ImageLayer]) -> Non
     """The adapter's file in half precision, and the folder of its image encoder beside it."""
     vision, adapter = (modules.get_submodule(name) for name in ("encoder", "adapter"))
     (folder / ENCODER).mkdir(parents=True, exist_ok=True)
-    numbers = {f"ip_adapter.{place}.": f"ip_adapter.{layer.number}." for place, layer in enumerate(layers)}
-    for module, path in ((adapter, folder / FILE), (vision, folder / ENCODER_WEIGHTS)):
-        tensors: dict[str, Tensor] = {}
-        for name, value in module.state_dict().items():
-            place = next((start for start in numbers if name.startswith(start)), "")
-            key = numbers.get(place, "") + name.removeprefix(place)
-            tensors[key] = value.detach().to("cpu", torch.float16).contiguous()
-        draft = path.with_suffix(".tmp")
-        files.save_file(tensors, draft, metadata={"format": "pt"})
-        os.replace(draft, path)
+    numbers = {str(place): str(layer.number) for place, layer in enumerate(layers)}
+    tensors: dict[str, Tensor] = {}
+    for name, value in adapter.state_dict().items():
+        part, place, leaf = name.split(".", 2)
+        tensors[f"{part}.{numbers[place] if part == 'ip_adapter' else place}.{leaf}"] = halved(value)
+    write_whole(tensors, folder / FILE, {})
+    write_whole({k: halved(v) for k, v in vision.state_dict().items()}, folder / ENCODER_WEIGHTS, {})
     config = cast("Any", vision).config.to_diff_dict()
     del config["transformers_version"]
     write_json(config, folder / ENCODER / "config.json")
 
 
-def looked_at(folder: Path, size: int, strength: float, scale: float) -> list[list[Image.Image]]:
-    """The stroke drawings, edited under their prompts: without a picture beside them, and with each of LENDERS."""
+def lent(pipeline: StableDiffusionImg2ImgPipeline, size: int, strength: float) -> list[list[Image.Image]]:
+    """The stroke drawings, edited under their prompts with each of LENDERS beside them: a row for each."""
+    lenders = [strokes.draw(strokes.DRAWINGS[name], size) for name in LENDERS]
+    return [edits(pipeline, size, strength, PROMPT, ip_adapter_image=lender) for lender in lenders]
+
+
+def draw_sheet(folder: Path, size: int, path: Path) -> None:
+    """The stroke drawings; edited without a picture beside them, and with each of LENDERS, at two strengths."""
     pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(STARTER_FOLDER, torch_dtype=torch.float32)
-    rows = [edits(pipeline, size, strength, PROMPT)]
-    pipeline.load_ip_adapter(folder, subfolder="", weight_name=FILE)
-    pipeline.set_ip_adapter_scale(scale)
-    for name in LENDERS:
-        lender = strokes.draw(strokes.DRAWINGS[name], size)
-        rows.append(edits(pipeline, size, strength, PROMPT, ip_adapter_image=lender))
-    return rows
+    rows = [[strokes.draw(drawing, size) for drawing in strokes.DRAWINGS.values()]]
+    for strength in (0.75, 1.0):
+        rows.append(edits(pipeline, size, strength, PROMPT))
+        pipeline.load_ip_adapter(folder / FILE)
+        rows += lent(pipeline, size, strength)
+        pipeline.unload_ip_adapter()
+    sheets.grid(rows, path, scale=2)
 
 
 @click.command()
@@ -177,8 +178,7 @@ def main(root: Path, samples: int, batch: int, rate: float, threads: int | None)
 
     def mark() -> str:
         write(trainer.averages["image"], folder, image_layers(unet.config))
-        drawings = [strokes.draw(drawing, SIDE) for drawing in strokes.DRAWINGS.values()]
-        sheets.grid([drawings, *looked_at(folder, SIDE, 0.8, 1.0)], folder / "sheet.png", scale=2)
+        draw_sheet(folder, SIDE, folder / "sheet.png")
         return f"wrote {folder / FILE}, drew {folder / 'sheet.png'}"
 
     trainer.run(loss_of, mark)

@@ -6,12 +6,10 @@ whose product is added to its weight (arXiv 2106.09685); the loss is that of `tr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
-import safetensors.torch as files
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -23,7 +21,7 @@ from sdedit_cli.nn import CLIPTextModel, UNet2DCondition
 from sdedit_cli.text import Tokenizer
 
 from . import data, sheets
-from .adapting import edits, look_sampler, loss_on
+from .adapting import edits, halved, look_sampler, loss_on, write_whole
 from .diffusion import Velocity
 from .looks import LOOKS
 from .loop import Settings, Trainer, on, pick_device
@@ -64,12 +62,9 @@ def write(factors: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
         assert isinstance(own, Factors)
         tensors[f"{name}.lora_down.weight"], tensors[f"{name}.lora_up.weight"] = own.down, own.up
         tensors[f"{name}.alpha"] = torch.tensor(float(len(own.down)))
-    tensors = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in tensors.items()}
     rank = f"{len(next(iter(factors.children())).down)}"
-    told = {"format": "pt", "ss_network_dim": rank, "ss_network_alpha": rank, **metadata}
-    draft = path.with_suffix(".tmp")
-    files.save_file(tensors, draft, metadata=told)
-    os.replace(draft, path)
+    told = {"ss_network_dim": rank, "ss_network_alpha": rank, **metadata}
+    write_whole({key: halved(value) for key, value in tensors.items()}, path, told)
 
 
 def draw_sheet(lora: Path, size: int, path: Path) -> None:
