@@ -38,8 +38,14 @@ def attention(q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor) -> Tensor:
     rows = queries_a_call(q_BNTD, k_BNSD) if q_BNTD.device.type == "cpu" else q_BNTD.shape[2]
     if rows >= q_BNTD.shape[2]:
         return F.scaled_dot_product_attention(q_BNTD, k_BNSD, v_BNSD)
-    pieces = torch.split(q_BNTD, rows, dim=2)
+    pieces = _pieces(q_BNTD, rows)
     return torch.cat([F.scaled_dot_product_attention(piece, k_BNSD, v_BNSD) for piece in pieces], dim=2)
+
+
+def _pieces(q_BNTD: Tensor, rows: int) -> list[Tensor]:
+    """So many queries each, a rest of less than a block with the last: a few have other bits alone."""
+    cuts = list(range(rows, q_BNTD.shape[2] - _BLOCK + 1, rows))
+    return list(torch.tensor_split(q_BNTD, cuts, dim=2))
 
 
 def queries_a_call(q_BNTD: Tensor, k_BNSD: Tensor) -> int:

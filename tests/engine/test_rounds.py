@@ -70,7 +70,9 @@ def test_three_rounds_are_three_runs_through_latents(
         ).images
     wanted = np.asarray(image[0])
     asked = "0.8..0.4" if strengths[0] == 0.8 else 0.6
-    assert np.array_equal(pixels(editor, replace(EDIT, sampler=sampler, strength=asked, repeats=3)), wanted)
+    found = pixels(editor, replace(EDIT, sampler=sampler, strength=asked, repeats=3))
+    # A few rows that lie elsewhere in memory are other last bits in some libraries of products.
+    assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
 def test_a_list_and_a_ramp_name_the_same_rounds_and_one_round_is_none(editor: Editor) -> None:

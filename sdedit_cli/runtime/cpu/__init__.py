@@ -7,6 +7,9 @@ from typing import Any
 
 from ...nn.base import Model
 from . import in_place, packed
+from .attention import attention, is_faster
+
+__all__ = ["attention", "is_faster", "put_into", "take_out"]
 
 
 def put_into(network: Model[Any], patience: int = 0) -> None:

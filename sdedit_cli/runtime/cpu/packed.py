@@ -1,9 +1,10 @@
 """Layers whose weights lie as oneDNN's kernels read them, and pictures with their channels last.
 
-A weight is there once: it is packed when its layer has computed so often that it pays, and whoever looks at the
+A weight is there once: it is packed where its layer computes so often that it pays, and whoever looks at the
 parameter (a save, an adapter, another device) finds it as it was, bit for bit; the layer packs it again as it did at
 first. One that somebody else holds, or sees through another tensor, is never packed. Results have the bits of torch's
-own layers on pictures with their channels last, packed or not.
+own layers on pictures with their channels last, packed or not; a convolution of single places is a product of them,
+as its layout for one size of picture is none for another, and to lay it out anew takes 50 times as long as to compute.
 
 Shapes: B rows, C channels (K: those of the result), H W picture, E features.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, cast
@@ -21,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...nn.base import Conv2d, Linear, Model
+from ...nn.base import Conv2d, Linear, Model, Prospect
 from .pages import forget
 
 FEWEST_ROWS = 16
@@ -36,18 +38,31 @@ _PACKING: Any = torch.ops.mkldnn
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 
 
+@dataclass(frozen=True)
+class Patience:
+    """`calls`: so many of a layer do not repay that its weight is packed; `prospect` is that of its network."""
+
+    calls: int
+    prospect: Prospect
+
+    def ends(self, done: int) -> bool:
+        """Whether the weight is to be packed for the call that follows so many."""
+        return done + self.prospect.ahead >= self.calls
+
+
 def put_into(network: Model[Any], patience: int = 0) -> None:
-    """Has the layers of a network compute on packed weights, while they are in bfloat16 and want no gradients; the
-    first `patience` calls of each on the plain ones, as to pack takes longer than it saves in one call."""
+    """Has the layers of a network compute on packed weights, while they are in bfloat16 and want no gradients; on the
+    plain ones where no more than `patience` calls are done or known to come, as to pack takes longer than one saves."""
     if not _is_there():
         return
     shared = _overlapping(network)
+    until = Patience(patience, network.prospect)
     for layer in network.modules():
         if isinstance(layer, Conv2d):
             stays = _stays(layer) or layer in shared
-            layer.way = _laid_out if stays else partial(_convolution, patience)
+            layer.way = _laid_out if stays else partial(_product if _is_product(layer) else _convolution, until)
         elif isinstance(layer, Linear) and layer not in shared:
-            layer.way = partial(_linear, patience)
+            layer.way = partial(_linear, until)
 
 
 def take_out(network: nn.Module) -> None:
@@ -72,6 +87,11 @@ def _stays(layer: Conv2d) -> bool:
     return layer.groups != 1 or layer.in_channels < FEWEST_CHANNELS
 
 
+def _is_product(layer: Conv2d) -> bool:
+    """Whether each place of the result is a product of one place of the picture."""
+    return (layer.kernel_size, layer.stride, layer.padding) == ((1, 1), (1, 1), (0, 0))
+
+
 def _overlapping(network: nn.Module) -> set[nn.Module]:
     """The layers that share bytes of their weights with other parameters."""
     spans = sorted(
@@ -89,14 +109,15 @@ class Weights(dict[str, Any]):
     """The parameters of a layer, by name. While `packed` is there it is the weight, which nobody has asked for."""
 
     packed: Tensor | None = None
+    shape = torch.Size()
     calls = 0
 
-    def pack(self, make: Callable[[Tensor], Tensor], patience: int) -> Tensor | None:
-        """The packed weight, made at the call after `patience` of them; None before, and where it has to stay plain."""
+    def pack(self, make: Callable[[Tensor], Tensor], patience: Patience) -> Tensor | None:
+        """The packed weight, made where `patience` ends; None before, and where it has to stay plain."""
         if (packed := self.packed) is not None:
             return packed
         self.calls += 1
-        if self.calls <= patience:
+        if not patience.ends(self.calls - 1):
             return None
         with _LOCK:
             weight: Tensor | None = super().__getitem__(_WEIGHT)
@@ -104,7 +125,7 @@ class Weights(dict[str, Any]):
             try:
                 # Nobody can come by it now. Who has it already is counted: this name, and the count's argument.
                 if weight is not None and sys.getrefcount(weight) <= 2 and _is_alone(weight):
-                    self.packed = make(weight.detach())
+                    self.packed, self.shape = make(weight.detach()), weight.shape
                     forget(weight)
             finally:
                 if self.packed is None:
@@ -115,7 +136,7 @@ class Weights(dict[str, Any]):
         """Has the weight, which `make` makes of the packed one, as a parameter again."""
         with _LOCK:
             if self.packed is not None:
-                super().__setitem__(_WEIGHT, nn.Parameter(make(self.packed), requires_grad=False))
+                super().__setitem__(_WEIGHT, nn.Parameter(make(self.packed).view(self.shape), requires_grad=False))
                 self.packed, self.calls = None, 0
 
     def __getitem__(self, name: str) -> Any:
@@ -178,14 +199,15 @@ def _is_alone(weight: Tensor) -> bool:
     )
 
 
-def _packed(layer: nn.Module, make: Callable[[Tensor], Tensor], patience: int) -> Tensor | None:
+def _packed(layer: nn.Module, make: Callable[[Tensor], Tensor], patience: Patience) -> Tensor | None:
     held: dict[str, Any] = vars(layer)["_parameters"]
     if not isinstance(held, Weights):
         held = vars(layer)["_parameters"] = Weights(held)
     return held.pack(make, patience)
 
 
-def _computes(x: Tensor) -> bool:
+def computes(x: Tensor) -> bool:
+    """Whether what multiplies in bfloat16 here may take the place of torch's own layers."""
     return (
         x.dtype == torch.bfloat16
         and x.device.type == "cpu"
@@ -195,26 +217,41 @@ def _computes(x: Tensor) -> bool:
     )
 
 
-def _linear(patience: int, layer: Linear, x_BE: Tensor) -> Tensor:
-    rows = x_BE.numel() // max(1, x_BE.shape[-1])
-    if not _computes(x_BE) or rows < FEWEST_ROWS:
+def _linear(patience: Patience, layer: Linear, x_BE: Tensor) -> Tensor:
+    if not computes(x_BE):
         return F.linear(x_BE, layer.weight, layer.bias)
+    return _multiplied(patience, layer, x_BE, layer.bias)
+
+
+def _multiplied(patience: Patience, layer: Linear | Conv2d, x_BE: Tensor, bias: Tensor | None) -> Tensor:
     x_BE = x_BE.contiguous()  # of others torch adds the bias after a rounding
-    weight = _packed(layer, lambda plain: _PACKING._reorder_linear_weight(plain, rows), patience)
-    if weight is None:
-        return F.linear(x_BE, layer.weight, layer.bias)
-    return _PACKING._linear_pointwise(x_BE, weight, layer.bias, "none", [], "")
+    rows = x_BE.numel() // max(1, x_BE.shape[-1])
+    if rows >= FEWEST_ROWS:
+        weight = _packed(layer, lambda plain: _PACKING._reorder_linear_weight(plain.flatten(1), rows), patience)
+        if weight is not None:
+            return _PACKING._linear_pointwise(x_BE, weight, bias, "none", [], "")
+    return F.linear(x_BE, layer.weight.flatten(1), bias)
 
 
-def _convolution(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
-    if not _computes(x_BCHW):
+def _product(
+    patience: Patience, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]
+) -> Tensor:
+    if not computes(x_BCHW):
+        return _plain(layer, x_BCHW, bias, padding)
+    x_BHWC = x_BCHW.permute(0, 2, 3, 1)
+    return _handed_on(layer, _multiplied(patience, layer, x_BHWC, bias).permute(0, 3, 1, 2))
+
+
+def _convolution(
+    patience: Patience, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]
+) -> Tensor:
+    if not computes(x_BCHW):
         return _plain(layer, x_BCHW, bias, padding)
     x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
     stride, dilation = cast("tuple[int, int]", layer.stride), cast("tuple[int, int]", layer.dilation)
 
     def made(plain: Tensor) -> Tensor:
-        shape = list(x_BCHW.shape)
-        return _C._nn.mkldnn_reorder_conv2d_weight(plain.to_mkldnn(), padding, stride, dilation, 1, shape)
+        return _reorder_convolution(plain, padding, stride, dilation, 1, list(x_BCHW.shape))
 
     weight = _packed(layer, made, patience)
     if weight is None:
@@ -223,8 +260,15 @@ def _convolution(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | No
     return _handed_on(layer, y_BKHW)
 
 
+def _reorder_convolution(plain: Tensor, *how: Any) -> Tensor:
+    """Newer releases of torch take a plain weight; others want a copy of their own kind first."""
+    if hasattr(_PACKING, "_reorder_convolution_weight"):
+        return _PACKING._reorder_convolution_weight(plain, *how)
+    return _C._nn.mkldnn_reorder_conv2d_weight(plain.to_mkldnn(), *how)
+
+
 def _laid_out(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
-    if not _computes(x_BCHW):
+    if not computes(x_BCHW):
         return _plain(layer, x_BCHW, bias, padding)
     return _handed_on(layer, _plain(layer, x_BCHW.contiguous(memory_format=torch.channels_last), bias, padding))
 

@@ -1,0 +1,50 @@
+"""Attention of a head and some queries at a time, as two products and a softmax, for CPUs that multiply in bfloat16
+without a matrix unit: torch's own kernel makes its products there at the rate of float32 and below.
+
+Scores are rounded to bfloat16 on their way, which in a picture is less than the other roundings of that precision.
+A head's bits do not depend on the other heads of a batch.
+
+Shapes: B rows, N heads, T queries, S keys, D width of a head.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ...nn.ops import attention as plain
+from .packed import computes
+
+FEWEST_QUERIES = 1024
+"""With fewer, torch's kernel is as fast."""
+_SCORES = 2**22
+"""Of one product: they are still in the caches when they are used."""
+_BLOCK = 64
+
+
+@cache
+def is_faster() -> bool:
+    """Whether this CPU is one of those."""
+    # torch has no public names for these.
+    has = torch.cpu
+    return has._is_avx512_bf16_supported() and not has._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
+
+
+def attention(q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor) -> Tensor:
+    """softmax(q k / sqrt(D)) v, per head: [B, N, T, D]; torch's own where this is no gain."""
+    queries, keys = q_BNTD.shape[2], k_BNSD.shape[2]
+    if queries < FEWEST_QUERIES or not computes(q_BNTD):
+        return plain(q_BNTD, k_BNSD, v_BNSD)
+    k_BNSD = k_BNSD * q_BNTD.shape[-1] ** -0.5
+    rows = min(queries, max(1, _SCORES // keys // _BLOCK) * _BLOCK)
+    out_BNTD, scores_TS = torch.empty_like(q_BNTD), q_BNTD.new_empty(rows, keys)
+    for row in zip(*(x.unbind() for x in (q_BNTD, k_BNSD, v_BNSD, out_BNTD)), strict=True):
+        for q_TD, k_SD, v_SD, out_TD in zip(*(x.unbind() for x in row), strict=True):
+            for part_TD, result_TD in zip(q_TD.split(rows), out_TD.split(rows), strict=True):
+                part_TS = scores_TS[: len(part_TD)]
+                torch.mm(part_TD, k_SD.T, out=part_TS)
+                torch.softmax(part_TS, -1, out=part_TS)
+                torch.mm(part_TS, v_SD, out=result_TD)
+    return out_BNTD
