@@ -1,4 +1,4 @@
-"""What waiting threads cost: an edit with OMP_WAIT_POLICY active and passive, a core busy or not.
+"""What waiting threads cost: an edit with threads that spin, sleep, or sleep after a moment, a core busy or not.
 
 The wall time of a whole `sdedit run` (64 px, 25 steps, the built-in model). All of one number of threads must give the
 same bytes: `bytes` begins their hash.
@@ -17,18 +17,25 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+from sdedit_cli.waiting import LOOKS, LOOKS_VARIABLE
+
 from .common.children import ROOT, Answer
 from .common.rows import Row
 from .common.turns import busy, turns, values
 
 DRAWING = ROOT / "presets" / "strokes" / "apple.png"
+POLICIES = {
+    "active": {"OMP_WAIT_POLICY": "active"},
+    "passive": {"OMP_WAIT_POLICY": "passive"},
+    "after a moment": {"OMP_WAIT_POLICY": "passive", LOOKS_VARIABLE: str(LOOKS)},
+}
 WORDS = ["-p", "3d emoji of a red apple", "--seed", "1", "--strength", "0.6", "--cfg-scale", "4", "-q"]
 
 
 def run(given: argparse.Namespace) -> Iterator[Row]:
     cores = os.cpu_count() or 1
     rounds, steps = (1, 2) if given.quick else (given.rounds or 5, 25)
-    kinds = product((0, 1), ("active", "passive"), sorted({1, 2, 4, cores} & set(range(1, cores + 1))))
+    kinds = product((0, 1), POLICIES, sorted({1, 2, 4, cores} & set(range(1, cores + 1))))
     asks = {
         f"{'a core busy' if others else 'idle'}, {threads} threads|{policy}": partial(
             edit, given.place, steps, others, policy, threads
@@ -48,6 +55,6 @@ def edit(folder: Path, steps: int, others: int, policy: str, threads: int) -> An
     command += ["--threads", str(threads), "--on-exists", "overwrite"]
     with busy(others):
         start = time.perf_counter()
-        subprocess.run(command, env={**variables, "OMP_WAIT_POLICY": policy}, check=True)
+        subprocess.run(command, env={**variables, **POLICIES[policy]}, check=True)
         seconds = time.perf_counter() - start
     return {"seconds": seconds, "bytes": hashlib.sha256(out.read_bytes()).hexdigest()[:12]}

@@ -35,11 +35,12 @@ def main() -> NoReturn:
             signal.signal(number, _leave)
     # What a start makes stays to its end; the usual thresholds look through all of it, torch included, again and again.
     gc.set_threshold(50_000, 20, 100)
-    # Threads that wait for work must not spin: with anything else running, an edit took several times as long. The
-    # library under torch reads this when it is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from .waiting import others, settle
+
+    seen = [others()]
     from .cli.main import main as run
 
+    settle([*seen, others()])  # torch is not imported yet
     run()
 
 

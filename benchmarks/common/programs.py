@@ -14,6 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from sdedit_cli.waiting import settle
+
 from .children import Answer, once
 from .machine import has_compiler
 from .rates import DTYPES
@@ -35,27 +37,29 @@ def present() -> list[str]:
 
 
 def environment(program: str) -> dict[str, str]:
-    """Ours as the command line runs it, others as they come; all with their compiled modules, as installed ones are."""
-    policy = "passive" if program in (OURS, OURS_ON_OPENVINO) else ""
-    return {"OMP_WAIT_POLICY": policy, "PYTHONDONTWRITEBYTECODE": ""}
+    """Ours as the command line runs it where nothing else computes, others as they come; all with their compiled
+    modules, as installed ones are."""
+    variables = {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "", "PYTHONDONTWRITEBYTECODE": ""}
+    if program in (OURS, OURS_ON_OPENVINO):
+        ours: dict[str, str] = {}
+        settle([0], ours)
+        variables |= ours
+    return variables
 
 
 def serve(program: str, folder: str, dtype: str) -> Callable[..., Answer]:
     """Answers with the seconds of a work; where its shape is new, with those of preparing it too.
 
-    Weights have been read once before, so that a first call is like the next ones; for programs that compile, it is
-    part of preparing.
+    A first call of a shape is part of preparing it: what is read, packed, compiled, or given by the system then is no
+    later call's.
     """
     made: dict[tuple[Any, ...], Work] = {}
     runner = RUNNERS[program](Path(folder), dtype)
-    for work in runner.warming:
-        getattr(runner, work)(side=64)()
 
     def prepare(key: tuple[Any, ...], work: str, how: dict[str, Any]) -> None:
         made.clear()  # what a shape has prepared is memory
         made[key] = getattr(runner, work)(**how)
-        if not runner.warming:
-            made[key]()
+        made[key]()
 
     def answer(work: str, **how: Any) -> Answer:
         key = (work, *how.values())
@@ -87,7 +91,6 @@ class _Runner:
     """What both pipelines are called like."""
 
     pipe: Any
-    warming: tuple[str, ...] = ("step", "encode", "decode")
 
     def __init__(self, folder: Path, dtype: str) -> None:
         import torch
@@ -146,8 +149,6 @@ class Ours(_Runner):
 
 class OursOnOpenVINO(Ours):
     """As `--backend openvino` computes."""
-
-    warming = ()
 
     def load(self) -> None:
         from sdedit_cli.runtime.openvino import Machine, attach
@@ -215,8 +216,6 @@ class ChannelsLast(Oracle):
 
 
 class Compiled(Oracle):
-    warming = ()
-
     def load(self) -> None:
         super().load()
         for network in (self.pipe.unet, self.pipe.vae.decoder):
@@ -224,8 +223,6 @@ class Compiled(Oracle):
 
 
 class OpenVINO(Oracle):
-    warming = ()
-
     def load(self) -> None:
         import openvino
         from diffusers import DDIMScheduler

@@ -1,8 +1,4 @@
-"""How many threads the CPU's kernels run on, and what they do while they wait.
-
-The waiting is an affair of the OpenMP library, which reads it once, when torch is imported. Its own default is to
-spin for a while: fine on an idle machine, and many times slower where anything else wants the cores.
-"""
+"""How many threads the CPU's kernels run on."""
 
 from __future__ import annotations
 
@@ -11,8 +7,9 @@ from collections.abc import Mapping
 
 import torch
 
-WAIT_VARIABLE = "OMP_WAIT_POLICY"
-_SHOWN = (WAIT_VARIABLE, "OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+from ..waiting import LOOKS_VARIABLE, WAIT_VARIABLE
+
+_SHOWN = (WAIT_VARIABLE, "OMP_NUM_THREADS", "MKL_NUM_THREADS", LOOKS_VARIABLE, "KMP_BLOCKTIME")
 
 
 def use(threads: int | None) -> None:

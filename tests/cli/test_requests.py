@@ -204,7 +204,7 @@ def test_threads_are_set_told_and_saved(folder: Path, capfd: pytest.CaptureFixtu
     assert find(folder / "a.edited.png").layer.values["threads"] == 2
 
 
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(folder: Path) -> None:
+def test_waiting_threads_sleep_in_the_end_unless_the_user_says_otherwise(folder: Path) -> None:
     for given, expected in (({}, '"OMP_WAIT_POLICY": "passive"'), ({"OMP_WAIT_POLICY": "active"}, '"active"')):
         done = sdedit("info", "--json", cwd=folder, more=given)
         assert expected in done.stdout.decode()
