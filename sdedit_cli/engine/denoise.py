@@ -219,7 +219,6 @@ class Loop:
                 running.goes_on()
             groups.setdefault((running.views, running.shortened, *running.conditioning.company), []).append(running)
         self._gathered = {key: known for key, known in self._gathered.items() if key in groups}
-        self.unet.prospect.ahead = max((running.track.steps - running.done for running in self.running), default=1) - 1
         outputs = {id(running): out for key, group in groups.items() for running, out in self._predict(key, group)}
         for running in self.running:
             running.saw = Saw(running.track, running.index, running.x_BCHW, outputs[id(running)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 import torch
@@ -18,22 +17,13 @@ from .wrap import NONE, Wrap, pad
 C = TypeVar("C")
 
 
-@dataclass
-class Prospect:
-    """How many calls of a network are known to come after the present one: what a way of computing prepares has to pay
-    within them."""
-
-    ahead: int = 0
-
-
 class Model(nn.Module, Generic[C]):
-    """A network built from its config; `ops` is its own and may be changed between calls, as may its `prospect`."""
+    """A network built from its config; `ops` is its own and may be changed between calls."""
 
     def __init__(self, config: C, ops: Ops | None = None) -> None:
         super().__init__()
         self.config = config
         self.ops = ops or Ops()
-        self.prospect = Prospect()
 
     @property
     def dtype(self) -> torch.dtype:

@@ -46,8 +46,8 @@ def equip(network: Model[Any], device: torch.device, *, graphs: bool = True) -> 
         cpu.take_out(network)
     _set_kernels(network, on_cuda and kernels.are_there() and _are_right(device, network.dtype))
     if on_cpu:
-        # An autoencoder has one call each way in an edit, a UNet as many as it has steps: three of those repay it.
-        cpu.put_into(network, patience=2 if isinstance(network, UNet2DCondition) else 1)
+        # A UNet has many calls in an edit, an autoencoder one each way.
+        cpu.put_into(network, patience=0 if isinstance(network, UNet2DCondition) else 1)
     if network.ops.attention in (attention, CHOSEN, cpu.attention):
         network.ops.attention = CHOSEN if on_cuda else cpu.attention if on_cpu and cpu.is_faster() else attention
     if isinstance(network, UNet2DCondition):

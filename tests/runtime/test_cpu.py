@@ -19,7 +19,7 @@ from sdedit_cli.adapters.dialects import Module
 from sdedit_cli.adapters.lora import Adapter, Patch
 from sdedit_cli.engine.merging import Merging
 from sdedit_cli.nn import ops as plain
-from sdedit_cli.nn.base import Conv2d, Linear, Prospect
+from sdedit_cli.nn.base import Conv2d, Linear
 from sdedit_cli.nn.fuse import fuse_qkv, unfuse_qkv
 from sdedit_cli.runtime import cpu
 from sdedit_cli.runtime.cpu import in_place
@@ -88,17 +88,6 @@ def test_weights_are_packed_after_calls_that_were_asked_for_and_change_no_bit() 
     model.state_dict()
     run(model)
     assert not packed(model), "weights that were looked at are packed as at first"
-
-
-@needs_bf16
-@pytest.mark.parametrize(("steps", "packs_at"), [(1, 3), (2, 3), (3, 1), (20, 1)])
-def test_weights_are_packed_at_once_where_enough_calls_are_known_to_come(steps: int, packs_at: int) -> None:
-    model = network("sd15")
-    cpu.put_into(model, patience=2)
-    for call in range(1, 4):
-        model.prospect.ahead = max(0, steps - call)
-        run(model)
-        assert bool(packed(model)) == (call >= packs_at)
 
 
 @needs_bf16
@@ -312,8 +301,7 @@ def test_what_a_layer_computed_before_does_not_matter() -> None:
             results: list[Tensor] = []
             for first in (FEWEST_ROWS, 60, 154, 4096):
                 torch.manual_seed(2)
-                holder: Any = nn.Module()
-                holder.prospect = Prospect()
+                holder = nn.Module()
                 layer = holder.layer = Linear(width, wide).bfloat16().requires_grad_(False)
                 from sdedit_cli.runtime.cpu import packed as packing
 

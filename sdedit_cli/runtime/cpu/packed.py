@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, cast
@@ -23,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...nn.base import Conv2d, Linear, Model, Prospect
+from ...nn.base import Conv2d, Linear, Model
 from .pages import forget
 
 FEWEST_ROWS = 16
@@ -38,31 +37,18 @@ _PACKING: Any = torch.ops.mkldnn
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 
 
-@dataclass(frozen=True)
-class Patience:
-    """`calls`: so many of a layer do not repay that its weight is packed; `prospect` is that of its network."""
-
-    calls: int
-    prospect: Prospect
-
-    def ends(self, done: int) -> bool:
-        """Whether the weight is to be packed for the call that follows so many."""
-        return done + self.prospect.ahead >= self.calls
-
-
 def put_into(network: Model[Any], patience: int = 0) -> None:
-    """Has the layers of a network compute on packed weights, while they are in bfloat16 and want no gradients; on the
-    plain ones where no more than `patience` calls are done or known to come, as to pack takes longer than one saves."""
+    """Has the layers of a network compute on packed weights, while they are in bfloat16 and want no gradients; the
+    first `patience` calls of each on the plain ones, as to pack takes longer than it saves in one call."""
     if not _is_there():
         return
     shared = _overlapping(network)
-    until = Patience(patience, network.prospect)
     for layer in network.modules():
         if isinstance(layer, Conv2d):
             stays = _stays(layer) or layer in shared
-            layer.way = _laid_out if stays else partial(_product if _is_product(layer) else _convolution, until)
+            layer.way = _laid_out if stays else partial(_product if _is_product(layer) else _convolution, patience)
         elif isinstance(layer, Linear) and layer not in shared:
-            layer.way = partial(_linear, until)
+            layer.way = partial(_linear, patience)
 
 
 def take_out(network: nn.Module) -> None:
@@ -112,12 +98,12 @@ class Weights(dict[str, Any]):
     shape = torch.Size()
     calls = 0
 
-    def pack(self, make: Callable[[Tensor], Tensor], patience: Patience) -> Tensor | None:
-        """The packed weight, made where `patience` ends; None before, and where it has to stay plain."""
+    def pack(self, make: Callable[[Tensor], Tensor], patience: int) -> Tensor | None:
+        """The packed weight, made at the call after `patience` of them; None before, and where it has to stay plain."""
         if (packed := self.packed) is not None:
             return packed
         self.calls += 1
-        if not patience.ends(self.calls - 1):
+        if self.calls <= patience:
             return None
         with _LOCK:
             weight: Tensor | None = super().__getitem__(_WEIGHT)
@@ -199,7 +185,7 @@ def _is_alone(weight: Tensor) -> bool:
     )
 
 
-def _packed(layer: nn.Module, make: Callable[[Tensor], Tensor], patience: Patience) -> Tensor | None:
+def _packed(layer: nn.Module, make: Callable[[Tensor], Tensor], patience: int) -> Tensor | None:
     held: dict[str, Any] = vars(layer)["_parameters"]
     if not isinstance(held, Weights):
         held = vars(layer)["_parameters"] = Weights(held)
@@ -217,13 +203,13 @@ def computes(x: Tensor) -> bool:
     )
 
 
-def _linear(patience: Patience, layer: Linear, x_BE: Tensor) -> Tensor:
+def _linear(patience: int, layer: Linear, x_BE: Tensor) -> Tensor:
     if not computes(x_BE):
         return F.linear(x_BE, layer.weight, layer.bias)
     return _multiplied(patience, layer, x_BE, layer.bias)
 
 
-def _multiplied(patience: Patience, layer: Linear | Conv2d, x_BE: Tensor, bias: Tensor | None) -> Tensor:
+def _multiplied(patience: int, layer: Linear | Conv2d, x_BE: Tensor, bias: Tensor | None) -> Tensor:
     x_BE = x_BE.contiguous()  # of others torch adds the bias after a rounding
     rows = x_BE.numel() // max(1, x_BE.shape[-1])
     if rows >= FEWEST_ROWS:
@@ -233,18 +219,14 @@ def _multiplied(patience: Patience, layer: Linear | Conv2d, x_BE: Tensor, bias: 
     return F.linear(x_BE, layer.weight.flatten(1), bias)
 
 
-def _product(
-    patience: Patience, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]
-) -> Tensor:
+def _product(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
     if not computes(x_BCHW):
         return _plain(layer, x_BCHW, bias, padding)
     x_BHWC = x_BCHW.permute(0, 2, 3, 1)
     return _handed_on(layer, _multiplied(patience, layer, x_BHWC, bias).permute(0, 3, 1, 2))
 
 
-def _convolution(
-    patience: Patience, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]
-) -> Tensor:
+def _convolution(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
     if not computes(x_BCHW):
         return _plain(layer, x_BCHW, bias, padding)
     x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
