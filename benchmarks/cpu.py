@@ -2,7 +2,9 @@
 
 `step`: one of a guided picture (two rows of the UNet), the solver's part included. `encode`, `decode`: the autoencoder.
 `picture`: a whole call of the pipeline of so many steps. `step beside a busy core`: while another process wants a core.
-`prepared` is what came before the first call of a shape, where that is worth telling: compilation. Sides are in pixels.
+`prepared` is what came before the timed calls of a shape, where that is worth telling: what is compiled, packed or
+read, and a first call. The neighbour of a busy core came after the programs had started: ours looks for one then.
+Sides are in pixels.
 """
 
 from __future__ import annotations

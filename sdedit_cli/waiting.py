@@ -20,12 +20,22 @@ _STATE = Path("/proc/stat")
 
 
 def others(state: Path = _STATE) -> int | None:
-    """How many other threads of the machine compute or could at this moment; None where the system does not tell."""
+    """How many other threads of the machine compute or could at this moment; None where the system does not tell.
+
+    Sandboxes that count nobody leave out even the one that asks.
+    """
     try:
         found = re.search(r"^procs_running (\d+)$", state.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
-    return max(0, int(found[1]) - 1) if found else None
+    return int(found[1]) - 1 if found and int(found[1]) else None
+
+
+def settle_among_others(variables: MutableMapping[str, str] = os.environ) -> None:
+    """As `settle`, for one of several processes that compute on a machine, which may have what their starter found."""
+    if variables.get(LOOKS_VARIABLE) == str(LOOKS):
+        del variables[LOOKS_VARIABLE]
+    settle([], variables)
 
 
 def settle(seen: list[int | None], variables: MutableMapping[str, str] = os.environ) -> None:
@@ -37,4 +47,10 @@ def settle(seen: list[int | None], variables: MutableMapping[str, str] = os.envi
 
 def _alone(seen: list[int | None]) -> bool:
     known = [count for count in seen if count is not None]
-    return bool(known) and min(known) * _SHARE < (os.cpu_count() or 1)
+    # The fewest: one moment in which something ended or began is no neighbour.
+    return bool(known) and min(known) * _SHARE < _cores()
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

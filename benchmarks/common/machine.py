@@ -11,7 +11,14 @@ from pathlib import Path
 
 PACKAGES = ("sdedit-cli", "torch", "diffusers", "transformers", "openvino", "jax", "triton")
 # What users may set of it that changes speed.
-VARIABLES = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")
+VARIABLES = (
+    "ONEDNN_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "CUDA_VISIBLE_DEVICES",
+)
 # Instructions that matter to products of matrices, by their flags in /proc/cpuinfo, and the name that oneDNN's limit of
 # them has.
 INSTRUCTIONS = ("amx_bf16", "avx512_fp16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2")

@@ -23,7 +23,8 @@ GroupNorm = Callable[[Tensor, int, Tensor, Tensor, float, Shifts], Tensor]
 
 
 LONGEST_CALL = 2**35
-"""Multiplications of one call on a CPU, about a second of work: only between calls can Ctrl-C end a run."""
+"""Multiplications of one call on a CPU, about a second of work: only between calls can Ctrl-C end a run. The last of
+an attention may have a block of queries more."""
 
 _BLOCK = 256
 """Queries that torch's kernel takes at a time: pieces of whole blocks have the bits of one call."""

@@ -37,15 +37,28 @@ def choose(dtype: str = "auto", device: torch.device | str = "cpu") -> torch.dty
     return DTYPES[dtype]
 
 
-@cache
+# What multiplies bfloat16, by the flag of the processor, with the name by which torch is asked, where it has one.
+_UNITS = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
+
+
 def cpu_multiplies_bfloat16() -> bool:
     """Whether this CPU has AMX or AVX512-BF16: on others bfloat16 is slower than float32."""
-    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        asks: Callable[[], bool] | None = getattr(torch.cpu, name, None)
-        if asks is not None and asks():
-            return True
+    return bool(_units())
+
+
+def cpu_multiplies_bfloat16_in_vectors_alone() -> bool:
+    """Whether it has the second without the first, a unit for whole matrices."""
+    return _units() == {"avx512_bf16"}
+
+
+@cache
+def _units() -> set[str]:
+    asks: dict[str, Callable[[], bool] | None] = {unit: getattr(torch.cpu, name, None) for unit, name in _UNITS.items()}
+    found = {unit for unit, ask in asks.items() if ask is not None and ask()}
+    if found:
+        return found
     try:
         words = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
     except OSError:
-        return False
-    return bool(words & {"amx_bf16", "avx512_bf16"})
+        return set()
+    return words & set(_UNITS)

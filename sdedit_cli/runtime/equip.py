@@ -49,7 +49,7 @@ def equip(network: Model[Any], device: torch.device, *, graphs: bool = True) -> 
         # A UNet has many calls in an edit, an autoencoder one each way.
         cpu.put_into(network, patience=0 if isinstance(network, UNet2DCondition) else 1)
     if network.ops.attention in (attention, CHOSEN, cpu.attention):
-        network.ops.attention = CHOSEN if on_cuda else cpu.attention if on_cpu and cpu.is_faster() else attention
+        network.ops.attention = CHOSEN if on_cuda else cpu.attention if on_cpu and cpu.is_faster(network) else attention
     if isinstance(network, UNet2DCondition):
         _set_way(network, on_cuda and graphs)
 

@@ -66,6 +66,10 @@ def test_no_call_is_longer_than_said(calls: list[int], monkeypatch: pytest.Monke
     ops.attention(q, k, v)
     assert len(calls) == 4  # of 512 queries, the most whole blocks in a third of 2000, and the rest
     assert max(calls) <= longest
+    calls.clear()
+    ops.attention(q[:, :, :1100], k, v)  # the rest, of 76, is taken with the last
+    assert len(calls) == 2
+    assert max(calls) <= longest + 256 * longest / 512
 
 
 def test_slices_of_heads_are_cut_too(calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,48 +1,49 @@
 """Attention of a head and some queries at a time, as two products and a softmax, for CPUs that multiply in bfloat16
 without a matrix unit: torch's own kernel makes its products there at the rate of float32 and below.
 
-Scores are rounded to bfloat16 on their way, which in a picture is less than the other roundings of that precision.
-A head's bits do not depend on the other heads of a batch.
+Scaled keys and scores are rounded to bfloat16 on their way, so a network that wants its attention in float32 is to keep
+torch's. A head's bits do not depend on the other heads of a batch.
 
 Shapes: B rows, N heads, T queries, S keys, D width of a head, W the same in whole lanes.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...nn.base import Model
 from ...nn.ops import attention as plain
-from .packed import computes
+from ..dtype import cpu_multiplies_bfloat16_in_vectors_alone
+from .packed import computes, is_there
 
-FEWEST_QUERIES = 1024
-"""With fewer, torch's kernel is as fast."""
+FEWEST = 1024
+"""With fewer queries or keys, torch's kernel is as fast."""
 _SCORES = 2**21
 """Of one product: they are still in the caches when they are used."""
-_BLOCK = 64
+_ROUNDED = 64
+"""Queries of one product are a multiple of it."""
 _LANES = 16
-"""A product of another width takes a third longer."""
+"""A product whose result has another width takes a third longer where there are many keys."""
 
 
-@cache
-def is_faster() -> bool:
-    """Whether this CPU is one of those."""
-    # torch has no public names for these.
-    has = torch.cpu
-    return has._is_avx512_bf16_supported() and not has._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
+def is_faster(network: Model[Any]) -> bool:
+    """Whether this CPU is one of those, and the network computes its attention in its own precision."""
+    wants_float32 = getattr(network.config, "upcast_attention", False)
+    return is_there() and cpu_multiplies_bfloat16_in_vectors_alone() and not wants_float32
 
 
 def attention(q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor) -> Tensor:
     """softmax(q k / sqrt(D)) v, per head: [B, N, T, D]; torch's own where this is no gain."""
     queries, keys = q_BNTD.shape[2], k_BNSD.shape[2]
-    if queries < FEWEST_QUERIES or not computes(q_BNTD):
+    if min(queries, keys) < FEWEST or q_BNTD.shape[:2] != k_BNSD.shape[:2] or not computes(q_BNTD):
         return plain(q_BNTD, k_BNSD, v_BNSD)
     width = q_BNTD.shape[-1]
     k_BNSD, v_BNSW = k_BNSD * width**-0.5, F.pad(v_BNSD, (0, -width % _LANES))
-    rows = min(queries, max(1, _SCORES // keys // _BLOCK) * _BLOCK)
+    rows = min(queries, max(1, _SCORES // keys // _ROUNDED) * _ROUNDED)
     out_BNTD, scores_TS = torch.empty_like(q_BNTD), q_BNTD.new_empty(rows, keys)
     wide_TW = q_BNTD.new_empty(rows, v_BNSW.shape[-1])
     for row in zip(*(x.unbind() for x in (q_BNTD, k_BNSD, v_BNSW, out_BNTD)), strict=True):

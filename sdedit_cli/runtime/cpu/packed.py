@@ -40,7 +40,7 @@ _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 def put_into(network: Model[Any], patience: int = 0) -> None:
     """Has the layers of a network compute on packed weights, while they are in bfloat16 and want no gradients; the
     first `patience` calls of each on the plain ones, as to pack takes longer than it saves in one call."""
-    if not _is_there():
+    if not is_there():
         return
     shared = _overlapping(network)
     for layer in network.modules():
@@ -65,7 +65,8 @@ def make_writable(layer: nn.Module) -> None:
         held.regain(lambda packed: torch.empty(packed.shape, dtype=packed.dtype))
 
 
-def _is_there() -> bool:
+def is_there() -> bool:
+    """Whether torch multiplies in bfloat16 by oneDNN here."""
     return torch.backends.mkldnn.is_available() and _PACKING._is_mkldnn_bf16_supported()
 
 
