@@ -35,7 +35,9 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_after_kills_at_random_moments_the_outputs_are_those_of_an_undisturbed_run(source: Path) -> None:
+    began = time.monotonic()
     done = sdedit(*COMMAND, cwd=source)
+    took = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     whole = hashes(source)
     assert len(whole) == PICTURES
@@ -45,7 +47,7 @@ def test_after_kills_at_random_moments_the_outputs_are_those_of_an_undisturbed_r
     for _ in range(KILLS):
         process = start(*COMMAND, cwd=source, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         # Most of a run is its start: half of the moments lie behind it.
-        time.sleep(draw.choice((draw.random() * 2, 1.5 + draw.random() * 4)))
+        time.sleep(took * draw.choice((draw.random() * 0.4, 0.3 + draw.random() * 0.7)))
         process.kill()
         killed += process.wait() == -signal.SIGKILL
         journal = source / "out" / ".sdedit" / "journal.jsonl"
