@@ -12,7 +12,7 @@ from torch import nn
 from ..nn import UNet2DCondition
 from ..nn.base import Model
 from ..nn.fuse import fuse_qkv, unfuse_qkv
-from ..nn.ops import attention
+from ..nn.ops import Attention, attention
 from . import cpu, kernels
 from .attention_choice import CHOSEN
 from .graphs import Graphs
@@ -49,9 +49,15 @@ def equip(network: Model[Any], device: torch.device, *, graphs: bool = True) -> 
         # A UNet has many calls in an edit, an autoencoder one each way.
         cpu.put_into(network, patience=0 if isinstance(network, UNet2DCondition) else 1)
     if network.ops.attention in (attention, CHOSEN, cpu.attention):
-        network.ops.attention = CHOSEN if on_cuda else cpu.attention if on_cpu and cpu.is_faster(network) else attention
+        network.ops.attention = _attention(network, device)
     if isinstance(network, UNet2DCondition):
         _set_way(network, on_cuda and graphs)
+
+
+def _attention(network: Model[Any], device: torch.device) -> Attention:
+    if device.type == "cuda":
+        return CHOSEN
+    return cpu.attention if device.type == "cpu" and cpu.is_faster(network) else attention
 
 
 def _are_right(device: torch.device, dtype: torch.dtype) -> bool:

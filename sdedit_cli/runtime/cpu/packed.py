@@ -1,6 +1,6 @@
 """Layers whose weights lie as oneDNN's kernels read them, and pictures with their channels last.
 
-A weight is there once: it is packed where its layer computes so often that it pays, and whoever looks at the
+A weight is there once: it is packed when its layer has computed so often that it pays, and whoever looks at the
 parameter (a save, an adapter, another device) finds it as it was, bit for bit; the layer packs it again as it did at
 first. One that somebody else holds, or sees through another tensor, is never packed. Results have the bits of torch's
 own layers on pictures with their channels last, packed or not; a convolution of single places is a product of them,
