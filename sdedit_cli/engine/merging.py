@@ -27,7 +27,7 @@ from ..errors import ModelError
 from ..nn import CLIPTextModel
 from ..options.adapters import LoraFile
 from ..options.blocks import BLOCKS, block_numbers
-from ..runtime.cpu.packed import make_writable
+from ..runtime.cpu.weights import make_writable
 
 _MOST_LAYERS = 48
 

@@ -1,10 +1,10 @@
 """Layers whose weights lie as oneDNN's kernels read them, and pictures with their channels last.
 
-A weight is there once: it is packed when its layer has computed so often that it pays, and whoever looks at the
-parameter (a save, an adapter, another device) finds it as it was, bit for bit; the layer packs it again as it did at
-first. One that somebody else holds, or sees through another tensor, is never packed. Results have the bits of torch's
-own layers on pictures with their channels last, packed or not; a convolution of single places is a product of them,
-as its layout for one size of picture is none for another, and to lay it out anew takes 50 times as long as to compute.
+A weight is packed when its layer has computed so often that it pays; who looks at it finds it as it was (`weights`),
+and the layer packs it again as it did at first. Results have the same bits packed or not: those of torch's own layers
+on pictures with their channels last, but for two. A convolution of single places is a product of them, as its layout
+for one size of picture is none for another, and to lay it out anew takes 50 times as long as to compute. A gated layer
+is two products, of which the first ends with GELU and the second with the product of both, before anything is rounded.
 
 Shapes: B rows, C channels (K: those of the result), H W picture, E features.
 """
@@ -12,8 +12,6 @@ Shapes: B rows, C channels (K: those of the result), H W picture, E features.
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Any, cast
@@ -22,16 +20,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...nn.attention import GEGLU
 from ...nn.base import Conv2d, Linear, Model
-from .pages import forget
+from .weights import Packed, held_by
 
 FEWEST_ROWS = 16
 """Below this many rows a product takes another kernel, which wants another layout: those stay plain."""
 FEWEST_CHANNELS = 16
 """Convolutions of pictures and latents have fewer, and nearly no weights."""
 
-_WEIGHT = "weight"
-_LOCK = threading.RLock()
 # What torch's own compiler packs with; it has no public names.
 _PACKING: Any = torch.ops.mkldnn
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
@@ -43,26 +40,22 @@ def put_into(network: Model[Any], patience: int = 0) -> None:
     if not is_there():
         return
     shared = _overlapping(network)
+    gated = {layer.proj for layer in network.modules() if isinstance(layer, GEGLU)}
     for layer in network.modules():
         if isinstance(layer, Conv2d):
             stays = _stays(layer) or layer in shared
             layer.way = _laid_out if stays else partial(_product if _is_product(layer) else _convolution, patience)
-        elif isinstance(layer, Linear) and layer not in shared:
+        elif isinstance(layer, GEGLU):
+            layer.way = partial(_gated, sys.maxsize if layer.proj in shared else patience)
+        elif isinstance(layer, Linear) and layer not in shared | gated:
             layer.way = partial(_linear, patience)
 
 
 def take_out(network: nn.Module) -> None:
     """Has the layers compute as torch's own."""
     for layer in network.modules():
-        if isinstance(layer, Conv2d | Linear):
+        if isinstance(layer, Conv2d | Linear | GEGLU):
             layer.way = None
-
-
-def make_writable(layer: nn.Module) -> None:
-    """Has a packed weight as a parameter that holds anything, for somebody who writes all of it: to unpack it first
-    takes as long."""
-    if isinstance(held := vars(layer)["_parameters"], Weights):
-        held.regain(lambda packed: torch.empty(packed.shape, dtype=packed.dtype))
 
 
 def is_there() -> bool:
@@ -92,107 +85,6 @@ def _overlapping(network: nn.Module) -> set[nn.Module]:
     return {layer for one, other in pairwise(spans) if other[0] < one[1] for layer in (one[2], other[2])}
 
 
-class Weights(dict[str, Any]):
-    """The parameters of a layer, by name. While `packed` is there it is the weight, which nobody has asked for."""
-
-    packed: Tensor | None = None
-    shape = torch.Size()
-    calls = 0
-
-    def pack(self, make: Callable[[Tensor], Tensor], patience: int) -> Tensor | None:
-        """The packed weight, made at the call after `patience` of them; None before, and where it has to stay plain."""
-        if (packed := self.packed) is not None:
-            return packed
-        self.calls += 1
-        if self.calls <= patience:
-            return None
-        with _LOCK:
-            weight: Tensor | None = super().__getitem__(_WEIGHT)
-            super().__setitem__(_WEIGHT, None)
-            try:
-                # Nobody can come by it now. Who has it already is counted: this name, and the count's argument.
-                if weight is not None and sys.getrefcount(weight) <= 2 and _is_alone(weight):
-                    self.packed, self.shape = make(weight.detach()), weight.shape
-                    forget(weight)
-            finally:
-                if self.packed is None:
-                    super().__setitem__(_WEIGHT, weight)
-            return self.packed
-
-    def regain(self, make: Callable[[Tensor], Tensor] = torch.Tensor.to_dense) -> None:
-        """Has the weight, which `make` makes of the packed one, as a parameter again."""
-        with _LOCK:
-            if self.packed is not None:
-                super().__setitem__(_WEIGHT, nn.Parameter(make(self.packed).view(self.shape), requires_grad=False))
-                self.packed, self.calls = None, 0
-
-    def __getitem__(self, name: str) -> Any:
-        if name == _WEIGHT:
-            self.regain()
-        return super().__getitem__(name)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name == _WEIGHT:
-            self.packed = None
-        super().__setitem__(name, value)
-
-    def __delitem__(self, name: str) -> None:
-        self.regain()
-        super().__delitem__(name)
-
-    def __iter__(self) -> Iterator[str]:
-        self.regain()
-        return super().__iter__()
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        # Copies are plain, until their layer computes.
-        return dict, (dict(self.items()),)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        self.regain()
-        return super().get(name, default)
-
-    def pop(self, *arguments: Any) -> Any:
-        self.regain()
-        return super().pop(*arguments)
-
-    def copy(self) -> dict[str, Any]:
-        return dict(self.items())
-
-    def keys(self) -> Any:
-        self.regain()
-        return super().keys()
-
-    def values(self) -> Any:
-        self.regain()
-        return super().values()
-
-    def items(self) -> Any:
-        self.regain()
-        return super().items()
-
-
-def _is_alone(weight: Tensor) -> bool:
-    """Whether a weight can be packed, and no other tensor sees its bytes."""
-    storage = weight.untyped_storage()
-    return (
-        weight.dtype == torch.bfloat16
-        and weight.device.type == "cpu"
-        and weight.is_contiguous()
-        and not weight.requires_grad
-        and storage.nbytes() == weight.nbytes
-        # That of the tensor, and that of the name above.
-        and _C._storage_Use_Count(cast(Any, storage)._cdata) == 2
-    )
-
-
-def _packed(layer: nn.Module, make: Callable[[Tensor], Tensor], patience: int) -> Tensor | None:
-    held: dict[str, Any] = vars(layer)["_parameters"]
-    if not isinstance(held, Weights):
-        held = vars(layer)["_parameters"] = Weights(held)
-    return held.pack(make, patience)
-
-
 def computes(x: Tensor) -> bool:
     """Whether what multiplies in bfloat16 here may take the place of torch's own layers."""
     return (
@@ -212,12 +104,32 @@ def _linear(patience: int, layer: Linear, x_BE: Tensor) -> Tensor:
 
 def _multiplied(patience: int, layer: Linear | Conv2d, x_BE: Tensor, bias: Tensor | None) -> Tensor:
     x_BE = x_BE.contiguous()  # of others torch adds the bias after a rounding
-    rows = x_BE.numel() // max(1, x_BE.shape[-1])
-    if rows >= FEWEST_ROWS:
-        weight = _packed(layer, lambda plain: _PACKING._reorder_linear_weight(plain.flatten(1), rows), patience)
-        if weight is not None:
-            return _PACKING._linear_pointwise(x_BE, weight, bias, "none", [], "")
+    packed = _packed_product(layer, x_BE, patience)
+    if packed is not None:
+        return _PACKING._linear_pointwise(x_BE, packed[0], bias, "none", [], "")
     return F.linear(x_BE, layer.weight.flatten(1), bias)
+
+
+def _packed_product(layer: Linear | Conv2d, x_BE: Tensor, patience: int, pieces: int = 1) -> Packed | None:
+    rows = x_BE.numel() // max(1, x_BE.shape[-1])
+    if rows < FEWEST_ROWS:
+        return None
+
+    def made(plain: Tensor) -> Packed:
+        return tuple(_PACKING._reorder_linear_weight(piece, rows) for piece in plain.flatten(1).chunk(pieces))
+
+    return held_by(layer).pack(made, patience)
+
+
+def _gated(patience: int, layer: GEGLU, x_BE: Tensor) -> Tensor:
+    if not computes(x_BE):
+        return layer.ops.geglu(layer.proj(x_BE))
+    x_BE = x_BE.contiguous()
+    packed = _packed_product(layer.proj, x_BE, patience, pieces=2)
+    value, gate = packed or layer.proj.weight.chunk(2)
+    value_bias, gate_bias = layer.proj.bias.chunk(2)
+    gate_BE = _PACKING._linear_pointwise(x_BE, gate, gate_bias, "gelu", [], "none")
+    return _PACKING._linear_pointwise.binary(x_BE, gate_BE, value, value_bias, "mul")
 
 
 def _product(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
@@ -233,13 +145,13 @@ def _convolution(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | No
     x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
     stride, dilation = cast("tuple[int, int]", layer.stride), cast("tuple[int, int]", layer.dilation)
 
-    def made(plain: Tensor) -> Tensor:
-        return _reorder_convolution(plain, padding, stride, dilation, 1, list(x_BCHW.shape))
+    def made(plain: Tensor) -> Packed:
+        return (_reorder_convolution(plain, padding, stride, dilation, 1, list(x_BCHW.shape)),)
 
-    weight = _packed(layer, made, patience)
-    if weight is None:
+    packed = held_by(layer).pack(made, patience)
+    if packed is None:
         return _handed_on(layer, _plain(layer, x_BCHW, bias, padding))
-    y_BKHW = _PACKING._convolution_pointwise(x_BCHW, weight, bias, padding, stride, dilation, 1, "none", [], "")
+    y_BKHW = _PACKING._convolution_pointwise(x_BCHW, packed[0], bias, padding, stride, dilation, 1, "none", [], "")
     return _handed_on(layer, y_BKHW)
 
 
