@@ -1,4 +1,4 @@
-"""What waiting threads cost: an edit with threads that spin, sleep, or sleep after a moment, a core busy or not.
+"""What waiting threads cost: an edit with threads that spin, sleep, or mind who else computes, a core busy or not.
 
 The wall time of a whole `sdedit run` (64 px, 25 steps, the built-in model). All of one number of threads must give the
 same bytes: `bytes` begins their hash.
@@ -17,7 +17,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from sdedit_cli.waiting import LOOKS, LOOKS_VARIABLE
+from sdedit_cli.waiting import LOOKS_VARIABLE, WAIT_VARIABLE
 
 from .common.children import ROOT, Answer
 from .common.rows import Row
@@ -27,7 +27,7 @@ DRAWING = ROOT / "presets" / "strokes" / "apple.png"
 POLICIES = {
     "active": {"OMP_WAIT_POLICY": "active"},
     "passive": {"OMP_WAIT_POLICY": "passive"},
-    "after a moment": {"OMP_WAIT_POLICY": "passive", LOOKS_VARIABLE: str(LOOKS)},
+    "minding others": {},
 }
 WORDS = ["-p", "3d emoji of a red apple", "--seed", "1", "--strength", "0.6", "--cfg-scale", "4", "-q"]
 
@@ -50,7 +50,11 @@ def run(given: argparse.Namespace) -> Iterator[Row]:
 def edit(folder: Path, steps: int, others: int, policy: str, threads: int) -> Answer:
     """The seconds of one run, and the hash of what it wrote."""
     out = folder / "threads.png"
-    variables = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", LOOKS_VARIABLE)}
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("OMP_NUM_THREADS", WAIT_VARIABLE, LOOKS_VARIABLE)
+    }
     command = [sys.executable, "-m", "sdedit_cli", "run", str(DRAWING), "-o", str(out), *WORDS, "--steps", str(steps)]
     command += ["--threads", str(threads), "--on-exists", "overwrite"]
     with busy(others):

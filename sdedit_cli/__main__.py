@@ -35,12 +35,11 @@ def main() -> NoReturn:
             signal.signal(number, _leave)
     # What a start makes stays to its end; the usual thresholds look through all of it, torch included, again and again.
     gc.set_threshold(50_000, 20, 100)
-    from .waiting import others, settle
+    from .waiting import settle
 
-    seen = [others()]
+    settle()  # torch is not imported yet
     from .cli.main import main as run
 
-    settle([*seen, others()])  # torch is not imported yet
     run()
 
 

@@ -1,63 +1,86 @@
-"""Threads that wait sleep at once where anything else computes, and look for work a moment where nothing does."""
+"""Who else computes is counted, and threads that nobody could tell of it on the way sleep while they wait."""
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from sdedit_cli import waiting
-from sdedit_cli.waiting import LOOKS, others, settle, settle_among_others
+from sdedit_cli.waiting import Others, settle, settle_among_others
+
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores of a process are Linux's")
 
 
-@pytest.fixture
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_cores", lambda: 2)
+class Machine:
+    """Two cores that this program may use and one that it may not; what they say of themselves is a file."""
+
+    def __init__(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.state, self.now, self.mine = state, 100.0, 7.0
+        self._taken = [50.0, 60.0, 70.0]
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2})
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "process_time", lambda: self.mine)
+        self.passes(0.0, 0.0, 0.0, 0.0)
+
+    def passes(self, seconds: float, mine: float, *taken: float) -> None:
+        """A time in which this program and all together took so many seconds, the latter of each core."""
+        self.now, self.mine = self.now + seconds, self.mine + mine
+        for core, share in enumerate(taken):
+            self._taken[core] += share
+        lines = [
+            f"cpu{core} {all_ * _TICKS - 300:.0f} 0 300 999999 9 0 0 5 0 0" for core, all_ in enumerate(self._taken)
+        ]
+        self.state.write_text("\n".join(["cpu  1 2 3 4 5 6 7 8 0 0", *lines, "intr 5 4", "procs_running 9", ""]))
 
 
-@pytest.mark.usefixtures("two_cores")
-@pytest.mark.parametrize(
-    ("seen", "looks"), [([0, 0], True), ([1, 0], True), ([1, 1], False), ([3, 2], False), ([None, None], False)]
-)
-def test_they_look_for_work_where_nobody_else_computes(seen: list[int | None], looks: bool) -> None:
-    variables: dict[str, str] = {}
-    settle(seen, variables)
-    assert variables == {"OMP_WAIT_POLICY": "passive", **({"GOMP_SPINCOUNT": str(LOOKS)} if looks else {})}
+@needs_affinity
+def test_others_took_what_this_program_did_not_of_the_cores_that_it_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path / "stat", monkeypatch)
+    others = Others(machine.state)
+    machine.passes(2.0, 1.0, 2.0, 2.0, 1.0)
+    assert others.share() == pytest.approx(0.5)
+    machine.passes(2.0, 4.0, 2.0, 2.0, 2.0)
+    assert others.share() == pytest.approx(0.0)
+    machine.passes(1.0, 0.0, 0.25, 1.0, 0.0)
+    assert others.share() == pytest.approx(0.125)
+    machine.passes(1.0, 0.5, 0.0, 0.0, 0.0)
+    assert others.share() == 0.0, "the system counts in ticks, and a program exactly"
 
 
-def test_a_neighbour_among_many_cores_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, neighbours, looks in ((16, 1, True), (16, 2, False), (64, 7, True), (64, 8, False)):
-        monkeypatch.setattr(waiting, "_cores", lambda cores=cores: cores)
+@needs_affinity
+def test_a_system_that_counts_nobody_tells_nothing(tmp_path: Path) -> None:
+    for text in ("cpu 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\n", "", "procs_running 3\n"):
+        state = tmp_path / "stat"
+        state.write_text(text)
+        assert not Others(state).are_told()
+        assert Others(state).share() is None
+    assert Others(tmp_path / "none").share() is None
+
+
+def test_threads_sleep_where_nobody_can_tell_them_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told, listens in ((True, True), (True, False), (False, True)):
+        monkeypatch.setattr(waiting.OTHERS, "are_told", lambda told=told: told)
+        monkeypatch.setattr(waiting, "_listens", lambda listens=listens: listens)
         variables: dict[str, str] = {}
-        settle([neighbours], variables)
-        assert ("GOMP_SPINCOUNT" in variables) == looks
+        settle(variables)
+        assert variables == ({} if told and listens else {"OMP_WAIT_POLICY": "passive"})
 
 
 @pytest.mark.parametrize("given", [{"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])
-def test_what_the_user_says_stands(given: dict[str, str]) -> None:
+def test_what_the_user_says_stands(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_listens", lambda: False)
     variables = dict(given)
-    settle([0], variables)
-    assert variables == {"OMP_WAIT_POLICY": "passive", **given}
+    settle(variables)
+    assert variables == given
 
 
-def test_one_of_several_sleeps_whatever_its_starter_found() -> None:
-    for given in ({}, {"GOMP_SPINCOUNT": str(LOOKS), "OMP_WAIT_POLICY": "passive"}):
-        variables = dict(given)
-        settle_among_others(variables)
-        assert variables == {"OMP_WAIT_POLICY": "passive"}
-    variables = {"GOMP_SPINCOUNT": "7"}
+def test_one_of_several_sleeps() -> None:
+    variables: dict[str, str] = {}
     settle_among_others(variables)
-    assert variables["GOMP_SPINCOUNT"] == "7"
-
-
-def test_others_are_those_that_could_compute_but_this_one(tmp_path: Path) -> None:
-    state = tmp_path / "stat"
-    for text, expected in (
-        ("cpu 1 2\nprocs_running 3\nprocs_blocked 9\n", 2),
-        ("procs_running 1\n", 0),
-        ("procs_running 0\n", None),
-        ("cpu\n", None),
-    ):
-        state.write_text(text)
-        assert others(state) == expected
-    assert others(tmp_path / "none") is None
+    assert variables == {"OMP_WAIT_POLICY": "passive"}

@@ -37,12 +37,11 @@ def present() -> list[str]:
 
 
 def environment(program: str) -> dict[str, str]:
-    """Ours as the command line runs it where nothing else computes, others as they come; all with their compiled
-    modules, as installed ones are."""
+    """Ours as the command line runs it, others as they come; all with their compiled modules, as installed ones are."""
     variables = {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "", "PYTHONDONTWRITEBYTECODE": ""}
     if program in (OURS, OURS_ON_OPENVINO):
         ours: dict[str, str] = {}
-        settle([0], ours)
+        settle(ours)
         variables |= ours
     return variables
 

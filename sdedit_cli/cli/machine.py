@@ -142,7 +142,11 @@ def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         ("device", facts["device"]),
         ("openvino", "\n".join(f"{name}: {said}" for name, said in facts["openvino_devices"].items()) or "not here"),
-        ("threads", f"{facts['threads']} (--threads N)\n" + "\n".join(map("=".join, waiting.items()))),
+        (
+            "threads",
+            f"{facts['threads']} (--threads N)\n"
+            + ("\n".join(map("=".join, waiting.items())) or "waiting, they sleep while other programs compute"),
+        ),
         ("dtype", f"auto is {facts['dtypes']['auto']}"),
         ("attention", ", ".join(facts["attention"])),
         ("config", facts["config"]),

@@ -18,6 +18,7 @@ from ..configs.unet import UNetConfig
 from ..errors import UsageError
 from ..nn import AutoencoderKL, FreeU, ImageSource, Merging, TinyAutoencoder
 from ..noise import Grid, Scheduler
+from ..runtime.cpu.neighbours import NEIGHBOURS
 from ..runtime.memory import Offload
 from .components import VAE, Components
 from .conditioning import Conditioning
@@ -68,9 +69,11 @@ class Engine:
         return replace(self, offload=Offload(device))
 
     def bring(self, network: object) -> None:
-        """Has a network on the device that edits are computed on; nothing to do unless networks are offloaded."""
+        """Has a network ready to compute: on the device, where networks are offloaded, and others minded."""
         if self.offload is not None and isinstance(network, torch.nn.Module):
             self.offload.bring(network)
+        if self.device.type == "cpu":
+            NEIGHBOURS.mind()
 
     def release(self) -> None:
         """Has no network on the device, where they are offloaded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from sdedit_cli.cli.render import Reporter
 from sdedit_cli.errors import UsageError
 from sdedit_cli.options import Edit
 from sdedit_cli.pictures.carriers import find
+from sdedit_cli.waiting import settle
 
 
 def names(folder: Path, *files: str) -> None:
@@ -204,10 +206,13 @@ def test_threads_are_set_told_and_saved(folder: Path, capfd: pytest.CaptureFixtu
     assert find(folder / "a.edited.png").layer.values["threads"] == 2
 
 
-def test_waiting_threads_sleep_in_the_end_unless_the_user_says_otherwise(folder: Path) -> None:
-    for given, expected in (({}, '"OMP_WAIT_POLICY": "passive"'), ({"OMP_WAIT_POLICY": "active"}, '"active"')):
+def test_what_threads_do_while_they_wait_is_settled_unless_the_user_says_it(folder: Path) -> None:
+    settled: dict[str, str] = {}
+    settle(settled)
+    for given, expected in (({}, settled), ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"})):
         done = sdedit("info", "--json", cwd=folder, more=given)
-        assert expected in done.stdout.decode()
+        said = json.loads(done.stdout)["threads_environment"]
+        assert {name: value for name, value in said.items() if name != "OMP_NUM_THREADS"} == expected
 
 
 def test_a_size_far_from_the_models_is_warned_of_in_both_runs(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
