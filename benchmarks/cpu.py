@@ -3,7 +3,7 @@
 `step`: one of a guided picture (two rows of the UNet), the solver's part included. `encode`, `decode`: the autoencoder.
 `picture`: a whole call of the pipeline of so many steps. `step beside a busy core`: while another process wants a core.
 `prepared` is what came before the timed calls of a shape, where that is worth telling: what is compiled, packed or
-read, and a first call. The neighbour of a busy core came after the programs had started: ours looks for one then.
+read, and a first call (two of an autoencoder). The neighbour of a busy core came after the programs had started.
 Sides are in pixels.
 """
 
