@@ -51,10 +51,6 @@ class Others:
         return self._before is not None
 
 
-OTHERS = Others()
-"""Those of this program, counted from its start."""
-
-
 def is_said(variables: MutableMapping[str, str] = os.environ) -> bool:
     """Whether the environment says what waiting threads do."""
     return WAIT_VARIABLE in variables or LOOKS_VARIABLE in variables
@@ -62,7 +58,7 @@ def is_said(variables: MutableMapping[str, str] = os.environ) -> bool:
 
 def settle(variables: MutableMapping[str, str] = os.environ) -> None:
     """Has waiting threads sleep where nobody could tell them to on the way, unless the user has said what they do."""
-    if not is_said(variables) and not (OTHERS.are_told() and _listens()):
+    if not is_said(variables) and not (Others().are_told() and _listens()):
         settle_among_others(variables)
 
 

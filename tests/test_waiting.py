@@ -65,7 +65,7 @@ def test_a_system_that_counts_nobody_tells_nothing(tmp_path: Path) -> None:
 
 def test_threads_sleep_where_nobody_can_tell_them_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     for told, listens in ((True, True), (True, False), (False, True)):
-        monkeypatch.setattr(waiting.OTHERS, "are_told", lambda told=told: told)
+        monkeypatch.setattr(Others, "are_told", lambda _, told=told: told)
         monkeypatch.setattr(waiting, "_listens", lambda listens=listens: listens)
         variables: dict[str, str] = {}
         settle(variables)

@@ -13,10 +13,12 @@ from collections.abc import Callable
 
 import torch
 
-from ...waiting import OTHERS, SHARE, Others, is_said
+from ...waiting import SHARE, Others, is_said
 
 OFTEN = 0.25
 """Seconds between two looks: of what others took in less, the system's count is too coarse."""
+PATIENCE = 10.0
+"""Seconds after which work that nobody has told of again is over, or one long step."""
 _ENOUGH = 2**20
 """Elements of an operation that is cut for all threads."""
 
@@ -39,30 +41,46 @@ class Crowd:
 
 
 class Neighbours:
-    """Looks now and then whether others compute."""
+    """Looks now and then whether others compute, while this program does."""
 
-    def __init__(self, others: Others = OTHERS, clock: Callable[[], float] = time.monotonic) -> None:
-        self._others, self._clock = others, clock
-        self._next = clock()
-        self._crowd: Crowd | None = None
+    def __init__(
+        self, make: Callable[[], Others] = Others, *, often: float = OFTEN, patience: float = PATIENCE
+    ) -> None:
+        self._make, self._often, self._patience = make, often, patience
+        self._minded = 0.0
+        self._watcher: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def mind(self) -> None:
-        """To be called before work that takes a while; costs nothing where the last look is no OFTEN ago."""
+        """To be called before work that takes a while."""
+        self._minded = time.monotonic()
+        if self._watcher is not None or is_said() or torch.get_num_threads() == 1:
+            return
         with self._lock:
-            if (now := self._clock()) < self._next:
-                return
-            self._next = now + OFTEN
-            share = self._others.share()
-            if share is not None and not is_said() and torch.get_num_threads() > 1:
-                self._settle(share >= SHARE)
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="neighbours", daemon=True)
+                self._watcher.start()
 
-    def _settle(self, crowded: bool) -> None:
-        if crowded and self._crowd is None:
-            self._crowd = Crowd()
-        elif not crowded and self._crowd is not None:
-            self._crowd.leave()
-            self._crowd = None
+    def _watch(self) -> None:
+        others, crowd = self._make(), None
+        while self._goes_on():
+            time.sleep(self._often)
+            share = others.share()
+            if share is None:
+                continue
+            if share >= SHARE:
+                crowd = crowd or Crowd()
+            elif crowd is not None:
+                crowd = crowd.leave()
+        if crowd is not None:
+            crowd.leave()
+
+    def _goes_on(self) -> bool:
+        with self._lock:
+            if time.monotonic() - self._minded < self._patience:
+                return True
+            self._watcher = None
+            return False
 
 
 NEIGHBOURS = Neighbours()
