@@ -33,7 +33,6 @@ def image_latents(
     Raises UsageError when `rows` is no multiple of the batch.
     """
     if rows is None:
-        # Not even copied: a copy has another layout in memory, kernels follow it, and roundings with them.
         return family.encode(vae, image_BCHW.to(device=vae.device, dtype=dtype), generator, look)
     if not isinstance(generator, torch.Generator):
         check_count(generator, rows)
@@ -58,4 +57,5 @@ def _warn_repeat(count: int, rows: int) -> None:
 
 
 def repeat_batch(x_BCHW: Tensor, rows: int) -> Tensor:
-    return x_BCHW.repeat(math.ceil(rows / len(x_BCHW)), 1, 1, 1)[:rows]
+    """In the layout of the pictures, as kernels follow it, and roundings with them."""
+    return torch.cat([x_BCHW] * math.ceil(rows / len(x_BCHW)))[:rows]
