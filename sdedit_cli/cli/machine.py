@@ -128,8 +128,14 @@ def _state(folder: str) -> str:
     return ""
 
 
+# Of threads, by whether the environment says it.
+_WAITING = {False: ["waiting, they sleep while other programs compute"], True: []}
+
+
 def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """The facts as a table for people."""
+    from ..waiting import is_said
+
     versions = {"sdedit": facts["sdedit"], "python": facts["python"], **facts["libraries"]}
     optional = [f"{name} {found} ({_OPTIONAL[name]})" for name, found in facts["optional"].items()]
     waiting: dict[str, str] = facts["threads_environment"]
@@ -144,8 +150,9 @@ def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("openvino", "\n".join(f"{name}: {said}" for name, said in facts["openvino_devices"].items()) or "not here"),
         (
             "threads",
-            f"{facts['threads']} (--threads N)\n"
-            + ("\n".join(map("=".join, waiting.items())) or "waiting, they sleep while other programs compute"),
+            "\n".join(
+                [f"{facts['threads']} (--threads N)", *map("=".join, waiting.items()), *_WAITING[is_said(waiting)]]
+            ),
         ),
         ("dtype", f"auto is {facts['dtypes']['auto']}"),
         ("attention", ", ".join(facts["attention"])),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from ..runtime.cpu.neighbours import NEIGHBOURS
 from .image import to_pil
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Upscaler:
         lower, far = min(top + _PART, bottom), min(left + _PART, right)
         above, before = max(0, top - _AROUND), max(0, left - _AROUND)
         seen_BCHW = wide_BCHW[:, :, above : lower + _AROUND, before : far + _AROUND]
+        NEIGHBOURS.mind()
         made_BCHW: Tensor = self._model(seen_BCHW.to(self._device)).float().cpu()
         scale = self.scale
         rows = slice((top - above) * scale, (lower - above) * scale)

@@ -124,6 +124,30 @@ def test_a_gated_layer_is_nearer_to_float32_than_one_that_rounds_between(rows: i
 
 
 @needs_bf16
+def test_what_stands_in_for_a_projection_or_watches_it_is_called() -> None:
+    model = network("sd15")
+    cpu.put_into(model)
+    gate = next(m for m in model.modules() if isinstance(m, GEGLU))
+    x = torch.randn(20, gate.proj.in_features).bfloat16()
+    usual = gate(x)
+    with torch.no_grad():
+        hook = gate.proj.register_forward_hook(lambda _, __, y: 2 * y)
+        assert not torch.equal(gate(x), usual)
+        hook.remove()
+    assert torch.equal(gate(x), usual)
+    gate.proj = nn.Sequential(gate.proj)
+    assert gate(x).shape == usual.shape
+
+
+@needs_bf16
+def test_a_network_in_float32_computes_under_autocast() -> None:
+    model = network("sd15", torch.float32)
+    cpu.put_into(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.isfinite(run(model)).all()
+
+
+@needs_bf16
 def test_a_convolution_of_single_places_is_packed_for_all_sizes() -> None:
     """As a convolution its weight was laid out anew at each call of another size."""
     model = network("sd15")

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Condition
 
 from ...errors import Interrupted, ModelError, SdeditError, as_error
-from ...waiting import settle_among_others
+from ...waiting import have_them_sleep
 from ..keys import Contents
 from ..request import Request
 from ..versions import torch_version
@@ -35,7 +35,7 @@ class Station:
     """
 
     def __init__(self, make: Callable[[], Host], folder: str) -> None:
-        settle_among_others()  # nothing has imported torch yet
+        have_them_sleep()  # nothing has imported torch yet
         with contextlib.suppress(OSError):  # not there: full paths are found all the same
             os.chdir(folder)
         self._host = make()

@@ -38,11 +38,15 @@ def checkpoint_at(path: Path) -> Path:
 
 
 def begin(*sources: Path, target: Path) -> None:
-    """Raises for sources that cannot be read and a target that is there already; clears what was left unfinished."""
+    """Raises for sources that cannot be read and a target that is there already; clears what was left unfinished.
+    Others who compute are minded from then on."""
     check()
     for path in sources:
         check_source(path)
     check_target(target)
+    from ...runtime.cpu.neighbours import NEIGHBOURS
+
+    NEIGHBOURS.mind()
 
 
 def architecture_of(source: WeightSource, model: str | None) -> Architecture | None:

@@ -29,6 +29,7 @@ FEWEST_ROWS = 16
 FEWEST_CHANNELS = 16
 """Convolutions of pictures and latents have fewer, and nearly no weights."""
 
+_FOR_EVER = sys.maxsize
 # What torch's own compiler packs with; it has no public names.
 _PACKING: Any = torch.ops.mkldnn
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
@@ -40,14 +41,14 @@ def put_into(network: Model[Any], patience: int = 0) -> None:
     if not is_there():
         return
     shared = _overlapping(network)
-    gated = {layer.proj for layer in network.modules() if isinstance(layer, GEGLU)}
+    stay = shared | {layer.proj for layer in network.modules() if isinstance(layer, GEGLU)}
     for layer in network.modules():
         if isinstance(layer, Conv2d):
             stays = _stays(layer) or layer in shared
             layer.way = _laid_out if stays else partial(_product if _is_product(layer) else _convolution, patience)
         elif isinstance(layer, GEGLU):
-            layer.way = partial(_gated, sys.maxsize if layer.proj in shared else patience)
-        elif isinstance(layer, Linear) and layer not in shared | gated:
+            layer.way = partial(_gated, _FOR_EVER if layer.proj in shared else patience)
+        elif isinstance(layer, Linear) and layer not in stay:
             layer.way = partial(_linear, patience)
 
 
@@ -122,14 +123,22 @@ def _packed_product(layer: Linear | Conv2d, x_BE: Tensor, patience: int, pieces:
 
 
 def _gated(patience: int, layer: GEGLU, x_BE: Tensor) -> Tensor:
-    if not computes(x_BE):
+    if not computes(x_BE) or not _is_itself(layer.proj):
         return layer.ops.geglu(layer.proj(x_BE))
     x_BE = x_BE.contiguous()
     packed = _packed_product(layer.proj, x_BE, patience, pieces=2)
+    if packed is None and layer.proj.weight.dtype != x_BE.dtype:  # as autocast has it
+        return layer.ops.geglu(layer.proj(x_BE))
     value, gate = packed or layer.proj.weight.chunk(2)
     value_bias, gate_bias = layer.proj.bias.chunk(2)
     gate_BE = _PACKING._linear_pointwise(x_BE, gate, gate_bias, "gelu", [], "none")
     return _PACKING._linear_pointwise.binary(x_BE, gate_BE, value, value_bias, "mul")
+
+
+def _is_itself(layer: nn.Module) -> bool:
+    """Whether nothing stands in for a layer, or wants to know of its calls."""
+    state = vars(layer)
+    return type(layer) is Linear and not state["_forward_hooks"] and not state["_forward_pre_hooks"]
 
 
 def _product(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
