@@ -1,4 +1,4 @@
-"""A thread more than there are cores is there exactly while others compute, and changes no bit of what is computed."""
+"""There are more threads than cores exactly while others compute, and they change no bit of what is computed."""
 
 from __future__ import annotations
 
@@ -142,7 +142,9 @@ def test_the_end_of_the_program_ends_them(seen: Seen) -> None:
     assert not named("neighbours")
 
 
-@pytest.mark.parametrize(("cores", "threads", "teams"), [(2, 2, 1), (16, 16, 1), (16, 8, 2), (4, 2, 3), (64, 2, 0)])
+@pytest.mark.parametrize(
+    ("cores", "threads", "teams"), [(2, 2, 1), (16, 16, 1), (16, 8, 2), (4, 2, 3), (64, 2, 0), (2, 1, 0)]
+)
 def test_a_crowd_is_more_threads_than_cores(
     cores: int, threads: int, teams: int, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,8 @@ class Crowd:
     def __init__(self) -> None:
         threads = torch.get_num_threads()
         missing = len(usable()) - threads + 1
-        teams = -(-missing // (threads - 1))  # the first of a team is not counted
+        # The first of a team is not counted; a single thread, as it may be by now, waits for nobody.
+        teams = -(-missing // (threads - 1)) if threads > 1 else 0
         self._may_leave = threading.Event()
         self._members: list[threading.Thread] = []
         try:
