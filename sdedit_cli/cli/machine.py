@@ -128,17 +128,15 @@ def _state(folder: str) -> str:
     return ""
 
 
-# Of threads, by whether the environment says it.
-_WAITING = {False: ["waiting, they sleep while other programs compute"], True: []}
-
-
 def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """The facts as a table for people."""
     from ..waiting import is_said
 
     versions = {"sdedit": facts["sdedit"], "python": facts["python"], **facts["libraries"]}
     optional = [f"{name} {found} ({_OPTIONAL[name]})" for name, found in facts["optional"].items()]
-    waiting: dict[str, str] = facts["threads_environment"]
+    threads = [f"{facts['threads']} (--threads N)", *map("=".join, facts["threads_environment"].items())]
+    if not is_said(facts["threads_environment"]):
+        threads.append("waiting, they sleep while other programs compute")
     rows = [
         ("versions", ", ".join(f"{name} {found or 'missing'}" for name, found in versions.items())),
         ("optional", ", ".join(optional) or "none"),
@@ -148,12 +146,7 @@ def machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         ("device", facts["device"]),
         ("openvino", "\n".join(f"{name}: {said}" for name, said in facts["openvino_devices"].items()) or "not here"),
-        (
-            "threads",
-            "\n".join(
-                [f"{facts['threads']} (--threads N)", *map("=".join, waiting.items()), *_WAITING[is_said(waiting)]]
-            ),
-        ),
+        ("threads", "\n".join(threads)),
         ("dtype", f"auto is {facts['dtypes']['auto']}"),
         ("attention", ", ".join(facts["attention"])),
         ("config", facts["config"]),
