@@ -14,21 +14,22 @@ from torch import Tensor, nn
 
 from .base import Conv2d, GroupNorm, LayerNorm, Linear
 from .context import KV, Context, ImageSource
-from .layers import dropout
 from .ops import Ops
 
 
 class Heads(nn.Module):
-    """The projections of multi-head attention, and what is computed between them. `fuse` joins them in one storage."""
+    """The projections of multi-head attention, and what is computed between them. `fuse` joins them in one storage.
 
-    def __init__(self, width: int, heads: int, ops: Ops, *, context_dim: int | None, bias: bool, drop: float) -> None:
+    Where trainers drop values the list has nothing in its place: files number what follows."""
+
+    def __init__(self, width: int, heads: int, ops: Ops, *, context_dim: int | None, bias: bool) -> None:
         super().__init__()
         self.ops, self.heads = ops, heads
         self.crosses = context_dim is not None
         self.to_q = Linear(width, width, bias=bias)
         self.to_k = Linear(context_dim or width, width, bias=bias)
         self.to_v = Linear(context_dim or width, width, bias=bias)
-        self.to_out = nn.ModuleList([Linear(width, width), dropout(drop)])
+        self.to_out = nn.ModuleList([Linear(width, width), nn.Identity()])
         self._joint: tuple[Tensor, Tensor | None] | None = None
 
     def split(self, x_BTC: Tensor) -> Tensor:
@@ -96,8 +97,8 @@ def _join(parameters: Sequence[Tensor]) -> Tensor:
 class Attention(Heads):
     """Attention to itself, or (with `context_dim`) to the keys and values that a Context has for layer `slot`."""
 
-    def __init__(self, width: int, heads: int, ops: Ops, *, context_dim: int | None = None, drop: float = 0.0) -> None:
-        super().__init__(width, heads, ops, context_dim=context_dim, bias=False, drop=drop)
+    def __init__(self, width: int, heads: int, ops: Ops, *, context_dim: int | None = None) -> None:
+        super().__init__(width, heads, ops, context_dim=context_dim, bias=False)
         self.slot = 0
 
     def forward(self, x_BTC: Tensor, context: Context) -> Tensor:
@@ -134,9 +135,9 @@ class GEGLU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    def __init__(self, width: int, ops: Ops, drop: float) -> None:
+    def __init__(self, width: int, ops: Ops) -> None:
         super().__init__()
-        self.net = nn.ModuleList([GEGLU(width, width * 4, ops), dropout(drop), Linear(width * 4, width)])
+        self.net = nn.ModuleList([GEGLU(width, width * 4, ops), nn.Identity(), Linear(width * 4, width)])
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         for layer in self.net:
@@ -147,18 +148,16 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention (attention to the text where the config says `only_cross_attention`), text, feed-forward."""
 
-    def __init__(
-        self, width: int, heads: int, context_dim: int, ops: Ops, only_cross_attention: bool, drop: float
-    ) -> None:
+    def __init__(self, width: int, heads: int, context_dim: int, ops: Ops, only_cross_attention: bool) -> None:
         super().__init__()
         self.ops = ops
         first_dim = context_dim if only_cross_attention else None
         self.norm1 = LayerNorm(width)
-        self.attn1 = Attention(width, heads, ops, context_dim=first_dim, drop=drop)
+        self.attn1 = Attention(width, heads, ops, context_dim=first_dim)
         self.norm2 = LayerNorm(width)
-        self.attn2 = Attention(width, heads, ops, context_dim=context_dim, drop=drop)
+        self.attn2 = Attention(width, heads, ops, context_dim=context_dim)
         self.norm3 = LayerNorm(width)
-        self.ff = FeedForward(width, ops, drop)
+        self.ff = FeedForward(width, ops)
 
     def forward(self, x_BTC: Tensor, context: Context) -> Tensor:
         h_BTC = self.ops.layer_norm(x_BTC, self.norm1.weight, self.norm1.bias, self.norm1.eps)
@@ -185,14 +184,13 @@ class Transformer2D(nn.Module):
         groups: int,
         linear: bool,
         only_cross_attention: bool = False,
-        drop: float = 0.0,
     ) -> None:
         super().__init__()
         self.ops, self.linear = ops, linear
         self.norm = GroupNorm(groups, width, eps=1e-6)
         self.proj_in = Linear(width, width) if linear else Conv2d(width, width, 1)
         self.transformer_blocks = nn.ModuleList(
-            TransformerBlock(width, heads, context_dim, ops, only_cross_attention, drop) for _ in range(depth)
+            TransformerBlock(width, heads, context_dim, ops, only_cross_attention) for _ in range(depth)
         )
         self.proj_out = Linear(width, width) if linear else Conv2d(width, width, 1)
 
@@ -228,7 +226,7 @@ class PictureAttention(Heads):
     """One head over all positions of a picture, with its own norm and residual: the autoencoder's bottom."""
 
     def __init__(self, width: int, ops: Ops, *, groups: int, eps: float) -> None:
-        super().__init__(width, 1, ops, context_dim=None, bias=True, drop=0.0)
+        super().__init__(width, 1, ops, context_dim=None, bias=True)
         self.group_norm = GroupNorm(groups, width, eps)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
