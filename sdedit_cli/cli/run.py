@@ -19,7 +19,7 @@ from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, opt
 from .preset_options import preset_options, save_preset
 from .previews import animations, preview_options, previewing
 from .seeds import new_seed
-from .sweep_options import Wanted, refuse_strays, sweep_options
+from .sweep.options import Wanted, refuse_strays, sweep_options
 
 if TYPE_CHECKING:
     from ..batch.events import Events
@@ -119,7 +119,7 @@ def _carry_out(
         to_replace = given["on_exists"] == "overwrite"
         save_preset(given["save_preset"], given["presets"], layers, to, replace=to_replace)
     elif swept.texts:
-        from .sweep import carry_out
+        from .sweep.work import carry_out
 
         carry_out(inputs, swept, layers, given, to, events, lambda: _previewing(given, to))
     else:

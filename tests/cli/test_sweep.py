@@ -152,6 +152,7 @@ def test_presets_vary_below_what_the_command_line_says(picture: Path) -> None:
         (["--sweep", "seed=1", "--seed", "2"], "leave it to one of them"),
         (["--sweep", "sampler=Euler,Eular"], "unknown sampler 'Eular'"),
         (["--sweep-realism", "x"], "give --sweep"),
+        (["--sweep-limit", "5"], "give --sweep"),
         (["--sweep", "seed=1,2", "--sweep-realism", "."], "where the strength varies"),
         (["--sweep", "seed=1", "--count", "2"], "vary --sweep seed="),
         (["--sweep", "seed=1", "--save-every", "2"], "single pictures"),

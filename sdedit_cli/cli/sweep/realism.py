@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import PictureError, SdeditError, is_out_of_memory, listed
+from ...errors import PictureError, SdeditError, is_out_of_memory, listed
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..batch.swept import Swept
-    from .worker import EditorWorker
+    from ...batch.swept import Swept
+    from ..worker import EditorWorker
 
 _FLAG = "--sweep-realism"
 _MOST_PICTURES = 256
@@ -29,9 +29,9 @@ class Real:
 def real_pictures(folder: str, limit: float, warn: Callable[[str], None]) -> Real:
     """The pictures of a folder and those in it, or of a glob pattern; of very many, some that are equally far from each
     other. Raises PictureError where there are none, or none can be read."""
-    from ..batch.folders import Search, pictures_of
-    from ..batch.swept import as_seen, looked_at
-    from ..pictures.codec import read_picture
+    from ...batch.folders import Search, pictures_of
+    from ...batch.swept import as_seen, looked_at
+    from ...pictures.codec import read_picture
 
     try:
         paths = list(pictures_of(folder, Search(recursive=True)).paths())

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from ..errors import UsageError, shortened
-from .flags import F, FileName, option
+from ...errors import UsageError, shortened
+from ..flags import F, FileName, option
 
 SWEEP = "Sweep"
+_MOST_PICTURES = 1000
 
 
 def sweep_options(command: F) -> F:
@@ -20,10 +21,9 @@ def sweep_options(command: F) -> F:
         option(
             "--sweep-limit",
             type=click.IntRange(1, 100_000),
-            default=1000,
             metavar="N",
             group=SWEEP,
-            help="Refuse a sweep of more pictures than that.  [default: 1000]",
+            help=f"Refuse a sweep of more pictures than that.  [default: {_MOST_PICTURES}]",
         ),
         option(
             "--sweep-page",
@@ -70,10 +70,15 @@ class Wanted:
     folder: str | None
     page: str | None
     realism: str | None
-    limit: int
+    limit: int | None
     format: str | None
     on_exists: str
     dry_run: bool
+
+    @property
+    def most(self) -> int:
+        """How many pictures it may make."""
+        return _MOST_PICTURES if self.limit is None else self.limit
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Wanted:
@@ -87,7 +92,12 @@ def refuse_strays(wanted: Wanted, of_one: Sequence[str]) -> None:
     """Raises UsageError for options of a sweep without one, and in a sweep for those that are for one picture at a time
     (`of_one`) or of no use."""
     if not wanted.texts:
-        given = {"--sweep-dir": wanted.folder, "--sweep-page": wanted.page, "--sweep-realism": wanted.realism}
+        given = {
+            "--sweep-dir": wanted.folder,
+            "--sweep-page": wanted.page,
+            "--sweep-realism": wanted.realism,
+            "--sweep-limit": wanted.limit,
+        }
         stray = next((flag for flag, value in given.items() if value), None)
         if stray:
             raise UsageError(f"{stray} is for a sweep; give --sweep OPTION=VALUE,VALUE,... too")

@@ -1,0 +1,1 @@
+"""`sdedit run --sweep`: every combination of some values of options."""
