@@ -135,6 +135,13 @@ def test_a_bad_user_config_is_refused(tmp_path: Path, text: str, words: str) -> 
     assert words in str(caught.value)
 
 
+def test_a_config_that_is_a_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sdedit" / "config.toml").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(PresetError, match=r"config\.toml: cannot be read"):
+        user_config({})
+
+
 def test_a_named_config_must_exist(tmp_path: Path) -> None:
     with pytest.raises(PresetError, match="no such file"):
         user_config({"SDEDIT_CONFIG": str(tmp_path / "none.toml")})
