@@ -195,7 +195,7 @@ def _weights(path: Path) -> dict[str, Any]:
     from ..weights.checkpoint.other_folders import lone_file
     from ..weights.describe import describe
     from ..weights.formats.open import open_weights
-    from .lora.work import family_by_shapes
+    from .lora.architectures import family_by_shapes
 
     check()
     inner = (adapter_in(path) or lone_file(path)) if path.is_dir() else None

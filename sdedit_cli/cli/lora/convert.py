@@ -29,7 +29,8 @@ def convert(src: Path, dst: Path, to: Any, dtype: str | None, model: str | None,
     magnitudes of the outputs, and other kinds are refused. A folder of PEFT for both components has one in each of
     DST/unet and DST/text_encoder. DST must not exist.
     """
-    from .work import begin, known_architecture, read, save
+    from .architectures import known_architecture
+    from .files import begin, read, save
 
     check_name(dst, to)
     begin(src, target=dst)

@@ -47,7 +47,8 @@ def extract(
     from ...weights.load.check import check_complete
     from ..progress import each
     from .lost import Loss, tell
-    from .work import architecture_in, begin, checkpoint_at, save
+    from .architectures import architecture_in, checkpoint_at
+    from .files import begin, save
 
     keep = keep_of(rank, energy)
     check_name(dst, to)

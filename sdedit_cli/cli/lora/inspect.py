@@ -52,7 +52,7 @@ def facts_of(path: Path, model: str | None) -> dict[str, Any]:
     from ...adapters.open import open_adapter
     from ...adapters.training import frequent_tags, training_facts, trigger_words
     from ...disk.hashes import payload_hash, remembered_hash
-    from .work import architecture_of
+    from .architectures import architecture_of
 
     check_source(path)
     source, header = open_adapter(path)

@@ -89,7 +89,8 @@ def _into_checkpoint(
     from ...weights.write.convert import convert
     from ..convert import report
     from ..progress import byte_bar, watched
-    from .work import begin, checkpoint_at
+    from .architectures import checkpoint_at
+    from .files import begin
 
     base = checkpoint_at(base)
     begin(base, *(Path(file.path) for file in files), target=target)
@@ -111,7 +112,8 @@ def _merged(checkpoint: Checkpoint, files: list[LoraFile], dtype: str | None, *,
     from ...adapters.merge import changed_parameters
     from ...errors import ModelError
     from ...weights.checkpoint.changed import with_changes
-    from .work import active, architecture_in
+    from .architectures import architecture_in
+    from .files import active
 
     if not checkpoint.family.runs and checkpoint.tells_family:
         raise ModelError(f"{checkpoint.path}: is {checkpoint.family.title}; only 1.x and 2.x take adapters so far")
@@ -135,7 +137,8 @@ def _into_one(
     verbose: bool,
 ) -> None:
     from .reduce import combine_and_save
-    from .work import active, begin, known_architecture
+    from .architectures import known_architecture
+    from .files import active, begin
 
     check_name(target, to)
     sources = [Path(file.path) for file in files]

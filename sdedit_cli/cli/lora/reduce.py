@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..progress import each
 from .lost import Loss, tell
-from .work import save, widest
+from .files import save, widest
 
 if TYPE_CHECKING:
     import torch

@@ -34,7 +34,8 @@ def resize(
     that need no model become LoRA. DST must not exist.
     """
     from .reduce import combine_and_save
-    from .work import active, begin, known_architecture
+    from .architectures import known_architecture
+    from .files import active, begin
 
     keep = keep_of(rank, energy)
     check_name(dst, to)

@@ -1,8 +1,7 @@
-"""What the commands of `sdedit lora` share: whose modules a file has, reading it, writing an adapter."""
+"""What the commands of `sdedit lora` share: reading adapters that fit their model, and writing one."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ...disk.sizes import size_text
-from ...errors import ModelError, UsageError, shortened
-from ...options import BUILT_IN_NAME
+from ...errors import ModelError, UsageError
 from ...options.adapters import LoraFile
 from ...signals import check, settle
 from ..file_commands import check_source, check_target
-from ..models import find_model, is_there
 from ..render import plain
 
 if TYPE_CHECKING:
@@ -26,15 +23,6 @@ if TYPE_CHECKING:
     from ...adapters.lora import Adapter
     from ...adapters.set import AdapterSet
     from ...adapters.write import Dialect
-    from ...weights.checkpoint import Checkpoint
-    from ...weights.formats.source import WeightSource
-
-
-def checkpoint_at(path: Path) -> Path:
-    """The checkpoint that a path names: also the built-in one, by the name that --model has for it."""
-    from ...configs.model_block import STARTER_FOLDER
-
-    return STARTER_FOLDER if str(path) == BUILT_IN_NAME and not is_there(path, str(path)) else path
 
 
 def begin(*sources: Path, target: Path) -> None:
@@ -47,48 +35,6 @@ def begin(*sources: Path, target: Path) -> None:
     from ...runtime.cpu.neighbours import NEIGHBOURS
 
     NEIGHBOURS.mind()
-
-
-def architecture_of(source: WeightSource, model: str | None) -> Architecture | None:
-    """The model that an adapter is for: the one that was named, or what its shapes tell; None for another family's."""
-    from ...adapters.architecture import KNOWN, told_by
-    from ...configs.model_block import STARTER_FOLDER
-    from ...weights.checkpoint import open_checkpoint
-
-    if model is None:
-        return told_by(source, [*KNOWN, architecture_in(open_checkpoint(STARTER_FOLDER), "the built-in model")])
-    from ...presets import user_config
-
-    found = find_model(model, user_config(os.environ).model_folders)
-    if found.hub is not None:
-        raise ModelError(f"--model {shortened(model)}: no such file or folder")
-    return architecture_in(open_checkpoint(found.path or STARTER_FOLDER))
-
-
-def family_by_shapes(source: WeightSource) -> str:
-    """The family of a known model that an adapter fits whose keys name none; '' where it fits none."""
-    found = architecture_of(source, None)
-    return found.title if found else ""
-
-
-def architecture_in(checkpoint: Checkpoint, title: str = "") -> Architecture:
-    """The modules of a checkpoint that adapters may be for."""
-    from ...adapters.architecture import Architecture
-
-    configs = {slot: component.config for slot, component in checkpoint.components.items()}
-    return Architecture.of(configs.get("unet"), configs.get("text_encoder"), title or checkpoint.title())
-
-
-def known_architecture(path: Path, model: str | None) -> Architecture:
-    """The model that the adapter at `path` is for. Raises ModelError where it is none that is known."""
-    from ...adapters.architecture import unknown
-    from ...adapters.open import open_adapter
-
-    source, _ = open_adapter(path)
-    architecture = architecture_of(source, model)
-    if architecture is None:
-        raise unknown(source)
-    return architecture
 
 
 def read(path: Path, architecture: Architecture, *, named: bool, partial: bool) -> Adapter:
