@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from ..disk.whole import cannot_write
 from ..errors import OutputError
-from .collecting import uncollected
+from .garbage import uncollected
 
 FOLDER = ".sdedit"
 SCHEMA = 1

@@ -12,7 +12,7 @@ from ..disk.checks import check_name
 from ..errors import SdeditError, UsageError
 from ..options.edit import seeds_from
 from ..pictures.endings import FORMATS
-from .collecting import uncollected
+from .garbage import uncollected
 from .journal import FOLDER
 from .names import parted
 from .rows import LostRow, Row, Source

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import JobFileError, UsageError, shortened
-from .collecting import uncollected
+from .garbage import uncollected
 from .folders import Search, is_pattern, pictures_of
 from .json_lines import read_json_lines
 from .rows import Row, Source

@@ -11,7 +11,7 @@ from typing import Any
 from ..disk.hashes import file_hash
 from ..errors import OutputError
 from .books import Account, name_of
-from .collecting import uncollected
+from .garbage import uncollected
 from .freshness import Verdict, judge
 from .journal import Known, stamp_of
 from .keys import Facts
