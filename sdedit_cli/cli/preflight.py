@@ -81,15 +81,14 @@ class Preflight:
         return lines + [f"LoRA: {file}" for file in edit.lora]
 
     def _sampler(self) -> str:
-        from ..noise.samplers import CLASS_NAMES
-        from .worker import sampler_label
+        from ..noise.samplers import CLASS_NAMES, label
 
         edit, config = self.request.edit, self._scheduler_config()
         own = CLASS_NAMES.get(str(config.get("_class_name")), "")
         if not own and edit.sampler is None:
             return "the model's own"
-        label, curve = sampler_label(edit, own)
-        return f"{label} {curve}".strip() + ("" if edit.sampler else " (the model's own)")
+        name, curve = label(edit.sampler, own, edit.schedule)
+        return f"{name} {curve}".strip() + ("" if edit.sampler else " (the model's own)")
 
     def _scheduler_config(self) -> Mapping[str, Any]:
         if self._checkpoint is not None:

@@ -6,17 +6,14 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..batch.request import Request
 from ..batch.worker import EditedPicture, Late, Task
-from ..disk.hashes import FileHash, payload_hash
 from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, SdeditError, is_out_of_memory, shown
 from ..options import Edit
 from ..options.files import EDIT as EDIT_ALPHA
-from ..options.masks import ALPHA
 from ..pictures.beside import NOTHING
 from ..pictures.carriers import carried
 from ..pictures.codec import Picture
@@ -25,13 +22,13 @@ from ..pictures.fine import alpha_levels, shown_numbers
 from ..pictures.matting import PAINTED_OVER, cut_out, is_painted_over, on_its_ground
 from ..pictures.png16 import deepened, levels
 from ..pictures.promise import other_making
-from ..pictures.record import Ingredient, Record
+from ..pictures.record import Record
 from .backends import OPENVINO, editor_of, machine_for, settled
-from .choices import Choices
+from .attention_choices import Choices
 from .credentials import signer
-from .image_prompts import hashes, looks
+from .image_prompts import looks
+from .ingredients import Ingredients
 from .kept_prompts import KeptPrompts
-from .loras import names_of
 from .models import readable
 from .previews import remembered
 from .upscaling import Upscaling
@@ -96,9 +93,7 @@ class EditorWorker:
             if self.backend != "jax":  # which looks by decoding
                 self._editor.sketcher.recall = remembered
         self._choices = Choices(str(self._loaded.get("device")))
-        self._hash = FileHash(self._checkpoint.path)
-        self._vae_hash = FileHash(Path(request.edit.vae)) if request.edit.vae else None
-        self._tiny_hash = FileHash(Path(request.edit.tiny_vae)) if request.edit.tiny_vae else None
+        self._ingredients = Ingredients(request, self._checkpoint)
         self._know(request, started)
 
     def switch(self, request: Request, warn: Callable[[str], None]) -> None:
@@ -118,6 +113,7 @@ class EditorWorker:
             if self._kept is not None:
                 self._editor.readings = replace(self._editor.readings, kept=self._kept)
             self._editor.adapt(request.edit, pictures)
+        self._ingredients.take_up(request)
         self._know(request, started)
 
     def _begin(self, request: Request) -> None:
@@ -144,12 +140,8 @@ class EditorWorker:
                 raise ModelError(f"{needed}; try --dtype bf16 or fp16, or --device cpu") from problem
 
     def _know(self, request: Request, started: float) -> None:
-        """Notes what pictures record of the files that they are made with, and what is told of them."""
+        """Notes what is told of what was loaded."""
         edit = request.edit
-        self._loras = [(FileHash(Path(file.path)), FileHash(Path(file.path), payload_hash)) for file in edit.lora]
-        self._word_hashes = [(file, FileHash(Path(file.path))) for file in edit.embedding]
-        self._ip_hashes = hashes(edit, self._checkpoint)
-        self._prompts_hash = FileHash(Path(edit.prompt_embeds)) if edit.prompt_embeds else None
         sampler, curve = self._label(edit)
         self.dtype = _WORDS.get(str(self._loaded.get("dtype")), edit.dtype)
         self.facts: Mapping[str, Any] = {
@@ -274,23 +266,6 @@ class EditorWorker:
     def _record(self, edit: Edit, picture: Picture, format: str) -> Record:
         from .made_on import made_on
 
-        made_of = [Ingredient("model", self._request.model.name, self._hash.value())]
-        if self._vae_hash and edit.vae:
-            made_of.append(Ingredient("vae", Path(edit.vae).stem, self._vae_hash.value()))
-        if self._tiny_hash and edit.tiny_vae:
-            made_of.append(Ingredient("tiny_vae", Path(edit.tiny_vae).stem, self._tiny_hash.value()))
-        made_of += [
-            Ingredient("lora", name, sha256.value(), f.scale, f.te_scale, f.blocks, f.dyn, payload.value())
-            for name, f, (sha256, payload) in zip(names_of(edit), edit.lora, self._loras, strict=True)
-        ]
-        made_of += [Ingredient("embedding", f.word, h.value()) for f, h in self._word_hashes]
-        made_of += [Ingredient(kind, name, digest.value(), scale) for kind, name, digest, scale in self._ip_hashes]
-        if self._prompts_hash and edit.prompt_embeds:
-            made_of.append(Ingredient("prompt_embeds", Path(edit.prompt_embeds).stem, self._prompts_hash.value()))
-        if edit.mask:
-            name = edit.mask if edit.mask == ALPHA else Path(edit.mask).stem
-            made_of.append(Ingredient("mask", name, picture.mask_sha256))
-        made_of += self._upscaling.made_of
         sampler, curve = self._label(edit)
         return Record(
             edit=self._said(
@@ -304,7 +279,7 @@ class EditorWorker:
             ),
             width=picture.rgb.width,
             height=picture.rgb.height,
-            ingredients=tuple(made_of),
+            ingredients=(*self._ingredients.of(picture), *self._upscaling.made_of),
             input_hash=picture.sha256,
             sampler=sampler,
             curve=curve,
@@ -314,7 +289,9 @@ class EditorWorker:
 
     def _label(self, edit: Edit) -> tuple[str, str]:
         """The web UIs' name of the sampler of an edit, and its curve."""
-        return sampler_label(edit, self._editor.scheduler_for(edit).name)
+        from ..noise.samplers import label
+
+        return label(edit.sampler, self._editor.scheduler_for(edit).name, edit.schedule)
 
     def _said(self, edit: Edit) -> dict[str, Any]:
         """What the record says of an edit: the texts also where they came encoded."""
@@ -323,7 +300,7 @@ class EditorWorker:
             return edit.saved()
         name, sha256 = prompts.model
         ours = self._request.model.name
-        if name not in ("", ours) and sha256 != self._hash.value() and not self._warned_of_prompts:
+        if name not in ("", ours) and sha256 != self._ingredients.model_hash and not self._warned_of_prompts:
             self._warned_of_prompts = True
             self._warn(
                 f"{edit.prompt_embeds}: its prompts were encoded with the model '{shown(name)}', and this is '{ours}': "
@@ -357,14 +334,3 @@ def _too_much(name: str, edit: Edit, size: tuple[int, int], dtype: str, device: 
     }
     tips = [cure for cure, open_ in cures.items() if open_] or ["a smaller --max-side"]
     return f"{name}: at {size[0]} x {size[1]} it needs more memory than there is; try {', '.join(tips)}"
-
-
-def sampler_label(edit: Edit, solver: str) -> tuple[str, str]:
-    """The web UIs' name of the sampler that runs, and its curve ('' for none)."""
-    from ..noise.samplers import CURVES, SAMPLERS, find
-
-    solver, overrides = find(edit.sampler) if edit.sampler else (solver, {})
-    named = next((curve for curve, options in CURVES.items() if all(overrides.get(key) for key in options)), "")
-    plain = {key: value for key, value in overrides.items() if key not in CURVES.get(named, {})}
-    label = next((name for name, entry in SAMPLERS.items() if entry == (solver, plain)), solver)
-    return label, edit.schedule or named

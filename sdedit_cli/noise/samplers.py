@@ -106,6 +106,15 @@ def find(name: str) -> tuple[str, dict[str, Any]]:
     return entry[0], dict(entry[1])
 
 
+def label(name: str | None, solver: str, schedule: str | None) -> tuple[str, str]:
+    """The web UIs' name of the sampler `name` (None: of the model's own, by its solver), and its curve ('' for none),
+    which `schedule` replaces. Raises UsageError as `find`."""
+    solver, overrides = find(name) if name else (solver, {})
+    own = next((curve for curve, options in CURVES.items() if all(overrides.get(key) for key in options)), "")
+    plain = {key: value for key, value in overrides.items() if key not in CURVES.get(own, {})}
+    return next((known for known, entry in SAMPLERS.items() if entry == (solver, plain)), solver), schedule or own
+
+
 def curve_options(curve: str | None) -> dict[str, bool]:
     """All curve options, with that of `curve` on. Raises UsageError for an unknown curve."""
     if curve is not None and curve not in CURVES:

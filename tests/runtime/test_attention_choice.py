@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
-from sdedit_cli.cli import choices
+from sdedit_cli.cli import attention_choices
 from sdedit_cli.nn.ops import attention
 from sdedit_cli.runtime import attention_choice
 from sdedit_cli.runtime.attention_choice import AS_TORCH_LIKES, CHOSEN, ChosenAttention, key_of
@@ -98,12 +98,12 @@ def test_copies_of_a_model_share_what_is_known_of_the_machine() -> None:
 def test_choices_are_kept_beside_those_of_other_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
-    monkeypatch.setattr(choices, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(attention_choices, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(CHOSEN, "table", {})
-    file = tmp_path / choices.NAME
+    file = tmp_path / attention_choices.NAME
     if content is not None:
         file.write_text(content)
-    kept = choices.Choices("cuda:0")
+    kept = attention_choices.Choices("cuda:0")
     before = {"b": "flash"} if content and "flash" in content else {}
     assert CHOSEN.table == before
     kept.keep()
@@ -114,7 +114,7 @@ def test_choices_are_kept_beside_those_of_other_runs(
 
 
 def test_a_cpu_has_nothing_to_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(attention_choices, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(CHOSEN, "table", {"c": "cudnn"})
-    choices.Choices("cpu").keep()
+    attention_choices.Choices("cpu").keep()
     assert list(tmp_path.iterdir()) == []
