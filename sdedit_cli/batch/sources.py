@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import JobFileError, UsageError, shortened
-from .garbage import uncollected
 from .folders import Search, is_pattern, pictures_of
+from .garbage import uncollected
 from .json_lines import read_json_lines
 from .rows import Row, Source
 from .tables import read_csv

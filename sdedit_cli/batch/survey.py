@@ -11,8 +11,8 @@ from typing import Any
 from ..disk.hashes import file_hash
 from ..errors import OutputError
 from .books import Account, name_of
-from .garbage import uncollected
 from .freshness import Verdict, judge
+from .garbage import uncollected
 from .journal import Known, stamp_of
 from .keys import Facts
 from .lost_rows import was_lost

@@ -1,5 +1,5 @@
-"""Networks on a CPU in bfloat16: packed weights and operations in place have the bits of plain layers on pictures with
-their channels last, and whoever looks at a weight finds it as it was. In float32 nothing is another bit."""
+"""Networks on a CPU: packed weights and operations in place have the bits of plain ones on pictures with their channels
+last, and whoever looks at a weight finds it as it was. In float32 it is oneDNN that multiplies, packed or not."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from sdedit_cli.nn.base import Conv2d, Linear, Model
 from sdedit_cli.nn.fuse import fuse_qkv, unfuse_qkv
 from sdedit_cli.runtime import cpu
 from sdedit_cli.runtime.cpu import in_place
-from sdedit_cli.runtime.cpu.packed import FEWEST_ROWS
+from sdedit_cli.runtime.cpu.packed import FEWEST_ROWS, is_there, multiplies_bfloat16
 from sdedit_cli.runtime.cpu.weights import Weights
 
-needs_bf16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN does not multiply in bfloat16 here"
-)
+pytestmark = pytest.mark.skipif(not is_there(), reason="torch has no oneDNN for this kind of processor")
+needs_bf16 = pytest.mark.skipif(not multiplies_bfloat16(), reason="oneDNN does not multiply in bfloat16 here")
+PRECISIONS = [torch.float32, pytest.param(torch.bfloat16, marks=needs_bf16)]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,12 @@ def _no_gradients():
         yield
 
 
-def network(kind: str, dtype: torch.dtype = torch.bfloat16) -> Any:
+@pytest.fixture(params=PRECISIONS, ids=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    return request.param
+
+
+def network(kind: str, dtype: torch.dtype) -> Any:
     torch.manual_seed(0)
     made: Any = tiny_vae() if kind == "vae" else tiny_unet(kind)
     return made.to(dtype).requires_grad_(False)
@@ -62,9 +67,22 @@ def bits(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
+def linear(layer: Linear | Conv2d, x_BE: Tensor, bias: Tensor | None = None) -> Tensor:
+    weight, bias = layer.weight.flatten(1), layer.bias if bias is None else bias
+    if x_BE.numel() // x_BE.shape[-1] < FEWEST_ROWS:
+        return F.linear(x_BE.contiguous(), weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(x_BE.contiguous(), weight, bias, "none", [], "")
+
+
 def product(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, _: tuple[int, int]) -> Tensor:
     """A convolution of single places."""
-    return F.linear(x_BCHW.permute(0, 2, 3, 1).contiguous(), layer.weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return linear(layer, x_BCHW.permute(0, 2, 3, 1), bias).permute(0, 3, 1, 2)
+
+
+def convolution(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+    """As oneDNN makes it of a weight that is laid out as anybody's."""
+    made: Any = torch.ops.mkldnn._convolution_pointwise
+    return made(x_BCHW, layer.weight, bias, padding, layer.stride, layer.dilation, 1, "none", [], "")
 
 
 def gated(layer: GEGLU, x_BE: Tensor) -> Tensor:
@@ -74,17 +92,17 @@ def gated(layer: GEGLU, x_BE: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise.binary(x_BE.contiguous(), gate_BE, value, value_bias, "mul")
 
 
-@needs_bf16
 @pytest.mark.parametrize("kind", ["sd15", "sd21", "vae"])
-def test_packed_weights_compute_the_bits_of_plain_ones_on_channels_last(kind: str) -> None:
-    model = network(kind)
+def test_packed_weights_compute_the_bits_of_plain_ones_on_channels_last(kind: str, dtype: torch.dtype) -> None:
+    model = network(kind, dtype)
     last = copy.deepcopy(model).to(memory_format=torch.channels_last)
     for layer in last.modules():
         if isinstance(layer, Conv2d):
             layer.register_forward_pre_hook(lambda _, x: (x[0].contiguous(memory_format=torch.channels_last),))
-            layer.way = product if layer.kernel_size == (1, 1) and layer.in_channels >= 16 else None
+            if layer.in_channels >= 16:
+                layer.way = product if layer.kernel_size == (1, 1) else convolution
         if isinstance(layer, Linear):
-            layer.register_forward_pre_hook(lambda _, x: (x[0].contiguous(),))
+            layer.way = linear
         if isinstance(layer, GEGLU):
             layer.way = gated
     cpu.put_into(model)
@@ -94,9 +112,20 @@ def test_packed_weights_compute_the_bits_of_plain_ones_on_channels_last(kind: st
     assert run(model).is_contiguous()
 
 
-@needs_bf16
-def test_weights_are_packed_after_calls_that_were_asked_for_and_change_no_bit() -> None:
-    model = network("sd15")
+@pytest.mark.parametrize("kind", ["sd15", "sd21", "vae"])
+def test_float32_is_that_of_plain_layers_but_for_rounding(kind: str) -> None:
+    model = network(kind, torch.float32)
+    exact = run(copy.deepcopy(model).double())
+    plainly = run(model)
+    cpu.put_into(model)
+    for _ in range(2):
+        found = run(model)
+        assert float((found - plainly).abs().max()) < 2e-5
+        assert float((found - exact).norm()) < 4 * float((plainly - exact).norm())
+
+
+def test_weights_are_packed_after_calls_that_were_asked_for_and_change_no_bit(dtype: torch.dtype) -> None:
+    model = network("sd15", dtype)
     cpu.put_into(model, patience=2)
     first = run(model)
     for _ in range(2):
@@ -123,12 +152,11 @@ def test_a_gated_layer_is_nearer_to_float32_than_one_that_rounds_between(rows: i
     assert len(packed(layer)) == (rows >= FEWEST_ROWS)
 
 
-@needs_bf16
-def test_what_stands_in_for_a_projection_or_watches_it_is_called() -> None:
-    model = network("sd15")
+def test_what_stands_in_for_a_projection_or_watches_it_is_called(dtype: torch.dtype) -> None:
+    model = network("sd15", dtype)
     cpu.put_into(model)
     gate = next(m for m in model.modules() if isinstance(m, GEGLU))
-    x = torch.randn(20, gate.proj.in_features).bfloat16()
+    x = torch.randn(20, gate.proj.in_features).to(dtype)
     usual = gate(x)
     with torch.no_grad():
         hook = gate.proj.register_forward_hook(lambda _, __, y: 2 * y)
@@ -147,10 +175,9 @@ def test_a_network_in_float32_computes_under_autocast() -> None:
         assert torch.isfinite(run(model)).all()
 
 
-@needs_bf16
-def test_a_convolution_of_single_places_is_packed_for_all_sizes() -> None:
+def test_a_convolution_of_single_places_is_packed_for_all_sizes(dtype: torch.dtype) -> None:
     """As a convolution its weight was laid out anew at each call of another size."""
-    model = network("sd15")
+    model = network("sd15", dtype)
     cpu.put_into(model)
     run(model, 16)
     layer = model.down_blocks[0].attentions[0].proj_in
@@ -163,15 +190,6 @@ def test_a_convolution_of_single_places_is_packed_for_all_sizes() -> None:
     run(model, 24)
     assert weights.packed is held
     assert layer.weight.shape == (layer.out_channels, layer.in_channels, 1, 1)
-
-
-@pytest.mark.parametrize("kind", ["sd15", "vae"])
-def test_float32_keeps_its_bits(kind: str) -> None:
-    model = network(kind, torch.float32)
-    before = run(model)
-    cpu.put_into(model)
-    assert torch.equal(run(model), before)
-    assert not packed(model)
 
 
 def _saved(model: Any) -> dict[str, Tensor]:
@@ -196,9 +214,9 @@ def _attributes(model: Any) -> dict[str, Tensor]:
     }
 
 
-def _as_float32(model: Any) -> dict[str, Tensor]:
+def _as_float64(model: Any) -> dict[str, Tensor]:
     return {
-        name: tensor.to(torch.bfloat16) for name, tensor in copy.deepcopy(model).to(torch.float32).state_dict().items()
+        name: tensor.to(model.dtype) for name, tensor in copy.deepcopy(model).to(torch.float64).state_dict().items()
     }
 
 
@@ -210,10 +228,11 @@ def _merged(model: Any) -> dict[str, Tensor]:
     }
 
 
-@needs_bf16
-@pytest.mark.parametrize("look", [_saved, _copied, _attributes, _as_float32, _merged, lambda model: model.state_dict()])
-def test_whoever_looks_at_packed_weights_finds_them_as_they_were(look: Callable[[Any], dict[str, Tensor]]) -> None:
-    model = network("sd15")
+@pytest.mark.parametrize("look", [_saved, _copied, _attributes, _as_float64, _merged, lambda model: model.state_dict()])
+def test_whoever_looks_at_packed_weights_finds_them_as_they_were(
+    look: Callable[[Any], dict[str, Tensor]], dtype: torch.dtype
+) -> None:
+    model = network("sd15", dtype)
     before = bits(model)
     cpu.put_into(model)
     result = run(model)
@@ -226,9 +245,8 @@ def test_whoever_looks_at_packed_weights_finds_them_as_they_were(look: Callable[
     assert torch.equal(run(model), result)
 
 
-@needs_bf16
-def test_what_is_written_into_weights_counts_and_is_undone_to_the_bit() -> None:
-    model = network("sd15")
+def test_what_is_written_into_weights_counts_and_is_undone_to_the_bit(dtype: torch.dtype) -> None:
+    model = network("sd15", dtype)
     cpu.put_into(model)
     before = run(model)
     layer = model.mid_block.resnets[0].conv1
@@ -242,9 +260,8 @@ def test_what_is_written_into_weights_counts_and_is_undone_to_the_bit() -> None:
     assert not torch.equal(run(model), before)
 
 
-@needs_bf16
-def test_weights_that_somebody_holds_stay_where_they_are() -> None:
-    model = network("sd15")
+def test_weights_that_somebody_holds_stay_where_they_are(dtype: torch.dtype) -> None:
+    model = network("sd15", dtype)
     cpu.put_into(model)
     before = run(model)
     layer = model.mid_block.resnets[0].conv1
@@ -258,9 +275,8 @@ def test_weights_that_somebody_holds_stay_where_they_are() -> None:
     assert not torch.equal(run(model), before)
 
 
-@needs_bf16
-def test_fused_projections_and_shared_bytes_stay_shared() -> None:
-    model = network("sd15")
+def test_fused_projections_and_shared_bytes_stay_shared(dtype: torch.dtype) -> None:
+    model = network("sd15", dtype)
     cpu.put_into(model)
     before = run(model)
     fuse_qkv(model)
@@ -272,7 +288,7 @@ def test_fused_projections_and_shared_bytes_stay_shared() -> None:
     attention.to_q.weight.sub_(1)
     unfuse_qkv(model)
     assert run(model).shape == before.shape
-    tied = network("sd15")
+    tied = network("sd15", dtype)
     convs = [
         layer
         for layer in tied.modules()
@@ -286,9 +302,8 @@ def test_fused_projections_and_shared_bytes_stay_shared() -> None:
     assert not set(convs) & set(packed(tied))
 
 
-@needs_bf16
-def test_a_weight_is_there_once() -> None:
-    model = network("sd15")
+def test_a_weight_is_there_once(dtype: torch.dtype) -> None:
+    model = network("sd15", dtype)
     cpu.put_into(model)
     run(model)
     for layer in packed(model):
@@ -298,9 +313,8 @@ def test_a_weight_is_there_once() -> None:
         assert layer._parameters.packed is None
 
 
-@needs_bf16
-def test_gradients_and_taking_out_are_plain() -> None:
-    model = network("sd15")
+def test_gradients_and_taking_out_are_plain(dtype: torch.dtype) -> None:
+    model = network("sd15", dtype)
     plain_result = run(model)
     cpu.put_into(model)
     run(model)
@@ -322,10 +336,11 @@ class Unpacked(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-@needs_bf16
-def test_changed_strengths_unpack_only_what_has_to_be_kept_and_have_the_bits_of_plain_weights() -> None:
+def test_changed_strengths_unpack_only_what_has_to_be_kept_and_have_the_bits_of_plain_weights(
+    dtype: torch.dtype,
+) -> None:
     """At the first strength the base is kept, and so unpacked; after it a weight is written over as a whole."""
-    networks = [network("sd15"), network("sd15")]
+    networks = [network("sd15", dtype), network("sd15", dtype)]
     cpu.put_into(networks[0])
     names = [name for name, layer in networks[1].named_modules() if name.endswith(("to_q", "proj_in", "conv1"))]
     assert len(names) > 6
@@ -349,21 +364,20 @@ def test_changed_strengths_unpack_only_what_has_to_be_kept_and_have_the_bits_of_
     assert unpacked == [len(names), 0, 0, 0]
 
 
-@needs_bf16
-def test_what_a_layer_computed_before_does_not_matter() -> None:
+def test_what_a_layer_computed_before_does_not_matter(dtype: torch.dtype) -> None:
     """Packed for one number of rows, a product of another has the bits that it has packed for that one."""
     for width, wide in ((320, 64), (640, 320), (64, 1280)):
         for rows in (FEWEST_ROWS, 77, 154, 1024):
-            x = torch.randn(rows, width).bfloat16()
+            x = torch.randn(rows, width).to(dtype)
             results: list[Tensor] = []
             for first in (FEWEST_ROWS, 60, 154, 4096):
                 torch.manual_seed(2)
                 holder = nn.Module()
-                layer = holder.layer = Linear(width, wide).bfloat16().requires_grad_(False)
+                layer = holder.layer = Linear(width, wide).to(dtype).requires_grad_(False)
                 from sdedit_cli.runtime.cpu import packed as packing
 
                 packing.put_into(holder)
-                layer(torch.randn(first, width).bfloat16())
+                layer(torch.randn(first, width).to(dtype))
                 assert packed(holder)
                 results.append(layer(x))
             assert all(torch.equal(result, results[0]) for result in results)

@@ -88,7 +88,7 @@ def test_a_network_takes_it_where_it_is_faster_and_leaves_a_choice_alone(
 
 def test_a_network_that_wants_its_attention_in_float32_keeps_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("sdedit_cli.runtime.cpu.attention")
-    for name in ("is_there", "cpu_multiplies_bfloat16_in_vectors_alone"):
+    for name in ("multiplies_bfloat16", "cpu_multiplies_bfloat16_in_vectors_alone"):
         monkeypatch.setattr(module, name, lambda: True)
     unet = tiny_unet("sd15")
     assert cpu.is_faster(unet)

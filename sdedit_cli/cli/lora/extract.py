@@ -46,9 +46,9 @@ def extract(
     from ...weights.checkpoint import open_checkpoint
     from ...weights.load.check import check_complete
     from ..progress import each
-    from .lost import Loss, tell
     from .architectures import architecture_in, checkpoint_at
     from .files import begin, save
+    from .lost import Loss, tell
 
     keep = keep_of(rank, energy)
     check_name(dst, to)

@@ -136,9 +136,9 @@ def _into_one(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    from .reduce import combine_and_save
     from .architectures import known_architecture
     from .files import active, begin
+    from .reduce import combine_and_save
 
     check_name(target, to)
     sources = [Path(file.path) for file in files]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..progress import each
-from .lost import Loss, tell
 from .files import save, widest
+from .lost import Loss, tell
 
 if TYPE_CHECKING:
     import torch

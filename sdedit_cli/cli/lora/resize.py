@@ -33,9 +33,9 @@ def resize(
     Each module is the nearest of its rank, by its singular values; how far that is, is told. LoHa, LoKr and other kinds
     that need no model become LoRA. DST must not exist.
     """
-    from .reduce import combine_and_save
     from .architectures import known_architecture
     from .files import active, begin
+    from .reduce import combine_and_save
 
     keep = keep_of(rank, energy)
     check_name(dst, to)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ...batch.sweep import Cell, Sweep
     from ...batch.swept import Swept
     from ..layering import Layering
-    from .realism import Real
     from ..render import Reporter
     from .options import Wanted
+    from .realism import Real
 
 
 def carry_out(

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...nn.base import Model
 from ...nn.ops import attention as plain
 from ..dtype import cpu_multiplies_bfloat16_in_vectors_alone
-from .packed import computes, is_there
+from .packed import computes, multiplies_bfloat16
 
 FEWEST = 1024
 """With fewer queries or keys, torch's kernel is as fast."""
@@ -33,13 +33,18 @@ _LANES = 16
 def is_faster(network: Model[Any]) -> bool:
     """Whether this CPU is one of those, and the network computes its attention in its own precision."""
     wants_float32 = getattr(network.config, "upcast_attention", False)
-    return is_there() and cpu_multiplies_bfloat16_in_vectors_alone() and not wants_float32
+    return multiplies_bfloat16() and cpu_multiplies_bfloat16_in_vectors_alone() and not wants_float32
 
 
 def attention(q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor) -> Tensor:
     """softmax(q k / sqrt(D)) v, per head: [B, N, T, D]; torch's own where this is no gain."""
     queries, keys = q_BNTD.shape[2], k_BNSD.shape[2]
-    if min(queries, keys) < FEWEST or q_BNTD.shape[:2] != k_BNSD.shape[:2] or not computes(q_BNTD):
+    if (
+        min(queries, keys) < FEWEST
+        or q_BNTD.shape[:2] != k_BNSD.shape[:2]
+        or q_BNTD.dtype != torch.bfloat16
+        or not computes(q_BNTD)
+    ):
         return plain(q_BNTD, k_BNSD, v_BNSD)
     width = q_BNTD.shape[-1]
     k_BNSD, v_BNSW = k_BNSD * width**-0.5, F.pad(v_BNSD, (0, -width % _LANES))

@@ -11,8 +11,9 @@ Shapes: B rows, C channels (K: those of the result), H W picture, E features.
 
 from __future__ import annotations
 
+import platform
 import sys
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -30,14 +31,16 @@ FEWEST_CHANNELS = 16
 """Convolutions of pictures and latents have fewer, and nearly no weights."""
 
 _FOR_EVER = sys.maxsize
+_MACHINES = ("x86_64", "amd64")
 # What torch's own compiler packs with; it has no public names.
 _PACKING: Any = torch.ops.mkldnn
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 
 
 def put_into(network: Model[Any], patience: int = 0) -> None:
-    """Has the layers of a network compute on packed weights, while they are in bfloat16 and want no gradients; the
-    first `patience` calls of each on the plain ones, as to pack takes longer than it saves in one call."""
+    """Has the layers of a network compute on packed weights, while they are in float32 or bfloat16 and want no
+    gradients; the first `patience` calls of each on the plain ones, as to pack takes longer than it saves in one
+    call."""
     if not is_there():
         return
     shared = _overlapping(network)
@@ -59,9 +62,17 @@ def take_out(network: nn.Module) -> None:
             layer.way = None
 
 
+@cache
 def is_there() -> bool:
-    """Whether torch multiplies in bfloat16 by oneDNN here."""
-    return torch.backends.mkldnn.is_available() and _PACKING._is_mkldnn_bf16_supported()
+    """Whether torch has oneDNN for this kind of processor. Those of another kind have it by way of a library of their
+    own, whose layouts nobody has tried."""
+    return torch.backends.mkldnn.is_available() and platform.machine().lower() in _MACHINES
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether it multiplies in bfloat16."""
+    return is_there() and _PACKING._is_mkldnn_bf16_supported()
 
 
 def _stays(layer: Conv2d) -> bool:
@@ -87,11 +98,12 @@ def _overlapping(network: nn.Module) -> set[nn.Module]:
 
 
 def computes(x: Tensor) -> bool:
-    """Whether what multiplies in bfloat16 here may take the place of torch's own layers."""
+    """Whether oneDNN may take the place of torch's own layers."""
     return (
-        x.dtype == torch.bfloat16
+        (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and multiplies_bfloat16()))
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not _C._is_tracing()
     )
@@ -105,31 +117,35 @@ def _linear(patience: int, layer: Linear, x_BE: Tensor) -> Tensor:
 
 def _multiplied(patience: int, layer: Linear | Conv2d, x_BE: Tensor, bias: Tensor | None) -> Tensor:
     x_BE = x_BE.contiguous()  # of others torch adds the bias after a rounding
-    packed = _packed_product(layer, x_BE, patience)
-    if packed is not None:
-        return _PACKING._linear_pointwise(x_BE, packed[0], bias, "none", [], "")
-    return F.linear(x_BE, layer.weight.flatten(1), bias)
+    if _rows(x_BE) < FEWEST_ROWS:
+        return F.linear(x_BE, layer.weight.flatten(1), bias)
+    (weight,) = _product_weight(layer, x_BE, patience)
+    return _PACKING._linear_pointwise(x_BE, weight, bias, "none", [], "")
 
 
-def _packed_product(layer: Linear | Conv2d, x_BE: Tensor, patience: int, pieces: int = 1) -> Packed | None:
-    rows = x_BE.numel() // max(1, x_BE.shape[-1])
-    if rows < FEWEST_ROWS:
-        return None
+def _rows(x_BE: Tensor) -> int:
+    return x_BE.numel() // max(1, x_BE.shape[-1])
+
+
+def _product_weight(layer: Linear | Conv2d, x_BE: Tensor, patience: int, pieces: int = 1) -> Packed:
+    """The weight in so many pieces, packed if it can be: in float32 torch's own product is of another library, and
+    would have other bits."""
+
+    def cut(plain: Tensor) -> Packed:
+        return plain.flatten(1).chunk(pieces)
 
     def made(plain: Tensor) -> Packed:
-        return tuple(_PACKING._reorder_linear_weight(piece, rows) for piece in plain.flatten(1).chunk(pieces))
+        return tuple(_PACKING._reorder_linear_weight(piece, _rows(x_BE)) for piece in cut(plain))
 
-    return held_by(layer).pack(made, patience)
+    packed = held_by(layer).pack(made, patience) if _rows(x_BE) >= FEWEST_ROWS else None
+    return packed or cut(layer.weight)
 
 
 def _gated(patience: int, layer: GEGLU, x_BE: Tensor) -> Tensor:
     if not computes(x_BE) or not _is_itself(layer.proj):
         return layer.ops.geglu(layer.proj(x_BE))
     x_BE = x_BE.contiguous()
-    packed = _packed_product(layer.proj, x_BE, patience, pieces=2)
-    if packed is None and layer.proj.weight.dtype != x_BE.dtype:  # as autocast has it
-        return layer.ops.geglu(layer.proj(x_BE))
-    value, gate = packed or layer.proj.weight.chunk(2)
+    value, gate = _product_weight(layer.proj, x_BE, patience, pieces=2)
     value_bias, gate_bias = layer.proj.bias.chunk(2)
     gate_BE = _PACKING._linear_pointwise(x_BE, gate, gate_bias, "gelu", [], "none")
     return _PACKING._linear_pointwise.binary(x_BE, gate_BE, value, value_bias, "mul")
@@ -157,10 +173,8 @@ def _convolution(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | No
     def made(plain: Tensor) -> Packed:
         return (_reorder_convolution(plain, padding, stride, dilation, 1, list(x_BCHW.shape)),)
 
-    packed = held_by(layer).pack(made, patience)
-    if packed is None:
-        return _handed_on(layer, _plain(layer, x_BCHW, bias, padding))
-    y_BKHW = _PACKING._convolution_pointwise(x_BCHW, packed[0], bias, padding, stride, dilation, 1, "none", [], "")
+    (weight,) = held_by(layer).pack(made, patience) or (layer.weight,)
+    y_BKHW = _PACKING._convolution_pointwise(x_BCHW, weight, bias, padding, stride, dilation, 1, "none", [], "")
     return _handed_on(layer, y_BKHW)
 
 

@@ -128,7 +128,7 @@ def _is_alone(weight: Tensor) -> bool:
     """Whether a weight can be packed, and no other tensor sees its bytes."""
     storage = weight.untyped_storage()
     return (
-        weight.dtype == torch.bfloat16
+        weight.dtype in (torch.float32, torch.bfloat16)
         and weight.device.type == "cpu"
         and weight.is_contiguous()
         and not weight.requires_grad
