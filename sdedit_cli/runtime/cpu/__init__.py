@@ -1,5 +1,5 @@
-"""What makes networks quick on a CPU that multiplies in bfloat16: pictures with their channels last, weights as its
-kernels want them, sums that take no memory of their own. In float32 all is as the plain layers do it, to the bit."""
+"""What makes networks quick on a CPU: pictures with their channels last, weights as its kernels want them, sums that
+take no memory of their own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["attention", "is_faster", "put_into", "take_out"]
 
 
 def put_into(network: Model[Any], patience: int = 0) -> None:
-    """Has a network compute as is best here, while it is in bfloat16 and wants no gradients; `patience`: calls that it
-    is not worth much preparing for."""
+    """Has a network compute as is best here, while it wants no gradients; `patience`: calls that it is not worth much
+    preparing for."""
     packed.put_into(network, patience)
     in_place.put_into(network.ops)
 

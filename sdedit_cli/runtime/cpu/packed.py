@@ -1,10 +1,13 @@
 """Layers whose weights lie as oneDNN's kernels read them, and pictures with their channels last.
 
 A weight is packed when its layer has computed so often that it pays; who looks at it finds it as it was (`weights`),
-and the layer packs it again as it did at first. Results have the same bits packed or not: those of torch's own layers
-on pictures with their channels last, but for two. A convolution of single places is a product of them, as its layout
-for one size of picture is none for another, and to lay it out anew takes 50 times as long as to compute. A gated layer
-is two products, of which the first ends with GELU and the second with the product of both, before anything is rounded.
+and the layer packs it again as it did at first. Results have the same bits packed or not. In bfloat16 they are those of
+torch's own layers on pictures with their channels last; in float32 torch takes products and small convolutions from
+elsewhere, and differs in the order of sums.
+
+Two layers are something else. A convolution of single places is a product of them, as its layout for one size of
+picture is none for another, and to lay it out anew takes 50 times as long as to compute. A gated layer is two products,
+of which the first ends with GELU and the second with the product of both, before anything is rounded.
 
 Shapes: B rows, C channels (K: those of the result), H W picture, E features.
 """
