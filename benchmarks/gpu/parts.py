@@ -54,7 +54,7 @@ def in_a_process(part: Part, words: Sequence[str], seconds: float) -> tuple[list
         rows, errors = Path(place) / "rows", Path(place) / "errors"
         with errors.open("w", encoding="utf-8") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.gpu.parts", part.name, str(rows), *words],
+                [sys.executable, "-m", "benchmarks.gpu.one_part", part.name, str(rows), *words],
                 cwd=ROOT,
                 stdout=stderr,
                 stderr=stderr,
@@ -74,18 +74,3 @@ def in_a_process(part: Part, words: Sequence[str], seconds: float) -> tuple[list
 def _last_line(errors: Path) -> str:
     lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else "it said nothing"
-
-
-def main(words: Sequence[str]) -> None:
-    """In that process: writes each row as it comes, so that what was measured is kept whatever follows."""
-    from .options import arguments
-
-    name, rows, *rest = words
-    given = arguments().parse_args(rest)
-    with Path(rows).open("w", encoding="utf-8") as file:
-        for row in PARTS[name].module.run(given):
-            print(json.dumps(row.as_json()), file=file, flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -58,7 +58,7 @@ def test_every_kernel_has_the_numbers_of_its_twin(tmp_path: Path) -> None:
     if importlib.util.find_spec("triton") is None:
         pytest.skip("triton is not installed, so there are no kernels")
     rows = tmp_path / "rows"
-    words = [sys.executable, "-m", "benchmarks.gpu.parts", "kernels", str(rows), "--device", "cpu", "--quick"]
+    words = [sys.executable, "-m", "benchmarks.gpu.one_part", "kernels", str(rows), "--device", "cpu", "--quick"]
     subprocess.run(words, check=True, cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1"}, timeout=600)
     found = [Row.from_json(json.loads(line)) for line in rows.read_text().splitlines()]
     assert len(found) == 3 * (2 * 6 + 3) + 1
