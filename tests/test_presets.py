@@ -138,7 +138,7 @@ def test_a_bad_user_config_is_refused(tmp_path: Path, text: str, words: str) -> 
 def test_a_config_that_is_a_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sdedit" / "config.toml").mkdir(parents=True)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    with pytest.raises(PresetError, match=r"config\.toml: cannot be read"):
+    with pytest.raises(PresetError, match=r"config\.toml: is no file"):
         user_config({})
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..batch.request import Request
 from ..disk.hashes import FileHash, payload_hash
+from ..options import Edit
 from ..options.masks import ALPHA
 from ..pictures.codec import Picture
 from ..pictures.record import Ingredient
@@ -33,26 +34,22 @@ class Ingredients:
         """Goes on with another request on the same model."""
         edit = request.edit
         self._name = request.model.name
-        self._loras = [
-            (name, file, FileHash(Path(file.path)), FileHash(Path(file.path), payload_hash))
-            for name, file in zip(names_of(edit), edit.lora, strict=True)
-        ]
+        self._loras = [(FileHash(Path(file.path)), FileHash(Path(file.path), payload_hash)) for file in edit.lora]
         self._words = [(file.word, FileHash(Path(file.path))) for file in edit.embedding]
         self._image_prompts = hashes(edit, self._checkpoint)
         self._prompts = [_part("prompt_embeds", edit.prompt_embeds)] if edit.prompt_embeds else []
-        self._mask = edit.mask and (ALPHA if edit.mask == ALPHA else Path(edit.mask).stem)
 
     @property
     def model_hash(self) -> str:
         """The hash of the model; '' where it could not be read."""
         return self._model.value()
 
-    def of(self, picture: Picture) -> Iterator[Ingredient]:
-        """Those of one picture."""
+    def of(self, edit: Edit, picture: Picture) -> Iterator[Ingredient]:
+        """Those of one picture, by the names that its own edit has for them."""
         yield Ingredient("model", self._name, self.model_hash)
         for kind, name, digest in self._parts:
             yield Ingredient(kind, name, digest.value())
-        for name, f, digest, payload in self._loras:
+        for name, f, (digest, payload) in zip(names_of(edit), edit.lora, self._loras, strict=True):
             yield Ingredient("lora", name, digest.value(), f.scale, f.te_scale, f.blocks, f.dyn, payload.value())
         for word, digest in self._words:
             yield Ingredient("embedding", word, digest.value())
@@ -60,8 +57,8 @@ class Ingredients:
             yield Ingredient(kind, name, digest.value(), scale)
         for kind, name, digest in self._prompts:
             yield Ingredient(kind, name, digest.value())
-        if self._mask:
-            yield Ingredient("mask", self._mask, picture.mask_sha256)
+        if edit.mask:
+            yield Ingredient("mask", edit.mask if edit.mask == ALPHA else Path(edit.mask).stem, picture.mask_sha256)
 
 
 def _part(kind: str, file: str) -> tuple[str, str, FileHash]:

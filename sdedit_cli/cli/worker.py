@@ -279,7 +279,7 @@ class EditorWorker:
             ),
             width=picture.rgb.width,
             height=picture.rgb.height,
-            ingredients=(*self._ingredients.of(picture), *self._upscaling.made_of),
+            ingredients=(*self._ingredients.of(edit, picture), *self._upscaling.made_of),
             input_hash=picture.sha256,
             sampler=sampler,
             curve=curve,
