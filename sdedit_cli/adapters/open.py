@@ -22,6 +22,7 @@ from .bundled import PREFIX as BUNDLED
 from .deltas import Misfit, Scaling
 from .dialects import Module
 from .embedding_files import no_single
+from .peft_config import check_config
 
 HEADER = "lora_adapter_metadata"
 _FOLDER_FILES = (
@@ -78,15 +79,25 @@ def _open(path: Path) -> tuple[WeightSource, Header]:
         source = whole
     beside = path.parent / CONFIG
     config = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
-    if config.get("use_cayley_neumann") is False:
-        raise ModelError(f"{beside}: asks for exact rotations (use_cayley_neumann false), which are not read yet")
-    return source, Header(dict.fromkeys(HALVES, config)) if config else Header.of(source)
+    if config:
+        check_config(config, beside)
+        return source, Header(dict.fromkeys(HALVES, config))
+    header = Header.of(source)
+    for told in header.parts.values():
+        check_config(told, path)
+    return source, header
 
 
 def of_state(state: Mapping[str, object]) -> WeightSource:
-    """A state dict as a source; its alphas may be plain numbers. Raises WrongTypeError for what is no tensor."""
+    """A state dict as a source; its alphas may be plain numbers. Raises WrongTypeError for what is no tensor, or none
+    with numbers."""
+    for name in cast("Mapping[object, object]", state):
+        if not isinstance(name, str):
+            raise WrongTypeError(f"the state dict has {name!r} as a name; expected a text")
     tensors: Mapping[str, object] = {**state, **_numbers(state)}
     for name, value in tensors.items():
+        if isinstance(value, Tensor) and value.is_meta:
+            raise WrongTypeError(f"the state dict has '{shown(name)}' on the meta device, without its numbers")
         if not isinstance(value, Tensor):
             raise WrongTypeError(f"the state dict has a {type(value).__name__} as '{shown(name)}'; expected a tensor")
     return MemorySource(cast("Mapping[str, Tensor]", tensors), path=Path("the state dict"))
@@ -186,10 +197,10 @@ def _by_pattern(told: Mapping[str, Any], what: str, name: str, otherwise: object
 
 
 def _alpha(found: object) -> float | None:
-    if not isinstance(found, (int, float)) or isinstance(found, bool):
+    if found is None:
         return None
     try:
-        alpha = float(found)
+        alpha = float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else math.nan
     except OverflowError:
         alpha = math.inf
     if not math.isfinite(alpha):

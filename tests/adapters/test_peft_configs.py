@@ -79,3 +79,48 @@ def test_patterns_that_are_expressions_are_refused_by_name(
     place = written(tmp_path / "one", state, r=2, lora_alpha=2, alpha_pattern={"down.*to_q": 8})
     with pytest.raises(ModelError, match=r"alpha_pattern has 'down\.\*to_q'; expected names of modules"):
         pipe.load_lora_weights(place)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"r": 2, "init_lora_weights": "pissa_niter_16"}, "a base of its own"),
+        ({"r": 2, "init_lora_weights": "olora"}, "a base of its own"),
+        ({"r": 2, "lora_alpha": "8"}, "alpha is 8; expected a finite number"),
+        ({"r": 2, "lora_alpha": True}, "expected a finite number"),
+        ({"r": 2, "lora_alpha": 2, "alpha_pattern": {"to_q": "7"}}, "expected a finite number"),
+        ({"r": 0, "lora_alpha": 2}, "r is 0; expected a rank"),
+        ({"r": 2, "use_rslora": "true"}, "use_rslora is true; expected true or false"),
+        ({"r": 2, "use_qalora": True}, "QALoRA"),
+        ({"peft_type": "VERA"}, "is PEFT's VERA, which is not read"),
+        ({"peft_type": "OFT", "coft": True}, "coft"),
+        ({"peft_type": "OFT", "num_cayley_neumann_terms": 3}, "asks for 3 num_cayley_neumann_terms"),
+    ],
+)
+@pytest.mark.parametrize("in_header", [False, True])
+def test_what_a_config_asks_for_and_is_not_done_is_refused(
+    config: dict[str, Any], words: str, in_header: bool, tmp_path: Path, pipe: StableDiffusionImg2ImgPipeline
+) -> None:
+    """Passed over, each would be another change than was trained."""
+    prefix = "unet." if in_header else "base_model.model."
+    state = {f"{prefix}{LAYER}.lora_A.weight": torch.ones(2, 32), f"{prefix}{LAYER}.lora_B.weight": torch.ones(32, 2)}
+    place = written(tmp_path / "one", state, **config)
+    if in_header:
+        place = tmp_path / "one.safetensors"
+        header = {f"unet.{key}": value for key, value in config.items()}
+        save_file(state, place, {"lora_adapter_metadata": json.dumps(header)})
+    with pytest.raises(ModelError, match=words):
+        pipe.load_lora_weights(place)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_singular_values_between_factors_are_refused_by_name(
+    partial: bool, pipe: StableDiffusionImg2ImgPipeline
+) -> None:
+    state = {
+        f"base_model.model.{LAYER}.lora_A": torch.ones(2, 32),
+        f"base_model.model.{LAYER}.lora_B": torch.ones(32, 2),
+        f"base_model.model.{LAYER}.lora_E": torch.ones(2, 1),
+    }
+    with pytest.raises(ModelError, match="AdaLoRA"):
+        pipe.load_lora_weights(state, partial=partial)
