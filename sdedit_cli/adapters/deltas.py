@@ -113,6 +113,7 @@ REFUSED: Mapping[str, str] = {
     "reshape_weight": SET,
     "oft_r": OLD_OFT,
     "oft_s": OLD_OFT,
+    "lora_E": "AdaLoRA, whose singular values lie between the factors: merge it with PEFT, or train LoRA",
     "lora_embedding_A": WORDS,
     "lora_embedding_B": WORDS,
 }

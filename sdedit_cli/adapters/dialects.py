@@ -87,6 +87,7 @@ LEAVES: Mapping[str, str] = {
             *("bias_indices", "bias_values", "bias_size"),
             # Known so that they are refused by their names.
             *("lambda_layer", "set_weight", "reshape_weight", "oft_r", "oft_s", "lora_embedding_A", "lora_embedding_B"),
+            "lora_E",
         )
     },
 }
@@ -94,7 +95,7 @@ _IA3 = ".weight"  # beside `.on_input` alone, as everything ends so
 _BY_LENGTH = sorted(LEAVES, key=len, reverse=True)
 # PEFT puts the adapter's name between the leaf and its end: lora_A.default.weight
 _NAMED = re.compile(
-    r"\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|oft_R)\.(?!weight$|bias$|scaled_oft$)[^.]+(?=\.(?:weight|bias|scaled_oft)$|$)"
+    r"\.(lora_[AB]|lora_E|lora_embedding_[AB]|lora_magnitude_vector|oft_R)\.(?!weight$|bias$|scaled_oft$)[^.]+(?=\.(?:weight|bias|scaled_oft)$|$)"
 )
 # The names of the first attention processors.
 _PROCESSOR = re.compile(r"\.(attn[12])\.to_(q|k|v|out\.0)$")

@@ -16,13 +16,15 @@ from ..configs.unet import UNetConfig
 from ..errors import ModelError, listed, shown
 from ..weights.formats.source import WeightSource
 from .bundled import read_bundled
-from .deltas import Misfit, Scaling, kinds_of
+from .deltas import READ, Misfit, Scaling, kinds_of
 from .dialects import Module, family_of, module_names, split_key
 from .embedding import TextualInversion
 from .kinds.leaves import is_finite
 from .kinds.lora import product_bound
 from .open import Header, adapter_keys, of_state, open_adapter
 from .recognise import taken_for
+
+_WHOLE = READ | {"alpha", "scale"}  # leaves that may hold whole numbers, and truth values
 
 M = TypeVar("M", bound=Hashable)
 
@@ -106,7 +108,7 @@ def _read(
             scaling, whole = header.scaling(module), header.whole_scale(module)
         except Misfit as problem:
             raise ModelError(f"{source.path}: {'.'.join(module)}: {problem}") from None
-        tensors = {leaf: _tensor(source, key) for leaf, key in own.items()}
+        tensors = {leaf: _tensor(source, key, leaf) for leaf, key in own.items()}
         if whole is not None and {"lokr_w1", "lokr_w2"} <= own.keys():
             tensors["scale"] = torch.tensor(whole)
         patches[module] = Patch(tensors, scaling)
@@ -153,6 +155,8 @@ def _misfit(
     other = taken_for(source, "lora") if nothing else ""
     if not keys or other:
         return ModelError(f"{source.path}: {other or no_adapter(source)}")
+    if not unmatched:
+        return ModelError(f"{source.path}: holds strengths ({listed(adapter_keys(source.names()), 2)}) and no factors")
     foreign = bool(family) and family != _family(unet)
     begin = f"is made for {family}: " if foreign else ""
     # Taking what fits is no cure where nothing does, or what does is of another model.
@@ -176,8 +180,14 @@ def _family(unet: UNetConfig | None) -> str:
     return known.get(width, f"for text of width {width}" if isinstance(width, int) else "")
 
 
-def _tensor(source: WeightSource, key: str) -> Tensor:
+def _tensor(source: WeightSource, key: str, leaf: str) -> Tensor:
     tensor = source.get(key)
+    if tensor.is_complex() or not (tensor.is_floating_point() or leaf in _WHOLE):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"{source.path}: '{shown(key)}' holds {kind} numbers; expected floating point: those of quantised files "
+            "are not read"
+        )
     if tensor.is_floating_point() and not is_finite(tensor):
         raise ModelError(
             f"{source.path}: '{shown(key)}' has numbers that are not finite: the file is damaged, or its training "

@@ -6,6 +6,7 @@ LoRA and its relatives, textual inversions, IP-Adapters, hypernetworks, and prom
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _NO_WORDS = {"weight", "bias"}
 _PROMPTS = ("prompt_embeds", "negative_prompt_embeds")
 _HEADER = "sdedit"
 _FIRST = ("prompt", "negative_prompt")
+_OF_CLONEOFSIMO = re.compile(r"(unet|text_encoder):\d+:(up|down)$")
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ _USED: Mapping[str, tuple[str, str]] = {
 }
 
 
+_CLONEOFSIMO = "is a LoRA of cloneofsimo's trainer, whose factors have numbers for names; convert it with that trainer"
+
 # Parts of names in files that are no adapters, a dot before them, -> what they are.
 _NETWORKS: Mapping[str, str] = {
     **dict.fromkeys(
@@ -106,7 +110,10 @@ _NETWORKS: Mapping[str, str] = {
     ".model.diffusion_model.": "is a checkpoint; give it to -m",
     **dict.fromkeys((".first_stage_model.", ".decoder.conv_in.", ".decoder.mid_block."), "is a VAE; give it to --vae"),
     ".text_model.": "is a text encoder of a model",
-    ".down_blocks.": "is a UNet of a model; give the model to -m",
+    "_custom_diffusion.": "is of Custom Diffusion, which is not run",
+    ".unet:0:": _CLONEOFSIMO,
+    ".text_encoder:0:": _CLONEOFSIMO,
+    ".down_blocks.0.resnets.0.conv1.": "is a UNet of a model; give the model to -m",
 }
 
 
@@ -185,6 +192,8 @@ _PROJECTIONS = {"latents": "plus", "proj.3.weight": "full-face", "proj.weight": 
 
 def _embedding(source: WeightSource, names: Collection[str]) -> Recognised | None:
     held = [name for name in names if not is_bookkeeping(name)]
+    if any(map(_OF_CLONEOFSIMO.match, held)):
+        return None
     if not 0 < len(held) <= _MOST_WORDS or not all(_fits(source, name) for name in held):
         return None
     keys, extras = set(held), source.extras

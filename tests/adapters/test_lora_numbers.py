@@ -104,3 +104,13 @@ def test_strengths_may_come_out_of_an_array(pipe: StableDiffusionImg2ImgPipeline
     for weight in (np.float32(0.5), {"unet": np.float32(0.5), "text_encoder": np.float16(0.5)}):
         pipe.set_adapters("a", weight)
         assert_merged(pipe, base, half)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64], ids=str)
+def test_factors_that_are_no_floats_are_refused(kind: torch.dtype, pipe: StableDiffusionImg2ImgPipeline) -> None:
+    """Those of quantised files mean something else than their numbers."""
+    state = DIALECTS["kohya"](pipe, factors(pipe))
+    key = next(name for name in state if name.endswith("lora_up.weight"))
+    with pytest.raises(ModelError, match="numbers; expected floating point"):
+        pipe.load_lora_weights({**state, key: torch.ones(state[key].shape).to(kind)})
+    assert not pipe.get_list_adapters()

@@ -163,6 +163,13 @@ OTHERS: dict[str, tuple[dict[str, Tensor], str, str, str]] = {
         "LoRA",
         "PEFT's LoRA of a table of words, which is not read",
     ),
+    "PEFT, AdaLoRA": (
+        tensors(*((f"base_model.model.mid_block.attentions.0.proj_in.lora_{x}", (4, 4)) for x in "ABE")),
+        "lora",
+        "LoRA",
+        "AdaLoRA",
+    ),
+    "cloneofsimo": (tensors(("unet:0:up", (8, 4)), ("unet:0:down", (4, 8))), "weights", "not known", ""),
     "something": (tensors(("a.weight", (4, 4)), ("a.bias", (4,))), "weights", "not known", ""),
     "one layer": (tensors(("weight", (4, 4))), "weights", "not known", ""),
 }
