@@ -72,6 +72,7 @@ def test_what_a_tag_says_is_as_web_uis_mean_it(items: tuple[str, ...], value: Lo
         (("",), "'' is no number"),
         (("nan",), "'nan' is no number"),
         (("1e999",), "'1e999' is no number"),
+        (("1e39",), r"the strength 1e\+39 is too large"),
         (("1_0",), "'1_0' is no number"),
         (("1", "2", "3", "4"), "'4' has no meaning there; expected numbers, te=, unet=, dyn= and lbw="),
         (("tee=1",), "'tee=1' has no meaning there; did you mean 'te'"),

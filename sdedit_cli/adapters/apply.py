@@ -23,6 +23,7 @@ from .lora import Adapter, Patch, UnfitError
 _BLOCK = 1 << 21
 # The share of a precision's range that bounds which are sums in float32 themselves keep to.
 _SAFE = 0.9
+_LARGEST = torch.finfo(torch.float32).max
 
 Parts = tuple[tuple[Adapter, float], ...]
 """Adapters of a module with their strengths."""
@@ -59,14 +60,19 @@ def add_changes(total: Tensor, parts: Parts, module: Module, leaf: str) -> Tenso
 
     Raises ModelError for an adapter that does not fit it, or adds what is not finite; `total` is of no use then.
     """
+    for adapter, strength in parts:
+        if abs(strength) > _LARGEST:
+            raise _too_strong(adapter, module, strength)
     products = [part for part in parts if leaf == "weight" and _is_product(part[0].patches[module], total)]
     # Of the base alone, and so before anything is added to it.
-    deltas = [(_delta(part[0], module, leaf, total), part[1]) for part in parts if part not in products]
+    deltas = [(part, _delta(part[0], module, leaf, total)) for part in parts if part not in products]
     for adapter, strength in products:
         _add_product(total, adapter, module, strength)
-    for delta, strength in deltas:
+    for (adapter, strength), delta in deltas:
         if delta is not None:
             total.add_(delta, alpha=strength)
+            if abs(strength) > 1 and not is_finite(total):
+                _check_strong(delta, adapter, module, strength)
     return total
 
 
@@ -104,6 +110,8 @@ def written_by_rows(parameter: Tensor, base: Base, parts: Parts, module: Module,
     be done, and told, in the long way.
     """
     patches = [adapter.patches[module] for adapter, _ in parts]
+    if any(abs(strength) > _LARGEST for _, strength in parts):
+        return False
     if not all(_is_product(patch, parameter) for patch in patches) or not base.tensor.is_contiguous():
         return False
     try:
@@ -133,8 +141,23 @@ def _add_product(total: Tensor, adapter: Adapter, module: Module, strength: floa
         add_lora(total, _on(total.device, patch), strength, patch.scaling)
     except (Misfit, RuntimeError) as problem:
         raise misfit(adapter, module, problem) from None
-    if not is_finite(total):
-        _delta(adapter, module, "weight", torch.zeros_like(total))  # whose fault it is: the adapter's, or the base's
+    if not is_finite(total):  # whose fault it is: the adapter's, its strength's, or the base's
+        delta = _delta(adapter, module, "weight", torch.zeros_like(total))
+        assert delta is not None
+        _check_strong(delta, adapter, module, strength)
+
+
+def _check_strong(delta: Tensor, adapter: Adapter, module: Module, strength: float) -> None:
+    """Raises ModelError where it is the strength that makes a change not finite."""
+    if not is_finite(delta * strength):
+        raise _too_strong(adapter, module, strength)
+
+
+def _too_strong(adapter: Adapter, module: Module, strength: float) -> ModelError:
+    return ModelError(
+        f"{adapter.path}: at the strength {strength:g} what it adds to {'.'.join(module)} is not finite; nothing was "
+        "changed. Take a smaller strength."
+    )
 
 
 def _on(device: torch.device, patch: Patch) -> dict[str, Tensor]:

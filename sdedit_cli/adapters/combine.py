@@ -12,7 +12,7 @@ from ..errors import ModelError
 from .apply import misfit
 from .deltas import Kind, Misfit, bias_delta, kinds_of, weight_delta
 from .dialects import Module
-from .kinds.leaves import exact_scale, rank_of
+from .kinds.leaves import exact_scale, is_finite, rank_of
 from .kinds.lora import thin_factors
 from .lora import Adapter, Patch
 from .lowrank import Cut, Keep, cut_matrix, cut_product
@@ -44,9 +44,15 @@ def combined(wanted: AdapterSet, keep: Keep | None, shape_of: ShapeOf) -> Iterat
         for adapter, patch, _ in patches:
             _refuse(adapter, module, kinds_of(patch.leaves), keep)
         try:
-            yield _combine(module, [(patch, strength) for _, patch, strength in patches], keep, shape_of(module))
+            made = _combine(module, [(patch, strength) for _, patch, strength in patches], keep, shape_of(module))
         except (Misfit, RuntimeError) as problem:
             raise misfit(patches[0][0], module, problem) from None
+        if not all(map(is_finite, made.patch.leaves.values())):
+            raise ModelError(
+                f"{patches[0][0].path}: {'.'.join(module)} has numbers at this strength that are not finite; take a "
+                "smaller one"
+            )
+        yield made
 
 
 def _refuse(adapter: Adapter, module: Module, kinds: Sequence[Kind], keep: Keep | None) -> None:

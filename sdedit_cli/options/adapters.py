@@ -18,6 +18,8 @@ _NAMED = {"te": "te_scale", "unet": "scale", "dyn": "dyn", "lbw": "blocks"}
 # What the extension for block weights knows beyond numbers.
 _TIMED = ("start", "stop", "step", "lbwe")
 
+_LARGEST = 3.4e38  # float32, which weights are made in, ends there
+
 EMBEDDING_SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt", ".png")
 
 
@@ -36,6 +38,7 @@ class LoraFile:
     dyn: int | None = None
 
     def __post_init__(self) -> None:
+        _check_strengths(self.path, self.scale, self.text_scale)
         if self.blocks:
             block_numbers(self.blocks, self.path)
         if self.dyn is not None and self.dyn < 1:
@@ -55,6 +58,12 @@ class LoraFile:
         numbers = [self.scale] if self.te_scale is None else [self.scale, self.te_scale]
         more = [f"lbw={self.blocks}"] * bool(self.blocks) + [f"dyn={self.dyn}"] * (self.dyn is not None)
         return ":".join([self.path, *(f"{number:.15g}" for number in numbers), *more])
+
+
+def _check_strengths(label: str, *strengths: float) -> None:
+    for strength in strengths:
+        if abs(strength) > _LARGEST:
+            raise UsageError(f"{label}: the strength {strength:g} is too large; expected a number such as 0.8")
 
 
 def _lora(text: str) -> LoraFile:
@@ -132,7 +141,9 @@ def _value(member: str, text: str, label: str) -> Any:
         return int(text)
     if not _is_number(text):
         raise UsageError(f"{label}: '{shown(text)}' is no number; expected a strength such as 0.8")
-    return float(text)
+    number = float(text)
+    _check_strengths(label, number)
+    return number
 
 
 def _is_number(text: str) -> bool:
@@ -182,6 +193,9 @@ class IPAdapterFile:
 
     path: str
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_strengths(self.path, self.scale)
 
     def __str__(self) -> str:
         return f"{self.path}:{self.scale:.15g}"

@@ -271,7 +271,12 @@ class Edit(MachineOptions):
         None, "Last layers of the text encoder to leave out (web UIs count one more).", "Model", low=0, high=100
     )
     freeu: tuple[float, ...] | None = declare(
-        None, "FreeU's factors: two for the skips, two for the backbone.", "Model", low=0.0, metavar="S1,S2,B1,B2"
+        None,
+        "FreeU's factors: two for the skips, two for the backbone.",
+        "Model",
+        low=0.0,
+        high=1000.0,
+        metavar="S1,S2,B1,B2",
     )
     safety: str = declare(
         "flag",

@@ -235,6 +235,8 @@ def test_equal_inputs_give_equal_bytes(folder: Path) -> None:
         (["resize", "{lora}", "x.safetensors"], 2, "give one of --rank N and --energy F"),
         (["resize", "{lora}", "x.safetensors", "--rank", "2", "--energy", "0.5"], 2, "give one of"),
         (["resize", "{lora}", "x.safetensors", "--energy", "1.5"], 2, "1.5"),
+        (["resize", "{lora}", "x.safetensors", "--energy", "nan"], 2, "not in the range"),
+        (["merge", "x.safetensors", "--lora", "{lora}:1e39"], 2, "the strength 1e+39 is too large"),
         (["merge", "x.safetensors"], 2, "--lora"),
         (["merge", "a", "b", "c", "--lora", "{lora}"], 2, "3 paths are given"),
         (["merge", "{base}", "x", "--lora", "{lora}", "--rank", "2"], 2, "leave BASE out"),

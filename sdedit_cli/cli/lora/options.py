@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,11 +37,21 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object 
 VERBOSE = click.option("-v", "--verbose", is_flag=True, help="A row for each module, not each block.")
 
 
+class _Share(click.FloatRange):
+    """A number over 0, and 1 at most: not the NaN that no bound keeps out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
 KEEP = options(
     click.option("--rank", type=click.IntRange(1), metavar="N", help="The rank of each module."),
     click.option(
         "--energy",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=_Share(0, 1, min_open=True),
         metavar="F",
         help="The smallest rank of each module that keeps this share of its change, such as 0.95.",
     ),
