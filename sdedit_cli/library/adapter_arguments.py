@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import UsageError, WrongTypeError
+from ..errors import UsageError, WrongTypeError, shown
 from .keywords import one_file_options, resolved
 
 SLOTS = ("unet", "text_encoder")
 # Options of the reference's loader that ask for nothing here.
-_IDLE = ("low_cpu_mem_usage",)
+_IDLE = ("low_cpu_mem_usage", "unet_config", "metadata")
+_NO_METADATA = "metadata is read from the file; give a state dict's alphas as tensors in it, and leave it out"
 
 
 def checked_scale(name: str, scale: object) -> float:
@@ -33,13 +35,61 @@ def checked_scale(name: str, scale: object) -> float:
 def located(source: object, weight_name: str | None, options: Mapping[str, Any]) -> Path | Mapping[str, Tensor]:
     """The file or folder of an adapter, or its state dict. Raises ModelError, UsageError, WrongTypeError."""
     where = one_file_options(options, *_IDLE)
+    if options.get("metadata") is not None:
+        raise UsageError(_NO_METADATA)
     if not isinstance(source, (str, os.PathLike, Mapping)):
         raise WrongTypeError(f"the adapter is a {type(source).__name__}; expected a path, a Hub id or a state dict")
     return resolved(source, weight_name, where)
 
 
-def check_slots(components: Sequence[str]) -> None:
-    """Raises UsageError for what is no list of components that adapters change."""
-    unknown = [name for name in components if name not in SLOTS]
-    if unknown or isinstance(components, str):
+def asked_slots(components: object, **wanted: bool) -> list[str]:
+    """The components that are meant, without those that are not `wanted`. Raises UsageError for what is no list of some
+    that adapters change."""
+    listed = list(cast("Iterable[object]", components)) if isinstance(components, (list, tuple, set)) else [None]
+    if not all(slot in SLOTS for slot in listed):
         raise UsageError(f"components is {components!r}; expected a list of some of {', '.join(SLOTS)}")
+    return [str(slot) for slot in listed if wanted.get(str(slot), True)]
+
+
+def weights_of(given: Any, count: int) -> list[Any]:
+    """A weight for each of `count` adapters, those that are None as 1: of a list or an array, or one for all."""
+    listed: object = given.tolist() if hasattr(given, "tolist") else given
+    each = list(cast("Sequence[Any]", listed)) if isinstance(listed, (list, tuple)) else [listed] * count
+    if len(each) != count:
+        raise UsageError(f"adapter_weights has {len(each)} entries for {count} adapters; give one for each")
+    return [1.0 if weight is None else weight for weight in each]
+
+
+def name_of(adapter: object) -> str | None:
+    """The name of an adapter. Raises WrongTypeError for what is no text."""
+    if adapter is None or isinstance(adapter, str):
+        return adapter
+    raise WrongTypeError(f"adapter_name is {adapter!r}; expected a text")
+
+
+def tensors_in(layers: Mapping[str, Tensor] | nn.Module | None) -> Mapping[str, Tensor]:
+    """The tensors of layers by name. Raises WrongTypeError for what is none."""
+    found: Mapping[str, object] = layers.state_dict() if isinstance(layers, nn.Module) else layers or {}
+    for name, value in found.items():
+        if not isinstance(value, Tensor):
+            raise WrongTypeError(f"the layers have a {type(value).__name__} as '{shown(name)}'; expected a tensor")
+    return cast("Mapping[str, Tensor]", found)
+
+
+def file_name(name: str) -> str:
+    """The name of a file of safetensors within a folder. Raises UsageError for a path, and for another ending."""
+    if set(name) & set("/\\") or not name.endswith(".safetensors"):
+        raise UsageError(f"weight_name is '{shown(name)}'; expected a name that ends in .safetensors, and no folder")
+    return name
+
+
+def header_text(header: Mapping[str, Any]) -> str:
+    """What PEFT's configs say as JSON, their sets as lists. Raises WrongTypeError for what JSON cannot hold."""
+    told = {
+        key: sorted(map(str, cast("set[Any]", v))) if isinstance(v, (set, frozenset)) else v
+        for key, v in header.items()
+    }
+    try:
+        return json.dumps(told, sort_keys=True)
+    except TypeError as problem:
+        raise WrongTypeError(f"the adapter's metadata cannot be written ({problem}); give texts and numbers") from None

@@ -6,34 +6,28 @@ disabling, unfusing and unloading give the base back bit for bit.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..adapters.apply import Parts
 from ..adapters.dialects import Module
 from ..adapters.embedding import TextualInversion
 from ..adapters.lora import Adapter, read_adapter
-from ..adapters.open import HEADER
 from ..adapters.set import AdapterSet
 from ..adapters.strengths import Strengths, Weight, by_part
 from ..engine.merging import Merging
 from ..errors import UsageError, did_you_mean, listed, warn
 from ..nn import CLIPTextModel, UNet2DCondition
-from .adapter_arguments import SLOTS, check_slots, checked_scale, located
+from .adapter_arguments import SLOTS, asked_slots, checked_scale, located, name_of, weights_of
+from .adapter_files import AdapterFiles, Source
 from .words import arguments_named
 
 _TABLE: Module = ("text_encoder", "text_model.embeddings.token_embedding")
-_SAVED = "pytorch_lora_weights.safetensors"
-Source = str | os.PathLike[str] | Mapping[str, Tensor]
-Layers = Mapping[str, Tensor] | nn.Module
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class _Fused:
         return {module: parts for module, parts in found.items() if module[0] == self.slot}
 
 
-class Adapters:
+class Adapters(AdapterFiles):
     """What `StableDiffusionImg2ImgPipeline` has loaded beside its checkpoint."""
 
     unet: UNet2DCondition
@@ -91,7 +85,7 @@ class Adapters:
         Options are those of `weights.resolve`. Raises ModelError for what does not fit (nothing is changed
         then), UsageError for a name that is taken.
         """
-        name = adapter_name or self._free_name()
+        name = name_of(adapter_name) or self._free_name()
         if hotswap:
             self._known([name])
         elif name in self._adapters.adapters:
@@ -119,21 +113,6 @@ class Adapters:
         text = self.text_encoder.config if self.text_encoder is not None else None
         return read_adapter(located(source, weight_name, options), self.unet.config, text, partial=partial)
 
-    @classmethod
-    @arguments_named()
-    def lora_state_dict(
-        cls, pretrained_model_name_or_path_or_dict: Source, *, weight_name: str | None = None, **options: Any
-    ) -> tuple[dict[str, Tensor], None]:
-        """The tensors of a LoRA under the names that its file has, for `load_lora_weights`.
-
-        Alphas are among them, those of a header or a config beside the file too; the reference's second value, for
-        alphas that are not, is None. Raises ModelError for what cannot be read.
-        """
-        from ..adapters.write import tensors_of
-
-        found = located(pretrained_model_name_or_path_or_dict, weight_name, options)
-        return tensors_of(found) if isinstance(found, Path) else dict(found), None
-
     @arguments_named()
     def set_adapters(
         self, adapter_names: str | Sequence[str], adapter_weights: Weight | Sequence[Weight] | None = None
@@ -143,10 +122,9 @@ class Adapters:
         Parts that are not named count fully (1.0). Raises UsageError for names that are not loaded.
         """
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
-        given = adapter_weights if isinstance(adapter_weights, (list, tuple)) else [adapter_weights] * len(names)
-        weights = [1.0 if weight is None else weight for weight in cast("Sequence[Weight | None]", given)]
-        if len(weights) != len(names):
-            raise UsageError(f"adapter_weights has {len(weights)} entries for {len(names)} adapters; give one for each")
+        if len(set(names)) < len(names):
+            raise UsageError(f"adapter_names has a name twice: {', '.join(map(str, names))}; give each once")
+        weights: list[Weight] = weights_of(adapter_weights, len(names))
         self._known(names)
         adapters = self._adapters.adapters
         active = {
@@ -197,13 +175,18 @@ class Adapters:
         lora_scale: float = 1.0,
         safe_fusing: bool = False,
         adapter_names: Sequence[str] | None = None,
+        *,
+        fuse_unet: bool = True,
+        fuse_text_encoder: bool = True,
     ) -> None:
         """Fixes the active adapters (or `adapter_names`), times `lora_scale`, in the weights of these components until
         `unfuse_lora`. What is fused already stays as it is.
 
-        Raises UsageError for unknown components, and where none is loaded.
+        `fuse_unet` and `fuse_text_encoder` are how older scripts leave one out. Raises UsageError for unknown
+        components, for a scale that is no finite number, and where none is loaded.
         """
-        check_slots(components)
+        components = asked_slots(components, unet=fuse_unet, text_encoder=fuse_text_encoder)
+        scale = checked_scale("lora_scale", lora_scale)
         del safe_fusing  # what is not finite is refused always
         names = list(dict.fromkeys(adapter_names or self._adapters.active))
         self._known(names)
@@ -216,12 +199,15 @@ class Adapters:
             if not slots:
                 warn(f"'{name}' is fused already, and stays as strong as it is; call unfuse_lora() before")
             strengths = self._adapters.active.get(name, self._strengths.get(name, {}))
-            wanted += tuple(_Fused(name, adapter, slot, strengths, lora_scale) for slot in slots)
+            wanted += tuple(_Fused(name, adapter, slot, strengths, scale) for slot in slots)
         self._settle(_fused=wanted)
 
-    def unfuse_lora(self, components: Sequence[str] = SLOTS) -> None:
+    @arguments_named()
+    def unfuse_lora(
+        self, components: Sequence[str] = SLOTS, *, unfuse_unet: bool = True, unfuse_text_encoder: bool = True
+    ) -> None:
         """Undoes `fuse_lora`, bit for bit: adapters that are still loaded are at work as they were."""
-        check_slots(components)
+        components = asked_slots(components, unet=unfuse_unet, text_encoder=unfuse_text_encoder)
         self._settle(_fused=tuple(fused for fused in self._fused if fused.slot not in components))
 
     @property
@@ -230,46 +216,16 @@ class Adapters:
         return {fused.name for fused in self._fused}
 
     @property
+    def lora_scale(self) -> float:
+        """What the call that runs multiplies all strengths by; 1 outside of calls."""
+        return self._share
+
+    @property
     def num_fused_loras(self) -> int:
         return len(self.fused_loras)
 
     def _is_fused(self, adapter: Adapter, slot: str) -> bool:
         return any(fused.adapter is adapter and fused.slot == slot for fused in self._fused)
-
-    @classmethod
-    @arguments_named()
-    def save_lora_weights(
-        cls,
-        save_directory: str | os.PathLike[str],
-        unet_lora_layers: Layers | None = None,
-        text_encoder_lora_layers: Layers | None = None,
-        is_main_process: bool = True,
-        weight_name: str | None = None,
-        save_function: Any = None,
-        safe_serialization: bool = True,
-        unet_lora_adapter_metadata: Mapping[str, Any] | None = None,
-        text_encoder_lora_adapter_metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Writes layers (tensors by name, or a module of them) as a file that this and other programs load; metadata is
-        what PEFT's config says of a part's (`r`, `lora_alpha`, ...). Raises UsageError when there are no layers."""
-        given = {"unet": unet_lora_layers, "text_encoder": text_encoder_lora_layers}
-        layers = {slot: own.state_dict() if isinstance(own, nn.Module) else own or {} for slot, own in given.items()}
-        if not any(layers.values()):
-            raise UsageError("give `unet_lora_layers` or `text_encoder_lora_layers`: there is nothing to save")
-        if not safe_serialization or save_function is not None:
-            raise UsageError("only safetensors are written; leave safe_serialization and save_function out")
-        from ..weights.formats.source import MemorySource
-        from ..weights.write.files import OutputFile, write_files
-        from ..weights.write.safetensors import item
-
-        told = {"unet": unet_lora_adapter_metadata, "text_encoder": text_encoder_lora_adapter_metadata}
-        header = {f"{slot}.{key}": value for slot, own in told.items() for key, value in (own or {}).items()}
-        tensors = {f"{slot}.{key}": tensor for slot, own in layers.items() for key, tensor in own.items()}
-        source = MemorySource({key: tensor.detach().cpu() for key, tensor in tensors.items()})
-        if is_main_process:
-            metadata = {HEADER: json.dumps(header, sort_keys=True)} if header else {}
-            files = [OutputFile("", tuple(item(key, source, key, None) for key in tensors), metadata)]
-            write_files(Path(save_directory) / (weight_name or _SAVED), files, replace=True)
 
     @contextmanager
     def without_adapters(self) -> Generator[None, None, None]:

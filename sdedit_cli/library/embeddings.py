@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..adapters.embedding import TextualInversion, read_embedding
 from ..engine.embeddings import check_words, kept_on_failure, set_words, without_doubles
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, WrongTypeError, did_you_mean
 from ..nn import CLIPTextModel
 from ..text import Tokenizer
 from .keywords import one_file_options, resolved
@@ -55,6 +55,8 @@ class Embeddings:
         known, encoder = check_words(self.tokenizer, self.text_encoder)
         sources = list(source) if isinstance(source, (list, tuple)) else [cast("Source", source)]
         tokens = list(token) if isinstance(token, (list, tuple)) else [token] * len(sources)
+        if not all(isinstance(one, (str, type(None))) for one in tokens):
+            raise WrongTypeError(f"token is {token!r}; expected a text, or one for each embedding")
         if len(tokens) != len(sources) or len(set(tokens) - {None}) < len([one for one in tokens if one]):
             raise UsageError(f"token has {tokens!r} for {len(sources)} embeddings; give one for each, all different")
         found = [

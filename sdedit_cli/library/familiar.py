@@ -50,6 +50,8 @@ class Familiar(Switches):
         self.requires_safety_checker = True
         self.name_or_path: str | None = None
         """What the pipeline was loaded from."""
+        self._clip_skip: int | None = None
+        self._cross_attention_kwargs: dict[str, Any] | None = None
 
     @property
     def config(self) -> ConfigMapping:
@@ -60,6 +62,16 @@ class Familiar(Switches):
         }
         facts = {"_class_name": type(self).__name__, "_name_or_path": self.name_or_path, **classes}
         return ConfigMapping({**facts, "requires_safety_checker": self.requires_safety_checker})
+
+    @property
+    def clip_skip(self) -> int | None:
+        """What the last call was given, as callbacks read it."""
+        return self._clip_skip
+
+    @property
+    def cross_attention_kwargs(self) -> dict[str, Any] | None:
+        """What the last call was given, as callbacks read it."""
+        return self._cross_attention_kwargs
 
     @property
     def vae_scale_factor(self) -> int:

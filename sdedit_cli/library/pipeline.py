@@ -307,6 +307,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         check_generator(generator)
         if image is None:
             raise UsageError("give `image`: the picture to edit")
+        self._clip_skip, self._cross_attention_kwargs = clip_skip, cross_attention_kwargs
         cross_attention_kwargs, masks = without_masks(cross_attention_kwargs)
         self._check_images(ip_adapter_image, ip_adapter_image_embeds, masks)
         engine = self.engine
