@@ -51,6 +51,12 @@ class Weights(dict[str, Any]):
     shape = torch.Size()
     calls = 0
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weight, which stays as it is."""
+        with _LOCK:
+            return (self.packed or (super().__getitem__(_WEIGHT),))[0].dtype
+
     def pack(self, make: Callable[[Tensor], Packed], patience: int) -> Packed | None:
         """The packed weight, made at the call after `patience` of them; None before, and where it has to stay plain."""
         if (packed := self.packed) is not None:
