@@ -50,7 +50,7 @@ def combined(wanted: AdapterSet, keep: Keep | None, shape_of: ShapeOf) -> Iterat
         if not all(map(is_finite, made.patch.leaves.values())):
             raise ModelError(
                 f"{patches[0][0].path}: {'.'.join(module)} has numbers at this strength that are not finite; take a "
-                "smaller one"
+                "smaller strength"
             )
         yield made
 

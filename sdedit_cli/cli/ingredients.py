@@ -45,7 +45,7 @@ class Ingredients:
         return self._model.value()
 
     def of(self, edit: Edit, picture: Picture) -> Iterator[Ingredient]:
-        """Those of one picture, by the names that its own edit has for them."""
+        """Those of one picture; its LoRAs and its mask as its own edit names them."""
         yield Ingredient("model", self._name, self.model_hash)
         for kind, name, digest in self._parts:
             yield Ingredient(kind, name, digest.value())

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -67,29 +67,38 @@ def name_of(adapter: object) -> str | None:
     raise WrongTypeError(f"adapter_name is {adapter!r}; expected a text")
 
 
-def tensors_in(layers: Mapping[str, Tensor] | nn.Module | None) -> Mapping[str, Tensor]:
+def tensors_in(layers: object) -> Mapping[str, Tensor]:
     """The tensors of layers by name. Raises WrongTypeError for what is none."""
-    found: Mapping[str, object] = layers.state_dict() if isinstance(layers, nn.Module) else layers or {}
+    found: object = layers.state_dict() if isinstance(layers, nn.Module) else layers or {}
+    if not isinstance(found, Mapping):
+        raise WrongTypeError(f"the layers are a {type(found).__name__}; expected tensors by name, or a module")
+    found = cast("Mapping[str, object]", found)
     for name, value in found.items():
         if not isinstance(value, Tensor):
             raise WrongTypeError(f"the layers have a {type(value).__name__} as '{shown(name)}'; expected a tensor")
     return cast("Mapping[str, Tensor]", found)
 
 
-def file_name(name: str) -> str:
-    """The name of a file of safetensors within a folder. Raises UsageError for a path, and for another ending."""
-    if set(name) & set("/\\") or not name.endswith(".safetensors"):
-        raise UsageError(f"weight_name is '{shown(name)}'; expected a name that ends in .safetensors, and no folder")
+def file_name(name: object) -> str:
+    """The name of a file within a folder. Raises UsageError for one that is elsewhere, and for a pickle's ending;
+    WrongTypeError for what is no text."""
+    if not isinstance(name, str):
+        raise WrongTypeError(f"weight_name is {name!r}; expected a text")
+    path = PurePath(name)
+    if path.is_absolute() or ".." in path.parts or path.suffix in (".bin", ".pt", ".pth", ".ckpt"):
+        raise UsageError(f"weight_name is '{shown(name)}'; expected a name of safetensors within the folder")
     return name
 
 
 def header_text(header: Mapping[str, Any]) -> str:
     """What PEFT's configs say as JSON, their sets as lists. Raises WrongTypeError for what JSON cannot hold."""
-    told = {
-        key: sorted(map(str, cast("set[Any]", v))) if isinstance(v, (set, frozenset)) else v
-        for key, v in header.items()
-    }
+
+    def listed(value: object) -> list[str]:
+        if isinstance(value, (set, frozenset)):
+            return sorted(map(str, cast("set[Any]", value)))
+        raise TypeError(f"a {type(value).__name__} is no text and no number")
+
     try:
-        return json.dumps(told, sort_keys=True)
+        return json.dumps(dict(header), sort_keys=True, default=listed)
     except TypeError as problem:
         raise WrongTypeError(f"the adapter's metadata cannot be written ({problem}); give texts and numbers") from None

@@ -122,7 +122,7 @@ class Adapters(AdapterFiles):
         Parts that are not named count fully (1.0). Raises UsageError for names that are not loaded.
         """
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
-        if len(set(names)) < len(names):
+        if any(names.count(name) > 1 for name in names):
             raise UsageError(f"adapter_names has a name twice: {', '.join(map(str, names))}; give each once")
         weights: list[Weight] = weights_of(adapter_weights, len(names))
         self._known(names)
@@ -182,8 +182,8 @@ class Adapters(AdapterFiles):
         """Fixes the active adapters (or `adapter_names`), times `lora_scale`, in the weights of these components until
         `unfuse_lora`. What is fused already stays as it is.
 
-        `fuse_unet` and `fuse_text_encoder` are how older scripts leave one out. Raises UsageError for unknown
-        components, for a scale that is no finite number, and where none is loaded.
+        `fuse_unet` and `fuse_text_encoder` leave one out, as they did in older releases of the reference. Raises
+        UsageError for unknown components, for a scale that is no finite number, and where none is loaded.
         """
         components = asked_slots(components, unet=fuse_unet, text_encoder=fuse_text_encoder)
         scale = checked_scale("lora_scale", lora_scale)

@@ -55,7 +55,7 @@ def user_config(variables: Mapping[str, str]) -> UserConfig:
     table: dict[str, Any] = {}
     if CONFIG_VARIABLE not in variables and not path.is_absolute():
         warnings.warn("no home folder is known: there is no user config and no cache; set HOME", stacklevel=2)
-    elif CONFIG_VARIABLE not in variables and not path.exists():
+    elif CONFIG_VARIABLE not in variables and not (path.is_file() or path.is_dir()):
         pass
     else:
         table = read_toml(path)

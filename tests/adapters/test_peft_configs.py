@@ -94,6 +94,7 @@ def test_patterns_that_are_expressions_are_refused_by_name(
         ({"r": 2, "use_qalora": True}, "QALoRA"),
         ({"peft_type": "VERA"}, "is PEFT's VERA, which is not read"),
         ({"peft_type": "OFT", "coft": True}, "coft"),
+        ({"use_cayley_neumann": False}, "exact rotations"),
         ({"peft_type": "OFT", "num_cayley_neumann_terms": 3}, "asks for 3 num_cayley_neumann_terms"),
     ],
 )

@@ -102,7 +102,7 @@ def test_a_state_dict_comes_with_as_many_values_as_are_asked_for(folder: Path, t
     torch.testing.assert_close(pipe.unet.get_submodule(LAYER).weight, before + change)
 
 
-@pytest.mark.parametrize("name", ["../evil.safetensors", "a/b.safetensors", "x.bin"])
+@pytest.mark.parametrize("name", ["../evil.safetensors", "/evil.safetensors", "x.bin"])
 def test_files_are_written_into_the_folder_alone(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="weight_name is"):
         StableDiffusionImg2ImgPipeline.save_lora_weights(tmp_path / "to", STATE, weight_name=name)
@@ -114,6 +114,12 @@ def test_what_is_no_layer_no_name_and_no_metadata_is_told(pipe: Any, tmp_path: P
     layers: Any = {"a": 3}
     with pytest.raises(WrongTypeError, match="a int as 'a'"):
         save(tmp_path / "to", layers)
+    other: Any = [1]
+    with pytest.raises(WrongTypeError, match="the layers are a list"):
+        save(tmp_path / "to", other)
+    name: Any = 3
+    with pytest.raises(WrongTypeError, match="weight_name is 3"):
+        save(tmp_path / "to", STATE, weight_name=name)
     with pytest.raises(WrongTypeError, match="metadata cannot be written"):
         save(tmp_path / "to", STATE, unet_lora_adapter_metadata={"r": object()})
     with pytest.raises(WrongTypeError, match="adapter_name is 3"):
