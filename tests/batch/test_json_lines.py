@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from sdedit_cli.batch.json_lines import row_of_json
 from sdedit_cli.batch.rows import layer_of_row
 from sdedit_cli.batch.sources import rows_of
+from sdedit_cli.batch.stream import rows_from
 from sdedit_cli.errors import JobFileError, UsageError
 
 FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -114,12 +116,23 @@ def test_a_line_that_cannot_be_meant_is_one_failed_job(tmp_path: Path, line: str
     assert len(str(caught.value)) < 400
 
 
+ODD = b'{"input": "caf\xe9.png"}\n{"input": "a", "prompt": "\xe9"}\n'
+
+
 def test_names_in_odd_encodings_can_be_opened(tmp_path: Path) -> None:
-    found = rows_of(lines(tmp_path, b'{"input": "caf\xe9.png"}\n{"input": "a", "prompt": "\xe9"}\n'))
+    found = rows_of(lines(tmp_path, ODD))
     assert os.fsencode(found.rows[0].input).endswith(b"caf\xe9.png")
     assert "line 1 is not UTF-8 text" in found.notes[0]
     with pytest.raises(JobFileError, match="line 2: prompt is not valid UTF-8"):
         layer_of_row(found.rows[1])
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "mark"])
+def test_a_stream_takes_names_in_odd_encodings_as_a_list_does(mark: bytes) -> None:
+    first, second = rows_from(io.BytesIO(mark + ODD))
+    assert os.fsencode(first.input) == b"caf\xe9.png"
+    with pytest.raises(JobFileError, match="stdin, line 2: prompt is not valid UTF-8"):
+        layer_of_row(second)
 
 
 @pytest.mark.parametrize(
