@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
+from ..errors import JobFileError
+from .journal import Known
 from .json_lines import row_of_json
 from .rows import Row
+from .survey import Item
+from .targets import folded
 
 MAX_LINE = 1_000_000
 
@@ -24,3 +28,27 @@ def rows_from(stream: BinaryIO) -> Iterator[Row]:
         elif line.strip():
             # As in a list: bytes that are no UTF-8 stay as they are in the names of files, and options refuse them.
             yield row_of_json(line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape"), place, "")
+
+
+class Claims:
+    """The outputs that the jobs of a stream have by now. Of a list it is known beforehand which of them clash."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, tuple[str, str]] = {}
+
+    def check(self, items: Sequence[Item], place: str) -> None:
+        """Raises JobFileError where an output of the job at `place` is another picture of an earlier job."""
+        for item in items:
+            first, key = self._owners.get(folded(item.target.shown), (place, item.account.key))
+            if key != item.account.key:
+                raise JobFileError(
+                    f"{place}: {item.target.shown} is another picture already, that of {first}; "
+                    "give each job an output of its own, or a DEST such as 'out/{stem}-{index}.png'"
+                )
+
+    def add(self, items: Sequence[Item], place: str, known: Mapping[str, Known]) -> None:
+        """Those of a job that are there now as it wanted them; what failed may be tried again in another way."""
+        for item in items:
+            entry = known.get(item.output)
+            if entry and entry.last.event != "failed" and entry.last.key == item.account.key:
+                self._owners.setdefault(folded(item.target.shown), (place, item.account.key))

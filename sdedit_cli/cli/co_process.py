@@ -16,8 +16,9 @@ from ..batch.plan import Place, job_of, look_again
 from ..batch.request import RunOptions
 from ..batch.rows import Row
 from ..batch.run import Run
-from ..batch.stream import rows_from
+from ..batch.stream import Claims, rows_from
 from ..batch.survey import Item, choose, survey
+from ..batch.targets import refuse_clashes
 from ..batch.versions import torch_version
 from ..batch.wording import Wording
 from ..batch.worker import Reporter
@@ -60,6 +61,7 @@ class _Server:
         self._to = to
         self._events = events
         self._books = books
+        self._claims = Claims()
         self._models = Models(to.note)
         self._held: tuple[tuple[object, ...], dict[str, str]] = ((), {})
         limit = pixel_limit(os.environ)
@@ -81,7 +83,9 @@ class _Server:
         given, books = self._given, self._books
         look_again(self._ways)
         job = job_of(row, number, Wording(self._ways, Layer("", {})), self._place)
+        refuse_clashes([job], "DEST")
         items = survey([job], self._place.folder, books.known, path_of)
+        self._claims.check(items, row.place)
         choice = choose(items, force=given["force"], overwrite=given["on_exists"] == "overwrite", limit=None)
         for item, problem in choice.kept:
             self._tell(item.job.source, problem)
@@ -91,6 +95,7 @@ class _Server:
             self._let_go_of_changed(items[0])
         run = Run(job.request, choice.jobs, self._options, self._models, self._to, self._events, None, books)
         run.work()
+        self._claims.add(items, row.place, books.known)
         return len(run.errors) + len(choice.kept)
 
     def _let_go_of_changed(self, item: Item) -> None:
