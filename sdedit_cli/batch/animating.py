@@ -32,9 +32,9 @@ def animating(jobs: Sequence[Job], output: str, on_exists: str, *, full: bool) -
             if folded(target.path) in names:
                 raise UsageError(f"{_LABEL}: {target.path} is the name of another output; give each its own")
             # What exists is left alone, and the picture is made all the same.
-            path = settle(target.path, "suffix" if on_exists == "skip" else on_exists, taken, "--animate")
+            path = settle(target.path, "suffix" if on_exists == "skip" else on_exists, taken, _LABEL)
             assert path is not None
-            check_folder(path.parent)
+            check_folder(path.parent, _LABEL)
             taken.add(path)
             names.add(folded(path))
             paths[job.index, target.seed] = path

@@ -39,7 +39,7 @@ def check_reports(paths: Sequence[Path], *, overwrite: bool) -> None:
         if os.path.realpath(path) in map(os.path.realpath, paths[:at]):
             raise UsageError(f"--report {shortened(path)}: is named twice")
         check_name(path)
-        check_folder(path.parent)
+        check_folder(path.parent, "--report")
         if os.path.lexists(path):
             _check_old(path, kind, overwrite)
 

@@ -36,13 +36,14 @@ class Settling:
             if target.path is None or target.replaces:
                 yield target
                 continue
-            path = settle(target.path, self._options.on_exists, self.taken, "--sweep-dir" if target.cell else "-o")
+            flag = "--sweep-dir" if target.cell else "-o"
+            path = settle(target.path, self._options.on_exists, self.taken, flag)
             if path is None:
                 seed = {} if self._options.drawn_seed else {"seed": target.seed}
                 self._tell.events.emit("skipped", input=job.source, output=target.shown, **seed)
                 self._tell.to.note(f"{target.shown} exists already: skipped")
                 continue
-            check_folder(path.parent)
+            check_folder(path.parent, flag)
             self.taken.add(path)
             yield replace(target, path=path, wanted=target.path)
 
@@ -50,7 +51,7 @@ class Settling:
         folder, on_exists = self._options.steps_dir, self._options.on_exists
         if folder is None or self._options.dry_run:
             return
-        check_folder(folder)
+        check_folder(folder, "--steps-dir")
         there = next(iter(sorted(folder.glob("*-step-*.png"))), None) if on_exists == "fail" else None
         if there is not None:
             raise OutputError(f"{there}: exists already; name an empty --steps-dir, or --on-exists overwrite or suffix")

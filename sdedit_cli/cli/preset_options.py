@@ -134,7 +134,7 @@ def _check(path: Path, *, replace: bool) -> None:
         raise OutputError(f"{path}: is a folder; --save-preset takes a name or a file")
     if os.path.lexists(path) and not replace:
         raise OutputError(f"{path}: exists already; --on-exists overwrite replaces it")
-    check_folder(path.parent)
+    check_folder(path.parent, "--save-preset")
 
 
 def _named_from(path: Path, preset: Preset) -> str:

@@ -103,7 +103,7 @@ def write_strokes(folder: Path) -> Iterator[Path]:
     from ..disk.checks import check_folder
     from ..disk.whole import write_bytes
 
-    check_folder(folder)
+    check_folder(folder, "--strokes")
     drawings = sorted((shipped_folder() / "strokes").glob("*.png"))
     there = next((folder / path.name for path in drawings if (folder / path.name).exists()), None)
     if there is not None:

@@ -87,14 +87,16 @@ def _is_null(status: os.stat_result) -> bool:
         return False
 
 
-def check_folder(folder: Path) -> None:
-    """Raises OutputError when nothing could be written into `folder`, which need not exist yet."""
+def check_folder(folder: Path, flag: str) -> None:
+    """Raises OutputError when nothing could be written into `folder`, which need not exist yet; `flag` is the option
+    that names what lies there."""
     check_name(folder)
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
     if not existing.is_dir():
-        raise OutputError(f"{folder}: cannot be a folder, as {existing} is a file")
+        raise OutputError(f"{folder}: cannot be a folder, as {existing} is a file; choose another place with {flag}")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"{existing}: is not writable; choose another place with -o")
+        named = existing if existing.name not in ("", os.pardir) else existing.resolve()  # '.' tells nobody where
+        raise OutputError(f"{named}: is not writable; choose another place with {flag}")
 
 
 def refuse_existing(target: Path) -> None:

@@ -203,10 +203,41 @@ def closed(folder: Path) -> Generator[Path, None, None]:
         yield path
 
 
-def test_a_folder_that_may_not_be_written(folder: Path, capfd: Errors, closed: Path) -> None:
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("-o", ["run", "a.png", "-o", "closed/x/"]),
+        ("--steps-dir", ["run", "a.png", "--save-every", "1", "--steps-dir", "closed/x"]),
+        ("--animate", ["run", "a.png", "--animate", "closed/x.webp"]),
+        ("--save-preset", ["run", "a.png", "--save-preset", "closed/x.toml"]),
+        ("--report", ["batch", "a.png", "out", "--report", "closed/x.html"]),
+        ("--strokes", ["presets", "--strokes", "closed/x"]),
+        ("-o", ["run", "a.png", "--sweep", "eta=0,1", "-o", "closed/x.png"]),
+        ("--sweep-page", ["run", "a.png", "--sweep", "eta=0,1", "--sweep-page", "closed/x.html"]),
+        ("--sweep-dir", ["run", "a.png", "--sweep", "eta=0,1", "--sweep-dir", "../{here}/closed/x"]),
+    ],
+)
+def test_a_folder_that_may_not_be_written_is_told_with_its_option(
+    folder: Path, capfd: Errors, closed: Path, flag: str, words: list[str]
+) -> None:
     photo(folder / "a.png")
-    assert run(["run", "a.png", "-o", "closed/x/", *QUICK]) == 3
-    assert f"{closed.name}: is not writable; choose another place with -o" in one_line(capfd.readouterr().err)
+    given = [word.format(here=folder.name) for word in words]
+    assert run([*given, *(QUICK if words[0] != "presets" else ())]) == 3
+    told = capfd.readouterr().err
+    assert told.count("not writable") == 1
+    assert f"{closed.name}: is not writable; choose another place with {flag}" in one_line(told)
+    assert f"{os.sep}{os.pardir}{os.sep}" not in told
+    assert [path.name for path in folder.glob("*") if path.name not in ("a.png", "closed")] == []
+
+
+def test_the_folder_one_is_in_is_told_by_its_name(
+    folder: Path, capfd: Errors, closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(folder / "a.png")
+    with monkeypatch.context() as inside:  # a disk that one is in cannot be taken away
+        inside.chdir(closed)
+        assert run(["run", "../a.png", "-o", "x.png", *QUICK]) == 3
+    assert f"{closed.resolve()}: is not writable" in one_line(capfd.readouterr().err)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

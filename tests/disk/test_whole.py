@@ -108,8 +108,8 @@ def test_a_file_over_the_systems_limit_leaves_the_old_one(tmp_path: Path) -> Non
 
 def test_a_folder_below_a_file_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(OutputError, match=r"cannot be a folder, as .*a\.png is a file"):
-        check_folder(tmp_path / "a.png" / "b")
+    with pytest.raises(OutputError, match=r"cannot be a folder, as .*a\.png is a file; choose another place with -o"):
+        check_folder(tmp_path / "a.png" / "b", "-o")
 
 
 def test_a_new_folder_appears_whole(tmp_path: Path) -> None:

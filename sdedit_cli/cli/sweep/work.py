@@ -88,8 +88,12 @@ class _Work:
         asked = Path(os.path.expanduser(self.wanted.page)) if self.wanted.page else None
         page = asked and settle(asked, self._policy, taken, "--sweep-page")
         sheets, skipped = sheets_of(sources, self.wanted, next(iter(self.requests.values())), taken)
-        for path in (*sheets.values(), *([page] if page else [])):
-            check_folder(path.parent)
+        for sheet in sheets.values():
+            check_folder(sheet.parent, "-o")
+        if page:
+            check_folder(page.parent, "--sweep-page")
+        if self.wanted.folder:
+            check_folder(Path(os.path.expanduser(self.wanted.folder)), "--sweep-dir")
         limit = pixel_limit(os.environ)
         inputs, unread = self._inputs(sheets, limit)
         real = self._real(limit)
