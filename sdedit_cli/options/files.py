@@ -100,7 +100,7 @@ class FileOptions:
             if wanted and format not in formats:
                 *others, last = formats
                 listed = f"{', '.join(others)} or {last}" if others else last
-                raise UsageError(f"{words}: a {format} cannot be that; take --format {listed}")
+                raise UsageError(f"{words}: {format} cannot be that; take --format {listed}")
 
 
 # What a file is like when nobody says anything.

@@ -195,6 +195,8 @@ def test_frames_beyond_the_limit_and_broken_ones_are_refused(folder: Path) -> No
 
 def test_a_format_that_does_not_move_is_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film(folder / "in.gif")
-    assert run(["run", "in.gif", *WORDS, "--frames", "all", "-o", "x.jpg"]) == 2
-    assert "take --format png, webp or gif" in one_line(capfd.readouterr().err)
-    assert not Path("x.jpg").exists()
+    for name, format in (("x.jpg", "jpeg"), ("x.avif", "avif")):
+        assert run(["run", "in.gif", *WORDS, "--frames", "all", "-o", name]) == 2
+        said = one_line(capfd.readouterr().err)
+        assert f"frames all: {format} cannot be that; take --format png, webp or gif" in said
+        assert not Path(name).exists()
