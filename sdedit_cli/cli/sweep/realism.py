@@ -40,17 +40,19 @@ def real_pictures(folder: str, limit: float, warn: Callable[[str], None]) -> Rea
     step = max(1.0, len(paths) / _MOST_PICTURES)
     chosen = [paths[int(number * step)] for number in range(min(len(paths), _MOST_PICTURES))]
     found: list[Image.Image] = []
-    problem = ""
+    problems: list[PictureError] = []
     for path in chosen:
         try:
             picture = read_picture(path, limit)
         except PictureError as error:
-            problem = problem or str(error)
-            warn(f"{_FLAG}: {error}; left out")
+            problems.append(error)
             continue
         found.append(looked_at(as_seen(picture.rgb, picture.alpha, picture.icc)))
     if not found:
-        raise PictureError(f"{_FLAG}: no picture of {folder} can be read ({problem})")
+        of_all = f"no picture of {folder} can be read ({problems[0]})"
+        raise PictureError(f"{_FLAG}: {of_all if len(problems) > 1 else problems[0]}")
+    for problem in problems:
+        warn(f"{_FLAG}: {problem}; left out")
     return Real(found, f"{len(found)} real picture{'' if len(found) == 1 else 's'}")
 
 
