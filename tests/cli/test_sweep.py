@@ -168,6 +168,31 @@ def test_what_does_not_go_together_is_refused(
     assert [path.name for path in Path().iterdir()] == ["a.png"]
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["-o", "a.png"], "-o"),
+        (["-o", "link.png"], "-o"),
+        (["-o", "../{here}/A.png"], "-o"),
+        (["-o", "{{stem}}.png"], "-o"),
+        (["--sweep-page", "link.html"], "--sweep-page"),
+    ],
+)
+def test_no_sheet_or_page_takes_the_place_of_an_input(
+    picture: Path, words: list[str], flag: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = picture.read_bytes()
+    for name in ("link.png", "link.html"):
+        Path(name).symlink_to("a.png")
+    given = [word.format(here=Path.cwd().name) for word in words]
+    assert run(["run", "a.png", "--sweep", "eta=0,1", "--on-exists", "overwrite", *given, *FEW]) == 2
+    said = one_line(capfd.readouterr().err)
+    assert said.startswith(f"sdedit: {flag}: ")
+    assert "is one of the inputs" in said
+    assert picture.read_bytes() == before
+    assert run(["run", "a.png", "--sweep", "eta=0,1", "--on-exists", "suffix", "-o", "a.png", "--dry-run", *FEW]) == 0
+
+
 def test_the_page_needs_nothing_else_and_its_commands_make_the_pictures(picture: Path) -> None:
     prompt = "a face with <b>\"quotes\"</b> & 'more'"
     words = ["--sweep", "strength=0.25,0.5,0.1", "--sweep-page", "p.html", "--sweep-dir", "one", "-p", prompt, *FEW[2:]]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...batch.names import fitting
-from ...batch.targets import STDIO, Job, Target, refuse_clashes, settle, targets
+from ...batch.targets import STDIO, Job, Target, folded, refuse_clashes, settle, targets
 from ...batch.templates import format_of, template_of
+from ...disk.checks import check_folder
 from ...errors import UsageError
 from ...pictures.endings import FORMATS
 
@@ -49,6 +50,23 @@ def sheets_of(
         taken.add(path)
         found[job.source] = path
     return found, skipped
+
+
+def check_places(sources: Sequence[str], sheets: Iterable[Path], page: Path | None, folder: str | None) -> None:
+    """Raises OutputError where a file of the sweep cannot be written, UsageError where a sheet or the page would take
+    the place of an input."""
+    inputs = {_real(source) for source in sources}
+    for flag, path in [*(("-o", sheet) for sheet in sheets), *([("--sweep-page", page)] if page else [])]:
+        if _real(path) in inputs:
+            raise UsageError(f"{flag}: {path} is one of the inputs, which a sweep does not replace; name another file")
+        check_folder(path.parent, flag)
+    if folder:
+        check_folder(Path(os.path.expanduser(folder)), "--sweep-dir")
+
+
+def _real(path: str | Path) -> str:
+    # What is written under a link's name takes the place of what it leads to.
+    return folded(os.path.realpath(path))
 
 
 def jobs_of(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import AllFailed, PictureError, SdeditError, SomeFailed, UsageError, first_line
 from ..seeds import new_seed
-from .files import jobs_of, sheets_of
+from .files import check_places, jobs_of, sheets_of
 from .requests import requests_of
 from .words import command_of, header, in_common
 
@@ -81,19 +81,13 @@ class _Work:
     def of(self, sources: Sequence[str]) -> None:
         """See `carry_out`."""
         from ...batch.targets import settle
-        from ...disk.checks import check_folder
         from ...pictures.codec import pixel_limit
 
         taken: set[Path] = set()
         asked = Path(os.path.expanduser(self.wanted.page)) if self.wanted.page else None
         page = asked and settle(asked, self._policy, taken, "--sweep-page")
         sheets, skipped = sheets_of(sources, self.wanted, next(iter(self.requests.values())), taken)
-        for sheet in sheets.values():
-            check_folder(sheet.parent, "-o")
-        if page:
-            check_folder(page.parent, "--sweep-page")
-        if self.wanted.folder:
-            check_folder(Path(os.path.expanduser(self.wanted.folder)), "--sweep-dir")
+        check_places(sources, sheets.values(), page, self.wanted.folder)
         limit = pixel_limit(os.environ)
         inputs, unread = self._inputs(sheets, limit)
         real = self._real(limit)
