@@ -30,17 +30,22 @@ def rows_from(stream: BinaryIO) -> Iterator[Row]:
             yield row_of_json(line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape"), place, "")
 
 
+def _asked(item: Item) -> tuple[str, Mapping[str, str]]:
+    """What a picture is asked for: an input that was written to since is edited anew, into the same output."""
+    return item.job.source, {name: fact for name, fact in item.account.facts.items() if name != "input"}
+
+
 class Claims:
     """The outputs that the jobs of a stream have by now. Of a list it is known beforehand which of them clash."""
 
     def __init__(self) -> None:
-        self._owners: dict[str, tuple[str, str]] = {}
+        self._owners: dict[str, tuple[str, object]] = {}
 
     def check(self, items: Sequence[Item], place: str) -> None:
         """Raises JobFileError where an output of the job at `place` is another picture of an earlier job."""
         for item in items:
-            first, key = self._owners.get(folded(item.target.shown), (place, item.account.key))
-            if key != item.account.key:
+            first, asked = self._owners.get(folded(item.target.shown), (place, _asked(item)))
+            if asked != _asked(item):
                 raise JobFileError(
                     f"{place}: {item.target.shown} is another picture already, that of {first}; "
                     "give each job an output of its own, or a DEST such as 'out/{stem}-{index}.png'"
@@ -51,4 +56,4 @@ class Claims:
         for item in items:
             entry = known.get(item.output)
             if entry and entry.last.event != "failed" and entry.last.key == item.account.key:
-                self._owners.setdefault(folded(item.target.shown), (place, item.account.key))
+                self._owners.setdefault(folded(item.target.shown), (place, _asked(item)))

@@ -291,39 +291,6 @@ def test_a_stream_is_answered_line_by_line(
     assert sorted(outputs()) == ["one.png", "two.png"]
 
 
-def on_stdin(monkeypatch: pytest.MonkeyPatch, *jobs: dict[str, Any]) -> None:
-    lines = "".join(json.dumps(job) + "\n" for job in jobs)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
-
-
-@pytest.mark.parametrize("more", [[], ["--on-exists", "overwrite"], ["--force"]], ids=str)
-def test_a_job_of_a_stream_loses_no_picture_of_an_earlier_one(
-    source: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, more: list[str]
-) -> None:
-    first = {"input": "in/a.png", "output": "one.png"}
-    on_stdin(monkeypatch, first, first | {"prompt": "y"}, first | {"input": "in/b.png", "output": "./One.png"}, first)
-    photo(source / "b.png", (32, 48))
-    assert run(["batch", "-", "out", "--json", *more, *SETTINGS[2:]]) == 4
-    told = events(capfd.readouterr().out)
-    failed = [(one["input"], one["word"], one["error"]) for one in told if one["event"] == "failed"]
-    assert [one[:2] for one in failed] == [("in/a.png", "job-unusable"), ("in/b.png", "job-unusable")]
-    for number, (_, _, error) in enumerate(failed, 2):
-        assert error.startswith(f"stdin, line {number}: {Path('out') / ('one.png', 'One.png')[number - 2]} is another")
-        assert "that of stdin, line 1;" in error
-    kinds = [one["event"] for one in told if one["event"] in ("saved", "skipped")]
-    assert kinds == ["saved", "saved" if more == ["--force"] else "skipped"]
-    assert find("out/one.png").layer.values.get("prompt", "") == ""
-
-
-def test_an_output_of_a_stream_that_was_not_made_may_be_tried_in_another_way(
-    source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = {"input": "in/a.png", "output": "one.png"}
-    on_stdin(monkeypatch, job | {"input": "in/none.png"}, job)
-    assert run(["batch", "-", "out", *SETTINGS]) == 4
-    assert list(outputs()) == ["one.png"]
-
-
 def test_an_output_outside_of_the_destination_is_refused(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("jobs.jsonl").write_text('{"input": "in/a.png", "output": "../evil.png"}', encoding="utf-8")
     assert run(["batch", "jobs.jsonl", "out", *SETTINGS]) == 5
