@@ -125,6 +125,14 @@ def test_what_does_not_fit_a_layer_is_told_by_torch_and_single_pictures_are_take
     torch.testing.assert_close(conv(x), conv(x[None])[0])
 
 
+def test_a_weight_that_is_computed_is_taken_as_it_is() -> None:
+    model = network("sd15", torch.float32)
+    cpu.put_into(model)
+    before = run(model)
+    torch.nn.utils.parametrizations.weight_norm(model.mid_block.resnets[0].conv1)
+    torch.testing.assert_close(run(model), before)
+
+
 def test_who_turns_onednn_off_has_torchs_own_bits() -> None:
     model = network("sd15", torch.float32)
     torch._C._set_mkldnn_enabled(False)

@@ -52,10 +52,11 @@ class Weights(dict[str, Any]):
     calls = 0
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The precision of the weight, which stays as it is."""
+    def dtype(self) -> torch.dtype | None:
+        """The precision of the weight, which stays as it is; None where the layer computes it from something else."""
         with _LOCK:
-            return (self.packed or (super().__getitem__(_WEIGHT),))[0].dtype
+            weight: Tensor | None = self.packed[0] if self.packed else super().get(_WEIGHT)
+            return None if weight is None else weight.dtype
 
     def pack(self, make: Callable[[Tensor], Packed], patience: int) -> Packed | None:
         """The packed weight, made at the call after `patience` of them; None before, and where it has to stay plain."""
