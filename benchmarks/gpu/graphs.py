@@ -63,11 +63,13 @@ def equipped(given: argparse.Namespace, unet: Any) -> Any:
     """A UNet that computes as an edit has it; on a CPU with a tape for graphs."""
     import torch
 
+    from sdedit_cli.runtime import cpu
     from sdedit_cli.runtime.equip import equip
     from sdedit_cli.runtime.graphs import Graphs
     from sdedit_cli.runtime.tape import TapeRecorder
 
     equip(unet, torch.device(given.device))
     if not given.device.startswith("cuda"):
+        cpu.take_out(unet)  # as it is on a GPU, and a tape holds nothing of packed weights
         unet.way = Graphs(TapeRecorder())
     return unet
