@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.pipelines import picture, write_checkpoint
+from helpers.pipelines import picture
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.errors import ModelError, UsageError, WrongTypeError
@@ -18,19 +18,11 @@ LAYER = KEY.removeprefix("unet.")
 STATE = {f"{KEY}.lora_A.weight": torch.ones(2, 32) / 9, f"{KEY}.lora_B.weight": torch.ones(32, 2) / 9}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("model")
-    write_checkpoint(place)
-    return place
-
-
 @pytest.fixture
-def pipe(folder: Path) -> StableDiffusionImg2ImgPipeline:
-    made = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+def pipe(pipe: StableDiffusionImg2ImgPipeline) -> StableDiffusionImg2ImgPipeline:
     for name in "ab":
-        made.load_lora_weights(STATE, adapter_name=name)
-    return made
+        pipe.load_lora_weights(STATE, adapter_name=name)
+    return pipe
 
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), "x", [0.5], True])

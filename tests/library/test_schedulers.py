@@ -13,7 +13,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from helpers.pipelines import picture, write_checkpoint
+from helpers.pipelines import picture
 
 import sdedit_cli
 from sdedit_cli import EulerDiscreteScheduler, Scheduler, StableDiffusionImg2ImgPipeline
@@ -35,18 +35,6 @@ def test_what_is_no_config_is_refused_as_a_value_and_as_a_type(source: Any) -> N
     for kind in (ValueError, TypeError):
         with pytest.raises(kind, match=f"config is a {type(source).__name__}; expected a dict, a folder"):
             EulerDiscreteScheduler.from_config(source)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sd15")
-    write_checkpoint(folder)
-    return folder
-
-
-@pytest.fixture
-def pipe(folder: Path) -> StableDiffusionImg2ImgPipeline:
-    return StableDiffusionImg2ImgPipeline.from_pretrained(folder)
 
 
 def ours(name: str) -> Any:
