@@ -19,6 +19,9 @@ from .graphs import Graphs
 
 _log = logging.getLogger("sdedit")
 
+SMALL = 2**26
+"""A UNet of fewer weights takes longer to find oneDNN's kernels than torch's own take to compute."""
+
 
 def place(networks: Iterable[nn.Module], device: torch.device) -> None:
     """Has networks on the device; what lies in main memory goes to a GPU by way of pinned buffers."""
@@ -46,12 +49,19 @@ def equip(network: Model[Any], device: torch.device, *, graphs: bool = True) -> 
         cpu.take_out(network)
     _set_kernels(network, on_cuda and kernels.are_there() and _are_right(device, network.dtype))
     if on_cpu:
-        # A UNet has many calls in an edit, an autoencoder one each way.
-        cpu.put_into(network, patience=0 if isinstance(network, UNet2DCondition) else 1)
+        cpu.put_into(network, _patience(network))
     if network.ops.attention in (attention, CHOSEN, cpu.attention):
         network.ops.attention = _attention(network, device)
     if isinstance(network, UNet2DCondition):
         _set_way(network, on_cuda and graphs)
+
+
+def _patience(network: Model[Any]) -> int | None:
+    """How many calls it takes until packed weights pay: a UNet has many in an edit, an autoencoder one each way. None
+    where they never do."""
+    if not isinstance(network, UNet2DCondition):
+        return 1
+    return None if sum(weight.numel() for weight in network.parameters()) < SMALL else 0
 
 
 def _attention(network: Model[Any], device: torch.device) -> Attention:

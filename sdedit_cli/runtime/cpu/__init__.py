@@ -1,5 +1,5 @@
-"""What makes networks quick on a CPU: weights as its kernels want them, in bfloat16 pictures with their channels last,
-sums that take no memory of their own."""
+"""What makes networks quick on a CPU: pictures with their channels last, weights as its kernels want them, sums that
+take no memory of their own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from .attention import attention, is_faster
 __all__ = ["attention", "is_faster", "put_into", "take_out"]
 
 
-def put_into(network: Model[Any], patience: int = 0) -> None:
+def put_into(network: Model[Any], patience: int | None = 0) -> None:
     """Has a network compute as is best here, while it wants no gradients; `patience`: calls that it is not worth much
-    preparing for."""
-    packed.put_into(network, patience)
+    preparing for, None for all."""
+    if patience is None:
+        packed.take_out(network)
+    else:
+        packed.put_into(network, patience)
     in_place.put_into(network.ops)
 
 

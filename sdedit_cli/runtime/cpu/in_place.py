@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...nn import ops as plain
 from ...nn.ops import Ops, Shifts
+from . import norms
 
 
 def group_norm(
@@ -19,7 +20,10 @@ def group_norm(
 ) -> Tensor:
     if torch.is_grad_enabled():
         return plain.group_norm(x_BCHW, groups, weight_C, bias_C, eps, shifts)
-    return F.group_norm(_shift(x_BCHW, shifts), groups, weight_C, bias_C, eps)
+    x_BCHW = _shift(x_BCHW, shifts)
+    if x_BCHW.dtype == torch.float32 and not x_BCHW.is_contiguous():
+        return norms.group_norm(x_BCHW, groups, weight_C, bias_C, eps)
+    return F.group_norm(x_BCHW, groups, weight_C, bias_C, eps)
 
 
 def group_norm_silu(

@@ -1,14 +1,13 @@
-"""Layers whose weights lie as oneDNN's kernels read them, and in bfloat16 pictures with their channels last.
+"""Layers whose weights lie as oneDNN's kernels read them, and pictures with their channels last.
 
 A weight is packed when its layer has computed so often that it pays; who looks at it finds it as it was (`weights`),
 and the layer packs it again as it did at first. Results have the same bits packed or not. In bfloat16 they are those of
-torch's own layers on pictures with their channels last. In float32 pictures stay as they lie, since torch's norms are
-less exact on the other layout, and results differ from torch's in the order of sums, as it takes products and small
-convolutions from elsewhere.
+torch's own layers on pictures with their channels last; in float32 torch takes products and small convolutions from
+elsewhere, and differs in the order of sums.
 
-Two layers are something else. With channels last a convolution of single places is a product of them, as its layout
-for one size of picture is none for another, and to lay it out anew takes 50 times as long as to compute. A gated layer
-is two products, of which the first ends with GELU and the second with the product of both, before anything is rounded.
+Two layers are something else. A convolution of single places is a product of them, as its layout for one size of
+picture is none for another, and to lay it out anew takes 50 times as long as to compute. A gated layer is two products,
+of which the first ends with GELU and the second with the product of both, before anything is rounded.
 
 Shapes: B rows, C channels (K: those of the result), H W picture, E features.
 """
@@ -168,7 +167,7 @@ def _is_itself(layer: nn.Module) -> bool:
 
 
 def _product(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
-    if not computes(x_BCHW) or not _fits(layer, x_BCHW) or _stays_as_it_lies(x_BCHW):
+    if not computes(x_BCHW) or not _fits(layer, x_BCHW):
         return _plain(layer, x_BCHW, bias, padding)
     x_BHWC = x_BCHW.permute(0, 2, 3, 1)
     return _handed_on(layer, _multiplied(patience, layer, x_BHWC, bias).permute(0, 3, 1, 2))
@@ -177,20 +176,15 @@ def _product(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, 
 def _convolution(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
     if not computes(x_BCHW) or not _fits(layer, x_BCHW):
         return _plain(layer, x_BCHW, bias, padding)
-    x_BCHW = _laid(x_BCHW)
+    x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
     stride, dilation = cast("tuple[int, int]", layer.stride), cast("tuple[int, int]", layer.dilation)
 
     def made(plain: Tensor) -> Packed:
         return (_reorder_convolution(plain, padding, stride, dilation, 1, list(x_BCHW.shape)),)
 
-    packed = held_by(layer).pack(made, patience)
-    if packed is None:
-        # Of pictures that stay as they lie oneDNN would compute otherwise with a plain weight.
-        packed = made(layer.weight.detach()) if x_BCHW.is_contiguous() else (layer.weight,)
-    (weight,) = packed
+    (weight,) = held_by(layer).pack(made, patience) or (layer.weight,)
     y_BKHW = _PACKING._convolution_pointwise(x_BCHW, weight, bias, padding, stride, dilation, 1, "none", [], "")
-    # Of a packed weight the result has its channels last, however the picture lay.
-    return y_BKHW.contiguous() if _stays_as_it_lies(x_BCHW) else _handed_on(layer, y_BKHW)
+    return _handed_on(layer, y_BKHW)
 
 
 def _reorder_convolution(plain: Tensor, *how: Any) -> Tensor:
@@ -203,15 +197,7 @@ def _reorder_convolution(plain: Tensor, *how: Any) -> Tensor:
 def _laid_out(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
     if not computes(x_BCHW) or not _fits(layer, x_BCHW):
         return _plain(layer, x_BCHW, bias, padding)
-    return _handed_on(layer, _plain(layer, _laid(x_BCHW), bias, padding))
-
-
-def _stays_as_it_lies(x_BCHW: Tensor) -> bool:
-    return x_BCHW.dtype == torch.float32 and x_BCHW.is_contiguous()
-
-
-def _laid(x_BCHW: Tensor) -> Tensor:
-    return x_BCHW if _stays_as_it_lies(x_BCHW) else x_BCHW.contiguous(memory_format=torch.channels_last)
+    return _handed_on(layer, _plain(layer, x_BCHW.contiguous(memory_format=torch.channels_last), bias, padding))
 
 
 def _handed_on(layer: Conv2d, y_BKHW: Tensor) -> Tensor:
