@@ -193,6 +193,19 @@ def test_no_sheet_or_page_takes_the_place_of_an_input(
     assert run(["run", "a.png", "--sweep", "eta=0,1", "--on-exists", "suffix", "-o", "a.png", "--dry-run", *FEW]) == 0
 
 
+def test_no_single_picture_takes_the_place_of_an_input(picture: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--sweep", "eta=0,1", "--sweep-dir", ".", *FEW]
+    assert run(["run", "a.png", *words]) == 0
+    (made,) = sorted(path for path in Path().glob("a-*.png") if path.stem.endswith("1"))
+    before = made.read_bytes()
+    capfd.readouterr()
+    assert run(["run", "a.png", made.name, *words, "--on-exists", "overwrite"]) == 2
+    assert "--sweep-dir: " in (said := one_line(capfd.readouterr().err))
+    assert f"{made.name} is one of the inputs" in said
+    assert made.read_bytes() == before
+    assert run(["run", "a.png", made.name, *words, "--on-exists", "suffix", "--dry-run"]) == 0
+
+
 def test_the_page_needs_nothing_else_and_its_commands_make_the_pictures(picture: Path) -> None:
     prompt = "a face with <b>\"quotes\"</b> & 'more'"
     words = ["--sweep", "strength=0.25,0.5,0.1", "--sweep-page", "p.html", "--sweep-dir", "one", "-p", prompt, *FEW[2:]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,13 +55,22 @@ def sheets_of(
 def check_places(sources: Sequence[str], sheets: Iterable[Path], page: Path | None, folder: str | None) -> None:
     """Raises OutputError where a file of the sweep cannot be written, UsageError where a sheet or the page would take
     the place of an input."""
-    inputs = {_real(source) for source in sources}
+    inputs = _real_paths(sources)
     for flag, path in [*(("-o", sheet) for sheet in sheets), *([("--sweep-page", page)] if page else [])]:
-        if _real(path) in inputs:
-            raise UsageError(f"{flag}: {path} is one of the inputs, which a sweep does not replace; name another file")
+        _check_spares(inputs, path, flag, "file")
         check_folder(path.parent, flag)
     if folder:
         check_folder(Path(os.path.expanduser(folder)), "--sweep-dir")
+
+
+def _check_spares(inputs: Collection[str], path: Path, flag: str, other: str) -> None:
+    """Raises UsageError where what is written there would take the place of an input."""
+    if _real(path) in inputs:
+        raise UsageError(f"{flag}: {path} is one of the inputs, which a sweep does not replace; name another {other}")
+
+
+def _real_paths(sources: Iterable[str]) -> frozenset[str]:
+    return frozenset(_real(source) for source in sources)
 
 
 def _real(path: str | Path) -> str:
@@ -79,6 +88,7 @@ def jobs_of(
     """A job for each picture of each input, with the number of its cell. Raises UsageError."""
     made: list[tuple[Job, tuple[Swept, int]]] = []
     format = wanted.format or "png"
+    spared = _real_paths(sheets) if wanted.on_exists == "overwrite" else ()
     for source, swept in inputs.items():
         for number, request in requests.items():
             cell = cells[number]
@@ -87,6 +97,7 @@ def jobs_of(
                 variant = f"-{cell.variant}" if cell.variant else ""
                 name = fitting(Path(source).stem, lambda stem, v=variant: f"{stem}{v}{FORMATS[format]}")
                 path = Path(os.path.expanduser(wanted.folder)) / name
+                _check_spares(spared, path, "--sweep-dir", "folder")
             target = Target(request.edit.seed or 0, path, cell=f"{sheets[source]}: {cell.label}")
             made.append((Job(request, source, len(made) + 1, (target,), format), (swept, number)))
     if wanted.folder:
