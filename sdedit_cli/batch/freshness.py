@@ -11,6 +11,7 @@ from typing import Any
 
 from ..disk.hashes import file_hash
 from ..errors import OutputError
+from ..pictures.source import byte_limit
 from .journal import Known, stamped
 
 _WORDS = {
@@ -91,6 +92,8 @@ def _hash(output: Path, stamp: tuple[int, int], known: Known) -> str:
         return ""
     if known.last.event == "done" and stamp == known.last.output_stamp:
         return known.last.sha256
+    if stamp[0] > byte_limit(os.environ):
+        return "too large"  # to be of ours
     try:
         return file_hash(output)
     except OSError as problem:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+from ..disk.own import check_own, open_own
 from ..disk.whole import cannot_write
 from ..errors import OutputError
 from .garbage import uncollected
@@ -83,6 +84,7 @@ def read_all(folder: Path) -> dict[str, Known]:
 
 def _tables(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a journal that tell of an output."""
+    check_own(path)
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise OutputError(f"{path}: has more than {_MOST_BYTES:,} bytes; move it away to begin anew")
@@ -146,7 +148,7 @@ class Journal:
         self._torn = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)
+            self._file = os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)
             # What a power cut left of a line must not become the beginning of the next one.
             self._torn = self._file.tell() > 0 and not _ends_in_line(path)
         except OSError as problem:

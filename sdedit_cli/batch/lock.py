@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from .. import signals
+from ..disk.own import open_own
 from ..disk.whole import cannot_write
 from ..errors import OutputError
 
@@ -32,7 +33,7 @@ def locked(
     waits. A file of a holder that is dead locks nothing.
     """
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = open_own(path, os.O_RDWR)
     except OSError as problem:
         raise cannot_write(path, problem) from None
     try:
@@ -64,6 +65,8 @@ def locked_folder(
 ) -> Generator[None, None, None]:
     """Holds the lock of a batch's own folder, or of a part of the batch: parts of one division work beside each other,
     and never beside the whole or a part of another division. Raises OutputError."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise OutputError(f"{folder}: is no folder of its own but a link or a file; move it away to begin anew")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

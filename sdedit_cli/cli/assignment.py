@@ -272,7 +272,11 @@ def default_destination(source: str) -> str:
     """Where outputs go when nobody says: beside the source."""
     if any(mark in source for mark in "*?["):
         return "edited"
-    path = Path(source.rstrip("/" + os.sep) or source)
+    path = Path(source)
+    if not path.name or path.name == "..":  # such as '.', which has a name where it lies
+        path = Path(os.path.abspath(source))
+    if not path.name:
+        raise UsageError(f"{source}: nothing can lie beside it; say where the pictures go: sdedit batch {source} DEST")
     return str(path.with_name(f"{path.name if path.is_dir() else path.stem}.edited"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 def plain(text: str) -> str:
     """A line that moves no cursor and changes no title, whatever a file or its name brought into it."""
-    return printable(text)
+    safe = printable(text)
+    return f"\\x3a{safe[1:]}" if safe.startswith("::") and on_github() else safe
+
+
+def on_github() -> bool:
+    """Whether GitHub's runner reads along, for whom lines that begin with '::' are commands."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def lines_of(error: object) -> str:

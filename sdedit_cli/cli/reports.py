@@ -14,6 +14,7 @@ from ..batch.report import FAILED, STALE, Line, Report, clean
 from ..batch.worker import Reporter
 from ..disk.leftovers import clear_leftovers
 from ..errors import OutputError
+from .render import on_github
 
 _LEVELS = {FAILED: "error", STALE: "warning"}
 
@@ -55,10 +56,6 @@ def _write_all(paths: Sequence[Path], report: Report, to: Reporter) -> None:
                 raise
             to.error(str(problem))
     signals.check()
-
-
-def on_github() -> bool:
-    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def annotate(lines: Sequence[Line]) -> None:

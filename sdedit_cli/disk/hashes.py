@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,18 +15,25 @@ from typing import Any, cast
 
 from ..errors import OutputError
 from ..signals import began
+from .checks import endless
 from .leftovers import clear_leftovers
 from .whole import write_bytes
 
 # Smaller files are hashed faster than their entry is found.
 _WORTH_KEEPING = 8 << 20
 _MOST_ENTRIES = 500
+_REMEMBERING = threading.Lock()  # several files are hashed beside each other
 _COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _OTHER_WEIGHTS = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx")
 
 
 def file_hash(path: Path | str) -> str:
-    """The SHA-256 of a file in hex."""
+    """The SHA-256 of a file in hex. Raises OSError, also for what may have no end."""
+    status = os.stat(path)
+    # The kernel's files say that they are empty.
+    words = "a pipe" if stat.S_ISFIFO(status.st_mode) else endless(status, None if status.st_size else path)
+    if words:
+        raise OSError(errno.EINVAL, f"{words}, which may never end")
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
         while block := file.read(1 << 20):
@@ -128,7 +138,8 @@ def _remembered(path: Path, hash_of: Callable[[Path], str], mark: str = "") -> s
     if entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
         return entry[2]
     value = hash_of(path)
-    _remember(cache, key, [*stamp, value])
+    with _REMEMBERING:
+        _remember(cache, key, [*stamp, value])
     return value
 
 

@@ -51,7 +51,7 @@ def abandon() -> None:
 def clear_leftovers(folder: Path) -> list[str]:
     """Removes what processes of this machine that are no more left unfinished in a folder; the names of it."""
     try:
-        names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".tmp")]
+        names = [name for name in os.listdir(folder) if name.endswith(".tmp")]
     except OSError:
         return []  # what may not be looked at is not ours to clear
     return [name for name in sorted(names) if _is_dead(name) and removed(folder / name)]

@@ -47,10 +47,11 @@ class Shelf:
         """Removes what is too much, but for a file that was just written. Raises OSError for a folder that cannot be
         listed."""
         files: list[tuple[int, int, Path]] = []
-        for entry in os.scandir(self.folder):
-            with contextlib.suppress(OSError):  # another process was first
-                if entry.is_file() and not entry.name.startswith(".") and entry.name.endswith(self.ending):
-                    files.append(((status := entry.stat()).st_mtime_ns, status.st_size, Path(entry.path)))
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # another process was first
+                    if entry.is_file() and not entry.name.startswith(".") and entry.name.endswith(self.ending):
+                        files.append(((status := entry.stat()).st_mtime_ns, status.st_size, Path(entry.path)))
         total, count = sum(size for _, size, _ in files), len(files)
         for _, size, path in sorted(files):
             if total <= self.most_bytes and count <= self.most_files:

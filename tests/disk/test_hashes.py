@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,12 @@ def test_web_uis_know_an_adapter_by_what_follows_its_header(tmp_path: Path, monk
         assert remembered_hash(one) == payload_hash(pickle) == file_hash(pickle) != wanted
         assert payload_hash(broken) == hashlib.sha256(b"").hexdigest()
     assert payload_hash(tmp_path) == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such files")
+def test_what_may_have_no_end_has_no_hash(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="may never end"):
+            file_hash(path)
+    assert file_hash(os.devnull) == hashlib.sha256().hexdigest()
