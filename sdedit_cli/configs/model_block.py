@@ -77,6 +77,8 @@ def read_block(path: Path) -> ModelBlock:
 
 def _metadata(path: Path) -> Mapping[str, object]:
     """The metadata of a safetensors file; empty for what is none."""
+    if not path.is_file():  # a pipe would be waited for
+        return {}
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")

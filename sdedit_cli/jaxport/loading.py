@@ -17,7 +17,7 @@ from ..configs.base import read_json
 from ..configs.vae import TinyVAEConfig
 from ..errors import ModelError
 from ..noise import Scheduler
-from ..weights.checkpoint.checkpoint import Checkpoint, Component, check_runnable
+from ..weights.checkpoint.checkpoint import Checkpoint, Component, check_runnable, check_together
 from ..weights.checkpoint.weight_files import find_weights
 from ..weights.formats.open import open_weights
 from ..weights.formats.source import WeightSource
@@ -43,6 +43,7 @@ def load(checkpoint: Checkpoint, dtype: jnp.dtype, skip: Collection[str] = ()) -
         if name not in skip and name not in checkpoint.components:
             raise ModelError(f"{checkpoint.path}: has no {name}, which every edit needs; give a complete checkpoint")
     check_complete(checkpoint)
+    check_together(checkpoint, skip)
     found: dict[str, Any] = {}
     params: dict[str, dict[str, Array]] = {}
     for name in NETWORKS:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import ModelError, UnsafeFileError
 from .checkpoint import Checkpoint, open_checkpoint
-from .checkpoint.checkpoint import EMA_PREFIXES, Component, check_runnable, check_scheduler
+from .checkpoint.checkpoint import EMA_PREFIXES, Component, check_runnable, check_scheduler, check_together
 from .checkpoint.layouts import KindName, looks_like
 from .formats.open import open_weights
 from .formats.precisions import dtype_word
@@ -77,6 +77,7 @@ def _problem(checkpoint: Checkpoint) -> str:
     try:
         check_complete(checkpoint)
         check_runnable(checkpoint)
+        check_together(checkpoint)
         check_scheduler(checkpoint)
     except ModelError as error:
         return str(error).removeprefix(f"{checkpoint.path}: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from helpers.names import CONFIGS, EMA_SCALARS, MODELS, SCHEDULE_BUFFERS, real_c
 from helpers.tiny.single_files import ShapeSource
 
 from sdedit_cli.configs.unet import UNetConfig
+from sdedit_cli.configs.vae import VAEConfig
 from sdedit_cli.errors import ModelError, UsageError
 from sdedit_cli.names import ldm
+from sdedit_cli.weights import open_checkpoint
 from sdedit_cli.weights.checkpoint import Checkpoint
 from sdedit_cli.weights.checkpoint.families import FAMILIES
+from sdedit_cli.weights.checkpoint.fitting import misfit
 from sdedit_cli.weights.checkpoint.from_file import read_file
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -262,3 +266,61 @@ REFUSED = {
 def test_other_files_are_refused_with_what_they_look_like(name: str, word: str) -> None:
     with pytest.raises(ModelError, match=word):
         found({name: (4, 4)})
+
+
+def test_what_comfyui_writes_tells_the_prediction() -> None:
+    for model, key, wanted in (("sd21", "epsilon", "epsilon"), ("sd15", "v", "v_prediction")):
+        prediction = found(real_keys(model)["ldm"], {"modelspec.predict_key": key}).prediction
+        assert (prediction.kind, prediction.guessed) == (wanted, False)
+
+
+def test_2x_in_the_names_of_xls_code_is_2x_and_its_refiner_stays_what_it_is() -> None:
+    shapes = {
+        name.replace(ldm.OPENCLIP, ldm.REFINER_OPENCLIP, 1) if name.startswith(ldm.OPENCLIP) else name: shape
+        for name, shape in real_keys("sd21")["ldm"].items()
+    }
+    assert any(name.startswith(ldm.REFINER_OPENCLIP) for name in shapes)
+    result, usual = found(shapes), found(real_keys("sd21")["ldm"])
+    assert result.family is FAMILIES["sd2"]
+    assert {slot: part.config for slot, part in result.components.items()} == {
+        slot: part.config for slot, part in usual.components.items()
+    }
+    assert found(real_keys("sdxl_refiner")["ldm"]).family is FAMILIES["sdxl_refiner"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("joint_blocks.0.x_block.attn.qkv.weight", "a Stable Diffusion 3 model"),
+        ("double_blocks.0.img_attn.qkv.weight", "a FLUX model"),
+        ("blocks.0.self_attn.q.weight", "is no Stable Diffusion checkpoint that is known here"),
+    ],
+)
+def test_a_network_of_another_kind_beside_a_vae_is_not_passed_over(name: str, kind: str) -> None:
+    vae = {key: shape for key, shape in real_keys("sd15")["ldm"].items() if key.startswith(ldm.VAE)}
+    assert found(vae).title() == "VAE only"
+    with pytest.raises(ModelError, match=kind):
+        found({**vae, ldm.UNET + name: (8, 8)})
+    assert list(found({**vae, ldm.UNET + name: (8, 8)}, skip=("unet",)).components) == ["vae"]
+
+
+def test_a_folder_with_a_transformer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "transformer").mkdir()
+    index = {"_class_name": "StableDiffusion3Pipeline", "transformer": ["diffusers", "SD3Transformer2DModel"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index | {"vae": ["diffusers", "AutoencoderKL"]}))
+    with pytest.raises(ModelError, match="is a model of StableDiffusion3Pipeline, with a transformer in place of"):
+        open_checkpoint(tmp_path)
+
+
+def test_parts_that_are_not_of_one_model_are_told_with_their_numbers() -> None:
+    configs = {slot: part.config for slot, part in found(real_keys("sd15")["ldm"]).components.items()}
+    assert misfit(configs) == ""
+    wide = real_config("sd21", "text_encoder")
+    assert misfit({**configs, "text_encoder": wide}) == "its text encoder is 1024 wide, and its UNet reads texts of 768"
+    unet, vae = configs["unet"], configs["vae"]
+    assert isinstance(unet, UNetConfig)
+    assert isinstance(vae, VAEConfig)
+    other = dataclasses.replace(unet, out_channels=5)
+    assert misfit({**configs, "unet": other}) == "its UNet predicts 5 channels, and the latents of its VAE have 4"
+    gray = dataclasses.replace(vae, in_channels=1)
+    assert misfit({"vae": gray}) == "its VAE is for pictures of 1 channels, expected 3"

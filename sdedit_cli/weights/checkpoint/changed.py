@@ -38,7 +38,8 @@ class Changed(Renamed):
             return tensor
         made = self._changes[name](tensor)
         rounded = made.to(self.dtype(name))
-        if bool((rounded.isinf() & made.isfinite()).any()):
+        # Some kinds of float8 have no infinity, and hold their largest number in its place.
+        if bool((made.abs() > torch.finfo(rounded.dtype).max).logical_and(made.isfinite()).any()):
             kind = str(rounded.dtype).removeprefix("torch.")
             raise ModelError(f"{self.path}: '{name}' becomes too large for {kind}; use --dtype bf16 or fp32")
         return rounded

@@ -19,6 +19,7 @@ from ...text import Tokenizer
 from ..formats.source import WeightSource
 from .components import Config, Kind
 from .families import Family
+from .fitting import misfit
 from .layouts import Slot
 from .prediction import Prediction
 from .renamed import Renamed
@@ -168,3 +169,12 @@ def check_runnable(checkpoint: Checkpoint) -> None:
             f"{checkpoint.path}: is a model for {checkpoint.task} (its UNet takes {channels} channels); give an "
             "ordinary checkpoint"
         )
+
+
+def check_together(checkpoint: Checkpoint, skip: Collection[str] = ()) -> None:
+    """Raises ModelError for components, but those that the caller brings, that are not made for each other."""
+    configs: dict[Slot, Config] = {
+        slot: component.config for slot, component in checkpoint.components.items() if slot not in skip
+    }
+    if problem := misfit(configs):
+        raise ModelError(f"{checkpoint.path}: {problem}; give a checkpoint whose parts are of one model")

@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint, Component
 from .components import KINDS, Config, Kind
 from .families import OPENCLIP, Family, family_of
 from .index import has_scheduler
-from .layouts import Place, Shapes, Slot, find_places, looks_like, restored
+from .layouts import Place, Shapes, Slot, find_places, is_another_model, looks_like, restored
 from .prediction import Evidence, find_prediction
 from .renamed import Renamed
 from .tokenizers import TokenizerFiles
@@ -54,7 +54,7 @@ def read_file(
         shapes = {**stored, **{name: stored[copy] for name, copy in copies.items()}}
         places = find_places(shapes)
         ema = ema or "unet" in places
-    if not places:
+    if not places or ("unet" not in skip and is_another_model(stored, places)):
         raise ModelError(f"{source.path}: {looks_like(list(stored))}")
     if ema and not copies:
         raise ModelError(f"{source.path}: has no EMA copy of the UNet; leave --ema out")

@@ -10,7 +10,7 @@ from typing import Any
 from ...configs.base import read_json
 from ...configs.clip import CLIPTextConfig
 from ...configs.unet import UNetConfig
-from ...errors import ModelError
+from ...errors import ModelError, shown
 from ...names.older import current_names, is_harmless
 from ...names.table import flax, origins
 from ..formats.open import open_weights
@@ -108,6 +108,11 @@ def _of_model(
     folder: Path, config: Path | None, index: Index, skip: Collection[str]
 ) -> tuple[_FoundBySlot, tuple[str, ...]]:
     """The components that are there, and the files that the index speaks of and are not."""
+    if "transformer" in index.classes:
+        raise ModelError(
+            f"{folder}: is a model of {shown(index.pipeline) or 'another kind'}, with a transformer in place of a "
+            "UNet; give a Stable Diffusion 1.x or 2.x checkpoint"
+        )
     meant: list[Slot] = [slot for slot in SLOTS if slot in index.classes and slot not in skip]
     found: _FoundBySlot = {
         slot: _read(folder / slot, config, slot, index.classes[slot])

@@ -23,10 +23,11 @@ _REQUIRED = ("unet", "vae", "text_encoder", "scheduler")
 class Index:
     """What a model folder's index says. Without an index, the folders that are there are what is meant.
 
-    `classes` has the class of each part that is meant to be, '' where none is named.
+    `classes` has the class of each part that is meant to be, '' where none is named; `pipeline` is that of the whole.
     """
 
     classes: Mapping[str, str]
+    pipeline: str = ""
     requires_safety_checker: bool = True
     native_size: int | None = None
     block: ModelBlock = field(default_factory=ModelBlock)
@@ -46,6 +47,7 @@ def read_index(folder: Path) -> Index:
     said = read_json(folder / FILE)
     return Index(
         {name: _class(value) for name, value in said.items() if not _is_null(value)},
+        pipeline=name if isinstance(name := said.get("_class_name"), str) else "",
         requires_safety_checker=bool(said.get("requires_safety_checker", True)),
         native_size=checked_size(said.get(NATIVE_SIZE)),
         block=block_of(said, str(folder / FILE)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Literal
 
@@ -78,6 +78,22 @@ def find_places(names: Collection[str]) -> dict[Slot, Place]:
             place = Place(kind, prefix, layout)
             if place.slot not in found and all(prefix + mark in names for mark in marks):
                 found[place.slot] = place
+    return _told_apart(found, names)
+
+
+# Where a UNet of XL keeps what it reads besides the text.
+_ADDED = ("label_emb.0.0.weight", "add_embedding.linear_1.weight")
+
+
+def _told_apart(found: dict[Slot, Place], names: Collection[str]) -> dict[Slot, Place]:
+    """The components, where 2.x in the names of XL's code has its text encoder where XL's refiner has its second."""
+    unet, second = found.get("unet"), found.get("text_encoder_2")
+    if unet is None or second is None or not second.prefix.endswith(ldm.REFINER_OPENCLIP):
+        return found
+    if "text_encoder" in found or any(unet.prefix + name in names for name in _ADDED):
+        return found
+    del found["text_encoder_2"]
+    found["text_encoder"] = replace(second, kind="text_encoder")
     return found
 
 
@@ -100,21 +116,33 @@ _LORA = ("lora_unet_", "lora_te_", "lora_A.weight", "lora_embedding_A", "lora.do
 _ELSEWHERE = "give it to {}, and a checkpoint here"
 _NOT_OURS = "give a Stable Diffusion 1.x or 2.x checkpoint"
 # parts of names, what a file that has one of them is, what to do with it
+_OTHER_MODELS = (
+    (("double_blocks.",), "a FLUX model", _NOT_OURS),
+    (("joint_blocks.",), "a Stable Diffusion 3 model", _NOT_OURS),
+    (("clip_txt_mapper.",), "a Stable Cascade model", _NOT_OURS),
+    ((".time_stack.", ".time_mixer."), "a Stable Video Diffusion model", _NOT_OURS),
+)
 _OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (_LORA, "a LoRA", _ELSEWHERE.format("--lora")),
     (("hada_w1_a", "lokr_w1"), "a LyCORIS adapter", _ELSEWHERE.format("--lora")),
     (("string_to_param", "emb_params"), "a textual inversion embedding", _ELSEWHERE.format("--embedding")),
     (("ip_adapter.", "image_proj."), "an IP-Adapter", _ELSEWHERE.format("--ip-adapter")),
     (("control_model.", "controlnet_cond_embedding."), "a ControlNet", _NOT_OURS),
-    (("double_blocks.",), "a FLUX model", _NOT_OURS),
-    (("joint_blocks.",), "a Stable Diffusion 3 model", _NOT_OURS),
-    (("clip_txt_mapper.",), "a Stable Cascade model", _NOT_OURS),
+    *_OTHER_MODELS,
     (("motion_modules.",), "an AnimateDiff module", _NOT_OURS),
     (("concept_embeds",), "a safety checker", "give the folder of the whole model to -m"),
     (("vision_model.",), "an image encoder", "give its folder to --ip-encoder, and a checkpoint here"),
     ((".kernel",), "Flax weights", "name their folder, with its config.json, and not the file"),
     ((ldm.EMA + "diffusion_model",), "an EMA copy without its model", "give the checkpoint that it was taken from"),
 )
+
+
+def is_another_model(names: Collection[str], places: Mapping[Slot, Place]) -> bool:
+    """Whether what is beside a VAE or a text encoder is no UNet of Stable Diffusion."""
+    marks = [mark for marks, _, _ in _OTHER_MODELS for mark in marks]
+    if any(mark in name for mark in marks for name in names):
+        return True
+    return "unet" not in places and any(name.startswith(ldm.UNET) for name in names)
 
 
 def looks_like(names: Sequence[str]) -> str:

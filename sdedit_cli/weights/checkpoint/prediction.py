@@ -21,7 +21,7 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 _WORDS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample", **{name: name for name in PREDICTION_TYPES}}
 
 # Where converters and trainers write it; the first is ours.
-_METADATA_KEYS = (notes.PREDICTION, "modelspec.prediction_type", "prediction_type")
+_METADATA_KEYS = (notes.PREDICTION, "modelspec.prediction_type", "modelspec.predict_key", "prediction_type")
 _ARCHITECTURES = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}
 _ASSUMED = "as its family"
 _ASSUMED_OF_TWO = "assumed; --prediction-type tells"

@@ -28,7 +28,11 @@ _HINTS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     (tuple(magic.lower() for magic in _PICTURES), "is a picture, expected a weights file"),
     ((b"gguf",), "is a GGUF file, which is not supported: get the .safetensors of the model"),
     (
-        (b"\x1f\x8b", b"7z\xbc\xaf", b"rar!", b"\xfd7zxz"),
+        (b"\x89hdf", b"\x93numpy", b"ftrt", *(bytes((8, version, 18)) for version in range(3, 16))),
+        "is of another program (ONNX, TensorRT, Keras, NumPy): get the .safetensors of the model",
+    ),
+    (
+        (b"\x1f\x8b", b"7z\xbc\xaf", b"rar!", b"\xfd7zxz", b"bzh", b"\x28\xb5\x2f\xfd"),
         "is a compressed archive: unpack it and name the weights in it",
     ),
 )

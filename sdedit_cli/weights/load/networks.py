@@ -12,7 +12,7 @@ from torch import nn
 
 from ...nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..checkpoint import Checkpoint, Component, Tokenizer, open_checkpoint
-from ..checkpoint.checkpoint import check_runnable
+from ..checkpoint.checkpoint import check_runnable, check_together
 from .check import check_config, check_files, empty_network
 from .fill import Report, fill
 from .paused_gc import paused_collector
@@ -72,6 +72,8 @@ def load_networks(
         for slot, component in checkpoint.components.items():
             if slot in _RUN and slot not in skip:
                 modules[slot], reports[slot] = _network(checkpoint, component, dtype, device, partial)
+    if "unet" not in skip:
+        check_together(checkpoint, skip)
     extras = {name: path for name, path in checkpoint.extras.items() if name not in skip}
     return Loaded(
         checkpoint.path,
