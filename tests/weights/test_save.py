@@ -134,3 +134,16 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         save_components(tmp_path, {"vae": AutoencoderKL(VAE)}, max_shard_size="5 parsecs")
     with pytest.raises(UsageError, match="feature_extractor is a object"):
         save_components(tmp_path, parts() | {"feature_extractor": object()})
+
+
+def test_what_else_lies_there_stays(tmp_path: Path) -> None:
+    """Somebody's checkpoint has the name of a text encoder's weights, and a network is saved into a model's folder."""
+    saved = parts()
+    others = ["model.safetensors", "diffusion_pytorch_model.safetensors", "model-00001-of-00002.safetensors"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"somebody's")
+    save_components(tmp_path, saved)
+    assert all((tmp_path / name).read_bytes() == b"somebody's" for name in others)
+    save_components(tmp_path, {"vae": saved["vae"]})
+    assert (tmp_path / "text_encoder" / "model.safetensors").is_file()
+    assert (tmp_path / "model.safetensors").read_bytes() == b"somebody's"

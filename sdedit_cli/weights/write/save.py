@@ -9,8 +9,10 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from ...disk.sizes import parse_size
+from ...disk.whole import cannot_write
 from ...errors import UsageError
-from ..checkpoint.components import EXTRAS, KINDS, SLOTS
+from ..checkpoint import index
+from ..checkpoint.components import EXTRAS, KINDS, SLOTS, Kind
 from ..checkpoint.from_memory import of_components
 from ..checkpoint.layouts import Slot
 from ..checkpoint.weight_files import is_of_save
@@ -94,8 +96,18 @@ def _module_files(name: str, module: Any) -> list[OutputFile]:
 
 def _remove_stale(folder: Path, variant: str | None, written: set[str]) -> None:
     """Shards and whole files of an earlier save would be found first, or be left lying around."""
-    for kind in KINDS.values():
-        for place in (folder, folder / kind.slot):
-            for path in place.glob(f"{kind.stem}*") if place.is_dir() else ():
-                if is_of_save(path.name, kind.stem, variant) and path.relative_to(folder).as_posix() not in written:
+    for place, kind in _places(folder, variant, written):
+        for path in place.glob(f"{kind.stem}*") if place.is_dir() else ():
+            if is_of_save(path.name, kind.stem, variant) and path.relative_to(folder).as_posix() not in written:
+                try:
                     path.unlink()
+                except OSError as problem:
+                    raise cannot_write(path, problem) from None
+
+
+def _places(folder: Path, variant: str | None, written: set[str]) -> list[tuple[Path, Kind]]:
+    """The folders that hold weights of a save, with their kind. What else lies at the top of a whole model's folder, or
+    in folders beside a single network, is somebody's own."""
+    if index.FILE in written:
+        return [(folder / kind.slot, kind) for kind in KINDS.values()]
+    return [(folder, kind) for kind in KINDS.values() if any(is_of_save(n, kind.stem, variant) for n in written)]
