@@ -6,69 +6,30 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .. import signals
 from ..disk.checks import is_special
-from ..errors import InternalError, OutOfMemory, SdeditError
+from ..errors import InternalError, OutOfMemory, OutputError, SdeditError
 from ..pictures.codec import Picture
 from ..pictures.prepared import prepared
 from .ahead import Ahead
 from .ledger import Ledger
-from .looking import Frames, Looking
+from .looking import Looking
 from .names import fitting
 from .placing import placed, save_step
 from .request import Request, RunOptions
 from .scarce import enough_memory
 from .targets import Job, Target
 from .telling import Telling
+from .under_way import Finished, Open, Saved, Under
 from .worker import EditedPicture, Late, OnStep, Preview, Task, Worker
 from .writing import Writing
 
 # Finished pictures that are held in memory until the disk has them.
 _MOST_WAITING = 3
-
-
-@dataclass(eq=False)
-class _Open:
-    """A job under way: how many of its pictures have not ended yet, and what spoke against the others."""
-
-    job: Job
-    left: int
-    refused: list[SdeditError] = field(default_factory=list[SdeditError])
-
-
-@dataclass(eq=False)
-class _Under:
-    """A picture under way, how many steps of it are counted on (a dark mask makes them fewer), and are done."""
-
-    of: _Open
-    target: Target
-    picture: Picture
-    started: float
-    expected: int
-    steps: int = 0
-    frames: Frames = field(default_factory=Frames)
-
-
-@dataclass(frozen=True, eq=False)
-class _Finished:
-    """A picture that is to be written."""
-
-    under: _Under
-    edited: EditedPicture
-
-
-@dataclass(frozen=True, slots=True)
-class _Saved:
-    """A picture that is in place."""
-
-    target: Target
-    sha256: str
-    seconds: float
 
 
 class _Refused(Exception):
@@ -111,7 +72,7 @@ class Making:
         self._ledger = ledger
         self._stdout = stdout
         self._looking = Looking(tell.to, shown=options.preview, animating=options.animating)
-        self._making: dict[Task, _Under] = {}
+        self._making: dict[Task, Under] = {}
         self._unread: set[int] = set()  # jobs of the group whose input could not be read, by their index
         self._all_begun = False  # of the group
         self._begun = 0
@@ -233,18 +194,20 @@ class Making:
         for note in picture.notes:
             self._tell.warn(f"{job.shown}: {note}", job.source)
         try:
-            self._tell.announce(job.request)
+            self._tell.check(job.request)
         except self._options.bearable as problem:
             raise _Refused(problem) from None
+        self._tell.host.check_choices(job.request)
+        self._tell.announce(job.request)
         self._tell.size(job, picture.rgb.size)
 
     def _of(self, job: Job, picture: Picture) -> Generator[Task, None, None]:
-        of = _Open(job, len(job.targets))
+        of = Open(job, len(job.targets))
         for target in job.targets:
             self._tell_of(job)
             signals.check()
             edit = job.request.edit.varied({"seed": target.seed, "count": 1})
-            under = _Under(of, target, picture, time.monotonic(), edit.steps_run())
+            under = Under(of, target, picture, time.monotonic(), edit.steps_run())
             task = Task(edit, picture, job.shown, job.format, self._watch(under))
             self._making[task] = under
             yield task
@@ -255,13 +218,13 @@ class Making:
         self._expect(under, under.steps)
         if isinstance(outcome, EditedPicture):
             signals.check()
-            self._save(_Finished(under, outcome))
+            self._save(Finished(under, outcome))
         elif isinstance(outcome, self._options.bearable):
             self._over(under, outcome)
         else:
             raise outcome
 
-    def _expect(self, under: _Under, steps: int) -> None:
+    def _expect(self, under: Under, steps: int) -> None:
         self._steps_of_all += steps - under.expected
         under.expected = steps
 
@@ -270,7 +233,7 @@ class Making:
         self._left -= pictures
         self._tell.to.ended(self._pictures - self._left, self._pictures)
 
-    def _over(self, under: _Under, problem: SdeditError | None) -> None:
+    def _over(self, under: Under, problem: SdeditError | None) -> None:
         """A picture has ended; of a job some of whose pictures could not be made, it is said at its end."""
         self._less(1)
         of = under.of
@@ -299,16 +262,19 @@ class Making:
         except self._options.bearable as problem:
             raise _Refused(problem) from None
 
-    def _watch(self, under: _Under) -> OnStep:
+    def _watch(self, under: Under) -> OnStep:
         every, job, target = self._options.save_every, under.of.job, under.target
 
         def on_step(done: int, steps: int, preview: Preview) -> bool | None:
             signals.check()
             self._writing.collect()
             facts: dict[str, Any] = {"input": job.source, "seed": target.seed, "step": done, "steps": steps}
-            if every and done % every == 0:
+            if every and done % every == 0 and under.refused is None:
                 path = self._step_path(job, target, done)
-                facts["preview"] = save_step(path, preview()[0], under.picture, self._options.on_exists)
+                try:
+                    facts["preview"] = save_step(path, preview()[0], under.picture, self._options.on_exists)
+                except OutputError as problem:  # no reason to lose the picture itself
+                    under.refused = problem
             self._tell.events.emit("step", **facts)
             self._expect(under, steps)
             self._steps += done - under.steps
@@ -329,7 +295,7 @@ class Making:
         name = fitting(job.stem, lambda stem: f"{number}{stem}-{target.seed}-step-{done:03d}.png")
         return self._options.steps_dir / name
 
-    def _save(self, finished: _Finished) -> None:
+    def _save(self, finished: Finished) -> None:
         """Has a picture written beside the work; the last one, and what may wait for a reader, at once."""
         path = finished.under.target.path
         if self._left - self._writing.pending > 1 and path is not None and not is_special(path):
@@ -339,14 +305,14 @@ class Making:
         # A signal waits until what was written is told as well; of the last picture it comes too late.
         with signals.held():
             try:
-                saved: _Saved | BaseException = self._written(finished)
+                saved: Saved | BaseException = self._written(finished)
             except self._options.bearable as problem:
                 saved = problem
-            if self._left == 1 and isinstance(saved, _Saved):
+            if self._left == 1 and isinstance(saved, Saved):
                 signals.settle()
             self._told(finished, saved)
 
-    def _written(self, finished: _Finished) -> _Saved:
+    def _written(self, finished: Finished) -> Saved:
         """Writes a picture, each step of it in the books. Raises OutputError and OutOfMemory."""
         under, data = finished.under, finished.edited.data
         with enough_memory(under.of.job.shown):
@@ -357,9 +323,9 @@ class Making:
         seconds = time.monotonic() - under.started
         self._ledger.did(target, sha256, seconds)
         self._ledger.made(under.of.job, target, under.picture, data)
-        return _Saved(target, sha256, seconds)
+        return Saved(target, sha256, seconds)
 
-    def _told(self, finished: _Finished, saved: _Saved | BaseException) -> None:
+    def _told(self, finished: Finished, saved: Saved | BaseException) -> None:
         """Says that a picture is in place, or why it is not."""
         under, edited = finished.under, finished.edited
         if isinstance(saved, self._options.bearable):
@@ -387,9 +353,9 @@ class Making:
         self._tell.to.note(f"{job.shown} -> {target.shown} (seed {target.seed}, {saved.seconds:.1f} s)")
         if isinstance(animation, Path):
             self._tell.to.note(f"{job.shown} -> {animation} (an animation of its steps)")
-        self._over(under, None if isinstance(animation, Path) else animation)
+        self._over(under, under.refused or (None if isinstance(animation, Path) else animation))
 
-    def _animated(self, under: _Under, edited: EditedPicture) -> Path | SdeditError | None:
+    def _animated(self, under: Under, edited: EditedPicture) -> Path | SdeditError | None:
         """The animation of a picture that is in place, None where none is wanted, or why there is none."""
         job, data = under.of.job, edited.data
         again = data.value if isinstance(data, Late) else lambda: data

@@ -57,6 +57,7 @@ class Telling:
         self.events = events
         self.errors = Errors(to)
         self._advised: set[str] = set()
+        self._checked: set[object] = set()
         self._announced: set[object] = set()
         self._said: set[str] = set()
 
@@ -67,15 +68,21 @@ class Telling:
         else:
             warn(text, self.to, self.events, source)
 
-    def announce(self, request: Request) -> None:
-        """Checks a request once it is clear that there is a picture to edit, and says what holds for all of its group.
+    def check(self, request: Request) -> None:
+        """Checks a request, once for all of its group, as soon as it is clear that there is a picture to edit.
 
-        Raises what speaks against it.
+        Raises what speaks against all of them.
         """
+        group = self.host.group(request)
+        if group not in self._checked:
+            self.host.check(request)
+            self._checked.add(group)
+
+    def announce(self, request: Request) -> None:
+        """Says what holds for all of the request's group."""
         group = self.host.group(request)
         if group in self._announced:
             return
-        self.host.check(request)
         is_first = not self._announced
         self._announced.add(group)
         for line in self._common.prompts() if is_first and self._prompts else ():

@@ -92,7 +92,11 @@ class Host(Protocol):
         ...
 
     def check(self, request: Request) -> None:
-        """Raises what speaks against a request, before anything is loaded."""
+        """Raises what speaks against a request and all others of its group, before anything is loaded."""
+        ...
+
+    def check_choices(self, request: Request) -> None:
+        """Raises what speaks against a request alone: steps or a sampler, say, that its model does not have."""
         ...
 
     def load(

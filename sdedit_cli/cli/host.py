@@ -49,11 +49,15 @@ class Models:
         return loaded, (ground, edit.sampler is None, *choices, *(getattr(edit, name) for name in ADAPTERS))
 
     def check(self, request: Request) -> None:
-        """Raises what speaks against a request, before anything is loaded."""
+        """Raises what speaks against a request and all others of its group, before anything is loaded."""
         preflight = self._of(request)
         preflight.check(complete=self._complete)
         for line in preflight.told() if self._complete else ():
             self._tell(line)
+
+    def check_choices(self, request: Request) -> None:
+        """Raises UsageError for steps, a sampler or skipped layers that the model of a request does not have."""
+        self._of(request).check_choices(request.edit)
 
     def load(
         self, request: Request, warn: Callable[[str], None], loaded: Callable[[Mapping[str, Any]], None]

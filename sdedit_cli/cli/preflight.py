@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..weights import Checkpoint
     from .worker import EditorWorker
 
+# What the sampler of a checkpoint and its text encoder may not have.
+_CHOICES = ("sampler", "schedule", "steps", "exact_steps", "strength", "timesteps", "sigmas", "clip_skip")
 _FILES = ("", ".safetensors", ".ckpt", ".pt", ".bin")
 
 
@@ -28,12 +30,13 @@ class Preflight:
     def __init__(self, request: Request) -> None:
         self.request = request
         self._checkpoint: Checkpoint | None = None
+        self._suiting: set[tuple[object, ...]] = set()
 
     def check(self, *, complete: bool) -> None:
         """Raises ModelError for a file that cannot be read and for adapters that do not fit, UsageError for a choice
-        that this machine, the sampler or the model does not have; with `complete`, ModelError also for a model that
-        would not load. Nothing is fetched, and what a model yet to be fetched would tell is left out."""
-        edit, model = self.request.edit, self.request.model
+        that this machine does not have; with `complete`, ModelError also for a model that would not load. Nothing is
+        fetched, and what a model yet to be fetched would tell is left out."""
+        edit = self.request.edit
         check_backend(edit)
         _check_files(self.request)
         _check_machine(edit)
@@ -42,16 +45,21 @@ class Preflight:
         if complete and (edit.vae or edit.tiny_vae):
             from ..engine.loading import check_autoencoders
 
-            check_autoencoders(edit)
-        # Of the built-in model there is nothing to find out but whether a choice suits it.
-        if (model.hub is not None and edit.download) or (model.built_in and not _has_choices(edit)):
+            unet = None if self._is_elsewhere(edit) else self.checkpoint().components.get("unet")
+            check_autoencoders(edit, unet and unet.config)
+        if not self._is_telling(edit):
             return
         checkpoint = self.checkpoint()
         if complete:
             from ..engine.loading import check_loadable
 
             check_loadable(edit, checkpoint)
-        _check_choices(checkpoint, edit)
+        if edit.prompt_embeds is not None:
+            from ..engine.prompt_file import read_prompts
+
+            unet = checkpoint.components.get("unet")
+            width = getattr(unet.config, "cross_attention_dim", None) if unet else None
+            read_prompts(Path(edit.prompt_embeds)).check(width)
         if edit.lora or edit.embedding:
             from ..engine.loading import check_adapters
 
@@ -60,6 +68,31 @@ class Preflight:
             from ..engine.ip_files import found_for_edit
 
             found_for_edit(edit, checkpoint)
+
+    def check_choices(self, edit: Edit) -> None:
+        """Raises UsageError for steps that the sampler does not have, and for more layers than there are to skip."""
+        choices = tuple(getattr(edit, name) for name in _CHOICES)
+        if choices in self._suiting or not self._is_telling(edit):
+            return
+        from ..engine.loading import scheduler_of
+        from ..engine.sampling import chosen_scheduler, grid_of
+
+        checkpoint = self.checkpoint()
+        scheduler = scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)
+        grid_of(chosen_scheduler(scheduler, edit), edit)
+        text = checkpoint.components.get("text_encoder")
+        layers = getattr(text.config, "num_hidden_layers", None) if text else None
+        if edit.clip_skip is not None and layers is not None and edit.clip_skip > layers:
+            raise UsageError(f"--clip-skip is {edit.clip_skip}; this text encoder has {layers} layers to skip")
+        self._suiting.add(choices)
+
+    def _is_telling(self, edit: Edit) -> bool:
+        """Whether the checkpoint is here, and may speak against an edit: of the built-in one there is nothing to find
+        out but whether a choice suits it."""
+        return not self._is_elsewhere(edit) and (not self.request.model.built_in or _has_choices(edit))
+
+    def _is_elsewhere(self, edit: Edit) -> bool:
+        return self.request.model.hub is not None and edit.download
 
     def advice(self, edit: Edit, size: tuple[int, int]) -> str:
         """What to know of an edit of a picture of `size` (width, height) on this model; '' when there is nothing to
@@ -193,21 +226,3 @@ def _check_machine(edit: Edit) -> None:
 def _has_choices(edit: Edit) -> bool:
     chosen = (edit.sampler, edit.schedule, edit.timesteps, edit.sigmas, edit.clip_skip, edit.prompt_embeds)
     return bool(edit.lora or edit.embedding or edit.ip_adapter) or any(value is not None for value in chosen)
-
-
-def _check_choices(checkpoint: Checkpoint, edit: Edit) -> None:
-    """Raises UsageError for steps that the sampler does not have, and for more layers than there are to skip."""
-    from ..engine.loading import scheduler_of
-    from ..engine.sampling import chosen_scheduler, grid_of
-
-    grid_of(chosen_scheduler(scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler), edit), edit)
-    if edit.prompt_embeds is not None:
-        from ..engine.prompt_file import read_prompts
-
-        unet = checkpoint.components.get("unet")
-        width = getattr(unet.config, "cross_attention_dim", None) if unet else None
-        read_prompts(Path(edit.prompt_embeds)).check(width)
-    text = checkpoint.components.get("text_encoder")
-    layers = getattr(text.config, "num_hidden_layers", None) if text else None
-    if edit.clip_skip is not None and layers is not None and edit.clip_skip > layers:
-        raise UsageError(f"--clip-skip is {edit.clip_skip}; this text encoder has {layers} layers to skip")

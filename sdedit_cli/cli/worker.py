@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..batch.request import Request
 from ..batch.worker import EditedPicture, Late, Task
-from ..errors import BlockedBySafety, ModelError, NotFiniteError, OutOfMemory, SdeditError, is_out_of_memory, shown
+from ..errors import (
+    BlockedBySafety,
+    ModelError,
+    NotFiniteError,
+    OutOfMemory,
+    SdeditError,
+    UsageError,
+    is_out_of_memory,
+    shortened,
+    shown,
+)
 from ..options import Edit
 from ..options.files import EDIT as EDIT_ALPHA
 from ..pictures.beside import NOTHING
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
     from ..engine.company import Result, Wish
     from ..weights import Checkpoint
 
+_MOST_LEFT_OUT = 400  # characters of a prompt that a warning may have
 _WORDS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -142,7 +153,10 @@ class EditorWorker:
     def _know(self, request: Request, started: float) -> None:
         """Notes what is told of what was loaded."""
         edit = request.edit
-        sampler, curve = self._label(edit)
+        try:
+            sampler, curve = self._label(edit)
+        except UsageError:  # which the picture that asks for it will hear, and others on this model need not
+            sampler, curve = edit.sampler or "", ""
         self.dtype = _WORDS.get(str(self._loaded.get("dtype")), edit.dtype)
         self.facts: Mapping[str, Any] = {
             "model": request.model.name,
@@ -171,12 +185,16 @@ class EditorWorker:
         from ..engine.company import Wish
 
         under_way: dict[Wish, _Parts] = {}
+        refused: list[tuple[Task, SdeditError]] = []
         self._together = size
 
         def wishes() -> Iterator[Wish]:
             for task in tasks:
-                self._explain(task)
-                parts = _Parts(task, self._upscaling(task.picture, task.edit))
+                try:
+                    parts = self._prepared(task)
+                except SdeditError as problem:
+                    refused.append((task, problem))
+                    continue
                 for picture in parts.picture.film.frames if parts.picture.film else (parts.picture,):
                     wish = Wish(task.edit, picture.rgb, task.on_step, picture.mask, *_shown(task.edit, picture))
                     parts.wishes.append(wish)
@@ -185,20 +203,34 @@ class EditorWorker:
 
         try:
             for wish, result in self._editor.edits(wishes(), size):
+                yield from _taken(refused)
                 parts = under_way.pop(wish)
                 parts.results[wish] = result
                 if parts.complete:
                     yield parts.task, parts.refused or self._ended(parts.task, parts.picture, parts.made)
                     if self._kept is not None:
                         self._kept.write()
+            yield from _taken(refused)
         except Exception as problem:
             if not is_out_of_memory(problem) or not under_way:
                 raise
             tasks_under_way = (parts.task for parts in under_way.values())
             largest = max(tasks_under_way, key=lambda task: task.picture.rgb.width * task.picture.rgb.height)
-            device = str(self._loaded.get("device"))
-            text = _too_much(largest.name, largest.edit, largest.picture.rgb.size, self.dtype, device)
-            raise OutOfMemory(text) from problem
+            raise self._too_large(largest) from problem
+
+    def _prepared(self, task: Task) -> _Parts:
+        """A picture before anything is wished for it. Raises what speaks against it alone."""
+        self._explain(task)
+        try:
+            return _Parts(task, self._upscaling(task.picture, task.edit))
+        except Exception as problem:
+            if not is_out_of_memory(problem):
+                raise
+            raise self._too_large(task) from problem
+
+    def _too_large(self, task: Task) -> OutOfMemory:
+        size, device = task.picture.rgb.size, str(self._loaded.get("device"))
+        return OutOfMemory(_too_much(task.name, task.edit, size, self.dtype, device))
 
     def _ended(self, task: Task, picture: Picture, results: Sequence[Result]) -> EditedPicture | SdeditError:
         """The file of a finished picture, of its frames if it moves, or why there is none."""
@@ -251,7 +283,8 @@ class EditorWorker:
             for unused in facts.get("unused", ()):
                 self._warn(f"{facts['summary'].partition(':')[0]}: {unused}")
         elif event == "truncated":
-            self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{facts.get('text')}'")
+            text = shortened(facts.get("text"), _MOST_LEFT_OUT)
+            self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{text}'")
 
     def _explain(self, task: Task) -> None:
         """Says, before any step, why a picture need not be that of `--like` byte for byte."""
@@ -307,6 +340,11 @@ class EditorWorker:
                 "a text encoder that was trained otherwise means another picture"
             )
         return prompts.recorded(edit)
+
+
+def _taken(refused: list[tuple[Task, SdeditError]]) -> Iterator[tuple[Task, SdeditError]]:
+    while refused:
+        yield refused.pop(0)
 
 
 def _shown(edit: Edit, picture: Picture) -> tuple[Image.Image | None, Any, Any]:

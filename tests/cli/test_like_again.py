@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.cli import QUICK, photo
+from helpers.pipelines import write_checkpoint
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -88,3 +89,21 @@ def test_why_the_bytes_may_be_others_is_said_before_the_run(folder: Path, capfd:
     assert "x.png was made with other settings, so expect another picture: strength 0.9 (was 0.5)" in said
     assert "x.png was made of another input than other.png" in said
     assert "promised" not in said
+
+
+def test_a_row_that_the_model_cannot_make_ends_none_of_the_others(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What is said of `--like` looks at the row's sampler before the edit does."""
+    write_checkpoint(folder / "model")
+    scheduler = folder / "model" / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"num_train_timesteps": 10}))
+    for name in "abc":
+        photo(folder / f"{name}.png")
+    words = ["-m", "model", "-p", "a pond", *QUICK[2:]]
+    assert run(["run", "a.png", *words, "--steps", "4", "-o", "like.png"]) == 0
+    Path("jobs.csv").write_text("input,steps\na.png,4\nb.png,20\nc.png,4\n")
+    capfd.readouterr()
+    assert run(["batch", "jobs.csv", "out", "--like", "like.png", *words]) == 4
+    assert "20 steps are more than the 10" in capfd.readouterr().err
+    assert sorted(path.name for path in Path("out").glob("*.png")) == ["a.png", "c.png"]

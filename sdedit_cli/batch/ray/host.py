@@ -45,6 +45,10 @@ class RayHost:
         """Raises what speaks against a request here; the machines are those of the workers, who check them."""
         self._here.check(_on_any_machine(request))
 
+    def check_choices(self, request: Request) -> None:
+        """Raises what speaks against a request alone."""
+        self._here.check_choices(_on_any_machine(request))
+
     def load(
         self, request: Request, warn: Callable[[str], None], loaded: Callable[[Mapping[str, Any]], None]
     ) -> RayWorker:

@@ -63,5 +63,5 @@ def write(target: Path, layout: str, word: object) -> None:
     assert isinstance(word, TextualInversion)
     if layout == "kohya":
         word = replace(word, token=target.stem)  # the file says none, so its name is it
-    write_bytes(target, embedding_bytes(word, layout, pickled=target.suffix != ".safetensors"))
+    write_bytes(target, embedding_bytes(word, layout, pickled=target.suffix.lower() != ".safetensors"))
     click.echo(f"sdedit: {plain(str(target))}: {layout}, {plain(told(word).partition(': ')[2])}", err=True)

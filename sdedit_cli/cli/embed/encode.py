@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from ...batch.request import Request
-from ...errors import UsageError, printable
+from ...errors import UsageError, printable, shortened
 from ...options import field_named
+from ...options.adapters import LoraFile
 from ...signals import check
 from ..file_commands import DEBUG, PATH, check_target, options
 from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, option
@@ -60,21 +61,25 @@ def encoded(request: Request, output: Path) -> list[str]:
     check_constant(edit)
     preflight = Preflight(request)
     preflight.check(complete=False)
+    preflight.check_choices(edit)
     check()
     said: list[str] = []
 
     def hear(event: str, facts: dict[str, Any]) -> None:
         if event == "truncated":
-            said.append(f"warning: over the model's {facts['limit']} tokens; left out is '{facts['text']}'")
+            text = shortened(facts["text"], 400)
+            said.append(f"warning: over the model's {facts['limit']} tokens; left out is '{text}'")
             return
         said.append(facts["summary"])
+        if left := facts.get("passed_over"):
+            said.append(f"warning: {len(left)} keys fit nowhere and are passed over ({left[0]}, ...)")
         said.extend(f"warning: {text}" for text in facts.get("unused", ()))
 
     with readable(model.name):
         checkpoint = preflight.checkpoint()
         prompts = encode_prompts(edit, checkpoint, hear)
         made_of = [
-            *({"kind": "lora", "sha256": content_hash(Path(f.path)), "scale": _strength(f)} for f in edit.lora),
+            *(_of_lora(f, content_hash(Path(f.path))) for f in edit.lora),
             *({"kind": "embedding", "name": f.word, "sha256": content_hash(Path(f.path))} for f in edit.embedding),
         ]
         sha256 = model_hash(checkpoint.path, remembered_hash)
@@ -91,5 +96,8 @@ def encoded(request: Request, output: Path) -> list[str]:
     return said
 
 
-def _strength(file: Any) -> float:
-    return file.scale if file.te_scale is None else file.te_scale
+def _of_lora(file: LoraFile, sha256: str) -> dict[str, Any]:
+    """What of a LoRA shapes the text: its file, how strong it is, and which parts of it are taken."""
+    cut = {"blocks": file.blocks, "dyn": file.dyn}
+    told = {name: value for name, value in cut.items() if value}
+    return {"kind": "lora", "sha256": sha256, "scale": file.text_scale, **told}
