@@ -166,13 +166,13 @@ def is_out_of_memory(problem: BaseException) -> bool:
     return (
         isinstance(problem, MemoryError)
         or type(problem).__name__ == "OutOfMemoryError"
-        or (isinstance(problem, RuntimeError) and any(mark in words for mark in _MEMORY_MARKS))
+        or (isinstance(problem, RuntimeError) and any(mark in words.lower() for mark in _MEMORY_MARKS))
     )
 
 
 # The last two are what oneDNN says, which does not say why. A thread wants memory for its stack.
 _MEMORY_MARKS = (
-    *("not enough memory", "DefaultCPUAllocator", "out of memory", "can't start new thread"),
+    *("not enough memory", "defaultcpuallocator", "out of memory", "can't start new thread"),
     *("could not create a memory object", "could not create a primitive"),
 )
 

@@ -71,6 +71,10 @@ def _is_faster(edit: Edit) -> bool:
         machine = machine_for(edit)
     except UsageError:
         return False  # torch does it
+    from ..runtime.device import pick
+
+    if edit.device == "auto" and pick("auto").type != "cpu":
+        return False  # a GPU of torch's was not measured
     from ..runtime.openvino.measured import is_faster
 
     return is_faster(machine, edit.dtype)

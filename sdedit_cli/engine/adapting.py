@@ -38,6 +38,7 @@ class Adapting:
         self.bare = components
         self._checkpoint = checkpoint
         self._read = read
+        self._edit = Edit()
         self._merging: Merging | None = None
         self._worded = False
         self._encoder: LastEncoder | None = None
@@ -50,6 +51,7 @@ class Adapting:
         `pictures` are those of its image prompts, in their order. Raises ModelError and UsageError for what cannot be
         had; then some may be at work, until `clear`.
         """
+        self._edit = edit
         self._take_words_back()
         bundled = self._merge(edit, tell)
         components = self._with_words(edit, bundled, tell)
@@ -71,12 +73,13 @@ class Adapting:
         if self._merging is not None:
             self._merging.exchange({"unet": self.bare.unet, "text_encoder": side.text_encoder})
 
-    def with_text(self, edit: Edit) -> Components:
-        """The components with the adapters of `edit`, once the text encoder is loaded; those of the UNet are at work.
+    def with_text(self) -> Components:
+        """The components with the adapters of the last edit, once the text encoder is loaded; those of the UNet are at
+        work.
 
         Raises ModelError and UsageError for what cannot be had.
         """
-        return self._with_words(edit, self._merge(edit, ignored), ignored)  # what has been told before
+        return self._with_words(self._edit, self._merge(self._edit, ignored), ignored)  # what has been told before
 
     def clear(self) -> None:
         """Has no adapter at work: the weights are their base, bit for bit."""

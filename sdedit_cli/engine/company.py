@@ -179,7 +179,7 @@ class Company:
 
     def _decoded(self, guest: Guest, x_BCHW: Tensor) -> tuple[Tensor, bool]:
         pixels_BCHW, finite = self._engine.decode(x_BCHW, guest.running.track.views)
-        # A picture has to be handed back even where there is none; it is never written.
+        # A picture has to be handed back even where there is none; whoever writes a result asks whether it is finite.
         return torch.nan_to_num(pixels_BCHW), finite
 
 

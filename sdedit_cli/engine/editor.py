@@ -145,7 +145,8 @@ class Editor:
         if edit.compile:
             compile_blocks(components.unet)
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.tiles_autoencoder)
-        adapting = Adapting(components, checkpoint, partial(text_of, edit, checkpoint) if known else None)
+        read = partial(text_of, edit, checkpoint, device, dtype) if known else None
+        adapting = Adapting(components, checkpoint, read)
         decoder = tiny_decoder(edit, components, dtype)
         engine = Engine(components, look=LastLook(), decoder=decoder and decoder.to(device))
         engine = engine.offloaded(device) if one_by_one else engine
@@ -162,7 +163,6 @@ class Editor:
         assert self._adapting is not None, "an editor that was opened"
         self._segments.clear()
         self._encoded.clear()
-        self._adapted = edit
         self.images, self.engine = (), replace(self.engine, components=self._adapting.bare)
         try:
             self.prompts_of(edit)
@@ -337,7 +337,7 @@ class Editor:
     def _read(self, texts: Asked) -> Read:
         if self._adapting is not None and self._adapting.unread:
             self._adapting.read_text()
-            self.engine = replace(self.engine, components=self._adapting.with_text(self._adapted))
+            self.engine = replace(self.engine, components=self._adapting.with_text())
         engine, components = self.engine, self.engine.components
         if components.tokenizer is None or components.text_encoder is None:
             raise ModelError("this model has no text encoder, so it cannot read a prompt; use a complete one")

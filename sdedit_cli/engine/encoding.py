@@ -48,7 +48,9 @@ def encode_prompts(edit: Edit, checkpoint: Checkpoint, tell: OnEvent) -> PromptF
     Raises ModelError for a checkpoint without a text encoder, UsageError for a prompt that changes over the steps.
     """
     check_constant(edit)
-    side = text_side(edit, checkpoint)
+    threads.use(edit.threads)
+    device = pick(edit.device)
+    side = text_side(checkpoint, device, choose(edit.dtype, device), partial=edit.partial)
     tokenizer = side.tokenizer
     bundled: list[TextualInversion] = []
     if edit.lora:
@@ -70,7 +72,9 @@ def encode_prompts(edit: Edit, checkpoint: Checkpoint, tell: OnEvent) -> PromptF
     return PromptFile(Path(), prompt_1TC, negative_1TC, alone.embeds_BTC.shape[1], said)
 
 
-def text_side(edit: Edit, checkpoint: Checkpoint) -> TextEncoding:
+def text_side(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None, *, partial: bool
+) -> TextEncoding:
     """The text encoder and the tokenizer of a checkpoint, as an edit would load them. Raises ModelError."""
     from ..weights import load_networks
     from ..weights.checkpoint.checkpoint import check_runnable
@@ -78,10 +82,8 @@ def text_side(edit: Edit, checkpoint: Checkpoint) -> TextEncoding:
     check_runnable(checkpoint)
     if "text_encoder" not in checkpoint.components:
         raise ModelError(f"{checkpoint.path}: has no text encoder to read prompts with; give a complete checkpoint")
-    threads.use(edit.threads)
-    device = pick(edit.device)
     others = [name for name in NAMES if name not in ("text_encoder", "tokenizer")]
-    loaded = load_networks(checkpoint, dtype=choose(edit.dtype, device), partial=edit.partial, skip=others)
+    loaded = load_networks(checkpoint, dtype=dtype, partial=partial, skip=others)
     assert loaded.text_encoder is not None
     if loaded.tokenizer is None:
         raise ModelError(f"{checkpoint.path}: has no tokenizer to read prompts with; give a complete checkpoint")

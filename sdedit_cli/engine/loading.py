@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..configs.model_block import STARTER_FOLDER as STARTER_FOLDER
+from ..configs.unet import UNetConfig
+from ..configs.vae import TinyVAEConfig, VAEConfig
 from ..errors import ModelError
 from ..nn import TinyAutoencoder
 from ..noise import CLASS_NAMES, Scheduler
@@ -70,13 +72,14 @@ def components_of(
 
 def check_loadable(edit: Edit, checkpoint: Checkpoint) -> None:
     """Raises ModelError, no weights read, for a checkpoint that `for_edit` or the first prompt would refuse."""
-    from ..weights.checkpoint.checkpoint import check_runnable
+    from ..weights.checkpoint.checkpoint import check_runnable, check_together
     from ..weights.load.check import check_complete, check_files
 
     check_runnable(checkpoint)
     check_files(checkpoint)
     if not edit.partial:
         check_complete(checkpoint)
+    check_together(checkpoint)
     brought = {"vae" if edit.vae else "", "text_encoder" if edit.prompt_embeds else ""}
     for name in ("unet", "vae", "text_encoder"):
         if name not in checkpoint.components.keys() | brought:
@@ -84,8 +87,9 @@ def check_loadable(edit: Edit, checkpoint: Checkpoint) -> None:
     scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)
 
 
-def check_autoencoders(edit: Edit) -> None:
-    """Raises ModelError, no weights read, for autoencoders of an edit that could not be loaded."""
+def check_autoencoders(edit: Edit, unet: object) -> None:
+    """Raises ModelError, no weights read, for autoencoders of an edit that could not be loaded, or are not for the
+    latents that a UNet of this config reads."""
     from ..weights import open_checkpoint
     from ..weights.load.check import check_complete
 
@@ -94,6 +98,7 @@ def check_autoencoders(edit: Edit) -> None:
         if "vae" not in found.components:
             raise _no_autoencoder(Path(name))
         check_complete(found, "vae")
+        _check_latents(name, found.components["vae"].config, unet)
         if name == edit.tiny_vae and found.components["vae"].kind.name != "tiny_vae":
             raise _not_tiny(name)
 
@@ -150,17 +155,19 @@ def for_edit(
         given |= {"text_encoder": None, "tokenizer": None}
     if edit.vae is not None:
         given["vae"] = load_vae(Path(edit.vae), dtype)
+        unet = checkpoint.components.get("unet")
+        _check_latents(edit.vae, given["vae"].config, unet and unet.config)
     found, native_size = components_of(checkpoint, dtype, given, partial=edit.partial)
     return Components(**found | {"scheduler": found["scheduler"].modernised()}), native_size
 
 
-def text_of(edit: Edit, checkpoint: Checkpoint) -> TextEncoding:
+def text_of(edit: Edit, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> TextEncoding:
     """What reads the prompts of an edit, and nothing else of the checkpoint. Raises ModelError."""
     from ..weights.formats.mapped_file import reading
     from .encoding import text_side
 
     with reading(whole=not edit.mmap):
-        return text_side(edit, checkpoint)
+        return text_side(checkpoint, device, dtype, partial=edit.partial)
 
 
 def load_vae(path: Path, dtype: torch.dtype) -> VAE:
@@ -210,6 +217,20 @@ def _fields(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dic
 def _lacks(path: Path, name: str) -> ModelError:
     advice = "name one with --vae" if name == "vae" else "give a complete checkpoint"
     return ModelError(f"{path}: has no {name}, which every edit needs; {advice}")
+
+
+def _check_latents(name: str, vae: object, unet: object) -> None:
+    """Raises ModelError for an autoencoder of other pictures, or of other latents than those of a UNet."""
+    from ..weights.checkpoint.fitting import misfit
+
+    if not isinstance(vae, VAEConfig | TinyVAEConfig):
+        return
+    if problem := misfit({"vae": vae}):
+        raise ModelError(f"{name}: {problem}")
+    if isinstance(unet, UNetConfig) and vae.latent_channels != unet.in_channels:
+        raise ModelError(
+            f"{name}: is for latents of {vae.latent_channels} channels, and this model's have {unet.in_channels}"
+        )
 
 
 def _no_autoencoder(path: Path) -> ModelError:

@@ -81,7 +81,8 @@ class Switches:
         """What `to` of the pipeline does. Raises UsageError for a device that is not there."""
         named = next((x for x in (*args, kwargs.get("device")) if isinstance(x, (str, torch.device))), None)
         device = None if named is None else pick(str(named))
-        self.end_offload()
+        if device is not None:
+            self.end_offload()
         networks = self.engine.networks()
         if device is not None:
             place(networks, device)

@@ -74,7 +74,7 @@ def ask(steps: int | None, timesteps: Sequence[float] | None, sigmas: Sequence[f
         enough = 2 if sigmas is not None else 1
         if len(nodes) < enough or not all(0 <= node < 1e6 for node in nodes):
             raise UsageError(
-                f"custom timesteps or sigmas must be {enough} or more numbers from 0 up, got {list(nodes)}"
+                f"custom timesteps or sigmas must be {enough} or more numbers of 0 to 1,000,000, got {list(nodes)}"
             )
         return Asked(len(nodes), nodes, None) if timesteps is not None else Asked(len(nodes) - 1, None, nodes)
     if steps is None or steps < 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import warnings
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from ..errors import ModelError
+from ..errors import ModelError, warn
 from .checkpoint.weight_files import choose, shards_of
 
 _ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
@@ -69,7 +68,7 @@ def resolve(
     """
     for name, value in (("mirror", mirror), ("resume_download", resume_download)):
         if value is not None:
-            warnings.warn(f"{name} does nothing any more: transfers are always resumed", FutureWarning, stacklevel=2)
+            warn(f"{name} does nothing any more: transfers are always resumed", FutureWarning)
     path = Path(source).expanduser()
     if path.exists():
         return _within(path, subfolder, weight_name)
@@ -259,7 +258,12 @@ def _silent(offline: bool) -> Generator[None, None, None]:
 @contextmanager
 def _through(proxies: Mapping[str, str] | None) -> Generator[None, None, None]:
     """Requests go through `proxies` inside the block. huggingface_hub takes them from the environment only."""
-    names = {f"{scheme.upper()}_PROXY": url for scheme, url in (proxies or {}).items()}
+    # Of both spellings urllib takes the small letters where it finds them.
+    names = {
+        spelled: url
+        for scheme, url in (proxies or {}).items()
+        for spelled in (f"{scheme.upper()}_PROXY", f"{scheme.lower()}_proxy")
+    }
     if not names:
         yield
         return

@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 
 from sdedit_cli.cli import kept_prompts
 from sdedit_cli.cli.main import run
+from sdedit_cli.engine.loading import STARTER_FOLDER, open_for_edit, text_of
+from sdedit_cli.options import Edit
 from sdedit_cli.weights.load import networks
 from sdedit_cli.weights.load.fill import fill
 
@@ -262,3 +264,11 @@ def test_changing_prompts_are_kept_part_by_part(folder: Path, filled: list[str])
     assert made("again.png", *words) == plain
     assert made("part.png", "-p", "a cat")
     assert filled.count(TEXT) == 0
+
+
+def test_a_text_encoder_that_comes_late_is_where_the_other_networks_are_and_in_their_precision() -> None:
+    """A backend computes in another precision, and elsewhere, than an edit by itself would."""
+    edit, device = Edit(dtype="fp32", device="auto"), torch.device("meta")
+    read = text_of(edit, open_for_edit(edit, STARTER_FOLDER), device, torch.bfloat16)
+    assert read.text_encoder.dtype == torch.bfloat16
+    assert read.text_encoder.device == device

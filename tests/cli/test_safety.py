@@ -45,3 +45,13 @@ def test_a_flagged_picture_is_told_blocked_or_let_through(
     saved = next(event for event in events(capfd.readouterr().out) if event["event"] == "saved")
     assert "nsfw" not in saved
     assert Path("off.png").read_bytes() == Path("flagged.png").read_bytes()
+
+
+def test_no_step_of_a_picture_is_written_that_may_be_blocked(
+    folder: Path, suspicious: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photo(folder / "a.png")
+    words = ["run", "a.png", "-m", str(suspicious), "--safety", "block", "--save-every", "1", *QUICK]
+    assert run(words) == 2
+    assert one_line(capfd.readouterr().err).startswith("sdedit: --save-every writes pictures that --safety block")
+    assert [path.name for path in Path().glob("a*")] == ["a.png"]

@@ -68,7 +68,8 @@ class ScreenPicture:
         self._drawn = state
         if wanted is None:
             return gone
-        space = Cells(size.width - 1, max(1, min(_MOST_ROWS, size.height - self.rows_above - _LINES_ABOVE)), cell())
+        rows = min(_MOST_ROWS, size.height - self.rows_above - _LINES_ABOVE)
+        space = Cells(max(1, size.width - 1), max(1, rows), cell())
         cells = fitted(wanted.size, space)
         shown = written(wanted, cells, self.way, all_colours=self._all_colours, number=self._number)
         # Room first, as a picture at the lower edge would move what is above it.

@@ -15,6 +15,7 @@ import torch
 
 from ...configs.unet import UNetConfig
 from ...nn import UNet2DCondition
+from .. import cpu
 from .machine import Machine, release
 from .networks import attach
 from .shelf import kept
@@ -62,7 +63,9 @@ def _ratio(machine: Machine, dtype: torch.dtype) -> float:
     def call() -> object:
         return unet.step(x_BCHW, emb_BE, context)
 
+    cpu.put_into(unet)  # as networks of full size compute
     theirs = _seconds(call)
+    cpu.take_out(unet)
     attach([unet], machine)
     return _seconds(call) / theirs
 
