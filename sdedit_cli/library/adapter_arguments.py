@@ -67,6 +67,16 @@ def name_of(adapter: object) -> str | None:
     raise WrongTypeError(f"adapter_name is {adapter!r}; expected a text")
 
 
+def names_of(adapters: object) -> list[str]:
+    """The names of one adapter or of several. Raises WrongTypeError for what is no text, and no list of such."""
+    listed: object = [adapters] if isinstance(adapters, str) else adapters
+    if isinstance(listed, Iterable):
+        names = list(cast("Iterable[object]", listed))
+        if all(isinstance(name, str) for name in names):
+            return cast("list[str]", names)
+    raise WrongTypeError(f"adapter_names is {adapters!r}; expected the name of an adapter, or a list of names")
+
+
 def tensors_in(layers: object) -> Mapping[str, Tensor]:
     """The tensors of layers by name. Raises WrongTypeError for what is none."""
     found: object = layers.state_dict() if isinstance(layers, nn.Module) else layers or {}

@@ -23,7 +23,7 @@ from ..adapters.strengths import Strengths, Weight, by_part
 from ..engine.merging import Merging
 from ..errors import UsageError, did_you_mean, listed, warn
 from ..nn import CLIPTextModel, UNet2DCondition
-from .adapter_arguments import SLOTS, asked_slots, checked_scale, located, name_of, weights_of
+from .adapter_arguments import SLOTS, asked_slots, checked_scale, located, name_of, names_of, weights_of
 from .adapter_files import AdapterFiles, Source
 from .words import arguments_named
 
@@ -62,6 +62,8 @@ class Adapters(AdapterFiles):
         self._enabled: bool = True
         self._strengths: Mapping[str, Strengths] = {}
         """What adapters had when they were last at work."""
+        self._weights: dict[str, Weight] = {}
+        """What those strengths were made of, where `set_adapters` was asked for it."""
         self._fused: tuple[_Fused, ...] = ()
         self._merging: Merging | None = None
         self._share: float = 1.0
@@ -95,8 +97,16 @@ class Adapters(AdapterFiles):
             self._merger().check(adapter)
         if left := adapter.passed_over:
             warn(f"{adapter.summary()}; {len(left)} keys fit nowhere: {listed(left, 3)}")
-        active: Mapping[str, Strengths] = self._adapters.active if hotswap else {name: {}}
-        self._take(AdapterSet({**self._adapters.adapters, name: adapter}, active))
+        # Another file has other modules.
+        strengths = by_part(self._weights.get(name, 1.0) if hotswap else 1.0, adapter.patches, self.unet.config)
+        before: Mapping[str, Strengths] = self._adapters.active if hotswap else {}
+        is_active = not hotswap or name in before
+        self._take(
+            AdapterSet({**self._adapters.adapters, name: adapter}, {**before, name: strengths} if is_active else before)
+        )
+        self._strengths = {**self._strengths, name: strengths}
+        if not hotswap:
+            self._weights.pop(name, None)
         for unused in adapter.unused:
             warn(f"{adapter.path}: {unused}")
         if not self._enabled:
@@ -121,7 +131,7 @@ class Adapters(AdapterFiles):
 
         Parts that are not named count fully (1.0). Raises UsageError for names that are not loaded.
         """
-        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+        names = names_of(adapter_names)
         if any(names.count(name) > 1 for name in names):
             raise UsageError(f"adapter_names has a name twice: {', '.join(map(str, names))}; give each once")
         weights: list[Weight] = weights_of(adapter_weights, len(names))
@@ -132,6 +142,7 @@ class Adapters(AdapterFiles):
             for name, weight in zip(names, weights, strict=True)
         }
         self._take(replace(self._adapters, active=active))
+        self._weights |= dict(zip(names, weights, strict=True))
 
     def get_active_adapters(self) -> list[str]:
         """The names of the active adapters: they are at work unless `disable_lora` was called."""
@@ -148,7 +159,7 @@ class Adapters(AdapterFiles):
     def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
         """Lets go of adapters. Where no active one is left, the first that is loaded is the active one, as strong as
         it was. Raises UsageError for names that are not loaded."""
-        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+        names = names_of(adapter_names)
         self._known(names)
         kept = {name: adapter for name, adapter in self._adapters.adapters.items() if name not in names}
         active = {name: strength for name, strength in self._adapters.active.items() if name not in names}
@@ -174,7 +185,7 @@ class Adapters(AdapterFiles):
         components: Sequence[str] = SLOTS,
         lora_scale: float = 1.0,
         safe_fusing: bool = False,
-        adapter_names: Sequence[str] | None = None,
+        adapter_names: str | Sequence[str] | None = None,
         *,
         fuse_unet: bool = True,
         fuse_text_encoder: bool = True,
@@ -188,7 +199,7 @@ class Adapters(AdapterFiles):
         components = asked_slots(components, unet=fuse_unet, text_encoder=fuse_text_encoder)
         scale = checked_scale("lora_scale", lora_scale)
         del safe_fusing  # what is not finite is refused always
-        names = list(dict.fromkeys(adapter_names or self._adapters.active))
+        names = list(dict.fromkeys(names_of(adapter_names) if adapter_names else self._adapters.active))
         self._known(names)
         if not names:
             raise UsageError("no adapter is loaded that could be fused; load one with load_lora_weights")

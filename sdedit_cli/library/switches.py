@@ -7,14 +7,15 @@ of the same numbers.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..adapters.strengths import is_strength
 from ..engine.components import VAE
 from ..engine.engine import Engine
+from ..errors import UsageError
 from ..nn import FreeU, UNet2DCondition
 from ..nn.fuse import fuse_qkv, unfuse_qkv
 from ..runtime.attention import Slicing, attention_for, set_attention
@@ -97,21 +98,25 @@ class Switches:
 
     def enable_vae_slicing(self) -> None:
         """Pictures of a batch go through the autoencoder one by one."""
-        self.vae.pieces = replace(self.vae.pieces, slicing=True)
+        self.vae.enable_slicing()
 
     def disable_vae_slicing(self) -> None:
-        self.vae.pieces = replace(self.vae.pieces, slicing=False)
+        self.vae.disable_slicing()
 
     def enable_vae_tiling(self) -> None:
         """Large pictures go through the autoencoder in overlapping tiles: far less memory, slightly other pixels."""
-        self.vae.pieces = replace(self.vae.pieces, tiling=True)
+        self.vae.enable_tiling()
 
     def disable_vae_tiling(self) -> None:
-        self.vae.pieces = replace(self.vae.pieces, tiling=False)
+        self.vae.disable_tiling()
 
     def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
         """FreeU (arXiv 2309.11497): `s1, s2` damp the skips of the two lowest levels, `b1, b2` raise the backbone."""
-        self._freeu = FreeU(s1, s2, b1, b2)
+        given = {"s1": s1, "s2": s2, "b1": b1, "b2": b2}
+        for name, value in given.items():
+            if not is_strength(value):
+                raise UsageError(f"{name} is {value!r}; expected a finite number")
+        self._freeu = FreeU(**given)
 
     def disable_freeu(self) -> None:
         self._freeu = None

@@ -9,7 +9,7 @@ Shapes: B rows, C channels, H W what goes in, h w what comes out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -43,6 +43,26 @@ class Pieces:
         if self.slicing and len(x_BCHW) > 1:
             return torch.cat([one(row) for row in torch.split(x_BCHW, 1)])
         return one(x_BCHW)
+
+
+class InPieces:
+    """The switches of the reference's autoencoders."""
+
+    pieces: Pieces
+
+    def enable_slicing(self) -> None:
+        """Pictures of a batch are worked on one by one."""
+        self.pieces = replace(self.pieces, slicing=True)
+
+    def disable_slicing(self) -> None:
+        self.pieces = replace(self.pieces, slicing=False)
+
+    def enable_tiling(self, use_tiling: bool = True) -> None:
+        """Large pictures are worked on in overlapping tiles: far less memory, slightly other pixels."""
+        self.pieces = replace(self.pieces, tiling=use_tiling)
+
+    def disable_tiling(self) -> None:
+        self.enable_tiling(False)
 
 
 def crossfaded(work: Work, x_BCHW: Tensor, tile: int, scale: Fraction) -> Tensor:

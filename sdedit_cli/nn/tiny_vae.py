@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..configs.vae import TinyVAEConfig
 from .base import Conv2d, Model
-from .tiling import Pieces, painted
+from .tiling import InPieces, Pieces, painted
 
 SOFT_CLAMP = 3
 """Latents rarely leave -3..3. `latent_magnitude` is another thing: the range of latents stored as bytes."""
@@ -80,7 +80,7 @@ class TinyDecoder(nn.Module):
         return x_BCHW * 2 - 1
 
 
-class TinyAutoencoder(Model[TinyVAEConfig]):
+class TinyAutoencoder(Model[TinyVAEConfig], InPieces):
     """Pictures in -1..1 to scaled latents (no distribution), and back.
 
     Raises ModelError when the config describes a network that this program cannot build.

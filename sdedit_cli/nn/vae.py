@@ -19,7 +19,7 @@ from .attention import PictureAttention
 from .base import Conv2d, GroupNorm, Model
 from .layers import ACTIVATIONS, Downsample, Resnet, Upsample, norm_then_act
 from .ops import Ops
-from .tiling import Pieces, Work, crossfaded
+from .tiling import InPieces, Pieces, Work, crossfaded
 
 EPS = 1e-6
 
@@ -140,7 +140,7 @@ class Decoder(nn.Module):
         return self.conv_out(norm_then_act(x_BCHW, self.conv_norm_out, F.silu, self.ops))
 
 
-class AutoencoderKL(Model[VAEConfig]):
+class AutoencoderKL(Model[VAEConfig], InPieces):
     """Pictures in -1..1 to a distribution over latents, and back. Latents are unscaled: `config.scaling_factor`,
     `shift_factor`, `latents_mean` and `latents_std` are for the caller to apply. `pieces` says how large work is cut;
     `ways` has, by the names of `moments` and `pixels`, how hardware gets there. Both may be changed between calls.

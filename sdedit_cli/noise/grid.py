@@ -70,11 +70,15 @@ def ask(steps: int | None, timesteps: Sequence[float] | None, sigmas: Sequence[f
     if len(given) == 2:
         raise UsageError("timesteps and sigmas were both given; give one of them")
     if given:
-        nodes = tuple(given[0])
         enough = 2 if sigmas is not None else 1
-        if len(nodes) < enough or not all(0 <= node < 1e6 for node in nodes):
+        try:
+            nodes = tuple(given[0])
+            are_right = len(nodes) >= enough and all(0 <= node < 1e6 for node in nodes)
+        except (TypeError, ValueError):
+            nodes, are_right = (), False
+        if not are_right:
             raise UsageError(
-                f"custom timesteps or sigmas must be {enough} or more numbers of 0 to 1,000,000, got {list(nodes)}"
+                f"custom timesteps or sigmas must be {enough} or more numbers of 0 to 1,000,000, got {given[0]!r}"
             )
         return Asked(len(nodes), nodes, None) if timesteps is not None else Asked(len(nodes) - 1, None, nodes)
     if steps is None or steps < 1:

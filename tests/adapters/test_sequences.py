@@ -185,6 +185,34 @@ def test_another_takes_the_place_of_an_adapter(folder: Path, loras: Loras, made:
         pipe.load_lora_weights(dict(loras["b"]), "other", hotswap=True)
 
 
+@pytest.mark.parametrize("weight", [0.5, 0.0, {"unet": 0.5, "text_encoder": 0.25}], ids=str)
+def test_what_takes_the_place_has_that_strength_on_modules_of_its_own(
+    folder: Path, loras: Loras, made: Any, weight: Any
+) -> None:
+    base, deltas = made
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    fewer = {key: value for key, value in loras["a"].items() if "unet" in key and "attn1" in key}
+    assert 0 < len(fewer) < len(loras["a"])
+    pipe.load_lora_weights(fewer, "mine")
+    pipe.set_adapters("mine", weight)
+    pipe.load_lora_weights(dict(loras["b"]), "mine", hotswap=True)
+    found = linear_weights(pipe)
+    for key in base:
+        share = weight[key.partition(".")[0]] if isinstance(weight, dict) else weight
+        assert torch.allclose(found[key], base[key] + share * deltas["b"][key], atol=1e-5)
+
+
+@pytest.mark.parametrize("names", [None, 5, ["a", 5]], ids=repr)
+def test_names_that_are_no_texts_are_told(folder: Path, loras: Loras, names: Any) -> None:
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    pipe.load_lora_weights(dict(loras["a"]), "a")
+    for method in (pipe.set_adapters, pipe.delete_adapters):
+        with pytest.raises(TypeError, match="adapter_names is"):
+            method(names)
+    pipe.fuse_lora(adapter_names="a")
+    assert pipe.fused_loras == {"a"}
+
+
 def test_tensors_of_a_file_mean_what_the_file_does(folder: Path, loras: Loras, tmp_path: Path, made: Any) -> None:
     """What its header says of alphas too."""
     base, deltas = made

@@ -64,12 +64,35 @@ def test_a_switch_matches_the_oracle_and_is_undone_exactly(pair: tuple[Any, Any]
     assert np.array_equal(edit(ours), before)
 
 
+@pytest.mark.parametrize("what", ["tiling", "slicing"])
+def test_the_autoencoders_own_switches_are_those_of_the_pipeline(pair: tuple[Any, Any], what: str) -> None:
+    """Newer releases of the reference have these alone."""
+    oracle, ours = pair
+    for vae in (oracle.vae, ours.vae):
+        getattr(vae, f"enable_{what}")()
+    assert getattr(ours.vae.pieces, what)
+    assert getattr(oracle.vae, f"use_{what}")
+    np.testing.assert_allclose(edit(ours), edit(oracle), atol=1e-4, rtol=0)
+    for vae in (oracle.vae, ours.vae):
+        getattr(vae, f"disable_{what}")()
+    assert not getattr(ours.vae.pieces, what)
+
+
+def test_freeu_takes_numbers_alone(pair: tuple[Any, Any]) -> None:
+    for wrong in ("x", None, float("nan")):
+        with pytest.raises(UsageError, match="s1 is"):
+            pair[1].enable_freeu(wrong, 0.2, 1.1, 1.2)
+
+
 def test_offloading_gives_the_same_picture_and_ends_clean(pair: tuple[Any, Any]) -> None:
     _, ours = pair
     before = edit(ours)
     ours.enable_model_cpu_offload(device="cpu")
     assert np.array_equal(edit(ours), before)
+    ours.to(torch.float32)
+    assert ours.engine.offload is not None, "a precision alone says nothing of where networks are"
     ours.to("cpu")
+    assert ours.engine.offload is None
     assert np.array_equal(edit(ours), before)
 
 

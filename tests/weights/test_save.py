@@ -147,3 +147,10 @@ def test_what_else_lies_there_stays(tmp_path: Path) -> None:
     save_components(tmp_path, {"vae": saved["vae"]})
     assert (tmp_path / "text_encoder" / "model.safetensors").is_file()
     assert (tmp_path / "model.safetensors").read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize("variant", ["../../x", "/abs", "a/b", "", ".."])
+def test_a_variant_leads_nowhere_else(tmp_path: Path, variant: str) -> None:
+    with pytest.raises(UsageError, match="variant is"):
+        save_components(tmp_path / "m", {"vae": AutoencoderKL(VAE)}, variant=variant)
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -40,6 +41,8 @@ def save_components(
     `scheduler` its config; what else there is saves itself (`save_pretrained`). Of a single network just its own
     folder is written. Raises OutputError when something cannot be written, UsageError for what cannot be saved.
     """
+    if variant is not None and not re.fullmatch(r"[\w-]+(\.[\w-]+)*", variant):
+        raise UsageError(f"variant is {variant!r}; expected a short name such as 'fp16'")
     folder, limit = Path(folder), parse_size(max_shard_size, "max_shard_size")
     there = {name: component for name, component in components.items() if component is not None}
     extras = {name: there[name] for name in EXTRAS if name in there}
