@@ -361,3 +361,18 @@ def test_an_edit_that_is_varied_is_one_made_anew_and_is_refused_as_that() -> Non
     assert [varied for varied, _ in found] == [anew for _, anew in found]
     assert sum(isinstance(anew, str) for _, anew in found) > len(bases) * 3
     assert sum(isinstance(anew, Edit) for _, anew in found) > len(bases) * 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wanted"),
+    [
+        ({"lossless": True}, {"quality": 80}, {"quality": 80}),
+        ({"quality": 80}, {"lossless": True}, {"lossless": True}),
+        ({"quality": 80}, {"lossless": False}, {"quality": 80}),
+        ({"timesteps": (9, 5)}, {"exact_steps": False}, {"timesteps": (9, 5)}),
+    ],
+)
+def test_what_is_asked_for_takes_its_rival_back_and_what_is_turned_off_does_not(
+    before: dict[str, Any], after: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    assert edit_from([Layer("a preset", before), Layer("command line", after)]) == Edit(**wanted)

@@ -47,6 +47,7 @@ _DISPLACES: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt_embeds",),
     "negative_prompt": ("prompt_embeds",),
     "lossless": ("quality",),
+    "quality": ("lossless",),
     "size": ("max_side", "max_megapixels"),
     "resize": ("max_side", "max_megapixels"),
     "max_side": ("size", "resize"),
@@ -100,8 +101,9 @@ def merged(layers: Sequence[Layer], source: str) -> Layer:
     """One layer that stands for several, later ones winning."""
     values: dict[str, Any] = {}
     for layer in layers:
-        for name in layer.values:
-            for displaced in _DISPLACES.get(name, ()):
+        for name, value in layer.values.items():
+            # What is turned off asks for nothing in place of others.
+            for displaced in _DISPLACES.get(name, ()) if value is not False else ():
                 values.pop(displaced, None)
         values.update(layer.values)
     return Layer(source, values)
