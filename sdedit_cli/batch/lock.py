@@ -65,9 +65,9 @@ def locked_folder(
 ) -> Generator[None, None, None]:
     """Holds the lock of a batch's own folder, or of a part of the batch: parts of one division work beside each other,
     and never beside the whole or a part of another division. Raises OutputError."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise OutputError(f"{folder}: is no folder of its own but a link or a file; move it away to begin anew")
     try:
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise OutputError(f"{folder}: is no folder of its own but a link or a file; move it away to begin anew")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise cannot_write(folder, problem) from None

@@ -193,6 +193,8 @@ class EditorWorker:
                 try:
                     parts = self._prepared(task)
                 except SdeditError as problem:
+                    if under_way and isinstance(problem, OutOfMemory):
+                        raise  # fewer at a time may have enough
                     refused.append((task, problem))
                     continue
                 for picture in parts.picture.film.frames if parts.picture.film else (parts.picture,):
@@ -211,6 +213,8 @@ class EditorWorker:
                     if self._kept is not None:
                         self._kept.write()
             yield from _taken(refused)
+        except OutOfMemory:
+            raise
         except Exception as problem:
             if not is_out_of_memory(problem) or not under_way:
                 raise

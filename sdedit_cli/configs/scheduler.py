@@ -214,7 +214,7 @@ class SchedulerConfig:
         for key in ("num_train_timesteps", "original_inference_steps", "sigma_min", "sigma_max", "sigma_data", "rho"):
             if key in OPTIONS[name] and (value := getattr(config, key)) is not None and value <= 0:
                 raise ModelError(f"{source}: '{key}' is {value}, expected more than 0")
-        if not 0 <= config.dynamic_thresholding_ratio <= 1:
+        if config.thresholding and not 0 <= config.dynamic_thresholding_ratio <= 1:
             ratio = config.dynamic_thresholding_ratio
             raise ModelError(f"{source}: 'dynamic_thresholding_ratio' is {ratio}, expected 0 to 1")
         for key in ("num_train_timesteps", "original_inference_steps", "steps_offset"):

@@ -227,9 +227,9 @@ def _check_latents(name: str, vae: object, unet: object) -> None:
         return
     if problem := misfit({"vae": vae}):
         raise ModelError(f"{name}: {problem}")
-    if isinstance(unet, UNetConfig) and vae.latent_channels != unet.in_channels:
+    if isinstance(unet, UNetConfig) and unet.out_channels not in (vae.latent_channels, 2 * vae.latent_channels):
         raise ModelError(
-            f"{name}: is for latents of {vae.latent_channels} channels, and this model's have {unet.in_channels}"
+            f"{name}: is for latents of {vae.latent_channels} channels, and this model's have {unet.out_channels}"
         )
 
 

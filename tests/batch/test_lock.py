@@ -93,3 +93,8 @@ def test_whatever_stands_in_the_file_the_message_is_one(tmp_path: Path, text: st
         path.write_text(text)
         with pytest.raises(OutputError, match="not known"), locked(path):
             raise AssertionError("two hold one lock")
+
+
+def test_a_place_that_cannot_be_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"), locked_folder(tmp_path / ("a" * 300) / ".sdedit", None):
+        pass

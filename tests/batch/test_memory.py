@@ -154,7 +154,7 @@ def batch(folder, *more):
 
 pictures("first", 64, 1)
 pictures("in", 256, 8)
-pictures("in", 1536, 1)
+pictures("in", 2560, 1)
 assert batch("first", "-q") == 0  # torch is at work
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 used = int(status["VmSize"].split()[0]) << 10
@@ -169,7 +169,7 @@ def test_under_a_real_limit_of_memory_batches_are_halved_and_no_picture_is_lost(
     """Limits from too little for any picture to enough for all: what does not fit fails by its word, alone."""
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
     alone = halved = 0
-    for room in (130, 150, 170):  # MB
+    for room in (150, 170, 220, 250):  # MB
         place = tmp_path / str(room)
         place.mkdir()
         command = [sys.executable, "-c", LIMITED, str(room)]
@@ -185,7 +185,7 @@ def test_under_a_real_limit_of_memory_batches_are_halved_and_no_picture_is_lost(
         # Without room for the model, it is the model that cannot be used.
         assert set(failed.values()) <= {"out-of-memory"} or set(failed.values()) == {"model-unusable"}
         assert len(list((place / "in.out").rglob("*.png"))) == len(saved)
-        alone += failed == {"in/1536-0.png": "out-of-memory"}
+        alone += failed == {"in/2560-0.png": "out-of-memory"}
         halved += "going on with 4 at a time" in done.stderr
     assert alone > 0
     assert halved > 0

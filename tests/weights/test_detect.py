@@ -310,6 +310,11 @@ def test_a_folder_with_a_transformer_is_named(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps(index | {"vae": ["diffusers", "AutoencoderKL"]}))
     with pytest.raises(ModelError, match="is a model of StableDiffusion3Pipeline, with a transformer in place of"):
         open_checkpoint(tmp_path)
+    # Its autoencoder may be taken, and a folder of that name beside a UNet says nothing.
+    open_checkpoint(tmp_path, skip=("unet", "vae"))
+    unet = ["diffusers", "UNet2DConditionModel"]
+    (tmp_path / "model_index.json").write_text(json.dumps(index | {"unet": unet}))
+    open_checkpoint(tmp_path)
 
 
 def test_parts_that_are_not_of_one_model_are_told_with_their_numbers() -> None:

@@ -39,7 +39,8 @@ class Changed(Renamed):
         made = self._changes[name](tensor)
         rounded = made.to(self.dtype(name))
         # Some kinds of float8 have no infinity, and hold their largest number in its place.
-        if bool((made.abs() > torch.finfo(rounded.dtype).max).logical_and(made.isfinite()).any()):
+        is_float = rounded.dtype.is_floating_point
+        if is_float and bool((made.abs() > torch.finfo(rounded.dtype).max).logical_and(made.isfinite()).any()):
             kind = str(rounded.dtype).removeprefix("torch.")
             raise ModelError(f"{self.path}: '{name}' becomes too large for {kind}; use --dtype bf16 or fp32")
         return rounded

@@ -108,7 +108,7 @@ def _of_model(
     folder: Path, config: Path | None, index: Index, skip: Collection[str]
 ) -> tuple[_FoundBySlot, tuple[str, ...]]:
     """The components that are there, and the files that the index speaks of and are not."""
-    if "transformer" in index.classes:
+    if "transformer" in index.classes and not {"unet"} & {*index.classes, *skip}:
         raise ModelError(
             f"{folder}: is a model of {shown(index.pipeline) or 'another kind'}, with a transformer in place of a "
             "UNet; give a Stable Diffusion 1.x or 2.x checkpoint"
