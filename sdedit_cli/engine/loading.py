@@ -221,13 +221,13 @@ def _lacks(path: Path, name: str) -> ModelError:
 
 def _check_latents(name: str, vae: object, unet: object) -> None:
     """Raises ModelError for an autoencoder of other pictures, or of other latents than those of a UNet."""
-    from ..weights.checkpoint.fitting import misfit
+    from ..weights.checkpoint.fitting import misfit, predicts
 
     if not isinstance(vae, VAEConfig | TinyVAEConfig):
         return
     if problem := misfit({"vae": vae}):
         raise ModelError(f"{name}: {problem}")
-    if isinstance(unet, UNetConfig) and unet.out_channels not in (vae.latent_channels, 2 * vae.latent_channels):
+    if isinstance(unet, UNetConfig) and not predicts(unet, vae.latent_channels):
         raise ModelError(
             f"{name}: is for latents of {vae.latent_channels} channels, and this model's have {unet.out_channels}"
         )

@@ -13,6 +13,11 @@ from .layouts import Slot
 COLOURS = 3
 
 
+def predicts(unet: UNetConfig, latents: int) -> bool:
+    """Whether a UNet is for latents of so many channels. Those with a learned variance put it out beside the noise."""
+    return unet.out_channels in (latents, 2 * latents)
+
+
 def misfit(configs: Mapping[Slot, Config]) -> str:
     """What speaks against components at work together, for an error; '' when nothing does."""
     unet, vae, text = (configs.get(slot) for slot in ("unet", "vae", "text_encoder"))
@@ -21,11 +26,8 @@ def misfit(configs: Mapping[Slot, Config]) -> str:
         return f"its VAE is for pictures of {channels} channels, expected {COLOURS}"
     if not isinstance(unet, UNetConfig):
         return ""
-    if isinstance(vae, VAEConfig | TinyVAEConfig):
-        latents, predicted = vae.latent_channels, unet.out_channels
-        # Those with a learned variance predict it beside the noise.
-        if predicted not in (latents, 2 * latents):
-            return f"its UNet predicts {predicted} channels, and the latents of its VAE have {latents}"
+    if isinstance(vae, VAEConfig | TinyVAEConfig) and not predicts(unet, latents := vae.latent_channels):
+        return f"its UNet predicts {unet.out_channels} channels, and the latents of its VAE have {latents}"
     width = unet.cross_attention_dim
     if isinstance(text, CLIPTextConfig) and isinstance(width, int) and text.hidden_size != width:
         return f"its text encoder is {text.hidden_size} wide, and its UNet reads texts of {width}"

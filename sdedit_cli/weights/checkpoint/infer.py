@@ -14,7 +14,7 @@ from ...configs.unet import UNetConfig
 from ...configs.vae import TinyVAEConfig, VAEConfig
 from ...errors import ModelError
 from .families import Family, Traits
-from .layouts import Place, Shapes, Slot
+from .layouts import ADDED, Place, Shapes, Slot
 
 
 class _Level(NamedTuple):
@@ -34,14 +34,12 @@ class _UNetNames(NamedTuple):
 
 
 _UNET_NAMES = {
-    "ldm": _UNetNames(
-        "input_blocks.0.0.weight", "out.2.weight", "time_embed.0.weight", "label_emb.0.0.weight", "middle_block.1"
-    ),
+    "ldm": _UNetNames("input_blocks.0.0.weight", "out.2.weight", "time_embed.0.weight", ADDED["ldm"], "middle_block.1"),
     "diffusers": _UNetNames(
         "conv_in.weight",
         "conv_out.weight",
         "time_embedding.linear_1.weight",
-        "add_embedding.linear_1.weight",
+        ADDED["diffusers"],
         "mid_block.attentions.0",
     ),
 }
@@ -173,7 +171,7 @@ def traits(shapes: Shapes, places: Mapping[Slot, Place]) -> Traits:
     attention = _first_attention(inner, layout)
     width = _shape(inner, f"{attention}.transformer_blocks.0.attn2.to_k.weight", 2)[1]
     linear = len(_shape(inner, f"{attention}.proj_in.weight")) == 2
-    added = any(names.added in inner for names in _UNET_NAMES.values())
+    added = any(name in inner for name in ADDED.values())
     return Traits(text, second, width, linear, added)
 
 

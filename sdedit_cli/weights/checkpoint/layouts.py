@@ -81,8 +81,8 @@ def find_places(names: Collection[str]) -> dict[Slot, Place]:
     return _told_apart(found, names)
 
 
-# Where a UNet of XL keeps what it reads besides the text.
-_ADDED = ("label_emb.0.0.weight", "add_embedding.linear_1.weight")
+# Where a UNet of XL keeps what it reads besides the text, in its two layouts.
+ADDED = {"ldm": "label_emb.0.0.weight", "diffusers": "add_embedding.linear_1.weight"}
 
 
 def _told_apart(found: dict[Slot, Place], names: Collection[str]) -> dict[Slot, Place]:
@@ -90,7 +90,7 @@ def _told_apart(found: dict[Slot, Place], names: Collection[str]) -> dict[Slot, 
     unet, second = found.get("unet"), found.get("text_encoder_2")
     if unet is None or second is None or not second.prefix.endswith(ldm.REFINER_OPENCLIP):
         return found
-    if "text_encoder" in found or any(unet.prefix + name in names for name in _ADDED):
+    if "text_encoder" in found or any(unet.prefix + name in names for name in ADDED.values()):
         return found
     del found["text_encoder_2"]
     found["text_encoder"] = replace(second, kind="text_encoder")
