@@ -14,7 +14,7 @@ from .preflight import Preflight
 if TYPE_CHECKING:
     from .worker import EditorWorker
 
-# What a checkpoint may speak against, and is settled anew for each picture.
+# What is settled anew for each picture, and told of each where none is made.
 _CHOICES = ("sampler", "schedule", "timesteps", "sigmas", "clip_skip")
 # What of a model and a machine is settled anew for each picture.
 _OF_PICTURES = {"model", "clip_skip", "freeu", "download", "mask"}
@@ -44,7 +44,6 @@ class Models:
         loaded = (request.model, edit.prompt_embeds is None, *(getattr(edit, name) for name in _of_models()))
         # What image prompts show where they are transparent.
         ground = edit.background if edit.ip_image else None
-        # Where nothing is made, each choice is checked for itself.
         choices = tuple(getattr(edit, name) for name in _CHOICES) if self._complete else ()
         return loaded, (ground, edit.sampler is None, *choices, *(getattr(edit, name) for name in ADAPTERS))
 

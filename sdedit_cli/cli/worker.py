@@ -19,7 +19,6 @@ from ..errors import (
     SdeditError,
     UsageError,
     is_out_of_memory,
-    shortened,
     shown,
 )
 from ..options import Edit
@@ -36,6 +35,7 @@ from ..pictures.record import Record
 from .attention_choices import Choices
 from .backends import OPENVINO, editor_of, machine_for, settled
 from .credentials import signer
+from .event_words import cut_off, passed_over
 from .image_prompts import looks
 from .ingredients import Ingredients
 from .kept_prompts import KeptPrompts
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from ..engine.company import Result, Wish
     from ..weights import Checkpoint
 
-_MOST_LEFT_OUT = 400  # characters of a prompt that a warning may have
 _WORDS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -283,12 +282,11 @@ class EditorWorker:
         elif event == "adapter":
             self.adapters.append(facts["summary"])
             if left := facts.get("passed_over"):
-                self._warn(f"{facts['summary']}; {len(left)} keys fit nowhere and are passed over ({left[0]}, ...)")
+                self._warn(f"{facts['summary']}; {passed_over(left)}")
             for unused in facts.get("unused", ()):
                 self._warn(f"{facts['summary'].partition(':')[0]}: {unused}")
         elif event == "truncated":
-            text = shortened(facts.get("text"), _MOST_LEFT_OUT)
-            self._warn(f"the prompt is over the model's {facts.get('limit')} tokens; left out is '{text}'")
+            self._warn(f"the prompt is {cut_off(facts)}")
 
     def _explain(self, task: Task) -> None:
         """Says, before any step, why a picture need not be that of `--like` byte for byte."""

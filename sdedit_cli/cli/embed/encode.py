@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from ...batch.request import Request
-from ...errors import UsageError, printable, shortened
+from ...errors import UsageError, printable
 from ...options import field_named
 from ...options.adapters import LoraFile
 from ...signals import check
+from ..event_words import cut_off, passed_over
 from ..file_commands import DEBUG, PATH, check_target, options
 from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, option
 from ..layering import layering
@@ -67,12 +68,11 @@ def encoded(request: Request, output: Path) -> list[str]:
 
     def hear(event: str, facts: dict[str, Any]) -> None:
         if event == "truncated":
-            text = shortened(facts["text"], 400)
-            said.append(f"warning: over the model's {facts['limit']} tokens; left out is '{text}'")
+            said.append(f"warning: {cut_off(facts)}")
             return
         said.append(facts["summary"])
         if left := facts.get("passed_over"):
-            said.append(f"warning: {len(left)} keys fit nowhere and are passed over ({left[0]}, ...)")
+            said.append(f"warning: {passed_over(left)}")
         said.extend(f"warning: {text}" for text in facts.get("unused", ()))
 
     with readable(model.name):
