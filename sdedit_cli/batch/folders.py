@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import JobFileError, UsageError, listed, shortened
 from ..pictures.endings import COMMON_ENDINGS, READ_ENDINGS
+from .journal import FOLDER, PLACED, read_all
 from .names import RESULT
 from .patterns import ANY_FOLDERS, fits, parts_of, reached
 from .targets import natural
@@ -17,7 +18,7 @@ from .targets import natural
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How a folder is looked through. `leave_out` is a folder (of results) that may lie within it.
+    """How a folder is looked through. `leave_out` is a folder of results, which may lie within it or hold it.
 
     `include` and `exclude` are glob patterns on names within the folder; one without '/' is of a name at any depth.
     What is excluded as a folder is so with all that is in it.
@@ -120,7 +121,30 @@ def _pictures(folder: str, wanted: tuple[str, ...], search: Search, base: str, p
         if len(kept) < len(pictures):
             notes.append(_left_out(len(pictures) - len(kept), "as results of earlier runs", pictures, kept))
         pictures = kept
+    made = _made(Path(base, folder), search.leave_out) if search.leave_out else frozenset[str]()
+    kept = [name for name in pictures if name not in made]
+    # A pattern that finds results alone was meant for them.
+    if len(kept) < len(pictures) and (kept or not (pattern or include)):
+        notes.append(_left_out(len(pictures) - len(kept), "as results that a journal knows", pictures, kept))
+        pictures = kept
     return Pictures(folder, tuple(sorted(pictures, key=_order)), tuple(notes))
+
+
+def _made(folder: Path, results: Path) -> frozenset[str]:
+    """The names in a folder of what a batch has written there: the folder of its results is this one, or holds it."""
+    if not os.path.isdir(results / FOLDER):
+        return frozenset()
+    inside = os.path.relpath(os.path.realpath(folder), os.path.realpath(results))
+    if inside.split(os.sep)[0] == os.pardir or os.path.isabs(inside):
+        return frozenset()
+    begin = "" if inside == os.curdir else inside.replace(os.sep, "/") + "/"
+    return frozenset(
+        output.removeprefix(begin)
+        for output, known in read_all(results).items()
+        if output.startswith(begin)
+        and known.last.event in PLACED
+        and os.path.abspath(known.last.input) != os.path.abspath(results / output)  # what is edited in its place
+    )
 
 
 def _left_out(count: int, why: str, names: Sequence[str], kept: Sequence[str]) -> str:

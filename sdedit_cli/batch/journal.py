@@ -25,6 +25,7 @@ from ..errors import OutputError
 from .garbage import uncollected
 
 FOLDER = ".sdedit"
+PLACED = ("done", "intent")  # the events after which a file may be there
 SCHEMA = 1
 _MOST_BYTES = 2 << 30
 _INTENT, _DONE = (f'{{"v": {SCHEMA}, "event": "{event}", "output": '.encode() for event in ("intent", "done"))
@@ -77,7 +78,7 @@ def read_all(folder: Path) -> dict[str, Known]:
             n = number if isinstance(number, int) else 0
             if output not in last or n >= last[output][0]:
                 last[output] = (n, table)
-            if table["event"] in ("intent", "done"):
+            if table["event"] in PLACED:
                 written.setdefault(output, set()).add(table.get("sha256", ""))
     return {output: Known(_entry(table, n), frozenset(written.get(output, ()))) for output, (n, table) in last.items()}
 

@@ -22,9 +22,9 @@ def rows_from(stream: BinaryIO) -> Iterator[Row]:
         number += 1
         place = f"stdin, line {number}"
         if len(line) > MAX_LINE:
+            yield Row("", "", place=place, problem=f"{place}: has more than {MAX_LINE:,} bytes")
             while line and not line.endswith(b"\n"):
                 line = stream.readline(MAX_LINE)
-            yield Row("", "", place=place, problem=f"{place}: has more than {MAX_LINE:,} bytes")
         elif line.strip():
             # As in a list: bytes that are no UTF-8 stay as they are in the names of files, and options refuse them.
             yield row_of_json(line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape"), place, "")

@@ -14,7 +14,7 @@ from ..pictures.source import byte_limit
 from .books import Account, name_of
 from .freshness import Verdict, judge
 from .garbage import uncollected
-from .journal import Known, stamp_of
+from .journal import PLACED, Known, stamp_of
 from .keys import Facts
 from .lost_rows import was_lost
 from .request import Model
@@ -130,7 +130,7 @@ def _not_ours(item: Item) -> OutputError:
 
 def strays(known: Mapping[str, Known], made: Collection[str]) -> list[str]:
     """The outputs that the journals know and no job makes any more."""
-    there = (output for output, entry in known.items() if entry.last.event in ("done", "intent"))
+    there = (output for output, entry in known.items() if entry.last.event in PLACED)
     return sorted(output for output in there if output not in made)
 
 

@@ -60,6 +60,19 @@ def _set_rows(encoder: CLIPTextModel, rows_VC: torch.Tensor) -> None:
     encoder.config = replace(encoder.config, vocab_size=len(rows_VC))
 
 
+def words_saved(tokenizer: Tokenizer, encoder: CLIPTextModel) -> tuple[Tokenizer, list[TextualInversion]]:
+    """The words that a folder was saved with, and the tokenizer without them."""
+    rows_VC = encoder.text_model.embeddings.token_embedding.weight.detach()
+    wordless, learned = tokenizer.learned()
+    found = [TextualInversion(word, rows_VC[list(ids)].clone(), Path(word)) for word, ids in learned]
+    # Numbered otherwise they would have other ids when they are learned again.
+    return (
+        (wordless, found)
+        if list(range(len(wordless), len(tokenizer))) == [index for _, ids in learned for index in ids]
+        else (tokenizer, [])
+    )
+
+
 @contextmanager
 def kept_on_failure(encoder: CLIPTextModel) -> Generator[None, None, None]:
     """What fails within it leaves the encoder with the words that it had."""

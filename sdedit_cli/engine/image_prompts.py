@@ -39,11 +39,23 @@ def looked_at(encoder: Any, pixels_PCHW: Tensor, *, states: bool) -> tuple[Tenso
     if not states:
         high_PE: Tensor = encoder(pixels_PCHW).image_embeds
         return high_PE, torch.zeros_like(high_PE)
-    high_PSE, low_PSE = (
-        encoder(x_PCHW, output_hidden_states=True).hidden_states[-2]
-        for x_PCHW in (pixels_PCHW, torch.zeros_like(pixels_PCHW))
-    )
-    return high_PSE, low_PSE
+    return _last_but_one(encoder, pixels_PCHW), _last_but_one(encoder, torch.zeros_like(pixels_PCHW))
+
+
+def _last_but_one(encoder: Any, pixels_PCHW: Tensor) -> Tensor:
+    """What the last layer reads. transformers' own way to ask for it leaves a hook that no pipeline can be pickled with."""
+    read: list[Tensor] = []
+
+    def keep(_: object, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        read.append(args[0] if args else kwargs["hidden_states"])
+
+    hook = encoder.vision_model.encoder.layers[-1].register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        encoder(pixels_PCHW)
+    finally:
+        hook.remove()
+    (states_PSE,) = read
+    return states_PSE
 
 
 @dataclass(frozen=True)

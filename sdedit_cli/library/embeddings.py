@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..adapters.embedding import TextualInversion, read_embedding
-from ..engine.embeddings import check_words, kept_on_failure, set_words, without_doubles
+from ..engine.embeddings import check_words, kept_on_failure, set_words, without_doubles, words_saved
 from ..errors import UsageError, WrongTypeError, did_you_mean
 from ..nn import CLIPTextModel
 from ..text import Tokenizer
@@ -53,6 +53,7 @@ class Embeddings:
         source = pretrained_model_name_or_path
         self._check_own(tokenizer, text_encoder)
         known, encoder = check_words(self.tokenizer, self.text_encoder)
+        self._know_saved()
         sources = list(source) if isinstance(source, (list, tuple)) else [cast("Source", source)]
         tokens = list(token) if isinstance(token, (list, tuple)) else [token] * len(sources)
         if not all(isinstance(one, (str, type(None))) for one in tokens):
@@ -71,18 +72,26 @@ class Embeddings:
         tokenizer: Tokenizer | None = None,
         text_encoder: CLIPTextModel | None = None,
     ) -> None:
-        """Forgets these words, or all; without them the encoder is as it was, bit for bit. UsageError for others."""
+        """Forgets these words, or all, those that the model was saved with too; without them the encoder is as it was,
+        bit for bit. UsageError for others."""
         self._check_own(tokenizer, text_encoder)
-        if not self._words:
-            return
+        self._know_saved()
         names = [tokens] if isinstance(tokens, str) else list(tokens or [word.token for word in self._words])
         loaded = [word.token for word in self._words]
         for name in names:
             if name not in loaded:
                 raise UsageError(f"no embedding is called '{name}'{did_you_mean(name, loaded)}")
-        known, encoder = check_words(self.tokenizer, self.text_encoder)
-        left = [word for word in self._words if word.token not in names]
-        self._learn(known, encoder, left, self._bundled)
+        if names:
+            known, encoder = check_words(self.tokenizer, self.text_encoder)
+            left = [word for word in self._words if word.token not in names]
+            self._learn(known, encoder, left, self._bundled)
+
+    def _know_saved(self) -> None:
+        """Takes the words that the tokenizer's folder was saved with for loaded ones."""
+        if self._wordless is None and self.tokenizer is not None and self.text_encoder is not None:
+            wordless, words = words_saved(self.tokenizer, self.text_encoder)
+            if words:
+                self._wordless, self._words = wordless, words
 
     def _check_own(self, tokenizer: Tokenizer | None, text_encoder: CLIPTextModel | None) -> None:
         if (tokenizer or self.tokenizer, text_encoder or self.text_encoder) != (self.tokenizer, self.text_encoder):

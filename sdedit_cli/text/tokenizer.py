@@ -137,6 +137,24 @@ class Tokenizer:
         settings = replace(self._settings, added=added)
         return Tokenizer(_assemble(self._engine.model, settings), settings)
 
+    def learned(self) -> tuple[Tokenizer, list[tuple[str, tuple[int, ...]]]]:
+        """The tokenizer without the words that it learned beside its vocabulary, and those, each with its ids.
+
+        Learned are added tokens that are not special, with the ids above all others: textual inversions that a folder
+        was saved with.
+        """
+        size = self._engine.get_vocab_size(with_added_tokens=False)
+        ids = {token.content: _known_id(self._engine, token.content) for token in self._settings.added}
+        fixed = [token for token in self._settings.added if token.special or ids[token.content] < size]
+        rows = max([size, *(ids[token.content] + 1 for token in fixed)])
+        words = {token.content for token in self._settings.added if ids[token.content] >= rows}
+        added = tuple(token for token in self._settings.added if token.content not in words)
+        further = {index for places in self._places.values() for index in places[1:]}
+        found = sorted((ids[word], word) for word in words if ids[word] not in further)
+        settings = replace(self._settings, added=added)
+        places = [(word, self._places.get(index, (index,))) for index, word in found]
+        return Tokenizer(_assemble(self._engine.model, settings), settings), places
+
     def agrees_with(self, other: Tokenizer) -> bool:
         """Whether both give every text the same row of ids, whatever the case of special tokens in it."""
         return self._facts() == other._facts()

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from helpers.cli import QUICK, photo
@@ -96,6 +97,36 @@ def test_a_saved_pipeline_keeps_its_words(pipe: StableDiffusionImg2ImgPipeline, 
     pipe.save_pretrained(tmp_path / "saved")
     again = StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "saved")
     assert torch.equal(made(again, "a <word>"), made(pipe, "a <word>"))
+
+
+@pytest.mark.parametrize("saver", ["ours", "the oracle's"])
+def test_words_that_a_pipeline_was_saved_with_are_taken_back(
+    saver: str, pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path
+) -> None:
+    base = digest(pipe)
+    pipe.save_pretrained(tmp_path / "base")
+    saving: Any = (
+        pipe if saver == "ours" else diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "base")
+    )
+    saving.load_textual_inversion({"<a>": vectors()}, token="<a>")
+    saving.load_textual_inversion({"<b>": vectors(1, seed=2)}, token="<b>")
+    saving.save_pretrained(tmp_path / "saved")
+    again = StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "saved")
+    kept = made(again, "a <a> <b>")
+    again.load_textual_inversion({"<c>": vectors(1, seed=3)})
+    assert torch.equal(made(again, "a <a> <b>"), kept)
+    with pytest.raises(UsageError, match="no embedding is called '<bb>'; did you mean '<b>'"):
+        again.unload_textual_inversion("<bb>")
+    again.unload_textual_inversion(["<a>", "<c>"])
+    assert again.tokenizer is not None
+    assert [len(again.tokenizer.ids(word)) for word in ("<a>", "<b>")] == [3, 1]
+    again.unload_textual_inversion()
+    assert digest(again) == base
+    assert pipe.tokenizer is not None
+    pipe.unload_textual_inversion()
+    assert again.tokenizer.agrees_with(pipe.tokenizer)
+    with pytest.raises(UsageError, match="no embedding is called '<b>'"):
+        again.unload_textual_inversion("<b>")
 
 
 WRONG: dict[str, tuple[dict[str, Tensor], str]] = {

@@ -135,6 +135,19 @@ def test_a_stream_takes_names_in_odd_encodings_as_a_list_does(mark: bytes) -> No
         layer_of_row(second)
 
 
+def test_a_line_without_an_end_is_answered_when_it_is_too_long() -> None:
+    class Endless(io.BytesIO):
+        read = 0
+
+        def readline(self, size: int | None = -1) -> bytes:
+            assert self.read == 0, "what follows is not waited for"
+            self.read += 1
+            return b"x" * (size or 0)
+
+    first = next(rows_from(Endless()))
+    assert first.problem == "stdin, line 1: has more than 1,000,000 bytes"
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

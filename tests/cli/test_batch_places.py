@@ -110,3 +110,26 @@ def test_in_batches_of_one_three_and_eight_pictures_differ_by_rounding(folder: P
             assert np.abs(one - other).max() <= 1, (name, size)
             compared += 1
     assert compared == 16
+
+
+def test_results_that_lie_among_the_pictures_are_not_edited_again(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(pictures: str) -> tuple[int, str]:
+        code = run(["batch", pictures, "in/{stem}-x.png", "-p", "a face", *QUICK])
+        return code, capsys.readouterr().err
+
+    results = {f"{name[0]}-x.png" for name in NAMES}
+    assert told("in")[0] == 0
+    assert set(made(source)) == {*NAMES, *results}
+    for pictures in ("in", "in/*.png"):
+        before = made(source)
+        code, words = told(pictures)
+        assert code == 0
+        assert "4 files left out as results that a journal knows, such as " in words
+        assert made(source) == before
+    # Who names them, has them; and what is edited in its place is no result.
+    assert told("in/?-x.png")[0] == 0
+    assert "a-x-x.png" in made(source)
+    assert run(["batch", "in", "in", "-p", "a face", *QUICK, "--on-exists", "overwrite", "--include", "[ab].png"]) == 0
+    assert run(["batch", "in", "in", "-p", "a face", *QUICK, "--check", "--include", "[ab].png"]) == 6

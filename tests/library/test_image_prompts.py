@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,13 @@ def test_callbacks_may_change_the_text_and_turn_guidance_off(adapted: StableDiff
     assert not torch.equal(unguided, wanted)
     without = adapted.set_ip_adapter_scale(0.0) or made(adapted, ip_adapter_image=A, callback_on_step_end=off, **asked)
     assert (unguided - without).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["base", "plus"])
+def test_a_pipeline_that_has_looked_at_a_picture_can_be_pickled(
+    variant: str, pipe: StableDiffusionImg2ImgPipeline, states: tuple[Path, Any]
+) -> None:
+    pipe.load_ip_adapter(states[0] / "adapters", subfolder="sd", weight_name=f"{variant}.bin")
+    first = made(pipe, ip_adapter_image=A)
+    assert torch.equal(made(pickle.loads(pickle.dumps(pipe)), ip_adapter_image=A), first)
+    assert torch.equal(made(copy.deepcopy(pipe), ip_adapter_image=A), first)
