@@ -34,7 +34,9 @@ def read_embedding(
         opened = open_embedding(path)
     name, vectors = _vectors(opened)
     stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-    word = token or name or stem
+    word = token or name or ("" if isinstance(source, Mapping) else stem)
+    if not word:
+        raise ModelError(f"{path}: says no word for its vectors; give it one with `token`")
     vectors_NC = vectors.detach().reshape(-1, vectors.shape[-1] or 1) if vectors.ndim else vectors.reshape(1, 1)
     if width is not None and vectors_NC.shape[1] != width:
         raise ModelError(

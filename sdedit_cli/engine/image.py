@@ -19,10 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import PictureError, UsageError, warn
+from .tensors import check_tensor
 
 ImageInput = Union[
     "Image.Image", "np.ndarray[Any, Any]", Tensor, "Sequence[Image.Image | np.ndarray[Any, Any] | Tensor]"
 ]
+_ARRAYS = (np.float16, np.float32, np.float64)
+_MEANT = "floats in 0..1 (divide by 255)"
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
@@ -31,11 +34,11 @@ def preprocess(
     factor: int,
     latent_channels: int,
     image_channels: int = 3,
-    size: tuple[int, int] | None = None,
+    size: tuple[int | None, int | None] = (None, None),
 ) -> Tensor:
     """The batch x_BCHW in -1..1 (float32 for pictures and arrays), or latents (B, latent_channels, h, w) as they are.
 
-    `size` (width, height) is worked on in place of the picture's own.
+    `size` (width, height) is worked on in place of the picture's own, where a side is not None.
     Raises UsageError for another type, an empty list, sides under `factor`, or items of different sizes, PictureError
     for a picture whose file is damaged.
     """
@@ -45,10 +48,15 @@ def preprocess(
     if all(isinstance(item, Image.Image) for item in items):
         return _normalise(_from_pil(items, factor, size))
     if all(isinstance(item, np.ndarray) for item in items):
+        for item in items:
+            if item.dtype not in _ARRAYS:
+                raise UsageError(f"image: values are {item.dtype}; expected {_MEANT}")
         x_BHWC: np.ndarray[Any, Any] = _join(items, np.concatenate, np.stack)
         x_BCHW = torch.from_numpy(np.moveaxis(x_BHWC, 3, 1))
         return _normalise(_shrink(_checked(x_BCHW, image_channels), factor, size))
     if all(isinstance(item, Tensor) for item in items):
+        for item in items:
+            check_tensor("image", item, _MEANT)
         x_BCHW = _join(items, torch.cat, torch.stack)
         if x_BCHW.shape[1] == latent_channels != image_channels:
             return x_BCHW
@@ -57,8 +65,8 @@ def preprocess(
     raise UsageError(f"image: got {kinds}; expected a PIL picture, an array, a tensor, or a list of one of these")
 
 
-def _from_pil(images: list[Image.Image], factor: int, size: tuple[int, int] | None) -> Tensor:
-    width, height = (_fit(side, factor) for side in size or images[0].size)
+def _from_pil(images: list[Image.Image], factor: int, size: tuple[int | None, int | None]) -> Tensor:
+    width, height = _fitted(size, images[0].size, factor)
     resized = (_rgb(loaded(image)).resize((width, height), Image.Resampling.LANCZOS) for image in images)
     x_BHWC = np.stack([np.asarray(image, dtype=np.float32) / 255.0 for image in resized])
     return torch.from_numpy(np.moveaxis(x_BHWC, 3, 1))
@@ -110,14 +118,18 @@ def _checked(x_BCHW: Tensor, channels: int) -> Tensor:
         raise UsageError(
             f"image: arrays (H, W, C) and tensors (C, H, W) need {channels} channels; got {x_BCHW.shape[1]}"
         )
-    if x_BCHW.is_floating_point():
-        return x_BCHW
-    raise UsageError(f"image: values are {x_BCHW.dtype}; expected floats in 0..1 (divide by 255)")
+    check_tensor("image", x_BCHW, _MEANT)
+    return x_BCHW
 
 
-def _shrink(x_BCHW: Tensor, factor: int, size: tuple[int, int] | None) -> Tensor:
-    width, height = (_fit(side, factor) for side in size or (x_BCHW.shape[3], x_BCHW.shape[2]))
+def _shrink(x_BCHW: Tensor, factor: int, size: tuple[int | None, int | None]) -> Tensor:
+    width, height = _fitted(size, (x_BCHW.shape[3], x_BCHW.shape[2]), factor)
     return F.interpolate(x_BCHW, size=(height, width))
+
+
+def _fitted(size: tuple[int | None, int | None], own: tuple[int, int], factor: int) -> tuple[int, int]:
+    width, height = (_fit(given if side is None else side, factor) for side, given in zip(size, own, strict=True))
+    return width, height
 
 
 def _fit(side: int, factor: int) -> int:

@@ -43,7 +43,7 @@ def looked_at(encoder: Any, pixels_PCHW: Tensor, *, states: bool) -> tuple[Tenso
 
 
 def _last_but_one(encoder: Any, pixels_PCHW: Tensor) -> Tensor:
-    """What the last layer reads. transformers' own way to ask for it leaves a hook that no pipeline can be pickled with."""
+    """What the last layer reads: with a hook that transformers leaves, no pipeline could be pickled."""
     read: list[Tensor] = []
 
     def keep(_: object, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:

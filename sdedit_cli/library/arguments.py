@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any, cast
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..engine.image import OUTPUT_TYPES
+from ..engine.tensors import check_tensor
 from ..errors import UsageError, WrongTypeError, did_you_mean
 
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
@@ -37,13 +38,11 @@ def check_numbers(
 ) -> None:
     """Raises WrongTypeError for what is no number, UsageError for one out of range or an unknown output type."""
     check_whole("num_inference_steps", steps)
-    check_whole("num_images_per_prompt", images_per_prompt)
     if not 0 <= strength <= 1:
         raise UsageError(f"strength is {strength}; expected 0..1 (how much of the picture may change)")
     if steps_needed and (steps is None or steps < 1):
         raise UsageError(f"num_inference_steps is {steps}; expected 1 or more")
-    if images_per_prompt < 1:
-        raise UsageError(f"num_images_per_prompt is {images_per_prompt}; expected 1 or more")
+    checked_count(images_per_prompt)
     if output_type not in OUTPUT_TYPES:
         hint = did_you_mean(str(output_type), OUTPUT_TYPES)
         raise UsageError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}{hint}")
@@ -68,6 +67,14 @@ def check_whole(name: str, value: object) -> None:
         raise WrongTypeError(f"{name} is {value!r}; expected a whole number")
 
 
+def checked_count(images_per_prompt: int) -> int:
+    """The number of pictures of each prompt. Raises WrongTypeError for what is no whole number, UsageError below 1."""
+    check_whole("num_images_per_prompt", images_per_prompt)
+    if images_per_prompt < 1:
+        raise UsageError(f"num_images_per_prompt is {images_per_prompt}; expected 1 or more")
+    return int(images_per_prompt)
+
+
 def check_prompts(
     prompt: object, negative: object, prompt_embeds: Tensor | None, negative_embeds: Tensor | None, guided: bool
 ) -> None:
@@ -84,6 +91,8 @@ def check_prompts(
             raise UsageError(f"`{name}` is {text!r}; expected a string or a list with one or more strings")
         if embeds is not None and not isinstance(cast("object", embeds), Tensor):
             raise WrongTypeError(f"`{name}_embeds` is a {type(embeds).__name__}; expected a tensor")
+        if embeds is not None:
+            check_tensor(f"`{name}_embeds`", embeds)
         if embeds is not None and (embeds.ndim != 3 or not len(embeds)):
             raise UsageError(f"`{name}_embeds` has shape {tuple(embeds.shape)}; expected (prompts, tokens, channels)")
     if guided and prompt is not None and negative is not None and isinstance(prompt, str) != isinstance(negative, str):
@@ -141,11 +150,17 @@ def check_steps(timesteps: object, sigmas: object) -> None:
         raise UsageError("give `timesteps` or `sigmas`, not both")
 
 
-def check_callback(callback: object, names: Sequence[str]) -> None:
-    """Raises WrongTypeError for what cannot be called, UsageError for tensors that it cannot ask for."""
+def check_callback(callback: object, names: object) -> tuple[str, ...]:
+    """The names of the tensors that it is shown. Raises WrongTypeError for what cannot be called and for what are no
+    names, UsageError for tensors that it cannot ask for."""
     if callback is not None and not callable(callback):
         raise WrongTypeError(f"callback_on_step_end is a {type(callback).__name__}; expected a function")
-    check_callback_tensors(names)
+    asked = getattr(callback, "tensor_inputs", names)
+    if isinstance(asked, str) or not isinstance(asked or (), Iterable):
+        raise WrongTypeError(f"callback_on_step_end_tensor_inputs is {asked!r}; expected a list such as ['latents']")
+    listed = tuple(cast("Iterable[str]", asked or ()))
+    check_callback_tensors(listed)
+    return listed
 
 
 def check_callback_tensors(names: Sequence[str], *, returned: bool = False) -> None:

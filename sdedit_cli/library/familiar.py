@@ -23,14 +23,13 @@ class ImageProcessor:
     image_channels: int = 3
 
     def preprocess(self, image: ImageInput, height: int | None = None, width: int | None = None) -> Tensor:
-        """The batch (B, C, H, W) in -1..1, of this size where one is given, in multiples of the scale factor.
+        """The batch (B, C, H, W) in -1..1, of this size, each side as it is where none is given, in multiples of the
+        scale factor.
 
-        Raises UsageError for what is no picture, and for a height without a width.
+        Raises UsageError for what is no picture.
         """
-        if (height is None) != (width is None):
-            raise UsageError("give `height` and `width`, or neither")
-        size = None if height is None or width is None else (width, height)
-        return preprocess(image, self.vae_scale_factor, self.vae_latent_channels, self.image_channels, size)
+        sides = (width, height)
+        return preprocess(image, self.vae_scale_factor, self.vae_latent_channels, self.image_channels, sides)
 
     def postprocess(self, image: Tensor, output_type: str = "pil", do_denormalize: Sequence[bool] | None = None) -> Any:
         """Decoded pictures (B, C, H, W) in -1..1 as `output_type` says; rows of `do_denormalize` that are false hold

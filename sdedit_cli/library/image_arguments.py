@@ -11,6 +11,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..adapters.ip_adapter import IPAdapter
+from ..engine.tensors import check_tensor
 from ..errors import UsageError, WrongTypeError
 from .arguments import items
 
@@ -42,6 +43,7 @@ def check_embeds(embeds: Any, adapter: IPAdapter, guided: bool) -> None:
     name = "`ip_adapter_image_embeds`"
     if not isinstance(embeds, Tensor):
         raise WrongTypeError(f"{name} holds a {type(embeds).__name__}; expected tensors")
+    check_tensor(name, embeds)
     expected = 4 if adapter.variant.states else 3
     if embeds.ndim != expected or embeds.shape[-1] != adapter.features:
         shape = "(rows, pictures, states, " if adapter.variant.states else "(rows, pictures, "

@@ -70,7 +70,7 @@ def save(
     if options.get("safe_serialization") is False:
         raise UsageError("safe_serialization=False would write pickles; only safetensors are written")
     kept = {name: value for name, value in options.items() if name != "safe_serialization" and value is not None}
-    save_components(Path(folder), components, **facts, **kept)
+    save_components(Path(as_place(folder, "save_directory")), components, **facts, **kept)
 
 
 def _known(options: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:

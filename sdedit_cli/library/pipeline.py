@@ -37,6 +37,7 @@ from .arguments import (
     check_steps,
     check_whole,
     check_width,
+    checked_count,
     paired,
 )
 from .callbacks import shown_tensors, steer, take_over
@@ -212,8 +213,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         """Embeddings (B, T, C) of the prompts and, when guided, of the negative prompts ('' where none is given)."""
         check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, do_classifier_free_guidance)
         check_whole("clip_skip", clip_skip)
-        check_whole("num_images_per_prompt", num_images_per_prompt)
-        num_images_per_prompt = int(num_images_per_prompt)
+        num_images_per_prompt = checked_count(num_images_per_prompt)
         with self._scaled(lora_scale):
             device = torch.device(device) if device is not None else self.device
             if prompt_embeds is None:
@@ -294,7 +294,6 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
         strength = as_number("strength", strength, " from 0 to 1")
         eta = as_number("eta", 0.0 if eta is None else eta, ", the share of fresh noise")
-        names = tuple(getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs) or ())
         custom = timesteps is not None or sigmas is not None
         check_numbers(strength, num_inference_steps, per_prompt, output_type, steps_needed=not custom)
         guidance_scale = 1.0 if guidance_scale is None else guidance_scale
@@ -302,7 +301,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         self._interrupt = False
         guided = self.do_classifier_free_guidance
         check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, guided)
-        check_callback(callback_on_step_end, names)
+        names = check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         check_steps(timesteps, sigmas)
         check_generator(generator)
         if image is None:

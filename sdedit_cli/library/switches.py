@@ -80,8 +80,9 @@ class Switches:
 
     def move(self, *args: Any, **kwargs: Any) -> None:
         """What `to` of the pipeline does. Raises UsageError for a device that is not there."""
-        named = next((x for x in (*args, kwargs.get("device")) if isinstance(x, (str, torch.device))), None)
-        device = None if named is None else pick(str(named))
+        named = next((x for x in (*args, kwargs.get("device")) if type(x) in (str, torch.device, int)), None)
+        # A bare number is the index of a GPU, as torch has it.
+        device = None if named is None else pick(f"cuda:{named}" if isinstance(named, int) else str(named))
         if device is not None:
             self.end_offload()
         networks = self.engine.networks()

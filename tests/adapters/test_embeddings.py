@@ -139,6 +139,8 @@ WRONG: dict[str, tuple[dict[str, Tensor], str]] = {
     "nothing": ({}, "holds 0 entries"),
     "not finite": ({"<w>": vectors() * float("nan")}, "not finite"),
     "a picture's worth": ({"<w>": torch.ones(2, 2, WIDTH)}, "is no embedding"),
+    "a word of no letters": ({"": vectors()}, "says no word for its vectors; give it one with `token`"),
+    "no word": ({"emb_params": vectors()}, "says no word"),
     "after the encoder": ({"emp_params": vectors(), "emp_params_out": vectors()}, "after the text encoder"),
 }
 

@@ -100,6 +100,23 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"callback_on_step_end": lambda *a: {"prompt_embeds": [1]}}, TypeError, "a list as prompt_embeds"),
     ({"image": torch.full((3, 8, 8), float("nan"))}, ValueError, "values that are not finite"),
     ({"image": np.full((8, 8, 3), np.inf, np.float32)}, ValueError, "values that are not finite"),
+    ({"image": torch.zeros(0, 3, 8, 8)}, ValueError, r"shape \(0, 3, 8, 8\), with nothing in it"),
+    ({"image": torch.zeros(0, 4, 8, 8)}, ValueError, "with nothing in it"),
+    ({"image": np.zeros((0, 8, 8, 3), np.float32)}, ValueError, "with nothing in it"),
+    ({"image": torch.zeros(1, 4, 8, 8, device="meta")}, ValueError, "holds no numbers"),
+    ({"image": torch.zeros(3, 8, 8).to_sparse()}, ValueError, "layout sparse_coo; expected a dense one"),
+    ({"image": torch.zeros(1, 4, 8, 8, dtype=torch.complex64)}, ValueError, "values are torch.complex64"),
+    ({"image": torch.zeros(1, 4, 8, 8, dtype=torch.int64)}, ValueError, "values are torch.int64"),
+    ({"image": np.zeros((8, 8, 3), object)}, ValueError, "values are object; expected floats in 0..1"),
+    ({"prompt": None, "prompt_embeds": EMBEDS.to("meta")}, ValueError, "`prompt_embeds`: is .* holds no numbers"),
+    ({"prompt": None, "prompt_embeds": EMBEDS.long()}, ValueError, "values are torch.int64"),
+    (
+        {"negative_prompt_embeds": EMBEDS.to_sparse()},
+        ValueError,
+        "`negative_prompt_embeds`: .* layout sparse_coo",
+    ),
+    ({"callback_on_step_end_tensor_inputs": 5}, TypeError, r"is 5; expected a list such as \['latents'\]"),
+    ({"callback_on_step_end_tensor_inputs": "latents"}, TypeError, "is 'latents'; expected a list"),
 ]
 
 
