@@ -21,7 +21,7 @@ from ..errors import ModelError, did_you_mean, shortened
 from ..options import Edit
 from ..options.adapters import EMBEDDING_SUFFIXES, no_strength
 from ..presets import ADAPTER_VARIABLES, UserConfig, expanded, user_config
-from .models import is_there
+from .models import PARTS, completed, is_there
 
 _SHIPPED = Path(__file__).parents[1] / "assets" / "adapters"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt")
@@ -202,12 +202,20 @@ def here(kind: str, given: Path) -> Path:
 
 
 def located(edit: Edit, folders: Mapping[str, Folders]) -> Edit:
-    """The edit with the path of each adapter that was named by its name. Raises ModelError for one that is nowhere."""
+    """The edit with the path of each adapter that was named by its name, and of each part that was without its ending.
+
+    Raises ModelError for an adapter that is nowhere.
+    """
     found: dict[str, Any] = {}
     for kind, where in folders.items():
-        named: tuple[Any, ...] = getattr(edit, kind)
-        if named:
-            found[kind] = tuple(replace(one, path=_path(f"--{kind}", one.path, where)) for one in named)
+        files: tuple[Any, ...] = getattr(edit, kind)
+        if files:
+            found[kind] = tuple(replace(one, path=_path(f"--{kind}", one.path, where)) for one in files)
+    for part in PARTS:
+        if (named := getattr(edit, part)) and (
+            whole := completed(expanded(named), f"--{part.replace('_', '-')} {named}")
+        ):
+            found[part] = str(whole)
     return replace(edit, **found) if found else edit
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from ..errors import InputError, MaskError, ModelError, PictureError, UsageError, shortened
 from ..options import Layer, field_named
+from .models import PARTS, WEIGHTS
 
 # What may be named otherwise than by a path, and is looked for elsewhere.
 _BY_NAME = ("model", "lora", "embedding")
@@ -27,8 +28,9 @@ def check_there(layers: Sequence[Layer]) -> None:
             option = field_named(name, layer.source).option
             if not option.path or name in _BY_NAME or value in option.words:
                 continue
+            endings = ("", *WEIGHTS) if name in PARTS else ("",)
             for path in _paths(value):
-                if not os.path.lexists(os.path.expanduser(path)):
+                if not any(os.path.lexists(os.path.expanduser(path) + ending) for ending in endings):
                     error = _ERRORS.get(name, ModelError)
                     raise error(f"--{name.replace('_', '-')} {shortened(path)}: no such file or folder")
 

@@ -16,6 +16,9 @@ from ..options import BUILT_IN_NAME
 from ..presets import MODELS_VARIABLE, expanded
 
 _FILES = (".safetensors", ".ckpt")
+WEIGHTS = (*_FILES, ".pt", ".bin", ".pth")
+PARTS = ("vae", "tiny_vae", "upscaler")
+"""Options that name a part of a model, which is found without the ending of its file, as a model is."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -42,7 +45,7 @@ def find_model(wanted: str | None, folders: Sequence[Path]) -> Model:
     known, unreadable = _known(folders)
     if wanted in known:
         return Model(wanted, known[wanted])
-    named = next((file for end in _FILES if is_there(file := Path(f"{path}{end}"), f"-m {wanted}")), None)
+    named = completed(path, f"-m {wanted}")
     if named is not None:
         return Model(_name(named), named)
     if "://" in wanted:
@@ -56,6 +59,14 @@ def find_model(wanted: str | None, folders: Sequence[Path]) -> Model:
     raise ModelError(
         f"-m {shortened(wanted)}: no such path, and no model of that name{near} (model folders: {places}{hint})"
     )
+
+
+def completed(path: Path, label: str) -> Path | None:
+    """What is at a path, or the weights whose name it is without the ending; None for neither.
+
+    Raises ModelError, called `label`, when that may not be known.
+    """
+    return next((file for end in ("", *WEIGHTS) if is_there(file := Path(f"{path}{end}"), label)), None)
 
 
 def is_there(path: Path, label: str) -> bool:

@@ -13,7 +13,7 @@ from ..options.adapters import no_strength
 from .backends import OPENVINO, check_backend
 from .credentials import signer
 from .image_prompts import check_look
-from .models import check_readable, fetched, is_there, readable
+from .models import PARTS, check_readable, completed, fetched, is_there, readable
 
 if TYPE_CHECKING:
     from ..weights import Checkpoint
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # What the sampler of a checkpoint and its text encoder may not have.
 _CHOICES = ("sampler", "schedule", "steps", "exact_steps", "strength", "timesteps", "sigmas", "clip_skip")
-_FILES = ("", ".safetensors", ".ckpt", ".pt", ".bin")
 
 
 class Preflight:
@@ -169,12 +168,9 @@ def _check_files(request: Request) -> None:
         if not is_there(path, label):
             raise ModelError(f"{shortened(label)}: no such file; 'sdedit embed encode' makes one")
         check_readable(path, label)
-    if edit.vae is not None:
-        _check_file(Path(edit.vae), f"--vae {edit.vae}")
-    if edit.upscaler is not None:
-        _check_file(Path(edit.upscaler), f"--upscaler {edit.upscaler}")
-    if edit.tiny_vae is not None:
-        _check_file(Path(edit.tiny_vae), f"--tiny-vae {edit.tiny_vae}")
+    for part in PARTS:
+        if name := getattr(edit, part):
+            _check_file(Path(name), f"--{part.replace('_', '-')} {name}")
     files = (("--lora", edit.lora), ("--embedding", edit.embedding), ("--ip-adapter", edit.ip_adapter))
     named = [(option, file.path) for option, listed in files for file in listed]
     named += [("--ip-encoder", edit.ip_encoder)] if edit.ip_encoder else []
@@ -204,7 +200,7 @@ def _check_config(edit: Edit, *, is_folder: bool, shown: str) -> None:
 
 
 def _check_file(path: Path, label: str) -> None:
-    found = next((file for end in _FILES if is_there(file := Path(f"{path}{end}"), label)), None)
+    found = completed(path, label)
     if found is None:
         raise ModelError(f"{shortened(label)}: no such file or folder")
     check_readable(found, label)

@@ -106,6 +106,17 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 }
 
 STEPS_LIMIT = 1_000_000
+# Options that must be more than 0, those of a switch where that is on.
+_SWITCHED = {"sample_max_value": "thresholding", "clip_sample_range": "clip_sample"}
+_POSITIVE = (
+    "num_train_timesteps",
+    "original_inference_steps",
+    "sigma_min",
+    "sigma_max",
+    "sigma_data",
+    "rho",
+    *_SWITCHED,
+)
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _ALGORITHMS = ("dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver", "deis")
 _SOLVER_TYPES = ("midpoint", "heun", "logrho", "bh1", "bh2")
@@ -211,26 +222,7 @@ class SchedulerConfig:
                 expected = ", ".join(choices)
                 hint = did_you_mean(str(value), choices)
                 raise ModelError(f"{source}: '{key}' is '{shown(value)}', expected one of {expected}{hint}")
-        for key in ("num_train_timesteps", "original_inference_steps", "sigma_min", "sigma_max", "sigma_data", "rho"):
-            if key in OPTIONS[name] and (value := getattr(config, key)) is not None and value <= 0:
-                raise ModelError(f"{source}: '{key}' is {value}, expected more than 0")
-        if config.thresholding and not 0 <= config.dynamic_thresholding_ratio <= 1:
-            ratio = config.dynamic_thresholding_ratio
-            raise ModelError(f"{source}: 'dynamic_thresholding_ratio' is {ratio}, expected 0 to 1")
-        for key in ("num_train_timesteps", "original_inference_steps", "steps_offset"):
-            if abs(getattr(config, key)) > STEPS_LIMIT:
-                raise ModelError(f"{source}: '{key}' is {getattr(config, key)}, at most {STEPS_LIMIT}")
-        if "trained_betas" in OPTIONS[name] and config.trained_betas is not None:
-            held, steps = len(config.trained_betas), config.num_train_timesteps
-            if held < steps:
-                raise ModelError(
-                    f"{source}: 'trained_betas' holds {held} values, expected {steps} (num_train_timesteps)"
-                )
-            if not all(0 <= beta <= 1 for beta in config.trained_betas):
-                raise ModelError(f"{source}: 'trained_betas' holds values outside 0..1")
-        for key in ("beta_start", "beta_end"):
-            if not 0 <= getattr(config, key) < 1:
-                raise ModelError(f"{source}: '{key}' is {getattr(config, key)}, expected 0 or more and less than 1")
+        _check_numbers(config, source)
         without_effect = {key: _NEUTRAL[key] for key in FIELDS if key not in OPTIONS[name]}
         foreign = {key: OPTIONS[name][key] for key, types in own.items() if getattr(config, key) not in types}
         return dataclasses.replace(config, **{**without_effect, **foreign}, given=given)
@@ -258,3 +250,30 @@ FIELDS = frozenset(field.name for field in dataclasses.fields(SchedulerConfig)) 
 _NEUTRAL: Mapping[str, Any] = {
     field.name: field.default for field in dataclasses.fields(SchedulerConfig) if field.name in FIELDS
 }
+
+
+def _check_numbers(config: SchedulerConfig, source: str) -> None:
+    """Raises ModelError for a number that its option cannot have."""
+    takes = OPTIONS[config.class_name]
+    for key in _POSITIVE:
+        acts = key in takes and (key not in _SWITCHED or getattr(config, _SWITCHED[key]))
+        if acts and (value := getattr(config, key)) is not None and value <= 0:
+            raise ModelError(f"{source}: '{key}' is {value}, expected more than 0")
+    lowest, highest = config.sigma_min, config.sigma_max
+    if "sigma_min" in takes and lowest and highest and lowest > highest:
+        raise ModelError(f"{source}: 'sigma_min' is {lowest}, more than 'sigma_max' {highest}")
+    if config.thresholding and not 0 <= config.dynamic_thresholding_ratio <= 1:
+        ratio = config.dynamic_thresholding_ratio
+        raise ModelError(f"{source}: 'dynamic_thresholding_ratio' is {ratio}, expected 0 to 1")
+    for key in ("num_train_timesteps", "original_inference_steps", "steps_offset"):
+        if abs(getattr(config, key)) > STEPS_LIMIT:
+            raise ModelError(f"{source}: '{key}' is {getattr(config, key)}, at most {STEPS_LIMIT}")
+    if "trained_betas" in takes and config.trained_betas is not None:
+        held, steps = len(config.trained_betas), config.num_train_timesteps
+        if held < steps:
+            raise ModelError(f"{source}: 'trained_betas' holds {held} values, expected {steps} (num_train_timesteps)")
+        if not all(0 <= beta <= 1 for beta in config.trained_betas):
+            raise ModelError(f"{source}: 'trained_betas' holds values outside 0..1")
+    for key in ("beta_start", "beta_end"):
+        if not 0 <= getattr(config, key) < 1:
+            raise ModelError(f"{source}: '{key}' is {getattr(config, key)}, expected 0 or more and less than 1")

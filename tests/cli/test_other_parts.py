@@ -49,3 +49,23 @@ def test_a_lora_is_merged_into_numbers_of_eight_bits(folder: Path) -> None:
     merged = load_file(next(Path("merged/unet").glob("*.safetensors")))
     assert {tensor.dtype for tensor in merged.values()} == {torch.float8_e4m3fn}
     assert json.loads(Path("merged/model_index.json").read_text())["unet"]
+
+
+def test_an_autoencoder_may_be_named_without_its_ending(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    photo(folder / "a.png")
+    held = next((BUILT_IN / "vae").glob("*.safetensors"))
+    shutil.copytree(BUILT_IN / "vae", "v")
+    assert run([*WORDS, "--vae", "v"]) == 0
+    shutil.copy(held, "other.safetensors")
+    batch = ("batch", "a.png", "out", "-p", "x", *QUICK, "--vae", "other")
+    for again in (False, True):
+        code = run([*batch])
+        words = capfd.readouterr().err
+        assert code == 0, words
+        assert f"{int(not again)} made, {int(again)} unchanged" in words
+    state = load_file(held)
+    save_file({name: tensor + 0.001 for name, tensor in state.items()}, "other.safetensors")
+    assert run([*batch]) == 0
+    assert "1 made, 0 unchanged" in capfd.readouterr().err
+    assert run([*batch[:-1], "none"]) == 3
+    assert "--vae none: no such file or folder" in one_line(capfd.readouterr().err)

@@ -257,8 +257,19 @@ def test_a_scheduler_its_config_and_its_dict_say_the_same(name: str) -> None:
         ("trained_betas", [0.1, 0.2]),
         ("trained_betas", [float("nan")] * 1000),
         ("trained_betas", [-1.0] * 1000),
+        ("sample_max_value", -1.0),
+        ("sample_max_value", 0),
+        ("clip_sample_range", 0.0),
+        ("sigma_min", 20.0),
     ],
 )
 def test_schedules_that_cannot_be_are_refused_by_key(key: str, value: object) -> None:
+    name = "EulerDiscreteScheduler" if key == "sigma_min" else "DDIMScheduler"
+    told = {**SD15, "_class_name": name, "thresholding": True, "clip_sample": True, "sigma_max": 15.0, key: value}
     with pytest.raises(ModelError, match=f"some.json: '{key}'"):
-        SchedulerConfig.from_dict({**SD15, key: value}, "some.json")
+        SchedulerConfig.from_dict(told, "some.json")
+
+
+def test_a_range_that_nothing_is_kept_in_may_be_any() -> None:
+    told = {**SD15, "_class_name": "DDIMScheduler", "sample_max_value": 0, "clip_sample": False, "clip_sample_range": 0}
+    assert SchedulerConfig.from_dict(told).clip_sample_range == 0
