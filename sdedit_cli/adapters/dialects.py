@@ -190,6 +190,12 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("joint_blocks", "Stable Diffusion 3"),
     ("lora_prior_", "Stable Cascade"),
     ("lora_transformer_", "a transformer model"),
+    ("lora_unet_transformer_blocks_", "a transformer model"),
+    ("diffusion_model.transformer_blocks.", "a transformer model"),
+    ("^transformer_blocks.", "a transformer model"),
+    ("cross_attn", "Wan, or a like transformer model"),
+    ("feed_forward.w", "Z-Image, or a like transformer model"),
+    ("feed_forward_w", "Z-Image, or a like transformer model"),
     ("^transformer.", "a transformer model"),  # text encoders have it further inside
 )
 FAMILIES_BY_WIDTH = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}

@@ -102,10 +102,12 @@ _CLONEOFSIMO = "is a LoRA of cloneofsimo's trainer, whose factors have numbers f
 # Parts of names in files that are no adapters, a dot before them, -> what they are.
 _NETWORKS: Mapping[str, str] = {
     **dict.fromkeys(
-        (".control_model.", ".controlnet_cond_embedding.", ".controlnet_down_blocks."),
+        (".control_model.", ".controlnet_cond_embedding.", ".controlnet_down_blocks.", ".input_hint_block."),
         "is a ControlNet, which is not run",
     ),
-    **dict.fromkeys((".adapter.body.", ".adapter.channel_in."), "is a T2I-Adapter, which is not run"),
+    **dict.fromkeys(
+        (".adapter.body.", ".adapter.channel_in.", ".body.0.block1."), "is a T2I-Adapter, which is not run"
+    ),
     ".motion_modules.": "is a motion module of AnimateDiff, which is not run",
     ".model.diffusion_model.": "is a checkpoint; give it to -m",
     **dict.fromkeys((".first_stage_model.", ".decoder.conv_in.", ".decoder.mid_block."), "is a VAE; give it to --vae"),
@@ -227,7 +229,10 @@ def _is_nameless(key: str) -> bool:
 
 def _fits(source: WeightSource, name: str) -> bool:
     shape = source.shape(name)
-    is_word = _is_nameless(name) or (name not in _NO_WORDS and "." not in name.strip("."))
+    # Dots are of networks, and of a word where it is alone, with vectors as a text encoder of ours takes them.
+    alone = len(source.names()) == 1 and shape[-1:] and shape[-1] in FAMILIES_BY_WIDTH
+    of_network = name.rpartition(".")[2] in _NO_WORDS or ("." in name.strip(".") and not alone)
+    is_word = _is_nameless(name) or not of_network
     is_shaped = len(shape) in (1, 2) and 0 < _rows(shape) <= MOST_VECTORS and shape[-1] > 1
     return is_word and is_shaped and source.dtype(name).is_floating_point
 

@@ -285,6 +285,8 @@ def _check_together(given: Mapping[str, Any]) -> None:
         ("check", "force"),
         ("check", "prune"),
         ("check", "dry_run"),
+        ("check", "limit"),
+        ("check", "retry_failed"),
         ("force", "retry_failed"),
         ("dry_run", "report"),
     ):

@@ -32,7 +32,7 @@ from .layering import layering
 # What needs to know all jobs before the first is done.
 _OF_LISTS = (
     *("recursive", "include", "exclude", "check", "retry_failed", "limit", "shard", "prune", "dry_run", "report"),
-    *("address", "workers"),
+    *("strict_env", "batch_size", "address", "workers"),
 )
 
 

@@ -237,6 +237,8 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] =
         lambda s: {"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.ones(2, 2), **s},
         "made for Stable Diffusion XL",
     ),
+    "wan": (lambda _: {"diffusion_model.blocks.0.cross_attn.k.lora_A.weight": torch.ones(2, 2)}, "made for Wan, or"),
+    "z": (lambda _: {"diffusion_model.layers.0.feed_forward.w1.lora_A.weight": torch.ones(2, 2)}, "made for Z-Image"),
     "flux": (lambda _: {"transformer.single_blocks.0.lora_A.weight": torch.ones(2, 2)}, "made for FLUX"),
     "nothing": (lambda _: {}, "holds no adapter"),
 }

@@ -100,6 +100,7 @@ LORA = (
     ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", (4, 8)),
     ("lora_unet_mid_block_attentions_0_proj_in.lora_up.weight", (8, 4)),
 )
+SIDES = ((4, 8), (8, 4))
 KEYS_1X = ("ip_adapter.1.to_k_ip.weight", (320, 768))
 KEYS_XL = ("ip_adapter.1.to_k_ip.weight", (640, 2048))
 OTHERS: dict[str, tuple[dict[str, Tensor], str, str, str]] = {
@@ -169,6 +170,19 @@ OTHERS: dict[str, tuple[dict[str, Tensor], str, str, str]] = {
         "LoRA",
         "AdaLoRA",
     ),
+    "a word with a dot": (tensors(("my.style", (2, 768))), "embedding", "embedding, diffusers", ""),
+    "a layer with a dot": (tensors(("to_k.weight", (2, 768))), "weights", "not known", ""),
+    "Wan": (
+        tensors(
+            *((f"diffusion_model.blocks.0.cross_attn.k.lora_{x}.weight", s) for x, s in zip("AB", SIDES, strict=True))
+        ),
+        "lora",
+        "LoRA",
+        "",
+    ),
+    "ControlNet": (tensors(("input_hint_block.0.weight", (4, 4))), "weights", "a ControlNet", ""),
+    "T2I-Adapter": (tensors(("body.0.block1.weight", (4, 4))), "weights", "a T2I-Adapter", ""),
+    "upscaler": (tensors(("body.0.rdb1.conv1.weight", (4, 4))), "weights", "an upscaler", ""),
     "cloneofsimo": (tensors(("unet:0:up", (8, 4)), ("unet:0:down", (4, 8))), "weights", "not known", ""),
     "something": (tensors(("a.weight", (4, 4)), ("a.bias", (4,))), "weights", "not known", ""),
     "one layer": (tensors(("weight", (4, 4))), "weights", "not known", ""),

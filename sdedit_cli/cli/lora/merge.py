@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +12,14 @@ import click
 from ...errors import UsageError
 from ..file_commands import DEBUG, PATH, options
 from ..render import plain
+from .lost import SCHEMA
 from .options import AS_JSON, DTYPE, MODEL, PARTIAL, VERBOSE, check_name, keep_of, lora_files, precision
 
 if TYPE_CHECKING:
+    from ...adapters.lora import Adapter
     from ...options.adapters import LoraFile
     from ...weights.checkpoint import Checkpoint
+    from ...weights.write.convert import Summary
 
 _LAYOUTS, _DIALECTS = ("diffusers", "ldm"), ("kohya", "diffusers", "peft")
 
@@ -71,7 +76,7 @@ def merge(
         _check_choice(to, _LAYOUTS, "a checkpoint")
         if rank is not None or model is not None:
             raise UsageError("--rank and --model are for merging LoRAs into one; leave them out, or leave BASE out")
-        _into_checkpoint(*paths, files, to, dtype, partial=partial)
+        _into_checkpoint(*paths, files, to, dtype, partial=partial, as_json=as_json)
         return
     _check_choice(to, _DIALECTS, "a LoRA")
     _into_one(paths[0], files, to or "kohya", dtype, rank, model, partial=partial, as_json=as_json, verbose=verbose)
@@ -83,7 +88,7 @@ def _check_choice(to: str | None, known: tuple[str, ...], what: str) -> None:
 
 
 def _into_checkpoint(
-    base: Path, target: Path, files: list[LoraFile], to: Any, dtype: str | None, *, partial: bool
+    base: Path, target: Path, files: list[LoraFile], to: Any, dtype: str | None, *, partial: bool, as_json: bool
 ) -> None:
     from ...signals import settle
     from ...weights.write.convert import convert
@@ -94,6 +99,7 @@ def _into_checkpoint(
 
     base = checkpoint_at(base)
     begin(base, *(Path(file.path) for file in files), target=target)
+    taken: list[Adapter] = []
     with byte_bar(base.name) as bar:
         summary = convert(
             base,
@@ -102,13 +108,26 @@ def _into_checkpoint(
             dtype=precision(dtype),
             progress=watched(bar),
             placed=settle,
-            change=lambda checkpoint: _merged(checkpoint, files, dtype, partial=partial),
+            change=lambda checkpoint: _merged(checkpoint, files, dtype, taken, partial=partial),
         )
     for line in report(summary):
         click.echo(plain(line), err=True)
+    if as_json:
+        click.echo(json.dumps(_facts(summary, taken)))
 
 
-def _merged(checkpoint: Checkpoint, files: list[LoraFile], dtype: str | None, *, partial: bool) -> Checkpoint:
+def _facts(summary: Summary, taken: Sequence[Adapter]) -> dict[str, object]:
+    """What was written and of which adapters, for programs."""
+    told = [(str(one.path), list(one.kinds), one.keys, len(one.patches)) for one in taken]
+    adapters = [dict(zip(("file", "kinds", "keys", "modules"), one, strict=True)) for one in told]
+    written = {name: getattr(summary, name) for name in ("layout", "dtypes", "tensors", "parameters", "bytes", "files")}
+    return {"schema": SCHEMA, "file": str(summary.target), **written, "dropped": summary.dropped, "adapters": adapters}
+
+
+def _merged(
+    checkpoint: Checkpoint, files: list[LoraFile], dtype: str | None, taken: list[Adapter], *, partial: bool
+) -> Checkpoint:
+    """The checkpoint with its adapters, which go to `taken` too."""
     from ...adapters.merge import changed_parameters
     from ...errors import ModelError
     from ...weights.checkpoint.changed import with_changes
@@ -120,6 +139,7 @@ def _merged(checkpoint: Checkpoint, files: list[LoraFile], dtype: str | None, *,
     wanted = active(files, architecture_in(checkpoint), named=True, partial=partial)
     for adapter in wanted.adapters.values():
         click.echo(plain(adapter.summary()), err=True)
+        taken.append(adapter)
     made: dict[Any, Any] = dict(changed_parameters(wanted))
     return with_changes(checkpoint, made, precision(dtype))
 
