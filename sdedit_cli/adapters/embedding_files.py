@@ -151,10 +151,11 @@ def _of_pixels(pixels_HWC: np.ndarray[Any, Any]) -> bytes:
 
 
 def _clear(nibbles: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The nibbles without the mask: states of x -> 1664525 x + 1013904223 mod 2^32, as many at once as are known."""
+    """The nibbles without the mask: states of x -> 1664525 x + 1013904223 mod 2^32 from that of 0 on, as many at once
+    as are known."""
     count, known = nibbles.size, 1
-    states = np.ones(count, dtype=np.uint64)
     factor, addend = 1664525, 1013904223
+    states = np.full(count, addend, dtype=np.uint64)
     while known < count:
         new = min(known, count - known)
         states[known : known + new] = (states[:new] * np.uint64(factor) + np.uint64(addend)) % np.uint64(2**32)

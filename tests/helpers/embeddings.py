@@ -64,7 +64,7 @@ def in_pixels(path: Path | io.BytesIO, content: bytes) -> None:
     columns = -(-len(packed) // (height * channels)) + 1
     data = np.zeros(height * columns * channels, dtype=np.uint8)
     data[: len(packed)] = np.frombuffer(packed, dtype=np.uint8)
-    state, mask = 1, np.empty(data.size, dtype=np.uint8)
+    state, mask = 1013904223, np.empty(data.size, dtype=np.uint8)
     for i in range(data.size):
         mask[i] = (state % 255) & 0x0F
         state = (state * 1664525 + 1013904223) % 2**32
