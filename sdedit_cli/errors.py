@@ -220,9 +220,9 @@ class _Brief(Repr):
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and how many more there are. Of long ones the middle is left out: keys differ at the end."""
     rest = len(names) - most
-    return ", ".join(map(shown, names[:most])) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(shown(shortened(name), 160) for name in names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

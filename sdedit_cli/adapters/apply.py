@@ -182,5 +182,5 @@ def misfit(adapter: Adapter, module: Module, problem: Exception) -> UnfitError:
     first = str(problem).split("\n")[0]
     return UnfitError(
         f"{adapter.path}: does not fit {'.'.join(module)} ({first}); nothing was changed.",
-        "Give an adapter of the model's family.",
+        "Give an adapter of the model's family, whole.",
     )

@@ -68,6 +68,7 @@ LOKR = [
     for first in ("lokr_w1", "lokr_w1_a lokr_w1_b")
     for second in ("lokr_w2", "lokr_w2_a lokr_w2_b", "lokr_w2_a lokr_w2_b lokr_t2")
 ]
+WHOLE_LOKR = LOKR[0]
 
 # Kinds after those that they are `on`.
 ROWS = (

@@ -17,7 +17,7 @@ from .blocks import block_of, place
 from .deltas import Kind, Misfit, kinds_of, weight_delta
 from .dialects import Module, dialect_of, family_of
 from .kinds.leaves import exact_scale, is_finite, matrix, rank_of, same_rank
-from .lora import Patch, grouped, no_adapter
+from .lora import Patch, grouped, no_adapter, patch_of
 from .lowrank import norm_of_product
 from .open import Header, adapter_keys
 from .recognise import recognised
@@ -88,8 +88,7 @@ def describe(source: WeightSource, header: Header, architecture: Architecture | 
     for module, own in leaves.items():
         tensors = {leaf: source.get(key) for leaf, key in own.items()}
         try:
-            patch = Patch(tensors, header.scaling(module))
-            seen.append(_look(module, patch, architecture))
+            seen.append(_look(module, patch_of(tensors, header, module), architecture))
         except (Misfit, RuntimeError) as problem:
             problems.append(f"{'.'.join(module)}: {str(problem).splitlines()[0]}")
     parts = Counter(component for component, _ in sorted(leaves, key=lambda module: _unet_first(module[0])))

@@ -16,7 +16,7 @@ from ..configs.unet import UNetConfig
 from ..errors import ModelError, listed, shown
 from ..weights.formats.source import WeightSource
 from .bundled import read_bundled
-from .deltas import READ, Misfit, Scaling, kinds_of
+from .deltas import READ, WHOLE_LOKR, Misfit, Scaling, kinds_of
 from .dialects import Module, family_of, module_names, split_key
 from .embedding import TextualInversion
 from .kinds.leaves import is_finite
@@ -24,7 +24,7 @@ from .kinds.lora import product_bound
 from .open import Header, adapter_keys, of_state, open_adapter
 from .recognise import taken_for
 
-_WHOLE = READ | {"alpha", "scale"}  # leaves that may hold whole numbers, and truth values
+_WHOLE = READ | {"alpha", "scale", "oft_R_scaled"}  # leaves that may hold whole numbers, and truth values
 
 M = TypeVar("M", bound=Hashable)
 
@@ -105,15 +105,27 @@ def _read(
     for module, own in leaves.items():
         try:
             kinds.update(dict.fromkeys(kind.words for kind in kinds_of(own)))
-            scaling, whole = header.scaling(module), header.whole_scale(module)
+            patch = patch_of({leaf: _tensor(source, key, leaf) for leaf, key in own.items()}, header, module)
         except Misfit as problem:
             raise ModelError(f"{source.path}: {'.'.join(module)}: {problem}") from None
-        tensors = {leaf: _tensor(source, key, leaf) for leaf, key in own.items()}
-        if whole is not None and {"lokr_w1", "lokr_w2"} <= own.keys():
-            tensors["scale"] = torch.tensor(whole)
-        patches[module] = Patch(tensors, scaling)
+        for leaf, key in own.items():
+            if leaf in patch.leaves:
+                _check_finite(source, key, patch.leaves[leaf])
+        patches[module] = patch
     used = sum(map(len, leaves.values()))
     return Adapter(source.path, patches, used, tuple(unmatched), tuple(kinds), dict(source.metadata))
+
+
+def patch_of(tensors: Mapping[str, Tensor], header: Header, module: Module) -> Patch:
+    """The patch of a module's tensors, with what a header or a config says of their strength. Raises Misfit."""
+    leaves, scaling, whole = dict(tensors), header.scaling(module), header.whole_scale(module)
+    if leaves.keys() >= WHOLE_LOKR:
+        if whole is not None:
+            leaves["scale"] = torch.tensor(whole)
+        # LyCORIS says the size of the matrices, which halves have as infinity; nothing is divided by it.
+        if "alpha" in leaves and not is_finite(leaves["alpha"]):
+            del leaves["alpha"]
+    return Patch(leaves, scaling)
 
 
 def grouped(source: WeightSource, module_of: Callable[[str], M | None]) -> tuple[dict[M, dict[str, str]], list[str]]:
@@ -161,6 +173,11 @@ def _misfit(
     begin = f"is made for {family}: " if foreign else ""
     # Taking what fits is no cure where nothing does, or what does is of another model.
     partial = "" if foreign or nothing else ", or take what fits with --partial"
+    # Where others fit, what ends as no kind's keys do is of a kind that is not read.
+    strange = [] if nothing else [key for key in unmatched if split_key(key, frozenset(unmatched)) is None]
+    if strange:
+        text = f"{len(strange)} of {keys} keys are of no kind of adapter that is read ({listed(strange, 2)})."
+        return ModelError(f"{source.path}: {begin}{text}", f"Give a LoRA or one of its relatives{partial}.")
     return UnfitError(
         f"{source.path}: {begin}{len(unmatched)} of {keys} keys fit no module of this model ({listed(unmatched, 2)}).",
         f"Give an adapter of the model's family{partial}.",
@@ -188,9 +205,12 @@ def _tensor(source: WeightSource, key: str, leaf: str) -> Tensor:
             f"{source.path}: '{shown(key)}' holds {kind} numbers; expected floating point: those of quantised files "
             "are not read"
         )
+    return tensor
+
+
+def _check_finite(source: WeightSource, key: str, tensor: Tensor) -> None:
     if tensor.is_floating_point() and not is_finite(tensor):
         raise ModelError(
             f"{source.path}: '{shown(key)}' has numbers that are not finite: the file is damaged, or its training "
             "failed; take another"
         )
-    return tensor

@@ -48,11 +48,15 @@ def find_adapter(path: Path) -> Path:
     """The weights file of an adapter: the file itself, or the one of a folder. Raises ModelError."""
     if not path.is_dir():
         return path
-    names = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in _ENDINGS)
+    names = _weights_in(path)
     known = next((name for name in _FOLDER_FILES if name in names), None)
     if known is None and len(names) != 1:
         raise ModelError(f"{path}: {no_single(path, names, 'adapter')}")
     return path / (known or names[0])
+
+
+def _weights_in(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in _ENDINGS)
 
 
 def open_adapter(path: Path) -> tuple[WeightSource, Header]:
@@ -78,14 +82,20 @@ def _open(path: Path) -> tuple[WeightSource, Header]:
         whole.format = source.format
         source = whole
     beside = path.parent / CONFIG
-    config = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
-    if config:
+    if beside.is_file() and _is_of_config(path) and (config := read_json(beside)):
         check_config(config, beside)
         return source, Header(dict.fromkeys(HALVES, config))
     header = Header.of(source)
     for told in header.parts.values():
         check_config(told, path)
     return source, header
+
+
+def _is_of_config(path: Path) -> bool:
+    """Whether the config of PEFT beside a file is its own: by its name, or as it is the only weights there."""
+    return path.name.startswith("adapter_model") or (
+        not path.name.startswith("pytorch_lora_weights") and _weights_in(path.parent) == [path.name]
+    )
 
 
 def of_state(state: Mapping[str, object]) -> WeightSource:
@@ -156,8 +166,10 @@ class Header:
             told = {}
         parts: dict[str, dict[str, Any]] = {}
         for name, value in cast("dict[str, Any]", told if isinstance(told, dict) else {}).items():
-            slot, _, key = name.partition(".")
-            parts.setdefault(slot, {})[key] = value
+            # What a single network saved names no component.
+            slot, dot, key = name.partition(".")
+            for part in (slot,) if dot else HALVES:
+                parts.setdefault(part, {})[key if dot else name] = value
         return cls(parts)
 
     def scaling(self, module: Module) -> Scaling:

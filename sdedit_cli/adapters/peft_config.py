@@ -32,6 +32,8 @@ def check_config(told: Mapping[str, Any], path: Path) -> None:
             raise ModelError(f"{path}: {name} is {shown(told[name])}; expected true or false")
     if told.get("use_qalora"):
         raise ModelError(f"{path}: is QALoRA (use_qalora), which is not read")
+    if told.get("kasa_config"):
+        raise ModelError(f"{path}: is KaSA (kasa_config), which changes the base too; it is not read")
     _check_rotations(told, path)
     if kind != "OFT" and "r" in told and not _is_rank(told["r"]):
         raise ModelError(f"{path}: r is {shown(told['r'])}; expected a rank, 1 or more")

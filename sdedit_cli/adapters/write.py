@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError, listed
-from .deltas import Misfit, Scaling, kinds_of
+from .deltas import WHOLE_LOKR, Misfit, Scaling, kinds_of
 from .dialects import LEAVES, Module
-from .kinds.leaves import Leaves, exact_scale, rank_of, trimmed
+from .kinds.leaves import Leaves, exact_scale, rank_of, single, trimmed
 from .kinds.lora import thin_factors
-from .lora import Adapter, Patch, grouped
+from .lora import Adapter, Patch, grouped, patch_of
 from .open import CONFIG, HALVES, HEADER, open_adapter
 
 Dialect = Literal["kohya", "diffusers", "peft"]
@@ -29,6 +29,7 @@ DIALECTS: tuple[Dialect, ...] = ("kohya", "diffusers", "peft")
 ShapeOf = Callable[[Module], torch.Size]
 # Hashes of the file that was, and what speaks of its alphas: no longer true of the one that is written.
 _STALE = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", HEADER, "format")
+_OF_PEFT = "base_model.model."
 _PREFIXES = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
 # Of several suffixes that mean a leaf, the first is kohya's own, but for:
 _KOHYA: Mapping[str, str] = {
@@ -68,7 +69,7 @@ def written(adapter: Adapter, to: Dialect, shape_of: ShapeOf) -> dict[str, Writt
     }
     if to == "peft":
         return {
-            slot if len(halves) > 1 else "": Written(half.tensors("base_model.model."), metadata, half.config())
+            slot if len(halves) > 1 else "": Written(half.tensors(_OF_PEFT), metadata, half.config())
             for slot, half in halves.items()
         }
     tensors = {key: tensor for slot, half in halves.items() for key, tensor in half.tensors(f"{slot}.").items()}
@@ -99,12 +100,16 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
     for flat, own in grouped(source, str)[0].items():
         name = next(iter(own.values()))[: len(flat)]
         try:
-            scaling = header.scaling((next((slot for slot in HALVES if name.startswith(slot)), HALVES[0]), name))
+            slot = next((slot for slot in HALVES if name.startswith(slot)), HALVES[0])
+            module = slot, name.removeprefix(f"{slot}.").removeprefix(_OF_PEFT)
+            patch = patch_of({leaf: tensors[key] for leaf, key in own.items()}, header, module)
         except Misfit as problem:
             raise ModelError(f"{source.path}: {name}: {problem}") from None
-        told = with_alpha(Patch({leaf: tensors[key] for leaf, key in own.items()}, scaling)).leaves
-        if scaling != Scaling() and "alpha" in told:
+        told = with_alpha(patch).leaves
+        if patch.scaling != Scaling() and "alpha" in told:
             tensors[own.get("alpha", f"{name}.alpha")] = told["alpha"]
+        if "scale" in told and "scale" not in own:
+            tensors[f"{name}.scale"] = told["scale"]
     return tensors
 
 
@@ -112,6 +117,9 @@ def _kohya(adapter: Adapter) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for (slot, name), patch in adapter.patches.items():
         leaves = dict(with_alpha(patch).leaves)
+        if leaves.keys() >= WHOLE_LOKR and "scale" in leaves:  # which readers of kohya's names do not look for there
+            leaves["lokr_w1"] = leaves["lokr_w1"] * single(leaves, "scale")
+            del leaves["scale"]
         if "magnitude" in leaves:
             # What PEFT has for the outputs of any layer, kohya has in the dimensions of the weight.
             flat = leaves.pop("magnitude").flatten()

@@ -230,6 +230,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] =
         lambda s: {**s, "lora_unet_nothing.lora_up.weight": torch.ones(2, 2)},
         r"1 of \d+ keys fit no module",
     ),
+    "unknown leaf": (
+        lambda s: {**s, f"unet.{'down_blocks.0.' * 9}attn1.to_k.lora_diag": torch.ones(2)},
+        r"1 of \d+ keys are of no kind of adapter that is read \(unet\..*\.to_k\.lora_diag\)",
+    ),
     "half a pair": (lambda s: dropped(s, "lora_up"), r"unet\.|text_encoder\."),
     "not a number": (lambda s: with_value(s, float("nan")), "not finite"),
     "infinite": (lambda s: with_value(s, float("inf")), "not finite"),

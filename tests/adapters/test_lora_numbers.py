@@ -55,6 +55,49 @@ def test_floats_of_eight_bits_are_numbers_as_others_are(
             pipe.load_lora_weights({**state, key: torch.full_like(state[key].half(), float("inf")).to(kind)})
 
 
+LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def test_an_alpha_that_nothing_is_divided_by_may_be_infinite(
+    pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LyCORIS writes the rank of a whole LoKr, 100,000 by custom, and halves have no such number."""
+    layer = pipe.unet.get_submodule(LAYER)
+    before, (rows, columns) = layer.weight.clone(), layer.weight.shape
+    first, second = (
+        torch.randn(side, generator=torch.Generator().manual_seed(3)) * 0.1
+        for side in ((4, 4), (rows // 4, columns // 4))
+    )
+    name = f"lora_unet_{LAYER.replace('.', '_')}"
+    state = {f"{name}.lokr_w1": first, f"{name}.lokr_w2": second, f"{name}.alpha": torch.tensor(1e5)}
+    file = tmp_path / "whole.safetensors"
+    save_file({key: tensor.half() for key, tensor in state.items()}, file)
+    pipe.load_lora_weights(file)
+    change = torch.kron(first.half().float(), second.half().float())
+    torch.testing.assert_close(layer.weight - before, change, atol=1e-6, rtol=1e-4)
+    assert run(["lora", "inspect", str(file)]) == 0
+    assert "not finite" not in capsys.readouterr().out
+    halves = {key.replace("w2", "w2_a"): tensor.half() for key, tensor in state.items()}
+    halves[f"{name}.lokr_w2_b"] = torch.eye(columns // 4).half()
+    with pytest.raises(ModelError, match="alpha' has numbers that are not finite"):
+        pipe.load_lora_weights(halves, adapter_name="product")
+
+
+@pytest.mark.parametrize("marker", [torch.tensor(True), torch.tensor(1), torch.tensor(1.0)], ids=repr)
+def test_the_mark_of_scaled_rotations_is_of_any_type(marker: Tensor, pipe: StableDiffusionImg2ImgPipeline) -> None:
+    layer = pipe.unet.get_submodule(LAYER)
+    blocks = layer.weight.shape[1] // 4
+    name = f"lora_unet_{LAYER.replace('.', '_')}.oft_R"
+    vectors = torch.randn(blocks, 6, generator=torch.Generator().manual_seed(3)) * 0.1
+    made: list[Tensor] = []
+    for mark in (marker, torch.zeros(1)):
+        pipe.load_lora_weights({f"{name}.weight": vectors, f"{name}.scaled_oft": mark})
+        made.append(layer.weight.clone())
+        pipe.unload_lora_weights()
+    assert torch.equal(*made)
+    assert not torch.equal(made[0], layer.weight)
+
+
 @pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.int64(2)], ids=repr)
 def test_alphas_may_be_plain_numbers_where_a_file_can_hold_them(
     number: Any, pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path

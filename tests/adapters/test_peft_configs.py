@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,12 @@ def test_files_of_peft_are_as_strong_as_peft_has_them(kind: str, settings: dict[
     base = {name: pipe.unet.get_submodule(name).weight.clone() for name in (LAYER, CONV)}
     adapter = read_adapter(place, pipe.unet.config, pipe.text_encoder.config)
     kohya = as_files(adapter, "kohya", lambda module: base[module[1]].shape)[""].tensors
-    for source in (place, dict(kohya)):
+    renamed = folder / f"{place.name} renamed"
+    renamed.mkdir()
+    shutil.copy(place / "adapter_config.json", renamed)
+    shutil.copy(place / "adapter_model.safetensors", renamed / "style.safetensors")
+    state, _ = pipe.lora_state_dict(str(place))
+    for source in (place, dict(kohya), state, renamed, renamed / "style.safetensors"):
         pipe.load_lora_weights(source)
         for name in (LAYER, CONV):
             delta = theirs.base_model.model.get_submodule(name).get_delta_weight("default").detach()
@@ -92,15 +98,16 @@ def test_patterns_that_are_expressions_are_refused_by_name(
         ({"r": 0, "lora_alpha": 2}, "r is 0; expected a rank"),
         ({"r": 2, "use_rslora": "true"}, "use_rslora is true; expected true or false"),
         ({"r": 2, "use_qalora": True}, "QALoRA"),
+        ({"r": 2, "kasa_config": {"beta": 1e-4}}, "KaSA"),
         ({"peft_type": "VERA"}, "is PEFT's VERA, which is not read"),
         ({"peft_type": "OFT", "coft": True}, "coft"),
         ({"use_cayley_neumann": False}, "exact rotations"),
         ({"peft_type": "OFT", "num_cayley_neumann_terms": 3}, "asks for 3 num_cayley_neumann_terms"),
     ],
 )
-@pytest.mark.parametrize("in_header", [False, True])
+@pytest.mark.parametrize("in_header", ["", "unet.", "alone"])
 def test_what_a_config_asks_for_and_is_not_done_is_refused(
-    config: dict[str, Any], words: str, in_header: bool, tmp_path: Path, pipe: StableDiffusionImg2ImgPipeline
+    config: dict[str, Any], words: str, in_header: str, tmp_path: Path, pipe: StableDiffusionImg2ImgPipeline
 ) -> None:
     """Passed over, each would be another change than was trained."""
     prefix = "unet." if in_header else "base_model.model."
@@ -108,10 +115,32 @@ def test_what_a_config_asks_for_and_is_not_done_is_refused(
     place = written(tmp_path / "one", state, **config)
     if in_header:
         place = tmp_path / "one.safetensors"
-        header = {f"unet.{key}": value for key, value in config.items()}
+        header = {key if in_header == "alone" else f"unet.{key}": value for key, value in config.items()}
         save_file(state, place, {"lora_adapter_metadata": json.dumps(header)})
     with pytest.raises(ModelError, match=words):
         pipe.load_lora_weights(place)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"lora_alpha": 9}, {"lora_alpha": 6, "use_rslora": True}, {"lora_alpha": 6, "alpha_pattern": {"attn1.to_q": 3}}],
+    ids=str,
+)
+def test_what_a_network_alone_was_saved_with_counts(settings: dict[str, Any], folder: Path) -> None:
+    """The header of such a file names no component."""
+    import peft
+    from diffusers import StableDiffusionImg2ImgPipeline as Oracle
+
+    unet = Oracle.from_pretrained(folder, safety_checker=None).unet
+    unet.add_adapter(peft.LoraConfig(r=4, target_modules=[LAYER], init_lora_weights=False, **settings))
+    place = folder / f"alone {len(str(settings))}"
+    unet.save_lora_adapter(place)
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    before = pipe.unet.get_submodule(LAYER).weight.clone()
+    pipe.load_lora_weights(place)
+    theirs = unet.get_submodule(LAYER).get_delta_weight("default").detach()
+    torch.testing.assert_close(pipe.unet.get_submodule(LAYER).weight - before, theirs, atol=2e-6, rtol=1e-4)
+    assert float(theirs.abs().max()) > 0.05
 
 
 @pytest.mark.parametrize("partial", [False, True])
