@@ -184,6 +184,9 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("clip_g.", "Stable Diffusion XL"),
     ("label_emb", "Stable Diffusion XL"),
     ("input_blocks_7_1_transformer_blocks_9", "Stable Diffusion XL"),
+    ("motion_modules", "AnimateDiff"),
+    ("lora_te3_", "Stable Diffusion 3"),
+    ("double_blocks.0.img_attn_qkv", "HunyuanVideo"),
     ("double_blocks", "FLUX"),
     ("single_blocks", "FLUX"),
     ("single_transformer_blocks", "FLUX"),
@@ -197,6 +200,11 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("feed_forward.w", "Z-Image, or a like transformer model"),
     ("feed_forward_w", "Z-Image, or a like transformer model"),
     ("^transformer.", "a transformer model"),  # text encoders have it further inside
+    # An attention of 1.x and 2.x has one block.
+    ("attentions.0.transformer_blocks.1.", "Stable Diffusion XL"),
+    ("attentions_0_transformer_blocks_1_", "Stable Diffusion XL"),
+    (".1.transformer_blocks.1.", "Stable Diffusion XL"),
+    ("_1_transformer_blocks_1_", "Stable Diffusion XL"),
 )
 FAMILIES_BY_WIDTH = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
 # Leaves of linear layers whose second axis is the layer's inputs.

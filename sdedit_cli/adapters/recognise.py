@@ -108,6 +108,8 @@ _NETWORKS: Mapping[str, str] = {
     **dict.fromkeys(
         (".adapter.body.", ".adapter.channel_in.", ".body.0.block1."), "is a T2I-Adapter, which is not run"
     ),
+    ".lora_controlnet": "is a Control-LoRA, which is not run",
+    ".lllite_unet_": "is a ControlNet-LLLite, which is not run",
     ".motion_modules.": "is a motion module of AnimateDiff, which is not run",
     ".model.diffusion_model.": "is a checkpoint; give it to -m",
     **dict.fromkeys((".first_stage_model.", ".decoder.conv_in.", ".decoder.mid_block."), "is a VAE; give it to --vae"),

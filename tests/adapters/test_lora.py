@@ -243,6 +243,16 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] =
     ),
     "wan": (lambda _: {"diffusion_model.blocks.0.cross_attn.k.lora_A.weight": torch.ones(2, 2)}, "made for Wan, or"),
     "z": (lambda _: {"diffusion_model.layers.0.feed_forward.w1.lora_A.weight": torch.ones(2, 2)}, "made for Z-Image"),
+    "XL without its text": (
+        lambda _: {"lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_q.lora_up.weight": torch.ones(2, 2)},
+        "made for Stable Diffusion XL",
+    ),
+    "hunyuan": (lambda _: {"transformer.double_blocks.0.img_attn_qkv.lora_A.weight": torch.ones(2, 2)}, "HunyuanVideo"),
+    "motion": (lambda _: {"down_blocks.0.motion_modules.0.to_q.lora_A.weight": torch.ones(2, 2)}, "for AnimateDiff"),
+    "control": (
+        lambda _: {"lora_controlnet": torch.ones(1), "input_hint_block.0.weight": torch.ones(2, 2)},
+        "is a Control",
+    ),
     "flux": (lambda _: {"transformer.single_blocks.0.lora_A.weight": torch.ones(2, 2)}, "made for FLUX"),
     "nothing": (lambda _: {}, "holds no adapter"),
 }
