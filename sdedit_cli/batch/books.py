@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from ..disk.stamps import Stamp, stamp_of
 from ..errors import SdeditError, first_line
-from .journal import Entry, Journal, Known, stamp_of
+from .journal import Entry, Journal, Known
 from .ledger import Ledger
 from .targets import Job, Target
 
@@ -23,7 +24,7 @@ class Account:
     key: str
     facts: Mapping[str, str]
     input: str
-    input_stamp: tuple[int, int]
+    input_stamp: Stamp
 
 
 def name_of(folder: Path | str, output: Path) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..disk.hashes import file_hash
+from ..disk.stamps import NOWHERE, Stamp, stamped
 from ..errors import OutputError
 from ..pictures.source import byte_limit
-from .journal import Known, stamped
+from .journal import Known
 
 _WORDS = {
     "input": "the input changed",
@@ -55,7 +56,7 @@ def judge(
     """The verdict on an output; `environment` (of now, as far as it is known) is compared too where given."""
     there, is_folder = _looked_at(output)
     if known is None or known.last.event == "pruned":
-        exists = there != (0, 0) or os.path.islink(output)
+        exists = there != NOWHERE or os.path.islink(output)
         return Verdict("it is there and no journal knows it" if exists else NEW, ours=not exists)
     if is_folder:
         return Verdict("a folder has its name", ours=False, failed=known.last.event == "failed")
@@ -77,18 +78,18 @@ def judge(
     return Verdict("", sha256=sha256)
 
 
-def _looked_at(output: Path) -> tuple[tuple[int, int], bool]:
-    """The stamp of what has a name, (0, 0) for nothing, and whether that is a folder."""
+def _looked_at(output: Path) -> tuple[Stamp, bool]:
+    """The stamp of what has a name, NOWHERE for nothing, and whether that is a folder."""
     try:
         status = os.stat(output)
     except OSError:
-        return (0, 0), False
+        return NOWHERE, False
     return stamped(status), stat.S_ISDIR(status.st_mode)
 
 
-def _hash(output: Path, stamp: tuple[int, int], known: Known) -> str:
+def _hash(output: Path, stamp: Stamp, known: Known) -> str:
     """The hash of an output; '' where there is none. One of the size and time of then is not read."""
-    if stamp == (0, 0):
+    if stamp == NOWHERE:
         return ""
     if known.last.event == "done" and stamp == known.last.output_stamp:
         return known.last.sha256

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..disk.own import check_own, open_own
+from ..disk.stamps import NOWHERE, Stamp
 from ..disk.whole import cannot_write
 from ..errors import OutputError
 from .garbage import uncollected
@@ -43,8 +44,8 @@ class Entry:
     sha256: str = ""
     input: str = ""
     input_sha256: str = ""
-    input_stamp: tuple[int, int] = (0, 0)
-    output_stamp: tuple[int, int] = (0, 0)
+    input_stamp: Stamp = NOWHERE
+    output_stamp: Stamp = NOWHERE
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
     seconds: float = 0.0
@@ -135,9 +136,10 @@ def _entry(table: dict[str, Any], n: int) -> Entry:
     )
 
 
-def _stamp(value: object) -> tuple[int, int]:
+def _stamp(value: object) -> Stamp:
     items = cast("list[Any]", value) if isinstance(value, list) else []
-    return (items[0], items[1]) if len(items) == 2 and all(isinstance(item, int) for item in items) else (0, 0)
+    known = len(items) == len(NOWHERE) and all(isinstance(item, int) for item in items)
+    return cast("Stamp", tuple(items)) if known else NOWHERE
 
 
 class Journal:
@@ -159,7 +161,7 @@ class Journal:
         """Writes a line, and returns when it is on the disk: the entry with its number. Raises OutputError."""
         self._n += 1
         entry = replace(entry, n=self._n)
-        told = {name: value for name in _WRITTEN if (value := getattr(entry, name)) not in ("", (0, 0), {}, 0.0)}
+        told = {name: value for name in _WRITTEN if (value := getattr(entry, name)) not in ("", NOWHERE, {}, 0.0)}
         try:
             self._write(json.dumps({"v": SCHEMA, **told}, default=dict).encode("ascii") + b"\n")
             os.fsync(self._file.fileno())
@@ -190,16 +192,3 @@ def journal_of(folder: Path, shard: tuple[int, int] | None, known: Mapping[str, 
     """The journal of a destination of which so much is `known`, or of a shard (i of n). Raises OutputError."""
     name = "journal.jsonl" if shard is None else f"journal-{shard[0]}-of-{shard[1]}.jsonl"
     return Journal(folder / FOLDER / name, max((entry.last.n for entry in known.values()), default=0))
-
-
-def stamp_of(path: Path | str) -> tuple[int, int]:
-    """Size and time of a file, which are other ones when it was written anew; (0, 0) for none."""
-    try:
-        return stamped(os.stat(path))
-    except OSError:
-        return (0, 0)
-
-
-def stamped(status: os.stat_result) -> tuple[int, int]:
-    """The size and time in what the system says of a file."""
-    return (status.st_size, status.st_mtime_ns)

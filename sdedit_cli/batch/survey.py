@@ -9,12 +9,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..disk.hashes import file_hash
+from ..disk.stamps import NOWHERE, Stamp, stamp_of
 from ..errors import OutputError
 from ..pictures.source import byte_limit
 from .books import Account, name_of
 from .freshness import Verdict, judge
 from .garbage import uncollected
-from .journal import PLACED, Known, stamp_of
+from .journal import PLACED, Known
 from .keys import Facts
 from .lost_rows import was_lost
 from .request import Model
@@ -53,7 +54,7 @@ def survey(
             assert target.path is not None, "a batch writes files"
             output = name_of(root, target.path)
             entry = known.get(output)
-            seen = seen or _input_hash(job.source, stamp, entry)
+            seen = seen or _before(_input_hash(job.source, stamp, entry), job.source, target, entry)
             facts, key = all_facts.of(job.request, target.seed, model=model, input_sha256=seen, format=job.format)
             account = Account(key, facts, job.source, stamp)
             verdict = judge(target.path, key, facts, entry, now)
@@ -63,10 +64,10 @@ def survey(
     return items
 
 
-def _input_hash(source: str, stamp: tuple[int, int], entry: Known | None) -> str:
+def _input_hash(source: str, stamp: Stamp, entry: Known | None) -> str:
     """The hash of an input: as it was, where its size and time are those of then; 'missing' where it cannot be read."""
     last = entry.last if entry else None
-    if last and last.input == source and last.input_sha256 and last.input_stamp == stamp != (0, 0):
+    if last and last.input == source and last.input_sha256 and last.input_stamp == stamp != NOWHERE:
         return last.input_sha256
     if stamp[0] > byte_limit(os.environ):
         return "missing"  # it will not be read
@@ -74,6 +75,14 @@ def _input_hash(source: str, stamp: tuple[int, int], entry: Known | None) -> str
         return file_hash(source)
     except OSError:
         return "missing"
+
+
+def _before(seen: str, source: str, target: Target, entry: Known | None) -> str:
+    """The hash of an input; of one that was edited in its place, and is our result by now, that of what it was then."""
+    if entry is None or seen not in entry.written or target.path is None:
+        return seen
+    is_in_place = os.path.abspath(source) == os.path.abspath(target.path)
+    return (is_in_place and entry.last.input_sha256) or seen
 
 
 @dataclass(frozen=True, slots=True)

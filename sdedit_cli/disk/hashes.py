@@ -17,6 +17,7 @@ from ..errors import OutputError
 from ..signals import began
 from .checks import endless
 from .leftovers import clear_leftovers
+from .stamps import stamped
 from .whole import write_bytes
 
 # Smaller files are hashed faster than their entry is found.
@@ -89,7 +90,7 @@ class FileHash:
 
 
 def remembered_hash(path: Path) -> str:
-    """`file_hash`, from the cache when the file has the size and time that it had then."""
+    """`file_hash`, from the cache when the file has the size and times that it had then."""
     return _remembered(path, file_hash)
 
 
@@ -132,11 +133,11 @@ def _remembered(path: Path, hash_of: Callable[[Path], str], mark: str = "") -> s
     cache = _cache_file()
     if cache is None:
         return hash_of(path)
-    key, stamp = f"{path.resolve()}{mark}", [status.st_size, status.st_mtime_ns]
+    key, stamp = f"{path.resolve()}{mark}", list(stamped(status))
     known = _load(cache).get(key)
     entry = cast("list[object]", known) if isinstance(known, list) else []
-    if entry[:2] == stamp and len(entry) == 3 and isinstance(entry[2], str):
-        return entry[2]
+    if entry[:-1] == stamp and isinstance(entry[-1], str):
+        return entry[-1]
     value = hash_of(path)
     with _REMEMBERING:
         _remember(cache, key, [*stamp, value])

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from sdedit_cli.batch.books import Books
 from sdedit_cli.batch.freshness import judge
-from sdedit_cli.batch.journal import Entry, Journal, Known, journal_of, read_all, stamp_of
+from sdedit_cli.batch.journal import Entry, Journal, Known, journal_of, read_all
 from sdedit_cli.batch.request import Model, Request
 from sdedit_cli.batch.survey import Item, prunable, survey
 from sdedit_cli.batch.targets import Job, Target
+from sdedit_cli.disk.stamps import stamp_of
 from sdedit_cli.errors import OutputError
 from sdedit_cli.options import Edit
 

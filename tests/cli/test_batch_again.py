@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cli import QUICK, events, photo
+from helpers.cli import BUILT_IN, QUICK, events, photo
+from PIL import Image
+from safetensors.torch import load_file, save
 
 from sdedit_cli.cli.main import run
 
@@ -93,6 +97,45 @@ def test_what_each_row_replaces_need_not_be_there(place: Path, monkeypatch: pyte
     Path("jobs.csv").write_text("input,model\na.png,built-in\n")
     assert batch("jobs.csv", "--preset", "p.toml") == 0
     assert Path("out/a.png").exists()
+
+
+def test_what_has_the_size_and_time_of_what_it_replaced_is_seen_to_be_another(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Archives and builds set the time of files as they like: of inputs, of models, and of results edited by hand."""
+
+    def placed(path: Path, content: bytes) -> None:
+        path.write_bytes(content)
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+
+    def pixels(colour: str) -> bytes:
+        held = io.BytesIO()
+        Image.new("RGB", (32, 32), colour).save(held, "bmp")
+        return held.getvalue()
+
+    def words(*more: str) -> str:
+        run(["batch", "in.bmp", "out", "-m", "model", "-p", "x", *QUICK, *more])
+        return capsys.readouterr().err
+
+    shutil.copytree(BUILT_IN, "model")
+    weights = next(Path("model/unet").glob("*.safetensors"))
+    placed(Path("in.bmp"), pixels("red"))
+    placed(weights, weights.read_bytes())
+    assert "1 made" in words()
+    placed(Path("in.bmp"), pixels("blue"))
+    assert "the input changed" in words("--check")
+    assert "1 made" in words()
+    assert "1 unchanged" in words()
+    state = {name: tensor * 1.01 for name, tensor in load_file(weights).items()}
+    placed(weights, save(state))
+    assert "the model changed" in words("--check")
+    assert "1 made" in words()
+    result, status = Path("out/in.png"), os.stat("out/in.png")
+    data = bytearray(result.read_bytes())
+    data[-20] ^= 1
+    result.write_bytes(data)
+    os.utime(result, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "the output was edited by hand" in words("--check")
 
 
 def test_what_cannot_be_removed_is_a_failure_of_its_own(

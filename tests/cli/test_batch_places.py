@@ -132,4 +132,16 @@ def test_results_that_lie_among_the_pictures_are_not_edited_again(
     assert told("in/?-x.png")[0] == 0
     assert "a-x-x.png" in made(source)
     assert run(["batch", "in", "in", "-p", "a face", *QUICK, "--on-exists", "overwrite", "--include", "[ab].png"]) == 0
-    assert run(["batch", "in", "in", "-p", "a face", *QUICK, "--check", "--include", "[ab].png"]) == 6
+    assert run(["batch", "in", "in", "-p", "a face", *QUICK, "--check", "--include", "[ab].png"]) == 0
+
+
+def test_what_is_edited_in_its_place_is_not_edited_again(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert batch("in", "--on-exists", "overwrite") == 0
+    before = made(source)
+    for more in ((), ("--check",), ("--on-exists", "overwrite")):
+        assert batch("in", *more) == 0
+        assert made(source) == before
+    capsys.readouterr()
+    photo(source / "a.png", (40, 48))
+    assert batch("in", "--check") == 6
+    assert capsys.readouterr().err.count("in/") == 1
