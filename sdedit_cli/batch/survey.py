@@ -104,7 +104,9 @@ def choose(
     failed_alone: bool = False,
     limit: int | None,
 ) -> Choice:
-    """The jobs to carry out. What is not ours is not replaced, unless `overwrite` or `force` says so."""
+    """The jobs to carry out. What is not ours is not replaced, unless `overwrite` or `force` says so, and then no input
+    of another job."""
+    inputs = {os.path.abspath(item.job.source) for item in items}
     fresh: list[Item] = []
     kept: list[tuple[Item, OutputError]] = []
     wanted: dict[int, list[Item]] = {}
@@ -115,11 +117,12 @@ def choose(
             fresh.append(item)
         elif (failed_alone and not verdict.failed) or taken == limit:
             left += 1
-        elif verdict.ours or overwrite or force:
+        elif verdict.ours or ((overwrite or force) and not _is_of_another(item, inputs)):
             taken += 1
             wanted.setdefault(id(item.job), []).append(item)
         else:
-            kept.append((item, _not_ours(item)))
+            another = _is_of_another(item, inputs)
+            kept.append((item, _not_ours(item, "it is the input of another job" if another else verdict.reason)))
     jobs = [_with(items) for items in wanted.values()]
     return Choice(tuple(jobs), tuple(fresh), tuple(kept), left)
 
@@ -130,11 +133,15 @@ def _with(items: Sequence[Item]) -> Job:
     return replace(items[0].job, targets=tuple(targets))
 
 
-def _not_ours(item: Item) -> OutputError:
-    return OutputError(
-        f"{item.target.path}: {item.verdict.reason}, so it is left as it is; "
-        "move it away, or replace it with --on-exists overwrite"
-    )
+def _is_of_another(item: Item, inputs: Collection[str]) -> bool:
+    """Whether the place of an output is the input of another job."""
+    path = os.path.abspath(item.target.path or "")
+    return path in inputs and path != os.path.abspath(item.job.source)
+
+
+def _not_ours(item: Item, reason: str) -> OutputError:
+    way = "choose another output" if reason != item.verdict.reason else "replace it with --on-exists overwrite"
+    return OutputError(f"{item.target.path}: {reason}, so it is left as it is; move it away, or {way}")
 
 
 def strays(known: Mapping[str, Known], made: Collection[str]) -> list[str]:

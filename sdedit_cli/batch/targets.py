@@ -141,6 +141,19 @@ def refuse_clashes(jobs: Sequence[Job], label: str) -> None:
             owners[key] = job.shown
 
 
+def refuse_replaced(jobs: Sequence[Job], label: str) -> None:
+    """Raises UsageError for a picture that would take the place of an input of another job, edited yet or not."""
+    inputs = {os.path.realpath(job.source): job for job in jobs if job.source != STDIO}
+    for job in jobs:
+        for path in (target.path for target in job.targets if target.path is not None):
+            other = inputs.get(os.path.realpath(path))
+            if other is not None and other.source != job.source:
+                raise UsageError(
+                    f"{label}: the picture of {job.shown} would replace {path}, which is an input too; "
+                    "write into another folder"
+                )
+
+
 def _apart(jobs: Sequence[Job]) -> str:
     """A template under which every picture of these jobs has a name of its own."""
     outside = any(os.path.isabs(job.source) or ".." in Path(job.source).parts for job in jobs)

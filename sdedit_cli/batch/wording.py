@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..errors import JobFileError
 from ..options import MAX_SEED, WORDS, Layer
+from ..options.masks import NAMES as OF_MASKS
 from .masks import MaskFolder
 from .prompts import PromptSource
 from .request import Request
@@ -72,7 +74,12 @@ class Wording:
         around = [_settings_of(layer) for layer in (*below, *above)]
         known = (row.problem, row.folder, row.text, repr(rest), *own, repr(around))
         if known not in self._known:
-            self._known[known] = self._ways.plain([self._defaults, *below, layer_of_row(row)], above)
+            own_layer = layer_of_row(row)
+            request = self._ways.plain([self._defaults, *below, own_layer], above)
+            if request.settings.lacks_mask and (stray := sorted(OF_MASKS & own_layer.values.keys())):
+                # A cell that somebody forgot would have all of the picture edited.
+                raise JobFileError(f"{row.place}: {stray[0]} says something of a mask; give that too, as 'mask'")
+            self._known[known] = request
         return self._known[known]
 
 

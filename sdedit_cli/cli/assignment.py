@@ -30,6 +30,7 @@ from ..batch.telling import Errors, warn
 from ..batch.versions import torch_version
 from ..batch.wording import Ways
 from ..errors import AllFailed, ModelError, OutputError, SdeditError, SomeFailed, UsageError, first_line, listed
+from ..options.masks import check_masked
 from ..pictures.codec import pixel_limit
 from .engines import check_engine, hosted
 from .given_files import check_there
@@ -73,6 +74,8 @@ class Assignment:
             found = replace(found, rows=ways.masks.without(found.rows, found.root))
         check_there(layers.above)
         plan = plan_batch(found, place, ways)
+        if plan.jobs:
+            check_masked(given, any(job.request.settings.mask is not None for job in plan.jobs))
         if not plan.jobs:
             layers.plain()  # what speaks against the command is said once, and not of each row
         return cls(place, plan, layers, given, to, events)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from ..errors import UsageError
-from ..options.masks import NAMES as OF_MASKS
+from ..options.masks import check_masked
 from ..pictures.endings import FORMATS
 from .channels import channels, reporting_options
 from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
@@ -134,14 +134,13 @@ def _edit(
     events: Events,
     stdout: BinaryIO | None,
 ) -> None:
-    if request.edit.mask is None and (stray := [name for name in OF_MASKS if given.get(name) is not None]):
-        raise UsageError(f"--{stray[0].replace('_', '-')} says something of a mask; give that too: --mask FILE")
+    check_masked(given, request.edit.mask is not None)
     if given["save_every"] and request.edit.safety == "block":
         raise UsageError("--save-every writes pictures that --safety block has not judged yet; leave one of them out")
     # After what is refused most often, so that a typing error is told at once.
     from ..batch.request import RunOptions
     from ..batch.run import Run
-    from ..batch.targets import plan
+    from ..batch.targets import plan, refuse_replaced
     from ..batch.telling import warn
     from ..pictures.codec import pixel_limit
     from .host import Models
@@ -157,6 +156,8 @@ def _edit(
     seeds = request.edit.seeds()
     shown_seeds = [Undrawn(seed) for seed in seeds] if drawn and dry_run else seeds
     jobs = plan(request, sources, shown_seeds, given["output"], given["format"])
+    if given["on_exists"] == "overwrite":
+        refuse_replaced(jobs, f"-o {given['output'] or ''}".strip())
     if given["quality"] is not None and all(job.format in ("png", "gif") for job in jobs):
         raise UsageError("--quality is for JPEG, WebP and AVIF, and this run writes none; see -o and --format")
     options = RunOptions(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
+from ..errors import UsageError
 from .declared import declare, declared
 from .files import FileOptions
 
@@ -63,6 +66,13 @@ class MaskOptions(FileOptions):
         """Whether something is said of a mask, and none is given."""
         usual = {field.name: field.default for field in declared(MaskOptions)}
         return self.mask is None and any(getattr(self, name) != usual[name] for name in NAMES)
+
+
+def check_masked(given: Mapping[str, Any], masked: bool) -> None:
+    """Raises UsageError for what a command line says of masks where there is none."""
+    stray = () if masked else sorted(name for name in NAMES if given.get(name) is not None)
+    if stray:
+        raise UsageError(f"--{stray[0].replace('_', '-')} says something of a mask; give that too: --mask FILE")
 
 
 NAMES = frozenset(field.name for field in fields(MaskOptions)) - {field.name for field in fields(FileOptions)}

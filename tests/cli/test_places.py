@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -259,3 +260,22 @@ def test_output_never_fails_for_a_character(folder: Path, encoding: str) -> None
         assert done.returncode == (0 if words[1] == "☕.png" else 3)
         # click writes UTF-8 where the terminal claims to know ASCII alone.
         assert b"\\u2615" in done.stdout + done.stderr or "☕".encode() in done.stdout + done.stderr
+
+
+def test_no_result_takes_the_place_of_an_input_that_is_edited_after_it(folder: Path, capfd: Errors) -> None:
+    names = ("1.png", "2.png", "3.png")
+    for name in names:
+        photo(folder / name)
+    before = {name: (folder / name).read_bytes() for name in names}
+    more = ("-p", "x", *QUICK, "--on-exists", "overwrite")
+    assert run(["run", *reversed(names), "-o", "{index}.png", *more]) == 2
+    assert "the picture of 3.png would replace 1.png, which is an input too" in capfd.readouterr().err
+    rows = [{"input": name, "output": f"{n}.png"} for n, name in enumerate(reversed(names), 1)]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert run(["batch", "jobs.jsonl", ".", *more]) == 4
+    words = capfd.readouterr().err
+    assert words.count("it is the input of another job, so it is left as it is") == 2
+    assert {name: (folder / name).read_bytes() for name in ("1.png", "3.png")} == {
+        n: before[n] for n in ("1.png", "3.png")
+    }
+    assert run(["run", *names, "-o", "{stem}.png", *more]) == 0
