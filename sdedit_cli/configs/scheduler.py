@@ -232,6 +232,10 @@ class SchedulerConfig:
         values = {key: getattr(self, key) for key in OPTIONS[self.class_name]}
         return {"_class_name": self.class_name, **json.loads(json.dumps(values))}
 
+    def to_file(self) -> dict[str, Any]:
+        """As `to_dict`, with what another sampler would take of what was given: it may be asked for when it is read."""
+        return {**self.given_to_dict(), **self.to_dict()}
+
     def given_to_dict(self) -> dict[str, Any]:
         """What the file said, as JSON has it."""
         return json.loads(json.dumps(dict(self.given)))

@@ -14,7 +14,6 @@ from ..adapters.ip_adapter import Examined, check_encoder, examine
 from ..adapters.ip_scales import by_layer
 from ..configs.clip_vision import CLIPVisionConfig, image_encoder_config
 from ..configs.unet import UNetConfig
-from ..disk.stamps import stamped
 from ..errors import ModelError
 from ..nn import ImageSource, UNet2DCondition
 from ..options import Edit
@@ -87,7 +86,7 @@ class LastEncoder:
             found = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
         except OSError as problem:
             raise ModelError(f"{folder}: cannot be read ({problem.strerror})") from None
-        files = [(name, stamped(status)) for name, status in found]
+        files = [(name, status.st_size, status.st_mtime_ns, status.st_ctime_ns) for name, status in found]
         key = (folder.absolute(), files, dtype)
         if self._last is None or self._last[0] != key:
             self._last = None  # two are not held at a time

@@ -21,7 +21,7 @@ def save(folder: Path, components: Mapping[str, Any], params: Params, native_siz
     networks = {name: (components[name].config, _tensors(params[name])) for name in NETWORKS}
     checkpoint = of_components(
         cast("Mapping[Slot, Any]", networks),
-        scheduler=components["scheduler"].settings.to_dict(),
+        scheduler=components["scheduler"].settings.to_file(),
         tokenizer=components["tokenizer"].folder_files(),
         native_size=native_size,
         path=folder,

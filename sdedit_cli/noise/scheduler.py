@@ -94,7 +94,7 @@ class Scheduler:
 
     def folder_files(self) -> dict[str, str]:
         """The files of its folder in a model, by name: what `from_config` reads."""
-        return {FILE: json.dumps(self.settings.to_dict(), indent=2, sort_keys=True) + "\n"}
+        return {FILE: json.dumps(self.settings.to_file(), indent=2, sort_keys=True) + "\n"}
 
     def save(self, folder: str | Path) -> Path:
         """Writes `scheduler_config.json` into the folder (made if missing) and returns its path."""

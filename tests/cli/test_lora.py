@@ -80,19 +80,11 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize(("kind", "target"), [(0, "new"), (1, "new.safetensors"), (0, "new.safetensors")])
-def test_a_merged_checkpoint_is_the_base_with_the_adapters(
-    family: str, kind: int, target: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_merged_checkpoint_is_the_base_with_the_adapters(family: str, kind: int, target: str, folder: Path) -> None:
     """From folders and single files, into both; OpenCLIP's stacked projections are merged too."""
     base = shared(family)[kind]
     one, two = (lora_file(folder / f"{n}.safetensors", base, seed=n, every=n) for n in (1, 2))
-    assert (
-        run(["lora", "merge", str(base), target, "--lora", f"{one}:0.8", "--lora", f"{two}:-0.5:0.25", "--json"]) == 0
-    )
-    told = json.loads(capsys.readouterr().out)
-    assert told["file"] == target
-    assert [Path(one["file"]).name for one in told["adapters"]] == ["1.safetensors", "2.safetensors"]
-    assert all(one["modules"] and one["keys"] >= 3 * one["modules"] for one in told["adapters"])
+    assert run(["lora", "merge", str(base), target, "--lora", f"{one}:0.8", "--lora", f"{two}:-0.5:0.25"]) == 0
     wanted = loaded(base, (one, 0.8), (two, {"unet": -0.5, "text_encoder": 0.25}))
     assert_near(loaded(folder / target), wanted, 1e-6)
     assert any(not torch.equal(tensor, wanted[name]) for name, tensor in loaded(base).items())

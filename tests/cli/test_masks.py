@@ -233,21 +233,6 @@ def test_a_mask_that_keeps_everything_gives_the_input_and_says_so(
     assert np.array_equal(np.asarray(Image.open("x.png")), np.asarray(Image.open("in.png")))
 
 
-def test_options_of_masks_want_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["run", "in.png", *EDIT, "--mask-blur", "4"]) == 2
-    assert "--mask-blur says something of a mask" in capsys.readouterr().err
-    assert run(["batch", "in.png", "out", "-p", "x", *QUICK, "--mask-blur", "3"]) == 2
-    assert "--mask-blur says something of a mask" in capsys.readouterr().err
-    rows = [
-        {"input": "in.png", "output": f"{n}.png", "invert-mask": n > 0, "mask": mask}
-        for n, mask in enumerate([None, None, "alpha"])
-    ]
-    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert run(["batch", "jobs.jsonl", "out", "-p", "x", *QUICK, "--dry-run"]) == 4
-    words = " ".join(capsys.readouterr().err.split())
-    assert "jobs.jsonl, line 2: invert_mask says something of a mask; give that too, as 'mask'" in words
-
-
 def test_a_picture_tells_its_mask_and_like_tells_what_it_lacks(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edited("--mask", "mask.png", "--mask-grow", "2", "--masked-area", "crop", to="made.png")
     texts = Image.open("made.png").text

@@ -41,11 +41,14 @@ def test_parts_of_two_models_are_told_by_info_and_by_a_run(folder: Path, capfd: 
     assert one_line(capfd.readouterr().err)
 
 
-def test_a_lora_is_merged_into_numbers_of_eight_bits(folder: Path) -> None:
+def test_a_lora_is_merged_into_numbers_of_eight_bits(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(BUILT_IN, "model")
     file = next(Path("model/unet").glob("*.safetensors"))
     save_file({name: tensor.to(torch.float8_e4m3fn) for name, tensor in load_file(file).items()}, file)
-    assert run(["lora", "merge", "model", "merged", "--lora", "blueprint"]) == 0
+    assert run(["lora", "merge", "model", "merged", "--lora", "blueprint", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert (told["file"], [Path(one["file"]).stem for one in told["adapters"]]) == ("merged", ["blueprint"])
+    assert all(one["keys"] == 3 * one["modules"] > 0 for one in told["adapters"])
     merged = load_file(next(Path("merged/unet").glob("*.safetensors")))
     assert {tensor.dtype for tensor in merged.values()} == {torch.float8_e4m3fn}
     assert json.loads(Path("merged/model_index.json").read_text())["unet"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,6 @@ def test_a_list_tells_what_its_jobs_have_in_common(folder: Path, capfd: pytest.C
     [
         (["input,prompt", "a.png,a tree", "b.png,"], "no prompt (-p) for 1 of 2 pictures:"),
         (["input,prompt", "a.png,", "b.png,"], "no prompt (-p):"),
-        (["input,mask-blur", "a.png,", "b.png,3"], "no mask (--mask) for 1 of 2 pictures:"),
         (["input,model,sampler", "a.png,built-in,", "b.png,,euler"], "no model named (-m)"),
     ],
 )
@@ -168,3 +168,27 @@ def test_a_command_of_several_shows_them_where_none_is_named(group: str, capfd: 
     alone = capfd.readouterr()
     assert run([group, "--help"]) == 0
     assert (alone.out, alone.err) == (capfd.readouterr().out, "")
+
+
+def test_options_of_masks_want_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo(folder / "in.png")
+    assert run(["run", "in.png", "-p", "x", *QUICK, "--mask-blur", "4"]) == 2
+    assert "--mask-blur says something of a mask" in capsys.readouterr().err
+    assert run(["batch", "in.png", "out", "-p", "x", *QUICK, "--mask-blur", "3"]) == 2
+    assert "--mask-blur says something of a mask" in capsys.readouterr().err
+    rows = [
+        {"input": "in.png", "output": f"{n}.png", "invert-mask": n > 0, "mask": mask}
+        for n, mask in enumerate([None, None, "alpha"])
+    ]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert run(["batch", "jobs.jsonl", "out", "-p", "x", *QUICK, "--dry-run"]) == 4
+    words = " ".join(capsys.readouterr().err.split())
+    assert "jobs.jsonl, line 2: invert_mask says something of a mask; give that too, as 'mask'" in words
+
+
+def test_what_a_command_says_of_masks_is_for_the_rows_that_have_one(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jobs = listed(folder, "input,mask", "a.png,alpha", "b.png,")
+    _, lines = told(capfd, "batch", jobs, "out", "-p", "x", "--mask-blur", "3", "--dry-run")
+    assert any(line.startswith("no mask (--mask) for 1 of 2 pictures:") for line in lines)

@@ -95,6 +95,21 @@ def _unclipped(name: str) -> dict[str, Any]:
     return {"clip_sample": False} if "clip_sample" in inspect.signature(theirs(name).__init__).parameters else {}
 
 
+@pytest.mark.parametrize("between", ["EulerDiscreteScheduler", "UniPCMultistepScheduler", "LMSDiscreteScheduler"])
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler", "PNDMScheduler"])
+def test_an_option_of_another_class_survives_in_a_file(name: str, between: str, tmp_path: Path) -> None:
+    """As in the reference: who loads a saved model and changes its sampler back has the old one's options."""
+    told = {"clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1}
+    made: list[dict[str, Any]] = []
+    for place, package in (("ours", sdedit_cli), ("theirs", diffusers)):
+        first = getattr(package, name).from_config({"_class_name": name, **told})
+        getattr(package, between).from_config(first.config).save_pretrained(tmp_path / place)
+        again = getattr(package, name).from_config(getattr(package, between).from_pretrained(tmp_path / place).config)
+        made.append({key: again.config[key] for key in told if key in again.config})
+    assert made[0] == made[1]
+    assert len(made[0]) >= 2
+
+
 @pytest.mark.parametrize("name", CLASS_NAMES)
 def test_an_option_of_another_class_survives_the_way_there_and_back(name: str) -> None:
     first = ours("EulerDiscreteScheduler").from_config(SAID, use_karras_sigmas=True, timestep_spacing="trailing")

@@ -52,7 +52,7 @@ def save_components(
     slots: list[Slot] = [slot for slot in SLOTS if slot in there]
     checkpoint = of_components(
         {slot: (there[slot].config, _tensors(there[slot])) for slot in slots},
-        scheduler=there["scheduler"].settings.to_dict() if "scheduler" in there else None,
+        scheduler=there["scheduler"].settings.to_file() if "scheduler" in there else None,
         tokenizer=there["tokenizer"].folder_files() if "tokenizer" in there else None,
         native_size=native_size,
         path=folder,
