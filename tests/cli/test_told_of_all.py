@@ -189,6 +189,7 @@ def test_options_of_masks_want_one(folder: Path, capsys: pytest.CaptureFixture[s
 def test_what_a_command_says_of_masks_is_for_the_rows_that_have_one(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    jobs = listed(folder, "input,mask", "a.png,alpha", "b.png,")
+    jobs = listed(folder, "input,mask", "a.png,m.png", "b.png,")
+    photo(folder / "m.png", (16, 16))
     _, lines = told(capfd, "batch", jobs, "out", "-p", "x", "--mask-blur", "3", "--dry-run")
     assert any(line.startswith("no mask (--mask) for 1 of 2 pictures:") for line in lines)
