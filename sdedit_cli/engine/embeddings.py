@@ -63,6 +63,8 @@ def _set_rows(encoder: CLIPTextModel, rows_VC: torch.Tensor) -> None:
 def words_saved(tokenizer: Tokenizer, encoder: CLIPTextModel) -> tuple[Tokenizer, list[TextualInversion]]:
     """The words that a folder was saved with, and the tokenizer without them."""
     rows_VC = encoder.text_model.embeddings.token_embedding.weight.detach()
+    if len(tokenizer) > len(rows_VC):
+        return tokenizer, []
     wordless, learned = tokenizer.learned()
     found = [TextualInversion(word, rows_VC[list(ids)].clone(), Path(word)) for word, ids in learned]
     # Numbered otherwise they would have other ids when they are learned again.
@@ -71,6 +73,32 @@ def words_saved(tokenizer: Tokenizer, encoder: CLIPTextModel) -> tuple[Tokenizer
         if list(range(len(wordless), len(tokenizer))) == [index for _, ids in learned for index in ids]
         else (tokenizer, [])
     )
+
+
+def table_of(encoder: CLIPTextModel) -> torch.Tensor:
+    """The vectors of all tokens (V, C); another object once words come or go."""
+    return encoder.text_model.embeddings.token_embedding.weight
+
+
+def check_widths(words: Sequence[TextualInversion], encoder: CLIPTextModel) -> None:
+    """Raises UsageError for a word whose vectors are none of this text encoder's."""
+    width = table_of(encoder).shape[1]
+    for word in words:
+        if word.vectors_NC.shape[1] != width:
+            raise UsageError(
+                f"the word '{word.token}' has vectors of {word.vectors_NC.shape[1]} numbers, and this text encoder "
+                f"takes {width}; unload_textual_inversion() before the text encoder is exchanged"
+            )
+
+
+def check_rows(tokenizer: Tokenizer, encoder: CLIPTextModel) -> None:
+    """Raises UsageError where the tokenizer has words that the text encoder has no vectors for."""
+    rows = len(table_of(encoder))
+    if len(tokenizer) > rows:
+        raise UsageError(
+            f"the tokenizer knows {len(tokenizer)} tokens and the text encoder has vectors for {rows}: they are of "
+            "different models, or another pipeline has unloaded its words; set both"
+        )
 
 
 @contextmanager

@@ -10,7 +10,16 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..adapters.embedding import TextualInversion, read_embedding
-from ..engine.embeddings import check_words, kept_on_failure, set_words, without_doubles, words_saved
+from ..engine.embeddings import (
+    check_rows,
+    check_widths,
+    check_words,
+    kept_on_failure,
+    set_words,
+    table_of,
+    without_doubles,
+    words_saved,
+)
 from ..errors import UsageError, WrongTypeError, did_you_mean
 from ..nn import CLIPTextModel
 from ..text import Tokenizer
@@ -31,6 +40,8 @@ class Embeddings:
         self._words: list[TextualInversion] = []
         self._bundled: list[TextualInversion] = []
         self._wordless: Tokenizer | None = None
+        self._grown: tuple[Tokenizer | None, Tensor | None] = (None, None)
+        """The tokenizer and the table of embeddings that have the words."""
 
     @arguments_named()
     def load_textual_inversion(
@@ -53,7 +64,7 @@ class Embeddings:
         source = pretrained_model_name_or_path
         self._check_own(tokenizer, text_encoder)
         known, encoder = check_words(self.tokenizer, self.text_encoder)
-        self._know_saved()
+        self._keep_words()
         sources = list(source) if isinstance(source, (list, tuple)) else [cast("Source", source)]
         tokens = list(token) if isinstance(token, (list, tuple)) else [token] * len(sources)
         if not all(isinstance(one, (str, type(None))) for one in tokens):
@@ -75,7 +86,7 @@ class Embeddings:
         """Forgets these words, or all, those that the model was saved with too; without them the encoder is as it was,
         bit for bit. UsageError for others."""
         self._check_own(tokenizer, text_encoder)
-        self._know_saved()
+        self._keep_words()
         names = [tokens] if isinstance(tokens, str) else list(tokens or [word.token for word in self._words])
         loaded = [word.token for word in self._words]
         for name in names:
@@ -88,10 +99,12 @@ class Embeddings:
 
     def _know_saved(self) -> None:
         """Takes the words that the tokenizer's folder was saved with for loaded ones."""
-        if self._wordless is None and self.tokenizer is not None and self.text_encoder is not None:
+        if self.tokenizer is None or self.text_encoder is None or self.tokenizer is self._grown[0]:
+            return
+        if self._wordless is None:
             wordless, words = words_saved(self.tokenizer, self.text_encoder)
-            if words:
-                self._wordless, self._words = wordless, words
+            self._wordless, self._words = (wordless, words) if words else (None, [])
+            self._grown = (self.tokenizer, table_of(self.text_encoder))
 
     def _check_own(self, tokenizer: Tokenizer | None, text_encoder: CLIPTextModel | None) -> None:
         if (tokenizer or self.tokenizer, text_encoder or self.text_encoder) != (self.tokenizer, self.text_encoder):
@@ -117,6 +130,7 @@ class Embeddings:
                 self.tokenizer = set_words(wordless, encoder, words, without_doubles(bundled))
                 self._words, self._bundled = list(words), list(bundled)
                 self._wordless = wordless if words or bundled else None
+                self._grown = (self.tokenizer, table_of(encoder))
         except BaseException:
             self.tokenizer, self._words, self._bundled, self._wordless = before
             raise
@@ -133,6 +147,23 @@ class Embeddings:
             yield
         finally:
             set_words(wordless, encoder, self._words, without_doubles(self._bundled))
+            self._grown = (self.tokenizer, table_of(encoder))
+
+    def _keep_words(self) -> None:
+        """Gives the words to a tokenizer or text encoder that took the place of the one that had them, or whose words
+        another pipeline has changed. Raises UsageError where they do not fit."""
+        self._know_saved()
+        if self.tokenizer is None or self.text_encoder is None:
+            return
+        tokenizer, table = self._grown
+        if self._wordless is not None and not (tokenizer is self.tokenizer and table is table_of(self.text_encoder)):
+            words = self._words
+            if tokenizer is not self.tokenizer:  # what a new one knows, its text encoder has
+                self._wordless, own = words_saved(self.tokenizer, self.text_encoder)
+                words = [*own, *(word for word in words if self.tokenizer.id_of(word.token) is None)]
+            check_widths([*words, *self._bundled], self.text_encoder)
+            self._learn(self.tokenizer, self.text_encoder, words, self._bundled)
+        check_rows(self.tokenizer, self.text_encoder)
 
 
 def _by_token(source: Source, token: str | None) -> Source:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
+from helpers.embeddings import vectors
 from helpers.loras import DIALECTS, factors
+from helpers.pipelines import picture
 from torch import Tensor, nn
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
+from sdedit_cli.errors import UsageError
+from sdedit_cli.nn import CLIPTextModel
 
 
 def weights(network: nn.Module | None) -> dict[str, Tensor]:
@@ -51,3 +57,57 @@ def test_another_unet_gets_the_adapters_and_the_text_encoder_keeps_them_once(
     assert same(weights(pipe.text_encoder), text)
     pipe.unload_lora_weights()
     assert same(weights(pipe.text_encoder), base)
+
+
+def made(pipe: StableDiffusionImg2ImgPipeline, prompt: str = "a <a> cat") -> Tensor:
+    call = {"prompt": prompt, "image": picture(), "num_inference_steps": 2, "output_type": "pt"}
+    return pipe(**call, generator=torch.Generator().manual_seed(3)).images
+
+
+def test_words_follow_to_another_text_encoder_and_to_another_tokenizer(
+    pipe: StableDiffusionImg2ImgPipeline, folder: Path
+) -> None:
+    plain, base = made(pipe, "a cat"), weights(pipe.text_encoder)
+    pipe.load_textual_inversion({"<a>": vectors()})
+    with_word = made(pipe)
+    other = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    pipe.text_encoder = other.text_encoder
+    assert torch.equal(made(pipe), with_word)
+    pipe.tokenizer = other.tokenizer
+    assert torch.equal(made(pipe), with_word)
+    pipe.load_textual_inversion({"<b>": vectors(1, seed=2)})
+    assert torch.equal(made(pipe), with_word)
+    other.load_textual_inversion({"<a>": vectors(seed=7)})
+    pipe.tokenizer, pipe.text_encoder = other.tokenizer, other.text_encoder
+    assert torch.equal(made(pipe), made(other)), "what comes with a tokenizer is its own"
+    pipe.unload_textual_inversion()
+    assert torch.equal(made(pipe, "a cat"), plain)
+    assert same(weights(pipe.text_encoder), base)
+    pipe.load_textual_inversion({"<a>": vectors()})
+    assert pipe.text_encoder is not None
+    rows = len(base["text_model.embeddings.token_embedding.weight"])
+    wide = replace(pipe.text_encoder.config, hidden_size=64, vocab_size=rows)
+    pipe.text_encoder = CLIPTextModel(wide)
+    with pytest.raises(UsageError, match="'<a>' has vectors of 32 numbers, and this text encoder takes 64"):
+        made(pipe)
+
+
+def test_pipelines_over_one_text_encoder_have_words_of_their_own(pipe: StableDiffusionImg2ImgPipeline) -> None:
+    before = StableDiffusionImg2ImgPipeline(**pipe.components)
+    pipe.load_textual_inversion({"<a>": vectors()})
+    first = made(pipe)
+    after = StableDiffusionImg2ImgPipeline(**pipe.components)
+    unused = StableDiffusionImg2ImgPipeline(**pipe.components)
+    assert torch.equal(made(after), first)
+    before.load_textual_inversion({"<a>": vectors(seed=7)})
+    second = made(before)
+    assert not torch.equal(second, first)
+    for _ in range(2):
+        assert torch.equal(made(pipe), first)
+        assert torch.equal(made(before), second)
+    pipe.unload_textual_inversion()
+    before.unload_textual_inversion()
+    assert torch.equal(made(after), first)
+    after.unload_textual_inversion()
+    with pytest.raises(UsageError, match="another pipeline has unloaded its words"):
+        made(unused)
