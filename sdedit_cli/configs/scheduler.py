@@ -212,7 +212,7 @@ class SchedulerConfig:
                 raise ModelError(f"{source}: has no '_class_name', expected one such as 'PNDMScheduler'")
             raise ModelError(f"{source}: unknown scheduler '{shown(name)}'{did_you_mean(name, tuple(OPTIONS))}")
         known = FIELDS & data.keys()
-        said = {key: value for key, value in data.items() if key in known and value is not None}
+        said = {key: _plain(value) for key, value in data.items() if key in known and value is not None}
         config = from_mapping(cls, {**OPTIONS[name], **said, "class_name": name}, source)
         given = tuple((key, getattr(config, key)) for key in said)
         own = _OWN_TYPES.get(name, {})
@@ -248,6 +248,11 @@ class SchedulerConfig:
         changes: dict[str, Any] = {key: value for key, value in fixes.items() if key in takes}
         given = {**dict(self.given), **changes}
         return dataclasses.replace(self, **changes, given=tuple(given.items()))
+
+
+def _plain(value: Any) -> Any:
+    """Scripts give arrays and tensors, and numbers out of them; files have neither."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 FIELDS = frozenset(field.name for field in dataclasses.fields(SchedulerConfig)) - {"class_name", "given"}

@@ -188,10 +188,11 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         return pipeline
 
     @arguments_named()
-    def save_pretrained(self, save_directory: Place, **options: Any) -> None:
-        """Writes all components in the diffusers layout. Options: `variant`, `max_shard_size`, `safe_serialization`."""
+    def save_pretrained(self, save_directory: Place, safe_serialization: bool = True, **options: Any) -> None:
+        """Writes all components in the diffusers layout. Options: `variant`, `max_shard_size`."""
         from .loading import save
 
+        options["safe_serialization"] = safe_serialization
         facts = {"requires_safety_checker": self.requires_safety_checker, "native_size": self.native_size}
         with self.without_adapters():
             save(self.components, save_directory, options, **facts)

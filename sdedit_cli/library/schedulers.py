@@ -15,7 +15,7 @@ from ..configs.scheduler import SchedulerConfig
 from ..engine.loading import located
 from ..noise import CLASS_NAMES, Scheduler
 from ..noise.scheduler import FILE, configured, said_by
-from .keywords import split_resolving
+from .keywords import as_place, split_resolving, without_harmless
 from .words import arguments_named
 
 
@@ -60,9 +60,22 @@ class NamedScheduler(Scheduler):
         path = located(source, subfolder=subfolder, weight_name=FILE, **resolving)
         return cls.from_config(path, **overrides)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
-        """Writes `scheduler_config.json` into the folder."""
-        self.save(Path(save_directory))
+    @arguments_named()
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False) -> None:
+        """Writes `scheduler_config.json` into the folder. Raises UsageError where more is asked for."""
+        without_harmless({"push_to_hub": push_to_hub})
+        self.save(Path(as_place(save_directory, "save_directory")))
+
+    def save_config(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False) -> None:
+        """The same, by its other name."""
+        self.save_pretrained(save_directory, push_to_hub)
+
+    def __len__(self) -> int:
+        """How many steps the noise of the training has."""
+        return self.settings.num_train_timesteps
+
+    def __bool__(self) -> bool:
+        return True
 
     @property
     def compatibles(self) -> list[type[NamedScheduler]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from helpers.pipelines import picture
@@ -93,6 +94,28 @@ def test_configs_go_both_ways(name: str) -> None:
 
 def _unclipped(name: str) -> dict[str, Any]:
     return {"clip_sample": False} if "clip_sample" in inspect.signature(theirs(name).__init__).parameters else {}
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor, list], ids=["array", "tensor", "list"])
+def test_numbers_may_come_out_of_arrays(kind: Any) -> None:
+    betas = np.linspace(0.001, 0.02, 20).tolist()
+    ours = sdedit_cli.DDIMScheduler(trained_betas=kind(betas), num_train_timesteps=np.int64(20))
+    theirs = diffusers.DDIMScheduler(trained_betas=betas, num_train_timesteps=20)
+    torch.testing.assert_close(ours.process.alphas_cumprod, theirs.alphas_cumprod)
+    assert len(ours) == len(theirs) == 20
+    assert ours
+
+
+def test_a_scheduler_is_saved_as_scripts_save_it(tmp_path: Path) -> None:
+    scheduler = sdedit_cli.DDIMScheduler(steps_offset=1)
+    scheduler.save_pretrained(tmp_path / "one", push_to_hub=False)
+    scheduler.save_config(tmp_path / "two")
+    files = [(tmp_path / name / "scheduler_config.json").read_bytes() for name in ("one", "two")]
+    assert files[0] == files[1]
+    with pytest.raises(UsageError, match="`push_to_hub` is True"):
+        scheduler.save_pretrained(tmp_path / "three", push_to_hub=True)
+    with pytest.raises(TypeError, match="save_directory is a int; expected a path"):
+        scheduler.save_pretrained(5)
 
 
 @pytest.mark.parametrize("between", ["EulerDiscreteScheduler", "UniPCMultistepScheduler", "LMSDiscreteScheduler"])
