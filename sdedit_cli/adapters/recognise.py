@@ -182,7 +182,8 @@ def _ip_adapter(source: WeightSource, names: Collection[str]) -> Recognised | No
     key = next((name for name in names if name.endswith("to_k_ip.weight")), "")
     shape = source.shape(key) if key else ()
     family = FAMILIES_BY_WIDTH.get(shape[1], "") if len(shape) == 2 else ""
-    if any(".to_q_lora." in name for name in names) or any(n.startswith("perceiver_resampler.") for n in inner):
+    of_faces = any(".to_q_lora." in name for name in names) or any(n.startswith("perceiver_resampler.") for n in inner)
+    if of_faces or ("proj.2.weight" in inner and "proj.3.weight" not in inner):
         plus = " plus" if any(n.startswith("perceiver_resampler.") for n in inner) else ""
         return Recognised(
             "ip_adapter", f"IP-Adapter FaceID{plus}", family, "it needs a face recogniser, and is not run"

@@ -144,7 +144,8 @@ def test_strengths_may_come_out_of_an_array(pipe: StableDiffusionImg2ImgPipeline
     base, of = weights(pipe), factors(pipe, alpha=2.0)
     pipe.load_lora_weights(DIALECTS["kohya"](pipe, of), "a")
     half = {place: (down, up * 0.5, alpha) for place, (down, up, alpha) in of.items()}
-    for weight in (np.float32(0.5), {"unet": np.float32(0.5), "text_encoder": np.float16(0.5)}):
+    one = [torch.tensor(0.5)]
+    for weight in (np.float32(0.5), torch.tensor(0.5), one, {"unet": np.float32(0.5), "text_encoder": np.float16(0.5)}):
         pipe.set_adapters("a", weight)
         assert_merged(pipe, base, half)
 
