@@ -106,9 +106,9 @@ class Folders:
         word = wanted.replace("\\", "/").lower()
         for folder in self.entries:
             found = [entry for entry in folder if word in _spellings(entry)]
-            # Where names differ in case alone, it counts.
+            # Case counts where names differ in it alone, but not for words, which prompts have in any.
             exact = [entry for entry in found if wanted in (entry.name, entry.path.name, entry.within)]
-            if len(found) > 1 and len(exact) == 1:
+            if len(found) > 1 and len(exact) == 1 and self.kind.name == "lora":
                 return exact[0].path
             if len(found) > 1:
                 raise _several(wanted, [entry.path for entry in found])

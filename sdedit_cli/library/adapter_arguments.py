@@ -57,7 +57,7 @@ def weights_of(given: Any, count: int) -> list[Any]:
     each = list(cast("Sequence[Any]", listed)) if isinstance(listed, (list, tuple)) else [listed] * count
     if len(each) != count:
         raise UsageError(f"adapter_weights has {len(each)} entries for {count} adapters; give one for each")
-    plain = [weight.tolist() if hasattr(weight, "tolist") else weight for weight in each]
+    plain: list[Any] = [getattr(weight, "tolist", lambda weight=weight: weight)() for weight in each]
     return [1.0 if weight is None else weight for weight in plain]
 
 

@@ -71,12 +71,15 @@ def test_two_files_of_one_name_are_both_named(folder: Path) -> None:
     put(folder / "style.pt")
     put(folder / "old" / "Style.safetensors")
     both = embeddings(folder)
-    with pytest.raises(ModelError, match=r"'STYLE' names 2 files: .*style\.pt and .*Style\.safetensors"):
-        both.find("STYLE")
-    assert both.find("style") == folder / "style.pt"
-    assert both.find("Style") == folder / "old" / "Style.safetensors"
+    with pytest.raises(ModelError, match=r"'style' names 2 files: .*style\.pt and .*Style\.safetensors"):
+        both.find("style")
     assert both.find("style.pt") == folder / "style.pt"
     assert both.find("old/style") == folder / "old" / "Style.safetensors"
+    loras = Folders(KINDS["lora"], [folder])
+    assert loras.find("style") == folder / "style.pt"
+    assert loras.find("Style") == folder / "old" / "Style.safetensors"
+    with pytest.raises(ModelError, match="'STYLE' names 2 files"):
+        loras.find("STYLE")
 
 
 def test_a_hash_finds_what_was_renamed(folder: Path) -> None:
