@@ -128,13 +128,10 @@ class Examined:
         return self.source.path
 
     def read(self, dtype: torch.dtype) -> IPAdapter:
-        """The adapter with its weights. Raises ModelError for numbers that are not finite, or not in this precision."""
+        """The adapter with its weights. Raises ModelError for numbers that this precision does not have."""
         source = self.source
         for name in source.names():
-            stored = source.get(name)
-            if not is_finite(stored):
-                raise ModelError(f"{source.path}: '{shown(name)}' has numbers that are not finite; download it again")
-            if not bool(torch.isfinite(stored.to(dtype)).all()):
+            if not bool(torch.isfinite(source.get(name).to(dtype)).all()):
                 kind = str(dtype).removeprefix("torch.")
                 raise ModelError(f"{source.path}: '{shown(name)}' has numbers too large for {kind}; take float32")
         with torch.device("meta"):
@@ -173,6 +170,9 @@ def examine(source: Path | str | Mapping[str, Any], unet: UNetConfig) -> Examine
     with torch.device("meta"):
         projection = variant.build(shapes)
     _check_tensors(opened, projection, layers)
+    for name in names:
+        if not is_finite(opened.get(name)):
+            raise ModelError(f"{opened.path}: '{shown(name)}' has numbers that are not finite; download it again")
     return Examined(opened, variant, shapes.side(variant.features, 1), layers, projection)
 
 

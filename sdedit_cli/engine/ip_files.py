@@ -29,7 +29,7 @@ _FOLDER = "image_encoder"
 
 @dataclass(frozen=True)
 class Found:
-    """The adapters of an edit, which fit its model, and the folder of their image encoder. No tensor is read."""
+    """The adapters of an edit, which fit its model, and the folder of their image encoder. Nothing of it is loaded."""
 
     adapters: tuple[Examined, ...]
     encoder: Path
