@@ -9,14 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..disk.checks import check_name
-from ..errors import SdeditError, UsageError
+from ..errors import SdeditError, UsageError, shortened
 from ..options.edit import seeds_from
-from ..pictures.endings import FORMATS
+from ..pictures.endings import FORMATS, READ_ENDINGS
 from .garbage import uncollected
 from .journal import FOLDER
 from .names import parted
 from .rows import LostRow, Row, Source
-from .targets import Job, Target, refuse_clashes
+from .targets import STDIO, Job, Target, refuse_clashes
 from .templates import check_placeholders, format_of, literal, names_of
 from .wording import Ways, Wording
 
@@ -31,8 +31,12 @@ class Place:
 
     @classmethod
     def of(cls, destination: str, format: str | None) -> Place:
-        """The place that a DEST means: a folder, or a template whose folder is what stands before its first brace."""
+        """The place that a DEST means: a folder, or a template whose folder is what stands before its first brace.
+
+        Raises UsageError for what was meant for one picture.
+        """
         if "{" not in destination:
+            _check_folder(destination)
             return cls(Path(os.path.expanduser(destination)), None, format)
         check_placeholders(destination, "DEST")
         head, _, _ = destination.partition("{")
@@ -46,6 +50,22 @@ class Place:
         ending = FORMATS[self.format] if self.format else ".png"
         variant = f"-{literal(row.variant)}" if row.variant else ""
         return self.template or f"{{parent}}/{{stem}}{variant}{ending}"
+
+
+def _check_folder(destination: str) -> None:
+    """Raises UsageError for stdout, for a file, and for the name of a picture, which nobody gives a folder."""
+    path = os.path.expanduser(destination)
+    if destination == STDIO:
+        what = "is stdout"
+    elif os.path.exists(path):
+        what = "" if os.path.isdir(path) else "is a file"
+    else:
+        what = "is the name of one picture" if os.path.splitext(path)[1].lower() in READ_ENDINGS else ""
+    if what:
+        raise UsageError(
+            f"DEST {shortened(destination)}: {what}, and a batch writes into a folder; give a folder (end it with '/') "
+            "or a template such as 'out/{stem}.png', or make one picture with 'sdedit run -o'"
+        )
 
 
 @dataclass(frozen=True, slots=True)
