@@ -62,6 +62,13 @@ Errors = pytest.CaptureFixture[str]
         (["a.png", "--clip-skip", "99", "--dry-run"], 2, "--clip-skip is 99"),
         (["a.png", "--clip-skip", "99"], 2, "--clip-skip is 99"),
         (["a.png", "--schedule", "lu_lambdas", "--sampler", "ddim", "--dry-run"], 2, "lu_lambdas"),
+        (
+            ["a.png", "--eta", "0.9", "--sampler", "euler", "--dry-run"],
+            2,
+            "sampler 'euler' takes no eta, and eta is 0.9",
+        ),
+        (["a.png", "--eta", "0.9", "--sampler", "euler"], 2, "these samplers do: ddim, tcd; or give --eta 0"),
+        (["a.png", "--preset", "tcd", "--sampler", "lcm", "--dry-run"], 2, "sampler 'lcm' takes no eta"),
         (["a.png", "--timesteps", "30,20,10", "--sampler", "ddim", "--dry-run"], 2, "timesteps"),
         (["a.png", "--timesteps", "30,10,20"], 2, "10 is followed by 20"),
         (["a.png", "--sigmas", "3,1,1"], 2, "1 is followed by 1"),
