@@ -9,9 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..disk.checks import check_name
-from ..errors import SdeditError, UsageError, shortened
+from ..errors import JobFileError, SdeditError, UsageError, shortened
 from ..options.edit import seeds_from
 from ..pictures.endings import FORMATS, READ_ENDINGS
+from .folders import is_pattern
 from .garbage import uncollected
 from .journal import FOLDER
 from .names import parted
@@ -124,13 +125,25 @@ def job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
         raise problem.within(where) from None
 
 
+def _check_single(row: Row) -> None:
+    """Raises JobFileError where the input that a list names is a folder or a pattern, which would be many."""
+    what = "a pattern" if is_pattern(row.input) else "a folder" if os.path.isdir(row.input) else ""
+    if what:
+        raise JobFileError(
+            f"{row.place}: {shortened(row.input)} is {what}, and a job has one picture; give it as SOURCE, or among "
+            "the inputs of a list in TOML"
+        )
+
+
 def _job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
+    if row.place and not row.problem:
+        _check_single(row)
     request = wording.request_of(row, index)
     seeds = seeds_from(request.words.get("seed", request.settings.seed), request.settings.count)
     names = place.names(row)
     label = "DEST" if row.output is None else f"{row.place}: output"
     check_placeholders(names, label)
-    format = format_of(names, place.format, label)
+    format = format_of(names, place.format, label, or_folder=row.output is None)
     named = names_of(names, parted(row.name), index, seeds, format, label)
     made = [Target(seed, _below(place.folder, name)) for seed, name in zip(seeds, named, strict=True)]
     return Job(request, row.input, index, tuple(made), format)
