@@ -136,6 +136,8 @@ def _edit(
 ) -> None:
     if request.edit.mask is None and (stray := [name for name in OF_MASKS if given.get(name) is not None]):
         raise UsageError(f"--{stray[0].replace('_', '-')} says something of a mask; give that too: --mask FILE")
+    if given["same_noise"] and len(request.edit.rounds()) == 1:
+        raise UsageError("--same-noise is for the rounds of --repeats K; give that too")
     if given["save_every"] and request.edit.safety == "block":
         raise UsageError("--save-every writes pictures that --safety block has not judged yet; leave one of them out")
     # After what is refused most often, so that a typing error is told at once.
