@@ -65,11 +65,22 @@ def test_on_another_file_system_the_same_bytes_are_made_once(
 def test_a_destination_that_may_not_be_written_is_one_line(
     source: Path, closed: Path, capfd: pytest.CaptureFixture[str], below: str
 ) -> None:
-    assert batch(f"closed{below}") == 3
-    said = capfd.readouterr().err.strip().splitlines()
-    assert len(said) == 1, said
-    assert "closed" in said[0]
+    for more in ((), ("--dry-run",)):
+        assert batch(f"closed{below}", *more) == 3
+        said = capfd.readouterr().err.strip().splitlines()
+        assert len(said) == 1, said
+        assert "closed" in said[0]
     assert sorted(path.name for path in source.iterdir()) == sorted(NAMES)
+
+
+def test_a_dry_run_refuses_what_would_go_into_a_closed_folder_below(source: Path) -> None:
+    (source / "sub").mkdir()
+    photo(source / "sub" / "a.png")
+    Path("out").mkdir()
+    with closed_to_writers(Path("out/sub").absolute()):
+        for more in (("--dry-run",), ()):
+            assert batch("out", "--recursive", *more) == 4
+    assert sorted(made(Path("out"))) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("pictures", ["in", "in/a.png"])
