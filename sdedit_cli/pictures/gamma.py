@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from .primaries import BY_CODE, SRGB, WHITE, Places, colorants, is_srgb, places_of
+from .primaries import BY_CODE, COLORANTS_OF_SRGB, SRGB, WHITE, Places, colorants, is_srgb, places_of
 
 GAMMA, PLACES, CODES, IS_SRGB = b"gAMA", b"cHRM", b"cICP", b"sRGB"
 STATED = (GAMMA, PLACES, CODES, IS_SRGB)
@@ -49,10 +49,10 @@ def _power(chunk: bytes) -> float:
 
 
 def _profile(power: float, places: Places) -> bytes:
-    matrix = colorants(places)
-    if matrix is None or is_srgb(places):
-        matrix, places = colorants(SRGB), SRGB
-    if matrix is None or (not power and places == SRGB):
+    matrix = None if is_srgb(places) else colorants(places)
+    if matrix is None:
+        matrix, places = COLORANTS_OF_SRGB, SRGB
+    if not power and places == SRGB:
         return b""
     name = _name(power, places)
     bodies: dict[tuple[bytes, ...], bytes] = {

@@ -14,9 +14,9 @@ BY_CODE: dict[int, Places] = {
     9: (_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     12: (_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
-# The white of profiles, D50, and the colorants of sRGB adapted to it (ICC.1, annex E).
+# The white of profiles, D50, and the colorants of sRGB adapted to it (ICC.1, annex E), to the digits of other programs.
 WHITE = (0.9642, 1.0, 0.8249)
-_OF_SRGB: Places = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
+COLORANTS_OF_SRGB: Places = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
 # How a cHRM chunk counts, and how far rounding takes writers from the places of sRGB.
 _ONE, _ROUNDING = 100_000, 0.002
 # The cones of Bradford, by which profiles adapt to their white (ICC.1, annex E).
@@ -41,12 +41,10 @@ def is_srgb(places: Places) -> bool:
 
 def colorants(places: Places) -> Places | None:
     """The red, green and blue of a profile (ICC.1, annex E) for these places; None where they make no colours."""
-    import numpy as np
-
-    if places == SRGB:
-        return _OF_SRGB  # to the digits that other programs write
     if any(y <= 0 for _, y in places):
         return None
+    import numpy as np  # for the few files that state others
+
     white, *primaries = (np.array((x / y, 1.0, (1 - x - y) / y)) for x, y in places)
     cones = np.array(_BRADFORD)
     try:
