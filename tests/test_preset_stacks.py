@@ -188,6 +188,8 @@ def drawn(field: Field) -> st.SearchStrategy[Any]:
     option = field.option
     if option.choices:
         one: st.SearchStrategy[Any] = st.sampled_from([choice.replace(":N", ":3") for choice in option.choices])
+    elif option.numbers:
+        one = st.sampled_from(option.numbers)
     elif field.kind.is_number:
         low = -1e6 if option.low is None else option.low
         high = 1e6 if option.high is None else option.high

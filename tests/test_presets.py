@@ -115,6 +115,7 @@ def test_no_user_config_is_an_empty_one(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert not user_config({}).layer.values
+    assert not user_config({"SDEDIT_CONFIG": ""}).layer.values
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_an_enlarged_picture_is_so_many_times_as_large_and_its_transparency_too(
 
 
 def test_a_picture_is_enlarged_within_the_limit_of_files_alone() -> None:
-    with pytest.raises(PictureError, match=r"a.png: enlarged 16 times it is 6400 x 4800 pixels \(31 megapixels\)"):
+    with pytest.raises(PictureError, match=r"a.png: enlarged 16 times it is 6400 x 4800 pixels \(30.72 megapixels\)"):
         sized(picture(400, 300), Edit(upscale=16), "a.png", 30.0)
 
 

@@ -9,14 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..disk.checks import check_name
-from ..errors import SdeditError, UsageError
+from ..errors import JobFileError, SdeditError, UsageError, shortened
 from ..options.edit import seeds_from
-from ..pictures.endings import FORMATS
+from ..pictures.endings import FORMATS, READ_ENDINGS
+from .folders import is_pattern
 from .garbage import uncollected
 from .journal import FOLDER
 from .names import parted
 from .rows import LostRow, Row, Source
-from .targets import Job, Target, refuse_clashes
+from .targets import STDIO, Job, Target, refuse_clashes
 from .templates import check_placeholders, format_of, literal, names_of
 from .wording import Ways, Wording
 
@@ -31,8 +32,12 @@ class Place:
 
     @classmethod
     def of(cls, destination: str, format: str | None) -> Place:
-        """The place that a DEST means: a folder, or a template whose folder is what stands before its first brace."""
+        """The place that a DEST means: a folder, or a template whose folder is what stands before its first brace.
+
+        Raises UsageError for what was meant for one picture.
+        """
         if "{" not in destination:
+            _check_folder(destination)
             return cls(Path(os.path.expanduser(destination)), None, format)
         check_placeholders(destination, "DEST")
         head, _, _ = destination.partition("{")
@@ -46,6 +51,22 @@ class Place:
         ending = FORMATS[self.format] if self.format else ".png"
         variant = f"-{literal(row.variant)}" if row.variant else ""
         return self.template or f"{{parent}}/{{stem}}{variant}{ending}"
+
+
+def _check_folder(destination: str) -> None:
+    """Raises UsageError for stdout, for a file, and for the name of a picture, which nobody gives a folder."""
+    path = os.path.expanduser(destination)
+    if destination == STDIO:
+        what = "is stdout"
+    elif os.path.exists(path):
+        what = "" if os.path.isdir(path) else "is a file"
+    else:
+        what = "is the name of one picture" if os.path.splitext(path)[1].lower() in READ_ENDINGS else ""
+    if what:
+        raise UsageError(
+            f"DEST {shortened(destination)}: {what}, and a batch writes into a folder; give a folder (end it with '/') "
+            "or a template such as 'out/{stem}.png', or make one picture with 'sdedit run -o'"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +125,25 @@ def job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
         raise problem.within(where) from None
 
 
+def _check_single(row: Row) -> None:
+    """Raises JobFileError where the input that a list names is a folder or a pattern, which would be many."""
+    what = "a pattern" if is_pattern(row.input) else "a folder" if os.path.isdir(row.input) else ""
+    if what:
+        raise JobFileError(
+            f"{row.place}: {shortened(row.input)} is {what}, and a job has one picture; give it as SOURCE, or among "
+            "the inputs of a list in TOML"
+        )
+
+
 def _job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
+    if row.place and not row.problem:
+        _check_single(row)
     request = wording.request_of(row, index)
     seeds = seeds_from(request.words.get("seed", request.settings.seed), request.settings.count)
     names = place.names(row)
     label = "DEST" if row.output is None else f"{row.place}: output"
     check_placeholders(names, label)
-    format = format_of(names, place.format, label)
+    format = format_of(names, place.format, label, or_folder=row.output is None)
     named = names_of(names, parted(row.name), index, seeds, format, label)
     made = [Target(seed, _below(place.folder, name)) for seed, name in zip(seeds, named, strict=True)]
     return Job(request, row.input, index, tuple(made), format)

@@ -34,6 +34,8 @@ class Settling:
     def _free(self, job: Job) -> Generator[Target, None, None]:
         for target in job.targets:
             if target.path is None or target.replaces:
+                if target.path is not None and self._options.dry_run:  # a run is told so by the disk
+                    check_folder(target.path.parent, "DEST")
                 yield target
                 continue
             flag = "--sweep-dir" if target.cell else "-o"

@@ -37,23 +37,26 @@ def rows_of(
 
     `include` and `exclude` are glob patterns on names within the source; `leave_out` is a folder of results. A folder
     is one whatever its name ends in. Raises JobFileError for a list or folder that cannot be read, UsageError where
-    nothing is found, or where something is to be chosen of a list, which says itself what it means.
+    nothing is found, or where something is to be chosen of a list or of one picture, which say themselves what they
+    mean.
     """
     ending = os.path.splitext(source)[1].lower()
     search = Search(recursive, include, exclude, leave_out)
-    if os.path.isdir(source) or (ending not in _LISTS and ending not in _NEAR_LISTS) or is_pattern(source):
+    if os.path.isdir(source) or is_pattern(source):
         return _pictures(source, search)
     if ending in _NEAR_LISTS:
         raise JobFileError(f"{shortened(source)}: is no list that is read; expected {', '.join(_LISTS)}, or a folder")
+    is_list = ending in _LISTS
+    if not is_list and not os.path.lexists(source):
+        raise JobFileError(f"{shortened(source)}: no such file or folder")
     if recursive or include or exclude:
         flag = "--recursive" if recursive else "--include" if include else "--exclude"
-        raise UsageError(f"{flag} chooses pictures of a folder, and {shortened(source)} says itself which it means")
-    return _LISTS[ending](source, leave_out)
+        what = "says itself which it means" if is_list else "is one picture; leave it out"
+        raise UsageError(f"{flag} chooses pictures of a folder, and {shortened(source)} {what}")
+    return _LISTS[ending](source, leave_out) if is_list else _pictures(source, search)
 
 
 def _pictures(source: str, search: Search) -> Source:
-    if not is_pattern(source) and not os.path.lexists(source):
-        raise JobFileError(f"{shortened(source)}: no such file or folder")
     found = pictures_of(source, search)
     rows = [Row(path, name) for path, name in zip(found.paths(), found.names, strict=True)]
     return Source(rows, Path(found.folder), notes=found.notes)

@@ -78,11 +78,16 @@ def split_template(template: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=64)
-def format_of(template: str, format: str | None, label: str = "-o") -> str:
-    """The format that a template's ending means. Raises UsageError for one that cannot be written."""
+def format_of(template: str, format: str | None, label: str = "-o", *, or_folder: bool = True) -> str:
+    """The format that a template's ending means. Raises UsageError for one that cannot be written.
+
+    `or_folder` says whether the name of a folder would do there.
+    """
     suffix = split_template(template)[1].lower()
     if not suffix:
-        raise UsageError(f"{label} {template}: has no ending; expected {_ENDINGS}, or a folder ending in '/'")
+        whole = f"such as '{template}{{stem}}.png'" if template.endswith(("/", os.sep)) else f"such as '{template}.png'"
+        other = "or a folder ending in '/'" if or_folder else whole
+        raise UsageError(f"{label} {template}: has no ending; expected {_ENDINGS}, {other}")
     if "{" in suffix:
         return _written(format or "png")
     named = SUFFIXES.get(suffix)

@@ -29,6 +29,7 @@ from ..batch.targets import Job
 from ..batch.telling import Errors, warn
 from ..batch.versions import torch_version
 from ..batch.wording import Ways
+from ..disk.checks import check_folder
 from ..errors import AllFailed, ModelError, OutputError, SdeditError, SomeFailed, UsageError, first_line, listed
 from ..options.masks import check_masked
 from ..pictures.codec import pixel_limit
@@ -121,8 +122,9 @@ class Assignment:
         return sum(not item.verdict.fresh for item in items) + len(self.failures)
 
     def carry_out(self) -> None:
-        """Makes what is missing, changed or failed. Raises SomeFailed or AllFailed."""
+        """Makes what is missing, changed or failed. Raises SomeFailed or AllFailed, OutputError for the whole place."""
         if self.given["dry_run"]:
+            check_folder(self.place.folder / FOLDER, "DEST")
             self._carry_out(read_all(self.place.folder), None)
             return
         folder, shard = self.place.folder, self.given["shard"]

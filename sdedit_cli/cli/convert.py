@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--only", type=click.Choice(["unet", "vae", "text_encoder", "text_encoder_2"]), help="Convert one component."
 )
-@click.option("--max-shard-size", default="10GB", show_default=True, metavar="SIZE", help="Split larger files.")
+@click.option("--max-shard-size", metavar="SIZE", help="Split larger files of a folder.  [default: 10GB]")
 @click.option(
     "--config",
     type=PATH,
@@ -50,7 +50,7 @@ def command(
     dtype: str | None,
     ema: bool | None,
     only: Any,
-    max_shard_size: str,
+    max_shard_size: str | None,
     config: Path | None,
     prediction_type: str | None,
     variant: str | None,
@@ -79,7 +79,7 @@ def command(
                 dtype=PRECISIONS[dtype] if dtype else None,
                 ema=ema,
                 only=only,
-                max_shard_size=parse_size(max_shard_size, "--max-shard-size"),
+                max_shard_size=parse_size(max_shard_size, "--max-shard-size") if max_shard_size is not None else None,
                 config=config,
                 prediction_type=prediction_type,
                 variant=variant,

@@ -38,7 +38,7 @@ class Value(ParamType):
         return read(value, self.field.flag) if isinstance(value, str) else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        words = _SUGGEST[self.field.name]() if self.field.name in _SUGGEST else self.field.option.choices
+        words = _SUGGEST[self.field.name]() if self.field.name in _SUGGEST else self.field.option.spellings
         found = [CompletionItem(word) for word in words if word.lower().startswith(incomplete.lower())]
         return found if found or not self.field.option.path else [CompletionItem(incomplete, type="file")]
 
@@ -138,7 +138,7 @@ def field_option(field: Field) -> Callable[[F], F]:
     shared: dict[str, Any] = {"group": spec.group, "help": help_line(field), "default": None}
     if field.is_switch:
         return option(f"{field.flag}/--no-{field.key}", field.name, **shared)
-    metavar = spec.metavar or "|".join(spec.choices) or field.kind.metavar
+    metavar = spec.metavar or "|".join(spec.spellings) or field.kind.metavar
     return option(*names, field.name, type=Value(field), metavar=metavar, multiple=field.repeated, **shared)
 
 

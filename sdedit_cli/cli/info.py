@@ -89,9 +89,10 @@ def _tell_again(files: Sequence[Path], way: str) -> None:
     """Prints what makes each picture again, and tells what of it is for people to add. Raises PictureError."""
     from ..pictures.carriers import find
     from .again import WAYS, asked_again, for_people_to_add
+    from .replay import without_idle_eta
 
     for path in files:
-        found = find(path)
+        found = without_idle_eta(find(path))
         click.echo(WAYS[way](asked_again(found)))
         for note in for_people_to_add(found):
             click.echo(f"{plain(str(path))}: {plain(note)}", err=True)

@@ -33,6 +33,25 @@ def check_sampler(sampler: str | None, like: str | None) -> None:
         raise PictureError(f"{like}: names an {problem}; --sampler overrides it") from None
 
 
+def without_idle_eta(found: Found) -> Found:
+    """What a picture says, with its eta among what is left out where the sampler that it names takes none.
+
+    Web UIs write one beside any sampler, and here it would be refused as an option that does nothing.
+    """
+    from ..noise.samplers import TAKE_ETA, find
+
+    values = found.layer.values
+    try:
+        idle = bool(values.get("eta")) and find(values.get("sampler") or TAKE_ETA[0])[0] not in TAKE_ETA
+    except UsageError:
+        return found  # the run says so of the sampler
+    if not idle:
+        return found
+    kept = {name: value for name, value in values.items() if name != "eta"}
+    ignored = (*found.ignored, f"eta: {values['eta']:g}")
+    return replace(found, layer=replace(found.layer, values=kept), ignored=ignored)
+
+
 def beyond(request: Request, inputs: Sequence[str]) -> Request:
     """The request with seeds that begin behind the picture of `--like`, when its first picture would be that one again.
 

@@ -135,6 +135,8 @@ def _edit(
     stdout: BinaryIO | None,
 ) -> None:
     check_masked(given, request.edit.mask is not None)
+    if given["same_noise"] and len(request.edit.rounds()) == 1:
+        raise UsageError("--same-noise is for the rounds of --repeats K; give that too")
     if given["save_every"] and request.edit.safety == "block":
         raise UsageError("--save-every writes pictures that --safety block has not judged yet; leave one of them out")
     # After what is refused most often, so that a typing error is told at once.

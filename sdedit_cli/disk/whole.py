@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +13,8 @@ from ..errors import OutputError, shortened
 from ..signals import held, released
 from .checks import is_special
 from .leftovers import begun, ended
+
+_PERMISSIONS = 0o777  # of all, without the bits that let programs run as somebody else
 
 
 class TakenError(OutputError):
@@ -40,6 +42,7 @@ class Stage:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
+                _as_readable_as(self.target / name, path)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -100,6 +103,14 @@ def cannot_write(target: Path, problem: OSError) -> OutputError:
         f"{shortened(target)}: cannot be written ({problem.strerror or problem}); nothing was left behind; "
         "check free space and permissions, or choose another place"
     )
+
+
+def _as_readable_as(old: Path, new: Path) -> None:
+    """Gives a file the permissions of the one that it will replace, before it has content: that may be private."""
+    if sys.platform == "win32":
+        return
+    with suppress(OSError):  # there is none, or the file system has no permissions
+        new.chmod(old.stat().st_mode & _PERMISSIONS)
 
 
 def _publish(stage: Stage, target: Path, replace: bool) -> None:

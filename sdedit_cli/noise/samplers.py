@@ -33,6 +33,9 @@ CLASS_NAMES: Mapping[str, str] = {
 """Class name in `scheduler_config.json` -> solver."""
 CLASS_OF: Mapping[str, str] = {solver: name for name, solver in CLASS_NAMES.items()}
 
+TAKE_ETA = ("ddim", "tcd")
+"""Solvers whose steps add as much noise as they are told to; others have no use for an eta."""
+
 CURVES: Mapping[str, Mapping[str, bool]] = {
     "karras": {"use_karras_sigmas": True},
     "exponential": {"use_exponential_sigmas": True},

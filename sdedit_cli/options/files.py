@@ -33,8 +33,7 @@ class FileOptions:
         8,
         "Bits of a channel: 8, or 16 for a PNG of the model's own numbers, rounded to no fewer.",
         "Files",
-        low=8,
-        high=16,
+        numbers=(8, 16),
     )
     frames: str = declare(
         FIRST,
@@ -82,8 +81,6 @@ class FileOptions:
         """Raises UsageError for options that do not go together."""
         if (self.c2pa is None) != (self.c2pa_key is None):
             raise UsageError("c2pa and c2pa-key go together: a chain of certificates, and its private key")
-        if self.bits not in (8, 16):
-            raise UsageError(f"bits is {self.bits}; expected 8 or 16")
         if self.bits == 16 and self.frames == ALL:
             raise UsageError("bits 16 and frames all exclude each other: an animation has 8 bits")
         if self.lossless and self.quality is not None:

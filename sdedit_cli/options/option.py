@@ -20,10 +20,11 @@ MAX_ITEMS = 1000
 class Option:
     """What is known of one option besides its type and default.
 
-    `low` and `high` bound numbers (and every number of a list); `above` says that `low` itself is out. `kind` is the
-    kind of values that are neither text nor numbers. `pixels` says whether another value means another picture, beyond
-    the rounding of a machine; `saved` that pictures carry it though it shapes none of their pixels; `path` that the
-    value names a file or folder, whose content is what counts, but for the `words` that name none.
+    `low` and `high` bound numbers (and every number of a list); `above` says that `low` itself is out; `numbers` are
+    the only ones that fit. `kind` is the kind of values that are neither text nor numbers. `pixels` says whether
+    another value means another picture, beyond the rounding of a machine; `saved` that pictures carry it though it
+    shapes none of their pixels; `path` that the value names a file or folder, whose content is what counts, but for the
+    `words` that name none.
     """
 
     help: str
@@ -33,6 +34,7 @@ class Option:
     high: float | None = None
     above: bool = False
     choices: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
     kind: ValueType | None = None
     pixels: bool = True
     saved: bool = False
@@ -41,6 +43,11 @@ class Option:
     metavar: str = ""
     blank: str = ""  # what the absence of a value means, for the help page
     variable: str = ""  # where the environment says something else by the usual name
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """All that it may be, as the command line has it; () where that is no list."""
+        return self.choices or tuple(map(str, self.numbers))
 
     @property
     def in_picture(self) -> bool:
@@ -93,6 +100,8 @@ class Field:
         option = self.option
         if option.choices:
             return "one of " + ", ".join(option.choices)
+        if option.numbers:
+            return " or ".join(map(str, option.numbers))
         noun = f"a list of {self.kind.nouns}" if many else self.kind.noun
         if option.low is not None and option.high is not None and not option.above:
             return f"{noun} from {option.low:.15g} to {_bound(option.high)}"
@@ -189,8 +198,8 @@ class Field:
         value = dict(self.kind.schema)
         if any(":N" in choice for choice in option.choices):
             value["pattern"] = f"^({'|'.join(choice.replace(':N', ':[0-9]+') for choice in option.choices)})$"
-        elif option.choices:
-            value["enum"] = list(option.choices)
+        elif option.choices or option.numbers:
+            value["enum"] = list(option.choices or option.numbers)
         elif self.kind is KINDS[str]:
             value["maxLength"] = MAX_CHARACTERS
         if option.low is not None:
@@ -239,6 +248,8 @@ def _matches(item: str, choice: str) -> bool:
 def _within(item: float, option: Option) -> bool:
     if isinstance(item, float) and not math.isfinite(item):
         return False
+    if option.numbers:
+        return item in option.numbers
     if option.low is not None and (item <= option.low if option.above else item < option.low):
         return False
     return option.high is None or item <= option.high

@@ -109,7 +109,7 @@ def open_picture(data: bytes, name: str, limit: float) -> Opened:
     width, height = opened.size
     if width * height > limit * 1e6:
         raise PictureError(
-            f"{name}: is {width} x {height} pixels ({width * height / 1e6:.0f} megapixels), over the limit of "
+            f"{name}: is {width} x {height} pixels ({width * height / 1e6:,g} megapixels), over the limit of "
             f"{limit:g} megapixels; scale it down, or raise {MEGAPIXELS_VARIABLE} if you trust the file"
         )
     return opened

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .gamma import profile_of_gamma
+from .gamma import STATED, profile_of, unsaid
 from .iptc import PHOTOSHOP
 from .iptc import RAW_PROFILE as IPTC_KEY
 from .xmp import KEY as XMP_KEY
@@ -146,8 +146,8 @@ class _Beside:
 def _png(data: bytes) -> Parts:
     beside = _Beside()
     kept = [PNG]
-    key = gamma = b""
-    says_more = False
+    key = b""
+    stated: dict[bytes, bytes] = {}
     for kind, body, whole, sound in png_chunks(data):
         # The case of the first letter tells what pixels need.
         if kind[:1].isupper():
@@ -159,23 +159,23 @@ def _png(data: bytes) -> Parts:
         elif kind == b"tRNS":
             key = body
             kept.append(whole)
-        elif kind == b"gAMA":
-            gamma = body
-        elif kind in (b"sRGB", b"cICP"):
-            says_more = True
+        elif kind in STATED:
+            stated[kind] = body
         else:
             try:
                 beside.add(kind, body)
             except (ValueError, IndexError, zlib.error, struct.error):
                 beside.left_out.append(f"{name} that cannot be read")
+    # A profile goes before what else the file says of its colours: it is how its writer says the same to all.
+    if not beside.icc and (lost := unsaid(stated)):
+        beside.left_out.append(lost)
     return Parts(
         b"".join(kept),
         beside.texts,
         beside.exif,
         beside.texts.get(XMP_KEY, "").encode() or _raw_profile(beside.texts.get("Raw profile type xmp", "")),
         _raw_profile(beside.texts.get(IPTC_KEY, "")),
-        # What else the file says of its colours goes before its gamma.
-        beside.icc or (b"" if says_more else profile_of_gamma(gamma)),
+        beside.icc or profile_of(stated),
         beside.frames,
         key,
         tuple(dict.fromkeys(beside.left_out)),

@@ -49,7 +49,7 @@ def size_of(size: tuple[int, int], edit: Edit, name: str, limit: float) -> tuple
     if edit.upscale is not None and width * height > limit * 1e6:
         raise PictureError(
             f"{name}: enlarged {edit.upscale:g} times it is {width} x {height} pixels "
-            f"({width * height / 1e6:.0f} megapixels), over the limit of {limit:g} megapixels; "
+            f"({width * height / 1e6:,g} megapixels), over the limit of {limit:g} megapixels; "
             f"take a smaller --upscale, or raise {MEGAPIXELS_VARIABLE}"
         )
     return width, height

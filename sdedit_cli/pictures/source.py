@@ -78,7 +78,7 @@ def _check(status: os.stat_result, shown: str, limit: int, source: str | Path | 
     if words:
         raise PictureError(f"{shown}: is {words}, which may never end; save the picture as a file, or pipe it in")
     if stat.S_ISREG(status.st_mode) and status.st_size > limit:
-        raise _too_large(shown, f"{status.st_size / 1e6:,.0f} MB", limit)
+        raise _too_large(shown, f"{status.st_size / 1e6:,g} MB", limit)
 
 
 def _from_stdin(limit: int) -> bytes:

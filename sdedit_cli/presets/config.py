@@ -30,7 +30,7 @@ class UserConfig:
 
 
 def config_path(variables: Mapping[str, str]) -> Path:
-    """Where the user's config.toml is looked for: $SDEDIT_CONFIG, or the platform's folder for configs.
+    """Where the user's config.toml is looked for: $SDEDIT_CONFIG (empty counts as not set), or the platform's folder.
 
     A relative path is that of somebody who has no home folder, and stands for no file.
     """
@@ -53,9 +53,9 @@ def user_config(variables: Mapping[str, str]) -> UserConfig:
     """The user config, with the folders of $SDEDIT_MODELS and its like first. A missing file is an empty config."""
     path = config_path(variables)
     table: dict[str, Any] = {}
-    if CONFIG_VARIABLE not in variables and not path.is_absolute():
+    if not variables.get(CONFIG_VARIABLE) and not path.is_absolute():
         warnings.warn("no home folder is known: there is no user config and no cache; set HOME", stacklevel=2)
-    elif CONFIG_VARIABLE not in variables and not (path.is_file() or path.is_dir()):
+    elif not variables.get(CONFIG_VARIABLE) and not (path.is_file() or path.is_dir()):
         pass
     else:
         table = read_toml(path)

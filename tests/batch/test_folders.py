@@ -96,6 +96,15 @@ def test_include_and_exclude(tmp_path: Path) -> None:
         assert names_of(tmp_path, recursive=True, **choices) == names, choices
 
 
+def test_choosing_of_one_picture_is_refused(tmp_path: Path) -> None:
+    made(tmp_path, "a.png")
+    for choice in ({"recursive": True}, {"include": ["*.jpg"]}, {"exclude": ["a*"]}):
+        with pytest.raises(
+            UsageError, match=f"--{next(iter(choice))} chooses pictures of a folder, and .* is one picture"
+        ):
+            names_of(tmp_path / "a.png", **choice)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_links_to_files_are_followed_and_links_to_folders_told(tmp_path: Path) -> None:
     art = made(tmp_path / "art", "deep/b.png")

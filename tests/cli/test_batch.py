@@ -246,6 +246,32 @@ def test_a_row_that_cannot_be_meant_is_one_failure(source: Path, capfd: pytest.C
     assert list(outputs()) == ["in/a.png"]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "stdin"])
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        (
+            {"input": "in/*.png"},
+            "in/*.png is a pattern, and a job has one picture; give it as SOURCE",
+        ),
+        ({"input": "in"}, "in is a folder, and a job has one picture; give it as SOURCE"),
+        ({"input": "in/a.png", "output": "w/"}, ".gif, such as 'w/{stem}.png'"),
+        ({"input": "in/a.png", "output": "w"}, ".gif, such as 'w.png'"),
+    ],
+)
+def test_a_job_that_names_many_is_told_where_they_belong(
+    source: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str, job: Any, said: str
+) -> None:
+    table = "\n".join(",".join(row) for row in (job, job.values()))
+    text = table if kind == "csv" else json.dumps(job)
+    Path(f"jobs.{kind}").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert run(["batch", "-" if kind == "stdin" else f"jobs.{kind}", "out", *SETTINGS]) == 5
+    told = " ".join(capfd.readouterr().err.split())
+    assert said in told
+    assert "ending in '/'" not in told
+
+
 def test_a_matrix_makes_the_product(source: Path) -> None:
     Path("jobs.toml").write_text(
         '[[job]]\ninput = "in/a.png"\n[matrix]\nprompt = ["a tree", "a face"]\ncfg-scale = [1, 2]\n', encoding="utf-8"

@@ -65,11 +65,49 @@ def test_on_another_file_system_the_same_bytes_are_made_once(
 def test_a_destination_that_may_not_be_written_is_one_line(
     source: Path, closed: Path, capfd: pytest.CaptureFixture[str], below: str
 ) -> None:
-    assert batch(f"closed{below}") == 3
-    said = capfd.readouterr().err.strip().splitlines()
-    assert len(said) == 1, said
-    assert "closed" in said[0]
+    for more in ((), ("--dry-run",)):
+        assert batch(f"closed{below}", *more) == 3
+        said = capfd.readouterr().err.strip().splitlines()
+        assert len(said) == 1, said
+        assert "closed" in said[0]
     assert sorted(path.name for path in source.iterdir()) == sorted(NAMES)
+
+
+def test_a_dry_run_refuses_what_would_go_into_a_closed_folder_below(source: Path) -> None:
+    (source / "sub").mkdir()
+    photo(source / "sub" / "a.png")
+    Path("out").mkdir()
+    with closed_to_writers(Path("out/sub").absolute()):
+        for more in (("--dry-run",), ()):
+            assert batch("out", "--recursive", *more) == 4
+    assert sorted(made(Path("out"))) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("pictures", ["in", "in/a.png"])
+@pytest.mark.parametrize(
+    ("dest", "what"),
+    [
+        ("out.png", "DEST out.png: is the name of one picture"),
+        ("-", "DEST -: is stdout"),
+        ("in/b.png", "DEST in/b.png: is a file"),
+        ("notes.txt", "DEST notes.txt: is a file"),
+    ],
+)
+def test_a_destination_that_is_no_folder_is_refused_in_words(
+    source: Path, capfd: pytest.CaptureFixture[str], pictures: str, dest: str, what: str
+) -> None:
+    Path("notes.txt").write_text("mine")
+    before = sorted(Path().rglob("*"))
+    assert run(["batch", pictures, dest, "-p", "a face", *QUICK]) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"{what}, and a batch writes into a folder; give a folder (end it with '/')" in said
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_folder_may_end_as_pictures_do_where_it_is_said_to_be_one(source: Path) -> None:
+    assert batch("out.png/", "--limit", "1") == 0
+    assert batch("out.png") == 0
+    assert sorted(made(Path("out.png"))) == sorted(NAMES)
 
 
 def test_the_order_of_the_jobs_changes_no_byte(source: Path) -> None:

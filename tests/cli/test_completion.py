@@ -30,6 +30,7 @@ def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None
         ("sdedit ru", ["run"]),
         ("sdedit run --stre", ["--strength"]),
         ("sdedit run --schedule ka", ["karras"]),
+        ("sdedit run --bits 1", ["16"]),
         ("sdedit run --sampler dpmpp_2m_k", ["dpmpp_2m_karras"]),
         ("sdedit run --preset qu", ["quick"]),
         ("sdedit run --device cu", ["cuda", "cuda:N"]),

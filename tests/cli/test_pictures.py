@@ -185,6 +185,15 @@ def test_a_decompression_bomb_is_refused_before_it_unfolds(folder: Path) -> None
         read_picture("a.png", LIMIT)
 
 
+def test_a_size_over_a_small_limit_is_not_rounded_away(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(folder / "a.png", (64, 64))
+    with pytest.raises(PictureError, match=r"\(0.004096 megapixels\), over the limit of 0.001 megapixels"):
+        read_picture("a.png", 0.001)
+    monkeypatch.setenv("SDEDIT_MAX_MEGABYTES", "0.0001")
+    with pytest.raises(PictureError, match=r"has 0.00[0-9]+ MB, over the limit of 0.0001 MB"):
+        read_picture("a.png", LIMIT)
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "many", "nan"])
 def test_a_bad_limit_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="SDEDIT_MAX_MEGAPIXELS"):

@@ -71,6 +71,16 @@ def test_a_sampler_that_is_not_here_is_the_pictures_and_can_be_overridden(folder
     assert "a.png" not in one_line(wrong.stderr)
 
 
+def test_an_eta_beside_a_sampler_that_takes_none_is_left_out_and_told(folder: Path) -> None:
+    foreign(folder / "a.png", "Steps: 2, Sampler: Euler a, Seed: 4, Denoising strength: 0.5, Eta: 0.67")
+    foreign(folder / "b.png", "Steps: 2, Sampler: DDIM, Seed: 4, Denoising strength: 0.5, Eta: 0.67")
+    for name, idle in (("a.png", True), ("b.png", False)):
+        done = sdedit("run", name, "--like", name, "--dry-run", cwd=folder)
+        assert done.returncode == 0
+        assert (f"{name}: ignored is eta: 0.67" in done.stderr.decode()) == idle
+        assert ("--eta 0.67" in info(folder, name, "--as", "command")) == (not idle)
+
+
 def info(folder: Path, *arguments: str, more: dict[str, str] | None = None) -> str:
     done = sdedit("info", *arguments, cwd=folder, more=more)
     assert done.returncode == 0, done.stderr

@@ -137,13 +137,14 @@ def test_a_dry_run_of_a_list_refuses_the_rows_that_the_run_would(
     """Also where an earlier row of the same model has a sampler that it knows."""
     photo(folder / "a.png", (32, 24))
     rows = ["a.png,1.png,euler,,", "a.png,2.png,ddim,karras,", "a.png,3.png,eulr,,", "a.png,4.png,ddim,,900 50"]
-    (folder / "jobs.csv").write_text("\n".join(["input,output,sampler,schedule,timesteps", *rows]))
+    rows = [*(f"{row}," for row in rows), "a.png,5.png,euler,,,0.5"]
+    (folder / "jobs.csv").write_text("\n".join(["input,output,sampler,schedule,timesteps,eta", *rows]))
     told: list[str] = []
     for more in (["--dry-run"], ["--dtype", "fp32"]):
         assert run(["batch", "jobs.csv", "out", "--strength", "0.1", "--json", *more]) == 4
         found = [event for event in events(capfd.readouterr().out) if event["event"] == "failed"]
         told.append(", ".join(sorted(event["error"] for event in found)))
-        assert len(found) == 3
+        assert len(found) == 4
     assert told[0] == told[1]
 
 

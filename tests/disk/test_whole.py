@@ -36,6 +36,21 @@ def test_a_file_is_written_whole_with_the_users_mode(tmp_path: Path) -> None:
     assert not leftovers(tmp_path)
 
 
+def test_a_file_that_is_replaced_keeps_who_may_read_it(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for name in ("a.png", "model/a.json"):
+        (tmp_path / name).write_bytes(b"old")
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "link.png").symlink_to("a.png")
+    write_bytes(tmp_path / "link.png", b"new", replace=True)
+    with staged(tmp_path / "model", replace=True) as stage:
+        stage.write_text("a.json", "new")
+        assert stat.S_IMODE(stage.path("a.json").stat().st_mode) == 0o600
+    for name in ("a.png", "model/a.json"):
+        assert (tmp_path / name).read_bytes() == b"new"
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
 def test_a_file_that_turned_up_meanwhile_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"theirs")
     with pytest.raises(OutputError, match=r"a\.png: exists now, it was created by another program"):

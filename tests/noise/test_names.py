@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from sdedit_cli.configs.scheduler import OPTIONS, SchedulerConfig
 from sdedit_cli.errors import ModelError, UsageError
 from sdedit_cli.noise import CLASS_NAMES, SAMPLERS, SOLVERS, Scheduler
-from sdedit_cli.noise.samplers import find
+from sdedit_cli.noise.samplers import TAKE_ETA, find
 
 SD15 = {
     "_class_name": "PNDMScheduler",
@@ -166,6 +166,12 @@ def test_the_oracle_reads_what_we_save(class_name: str, tmp_path: Path) -> None:
     saved = json.loads(path.read_text())
     for key in inspect.signature(type(theirs).__init__).parameters.keys() & saved.keys():
         assert theirs.config[key] == saved[key], key
+
+
+@pytest.mark.parametrize(("class_name", "solver"), CLASS_NAMES.items())
+def test_an_eta_is_for_the_samplers_of_which_the_oracle_takes_one(class_name: str, solver: str) -> None:
+    taken = "eta" in inspect.signature(getattr(diffusers, class_name).step).parameters
+    assert (solver in TAKE_ETA) == taken
 
 
 def test_we_read_what_the_oracle_saves(tmp_path: Path) -> None:

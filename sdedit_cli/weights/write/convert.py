@@ -55,7 +55,7 @@ def convert(
     dtype: torch.dtype | None = None,
     ema: bool | None = None,
     only: Slot | None = None,
-    max_shard_size: int = SHARD_SIZE,
+    max_shard_size: int | None = None,
     config: Path | None = None,
     prediction_type: str | None = None,
     variant: str | None = None,
@@ -73,7 +73,7 @@ def convert(
         ema: True takes the averaged copy as the UNet, False drops it; None drops it only where the layout has no
             place for it. A copy that is the only UNet there is taken.
         only: Write this component alone.
-        max_shard_size: Bytes; larger components of a folder are split over several files.
+        max_shard_size: Bytes; larger components of a folder are split over several files. None for 10 GB.
         config: A folder whose configs replace what shapes tell.
         prediction_type: What the UNet predicts, where the source does not say.
         variant: Of a folder's weights those of this variant, where a component has it.
@@ -82,12 +82,16 @@ def convert(
         change: What is made of the checkpoint, once it is known to be complete, before it is written.
 
     Raises:
-        UsageError: The target's name and layout contradict each other.
+        UsageError: The target's name contradicts the layout, or is a file's where it should be split.
         ModelError: The source cannot be used.
         OutputError: The target exists or cannot be written.
     """
     target = Path(target)
     layout = _layout(target, to, only)
+    if max_shard_size is not None and _is_file(target):
+        raise UsageError(
+            f"{target}: is one file, and --max-shard-size is for folders; leave --max-shard-size out, or give a folder"
+        )
     refuse_existing(target)
     checkpoint = open_checkpoint(source, config=config, prediction_type=prediction_type, ema=bool(ema), variant=variant)
     chosen = checkpoint.only(only)
@@ -95,7 +99,7 @@ def convert(
         raise UsageError(f"{checkpoint.path}: its UNet is there as an EMA copy only; leave --no-ema out")
     check_complete(checkpoint, only)
     checkpoint = change(checkpoint) if change else checkpoint
-    files, dropped = _plan(checkpoint, target, layout, Layout(dtype, max_shard_size), ema, only)
+    files, dropped = _plan(checkpoint, target, layout, Layout(dtype, max_shard_size or SHARD_SIZE), ema, only)
     items = [item for file in files for item in file.items]
     _check_writable(items)
     total = sum(item.nbytes for item in items)
