@@ -36,14 +36,11 @@ NEW = "not made yet"
 class Verdict:
     """What is to be done about an output. `reason` says why, for people; '' when it is `fresh`.
 
-    `failed`: the last try failed. `ours`: what is there (if anything) was made by this batch and nobody touched it.
-    `sha256` is that of the output as it is, where it was looked at.
-    """
+    `failed`: the last try failed. `ours`: what is there (if anything) was made by this batch and nobody touched it."""
 
     reason: str
     ours: bool = True
     failed: bool = False
-    sha256: str = ""
 
     @property
     def fresh(self) -> bool:
@@ -75,7 +72,7 @@ def judge(
         return Verdict(changed(last.facts, facts))
     if environment is not None and (other := _other(last.environment, environment)):
         return Verdict(other)
-    return Verdict("", sha256=sha256)
+    return Verdict("")
 
 
 def _looked_at(output: Path) -> tuple[Stamp, bool]:

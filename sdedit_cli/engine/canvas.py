@@ -37,10 +37,6 @@ class Canvas:
     padded: tuple[int, int]
     wrap: tuple[bool, bool] = (False, False)
 
-    @property
-    def resized(self) -> bool:
-        return self.work != self.picture
-
     def fit(self, image: Image.Image) -> Image.Image:
         """The picture, brought to the work size and padded by repeating its edge."""
         import numpy as np

@@ -114,7 +114,8 @@ class Engine:
         images = tuple(
             image if image.count == rows else image.rows(range(image.count - rows, image.count)) for image in images
         )
-        return replace(old, text_RTC=text_RTC, context=replace(self.components.unet.context(text_RTC), images=images))
+        context = replace(self.components.unet.context(text_RTC), images=images, merging=old.context.merging)
+        return replace(old, text_RTC=text_RTC, context=context)
 
     def noised(
         self,
