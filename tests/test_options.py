@@ -185,9 +185,11 @@ def test_later_layers_win() -> None:
         ({"sigmas": (2.0, 1.0)}, {"exact_steps": True}, "sigmas"),
         ({"exact_steps": True}, {"sigmas": (2.0, 1.0)}, "timesteps"),
         ({"schedule": "karras"}, {"sampler": "euler"}, "schedule"),
+        ({"cache_features": 3}, {"tile": "512:128"}, "cache_features"),
+        ({"tile": "512:128"}, {"cache_features": 3}, "tile"),
     ],
 )
-def test_another_way_to_name_the_steps_takes_back_the_earlier_one(
+def test_another_way_to_say_a_thing_takes_back_the_earlier_one(
     earlier: dict[str, object], later: dict[str, object], gone: str
 ) -> None:
     edit = edit_from([Layer("preset", earlier), Layer("command line", later)])

@@ -1,6 +1,7 @@
 """Lists of jobs as CSV: the first line names the columns, every other row is a job, an empty cell is not given.
 
-Between the cells stands a comma, a semicolon or a tab: that with which the first line names most. Blanks behind it say
+Between the cells stands a comma, a semicolon or a tab: that with which the first line names most, or the one that a
+line before it says, as spreadsheets write it ('sep=;'). Blanks behind it say
 nothing, except within quotation marks. A cell in quotation marks may have lines; a row's number is that of its first.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from .job_files import encoding_note, lines_of, read_list
 from .rows import INPUT, MAX_ROWS, Row, Source, no_rows, row_of, too_many, word_of
 
 _DELIMITERS = (",", ";", "\t")
+_SAID = re.compile(r'"?sep=(.)"?\s*', re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ def read_csv(path: str) -> Source:
     data = read_list(path)
     label, folder = shortened(path), os.path.dirname(path)
     records = _records(data, label)
+    if _SAID.fullmatch(_first_line(data)):
+        next(records)
     header = next(records, None)
     if header is None:
         raise JobFileError(f"{label}: is empty; expected a line that names the columns: {INPUT}, prompt, ...")
@@ -73,8 +78,14 @@ def _records(data: bytes, label: str) -> Iterator[_Record]:
             yield _Record(first, reader.line_num, cells)
 
 
+def _first_line(data: bytes) -> str:
+    return next((line for line in lines_of(data) if line.strip()), "")
+
+
 def _delimiter(data: bytes) -> str:
-    first = next((line for line in lines_of(data) if line.strip()), "")
+    first = _first_line(data)
+    if said := _SAID.fullmatch(first):
+        return said[1]
 
     def named(delimiter: str) -> tuple[int, int]:
         try:

@@ -52,6 +52,8 @@ _DISPLACES: dict[str, tuple[str, ...]] = {
     "resize": ("max_side", "max_megapixels"),
     "max_side": ("size", "resize"),
     "max_megapixels": ("size", "resize"),
+    "tile": ("cache_features",),
+    "cache_features": ("tile",),
 }
 _RIVALS = (
     ("steps", "timesteps"),

@@ -52,8 +52,10 @@ TEXT = 'input,prompt,cfg-scale\na.png,red,3\nb/c.png,"blue, or\ngreen",\n'
         TEXT.replace("a.png,red,3", '"a.png", "red","3",,'),
         TEXT.replace("cfg-scale\n", "cfg-scale,\n").replace(",3\n", ",3,\n").replace('",\n', '",,\n'),
         TEXT.removesuffix("\n"),
+        "sep=,\n" + TEXT,
+        "\ufeffsep=|\r\n" + TEXT.replace(",", "|").replace("blue| or", "blue, or"),
     ],
-    ids=str.split("plain mark utf16 semicolons tabs words spellings blanks quotes nameless unended"),
+    ids=str.split("plain mark utf16 semicolons tabs words spellings blanks quotes nameless unended said bars"),
 )
 def test_the_same_list_in_the_forms_that_programs_write(tmp_path: Path, text: str | bytes) -> None:
     assert meant(table(tmp_path, text)) == PLAIN
