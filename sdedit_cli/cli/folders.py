@@ -237,15 +237,25 @@ def _several(wanted: str, paths: Sequence[Path]) -> ModelError:
     return ModelError(f"'{wanted}' names {len(paths)} files: {named}; say which by its path, or rename or remove one")
 
 
+def said_hash(path: Path) -> str:
+    """The payload's hash that a .safetensors says it had (kohya's `sshs_model_hash`), which web UIs record even of one
+    that was saved anew since; '' where it says none."""
+    return _said(path, "sshs_model_hash").lower()
+
+
 def _own_name(path: Path) -> str:
     """What a .safetensors says that it is called (kohya's `ss_output_name`); '' where it says nothing."""
+    return _said(path, "ss_output_name")
+
+
+def _said(path: Path, key: str) -> str:
     if path.suffix.lower() != ".safetensors":
         return ""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header: Any = json.loads(file.read(length)) if length <= _MOST_HEADER else {}
-        return str(header["__metadata__"]["ss_output_name"])
+        return str(header["__metadata__"][key])
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return ""
 

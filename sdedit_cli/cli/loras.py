@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..disk.hashes import payload_hash
+from ..disk.hashes import content_hash, payload_hash
 from ..errors import ModelError, PictureError, UsageError, listed, shown
 from ..options import Edit
 from ..options.adapters import LoraFile, tagged_lora
 from ..pictures.parameters import listed_name
 from ..pictures.record import Found, Ingredient
-from .folders import Folders
+from .folders import Folders, said_hash
 
 if TYPE_CHECKING:
     from ..text.tags import Tag
@@ -98,8 +98,13 @@ def beside_tags(found: Found) -> tuple[Ingredient, ...]:
 
 def find_lora(one: Ingredient, folders: Folders) -> Path | None:
     """The file that a picture or a prompt means, by its hash if it has one, else by its name. Raises ModelError."""
-    payload = one.payload or one.sha256
-    by_hash = folders.by_hash(one.sha256, one.name) or folders.by_hash(payload, one.name, payload_hash)
+    # Of pictures of our own all is known, and nothing has to be taken from what a file says of itself.
+    tries = (
+        [(one.sha256, content_hash), (one.payload, payload_hash)]
+        if one.payload
+        else [(one.sha256, of) for of in (content_hash, payload_hash, said_hash)]
+    )
+    by_hash = next((found for sha256, of in tries if (found := folders.by_hash(sha256, one.name, of))), None)
     return by_hash or folders.find(one.name)
 
 

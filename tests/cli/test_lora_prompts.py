@@ -14,7 +14,7 @@ from helpers.loras import DIALECTS, factors
 from helpers.pipelines import write_checkpoint
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.cli.main import run
@@ -198,6 +198,11 @@ def test_a_web_uis_picture_finds_its_loras_by_their_hashes_and_names(loras: Path
     assert made("--like", by_name, *machine, quick=False).tobytes() == wanted
     gone = foreign(f'a cat <lora:theirs:0.3:0.8>{line}, Lora hashes: "theirs: 0123456789ab"')
     assert "<lora:theirs:0.3:0.8>: no LoRA is called so" in made("--like", gone, *machine, quick=False, code=3)
+    # A file that was saved anew says which hash it had, and web UIs record that one.
+    said = hashlib.sha256(b"as it was").hexdigest()
+    save_file(load_file(loras / "style.safetensors"), loras / "anew.safetensors", {"sshs_model_hash": said})
+    by_said = foreign(f'a cat <lora:theirs:0.3:0.8>{line}, Lora hashes: "theirs: {said[:12]}"')
+    assert made("--like", by_said, *machine, quick=False).tobytes() == wanted
     bad = foreign(f"a cat <lora:style:x>{line}")
     assert "theirs.png: <lora:style:x>: 'x' is no number" in made("--like", bad, *machine, quick=False, code=3)
 
