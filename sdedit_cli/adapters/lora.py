@@ -123,7 +123,7 @@ def patch_of(tensors: Mapping[str, Tensor], header: Header, module: Module) -> P
         if whole is not None:
             leaves["scale"] = torch.tensor(whole)
         # LyCORIS says the size of the matrices, which halves have as infinity; nothing is divided by it.
-        if "alpha" in leaves and not is_finite(leaves["alpha"]):
+        if "alpha" in leaves and bool(leaves["alpha"].isinf().any()):
             del leaves["alpha"]
     return Patch(leaves, scaling)
 

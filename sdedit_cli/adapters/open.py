@@ -82,7 +82,7 @@ def _open(path: Path) -> tuple[WeightSource, Header]:
         whole.format = source.format
         source = whole
     beside = path.parent / CONFIG
-    if beside.is_file() and _is_of_config(path) and (config := read_json(beside)):
+    if beside.is_file() and _is_of_config(path, source) and (config := read_json(beside)):
         check_config(config, beside)
         return source, Header(dict.fromkeys(HALVES, config))
     header = Header.of(source)
@@ -91,11 +91,15 @@ def _open(path: Path) -> tuple[WeightSource, Header]:
     return source, header
 
 
-def _is_of_config(path: Path) -> bool:
-    """Whether the config of PEFT beside a file is its own: by its name, or as it is the only weights there."""
-    return path.name.startswith("adapter_model") or (
-        not path.name.startswith("pytorch_lora_weights") and _weights_in(path.parent) == [path.name]
-    )
+def _is_of_config(path: Path, source: WeightSource) -> bool:
+    """Whether the config of PEFT beside a file is its own: by its name, or as it is the only weights there, which have
+    PEFT's names and say nothing of their strengths themselves."""
+    if path.name.startswith("adapter_model"):
+        return True
+    names = source.names()
+    says_nothing = HEADER not in source.metadata and not any(name.endswith(_NUMBERS) for name in names)
+    of_peft = all(name.startswith("base_model.") for name in names)
+    return says_nothing and of_peft and _weights_in(path.parent) == [path.name]
 
 
 def of_state(state: Mapping[str, object]) -> WeightSource:
@@ -164,12 +168,14 @@ class Header:
             told: object = json.loads(source.metadata.get(HEADER, "{}"))
         except (ValueError, RecursionError):
             told = {}
-        parts: dict[str, dict[str, Any]] = {}
-        for name, value in cast("dict[str, Any]", told if isinstance(told, dict) else {}).items():
-            # What a single network saved names no component.
+        said = cast("dict[str, Any]", told if isinstance(told, dict) else {})
+        # What a single network saved names no component.
+        bare = {name: value for name, value in said.items() if "." not in name}
+        parts: dict[str, dict[str, Any]] = {slot: dict(bare) for slot in HALVES} if bare else {}
+        for name, value in said.items():
             slot, dot, key = name.partition(".")
-            for part in (slot,) if dot else HALVES:
-                parts.setdefault(part, {})[key if dot else name] = value
+            if dot:
+                parts.setdefault(slot, {})[key] = value
         return cls(parts)
 
     def scaling(self, module: Module) -> Scaling:

@@ -232,8 +232,8 @@ def _is_nameless(key: str) -> bool:
 
 def _fits(source: WeightSource, name: str) -> bool:
     shape = source.shape(name)
-    # Dots are of networks, and of a word where it is alone, with vectors as a text encoder of ours takes them.
-    alone = len(source.names()) == 1 and shape[-1:] and shape[-1] in FAMILIES_BY_WIDTH
+    # Dots are of networks, and of a word where it is alone, with vectors of a width that text encoders take.
+    alone = len(source.names()) == 1 and shape[-1:] and shape[-1] in (768, 1024, 1280)
     of_network = name.rpartition(".")[2] in _NO_WORDS or ("." in name.strip(".") and not alone)
     is_word = _is_nameless(name) or not of_network
     is_shaped = len(shape) in (1, 2) and 0 < _rows(shape) <= MOST_VECTORS and shape[-1] > 1

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from ..disk.stamps import stamp_of
 from ..errors import JobFileError, UsageError, listed, shortened
 from ..pictures.endings import COMMON_ENDINGS, READ_ENDINGS
-from .journal import FOLDER, PLACED, read_all
+from .journal import FOLDER, PLACED, journals_of, read_all
 from .names import RESULT
 from .patterns import ANY_FOLDERS, fits, parts_of, reached
 from .targets import natural
@@ -121,30 +123,46 @@ def _pictures(folder: str, wanted: tuple[str, ...], search: Search, base: str, p
         if len(kept) < len(pictures):
             notes.append(_left_out(len(pictures) - len(kept), "as results of earlier runs", pictures, kept))
         pictures = kept
-    made = _made(Path(base, folder), search.leave_out) if search.leave_out else frozenset[str]()
+    made = _made(Path(base, folder), search.leave_out, pictures) if search.leave_out else frozenset[str]()
     kept = [name for name in pictures if name not in made]
-    # A pattern that finds results alone was meant for them.
-    if len(kept) < len(pictures) and (kept or not (pattern or include)):
+    if len(kept) < len(pictures):
         notes.append(_left_out(len(pictures) - len(kept), "as results that a journal knows", pictures, kept))
         pictures = kept
     return Pictures(folder, tuple(sorted(pictures, key=_order)), tuple(notes))
 
 
-def _made(folder: Path, results: Path) -> frozenset[str]:
-    """The names in a folder of what a batch has written there: the folder of its results is this one, or holds it."""
+def _made(folder: Path, results: Path, pictures: Sequence[str]) -> frozenset[str]:
+    """Those of the pictures in a folder that a batch has made of others of them: the folder of its results is this one,
+    or holds it."""
     if not os.path.isdir(results / FOLDER):
         return frozenset()
     inside = os.path.relpath(os.path.realpath(folder), os.path.realpath(results))
     if inside.split(os.sep)[0] == os.pardir or os.path.isabs(inside):
         return frozenset()
     begin = "" if inside == os.curdir else inside.replace(os.sep, "/") + "/"
+    inputs = _inputs(results, tuple((str(path), stamp_of(path)) for path in journals_of(results)))
+    there = frozenset(pictures)
     return frozenset(
-        output.removeprefix(begin)
-        for output, known in read_all(results).items()
-        if output.startswith(begin)
-        and known.last.event in PLACED
-        and os.path.abspath(known.last.input) != os.path.abspath(results / output)  # what is edited in its place
+        name for name in pictures if (of := inputs.get(begin + name)) and _is_among(of, folder, there, but=name)
     )
+
+
+@lru_cache(maxsize=1)  # a list may have many patterns
+def _inputs(results: Path, _: tuple[object, ...]) -> Mapping[str, str]:
+    """What each result was made of, as the journals say, which are as they were."""
+    return {output: known.last.input for output, known in read_all(results).items() if known.last.event in PLACED}
+
+
+def _is_among(source: str, folder: Path, there: Collection[str], but: str) -> bool:
+    """Whether an input that a journal names is one of the pictures in a folder, and another than `but`.
+
+    Its path counted from where a command was given then: the end of it tells, which is in the folder wherever that is.
+    """
+    parts = source.replace(os.sep, "/").split("/")
+    name = next((end for at in range(len(parts)) if (end := "/".join(parts[at:])) in there), None)
+    if name is None or name == but:
+        return False
+    return not os.path.exists(source) or os.path.samefile(source, folder / name)
 
 
 def _left_out(count: int, why: str, names: Sequence[str], kept: Sequence[str]) -> str:

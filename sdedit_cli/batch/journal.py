@@ -73,7 +73,7 @@ def read_all(folder: Path) -> dict[str, Known]:
     """
     last: dict[str, tuple[int, dict[str, Any]]] = {}
     written: dict[str, set[str]] = {}
-    for path in sorted((folder / FOLDER).glob("journal*.jsonl")):
+    for path in journals_of(folder):
         for table in _tables(path):
             output, number = table["output"], table.get("n")
             n = number if isinstance(number, int) else 0
@@ -82,6 +82,11 @@ def read_all(folder: Path) -> dict[str, Known]:
             if table["event"] in PLACED:
                 written.setdefault(output, set()).add(table.get("sha256", ""))
     return {output: Known(_entry(table, n), frozenset(written.get(output, ()))) for output, (n, table) in last.items()}
+
+
+def journals_of(folder: Path) -> list[Path]:
+    """The journals of a destination: its own, and those of shards."""
+    return sorted((folder / FOLDER).glob("journal*.jsonl"))
 
 
 def _tables(path: Path) -> Iterator[dict[str, Any]]:

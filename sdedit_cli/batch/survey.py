@@ -19,7 +19,7 @@ from .journal import PLACED, Known
 from .keys import Facts
 from .lost_rows import was_lost
 from .request import Model
-from .targets import Job, Target
+from .targets import Job, Target, is_input_of_another
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,11 @@ def _input_hash(source: str, stamp: Stamp, entry: Known | None) -> str:
 
 
 def _before(seen: str, source: str, target: Target, entry: Known | None) -> str:
-    """The hash of an input; of one that was edited in its place, and is our result by now, that of what it was then."""
+    """The hash of an input; of one that was edited in its place, and is our result by now, that of what was first."""
     if entry is None or seen not in entry.written or target.path is None:
         return seen
     is_in_place = os.path.abspath(source) == os.path.abspath(target.path)
-    return (is_in_place and entry.last.input_sha256) or seen
+    return (is_in_place and entry.last.facts.get("input")) or seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,10 @@ def choose(
     overwrite: bool = False,
     failed_alone: bool = False,
     limit: int | None,
+    inputs: Collection[str] = (),
 ) -> Choice:
-    """The jobs to carry out. What is not ours is not replaced, unless `overwrite` or `force` says so, and then no input
-    of another job."""
-    inputs = {os.path.abspath(item.job.source) for item in items}
+    """The jobs to carry out. What is not ours is not replaced, unless `overwrite` or `force` says so, and then none of
+    the `inputs` (`inputs_of`) that is another job's."""
     fresh: list[Item] = []
     kept: list[tuple[Item, OutputError]] = []
     wanted: dict[int, list[Item]] = {}
@@ -117,12 +117,11 @@ def choose(
             fresh.append(item)
         elif (failed_alone and not verdict.failed) or taken == limit:
             left += 1
-        elif verdict.ours or ((overwrite or force) and not _is_of_another(item, inputs)):
+        elif verdict.ours or ((overwrite or force) and not is_input_of_another(item.job, item.target.path, inputs)):
             taken += 1
             wanted.setdefault(id(item.job), []).append(item)
         else:
-            another = _is_of_another(item, inputs)
-            kept.append((item, _not_ours(item, "it is the input of another job" if another else verdict.reason)))
+            kept.append((item, _not_ours(item, asked=overwrite or force)))
     jobs = [_with(items) for items in wanted.values()]
     return Choice(tuple(jobs), tuple(fresh), tuple(kept), left)
 
@@ -133,15 +132,14 @@ def _with(items: Sequence[Item]) -> Job:
     return replace(items[0].job, targets=tuple(targets))
 
 
-def _is_of_another(item: Item, inputs: Collection[str]) -> bool:
-    """Whether the place of an output is the input of another job."""
-    path = os.path.abspath(item.target.path or "")
-    return path in inputs and path != os.path.abspath(item.job.source)
-
-
-def _not_ours(item: Item, reason: str) -> OutputError:
-    way = "choose another output" if reason != item.verdict.reason else "replace it with --on-exists overwrite"
-    return OutputError(f"{item.target.path}: {reason}, so it is left as it is; move it away, or {way}")
+def _not_ours(item: Item, *, asked: bool) -> OutputError:
+    """The error of what is not replaced, though it was `asked` for or not."""
+    reason, way = (
+        ("it is the input of another job", "choose another output")
+        if asked
+        else (item.verdict.reason, "move it away, or replace it with --on-exists overwrite")
+    )
+    return OutputError(f"{item.target.path}: {reason}, so it is left as it is; {way}")
 
 
 def strays(known: Mapping[str, Known], made: Collection[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,15 +141,25 @@ def refuse_clashes(jobs: Sequence[Job], label: str) -> None:
             owners[key] = job.shown
 
 
+def inputs_of(jobs: Iterable[Job]) -> set[str]:
+    """Where the inputs of jobs really are."""
+    return {os.path.realpath(job.source) for job in jobs if job.source != STDIO}
+
+
+def is_input_of_another(job: Job, path: Path | None, inputs: Collection[str]) -> bool:
+    """Whether what is written to a path for a job would replace one of the inputs that is another's."""
+    real = None if path is None else os.path.realpath(path)
+    return real in inputs and real != os.path.realpath(job.source)
+
+
 def refuse_replaced(jobs: Sequence[Job], label: str) -> None:
     """Raises UsageError for a picture that would take the place of an input of another job, edited yet or not."""
-    inputs = {os.path.realpath(job.source): job for job in jobs if job.source != STDIO}
+    inputs = inputs_of(jobs)
     for job in jobs:
-        for path in (target.path for target in job.targets if target.path is not None):
-            other = inputs.get(os.path.realpath(path))
-            if other is not None and other.source != job.source:
+        for target in job.targets:
+            if is_input_of_another(job, target.path, inputs):
                 raise UsageError(
-                    f"{label}: the picture of {job.shown} would replace {path}, which is an input too; "
+                    f"{label}: the picture of {job.shown} would replace {target.path}, which is an input too; "
                     "write into another folder"
                 )
 

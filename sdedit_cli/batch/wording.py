@@ -78,7 +78,8 @@ class Wording:
             request = self._ways.plain([self._defaults, *below, own_layer], above)
             if request.settings.lacks_mask and (stray := sorted(OF_MASKS & own_layer.values.keys())):
                 # A cell that somebody forgot would have all of the picture edited.
-                raise JobFileError(f"{row.place}: {stray[0]} says something of a mask; give that too, as 'mask'")
+                key = stray[0].replace("_", "-")
+                raise JobFileError(f"{row.place}: {key} says something of a mask; give that too, as 'mask'")
             self._known[known] = request
         return self._known[known]
 

@@ -25,7 +25,7 @@ from ..batch.run import Run
 from ..batch.shapes import company_of, gathered
 from ..batch.sources import rows_of
 from ..batch.survey import Choice, Item, choose, prunable, strays, survey
-from ..batch.targets import Job
+from ..batch.targets import Job, inputs_of
 from ..batch.telling import Errors, warn
 from ..batch.versions import torch_version
 from ..batch.wording import Ways
@@ -75,10 +75,10 @@ class Assignment:
             found = replace(found, rows=ways.masks.without(found.rows, found.root))
         check_there(layers.above)
         plan = plan_batch(found, place, ways)
-        if plan.jobs:
-            check_masked(given, any(job.request.settings.mask is not None for job in plan.jobs))
         if not plan.jobs:
             layers.plain()  # what speaks against the command is said once, and not of each row
+        else:
+            check_masked(given, any(job.request.settings.mask is not None for job in plan.jobs))
         return cls(place, plan, layers, given, to, events)
 
     @property
@@ -154,6 +154,7 @@ class Assignment:
             overwrite=given["on_exists"] == "overwrite",
             failed_alone=given["retry_failed"],
             limit=given["limit"],
+            inputs=inputs_of(self.plan.jobs) if given["force"] or given["on_exists"] == "overwrite" else (),
         )
         with self._reported(lambda: of_run(self.place.folder, items, self.failures, choice, before, known)):
             self._work_on(items, choice, known, journal)

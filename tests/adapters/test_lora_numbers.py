@@ -77,6 +77,8 @@ def test_an_alpha_that_nothing_is_divided_by_may_be_infinite(
     torch.testing.assert_close(layer.weight - before, change, atol=1e-6, rtol=1e-4)
     assert run(["lora", "inspect", str(file)]) == 0
     assert "not finite" not in capsys.readouterr().out
+    with pytest.raises(ModelError, match="alpha' has numbers that are not finite"):
+        pipe.load_lora_weights({**state, f"{name}.alpha": torch.tensor(float("nan"))}, adapter_name="damaged")
     halves = {key.replace("w2", "w2_a"): tensor.half() for key, tensor in state.items()}
     halves[f"{name}.lokr_w2_b"] = torch.eye(columns // 4).half()
     with pytest.raises(ModelError, match="alpha' has numbers that are not finite"):

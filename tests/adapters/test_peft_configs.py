@@ -143,6 +143,34 @@ def test_what_a_network_alone_was_saved_with_counts(settings: dict[str, Any], fo
     assert float(theirs.abs().max()) > 0.05
 
 
+def test_a_config_says_nothing_of_a_file_that_says_it_itself(
+    pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path
+) -> None:
+    """Somebody may have put another file beside it."""
+    factors = {"lora_A": torch.ones(2, 32), "lora_B": torch.ones(32, 2)}
+    of_peft = {f"base_model.model.{LAYER}.{leaf}.weight": tensor for leaf, tensor in factors.items()}
+    kohya = f"lora_unet_{LAYER.replace('.', '_')}"
+    of_kohya = {f"{kohya}.lora_down.weight": factors["lora_A"], f"{kohya}.lora_up.weight": factors["lora_B"]}
+    header = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 8, "unet.r": 2, "lora_alpha": 2})}
+    backwards = {"lora_adapter_metadata": json.dumps({"lora_alpha": 2, "unet.r": 2, "unet.lora_alpha": 8})}
+    layer, changes = pipe.unet.get_submodule(LAYER), list[float]()
+    for place, state, metadata in (
+        ("peft", of_peft, None),
+        ("kohya", of_kohya, None),
+        ("alpha", {**of_kohya, f"{kohya}.alpha": torch.tensor(4.0)}, None),
+        ("header", of_peft, header),
+        ("backwards", of_peft, backwards),
+    ):
+        written(tmp_path / place, {}, r=2, lora_alpha=64)
+        (tmp_path / place / "adapter_model.safetensors").unlink()
+        save_file(state, tmp_path / place / "style.safetensors", metadata)
+        before = layer.weight.clone()
+        pipe.load_lora_weights(tmp_path / place / "style.safetensors")
+        changes.append(round(float((layer.weight - before).mean()), 4))
+        pipe.unload_lora_weights()
+    assert changes == [64.0, 2.0, 4.0, 8.0, 8.0]
+
+
 @pytest.mark.parametrize("partial", [False, True])
 def test_singular_values_between_factors_are_refused_by_name(
     partial: bool, pipe: StableDiffusionImg2ImgPipeline

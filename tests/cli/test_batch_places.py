@@ -166,7 +166,7 @@ def test_results_that_lie_among_the_pictures_are_not_edited_again(
         assert code == 0
         assert "4 files left out as results that a journal knows, such as " in words
         assert made(source) == before
-    # Who names them, has them; and what is edited in its place is no result.
+    # Of those that are not there, results are pictures as others are.
     assert told("in/?-x.png")[0] == 0
     assert "a-x-x.png" in made(source)
     assert run(["batch", "in", "in", "-p", "a face", *QUICK, "--on-exists", "overwrite", "--include", "[ab].png"]) == 0
@@ -179,7 +179,44 @@ def test_what_is_edited_in_its_place_is_not_edited_again(source: Path, capsys: p
     for more in ((), ("--check",), ("--on-exists", "overwrite")):
         assert batch("in", *more) == 0
         assert made(source) == before
+    for more in (("-n", "fog"), ("--force", "-n", "fog")):
+        assert batch("in", *more) == 0
+        assert made(source) != before
+        before = made(source)
+        assert batch("in", "--check", "-n", "fog") == 0
+        assert batch("in", "-n", "fog") == 0
+        assert made(source) == before
+    os.rename("in", "moved")
+    assert run(["batch", "moved", "moved", "-p", "a face", *QUICK, "-n", "fog", "--check"]) == 0
+    os.rename("moved", "in")
+    assert batch("in") == 0
     capsys.readouterr()
     photo(source / "a.png", (40, 48))
     assert batch("in", "--check") == 6
     assert capsys.readouterr().err.count("in/") == 1
+
+
+def test_what_an_earlier_stage_has_made_is_the_source_of_the_next(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert batch("mid") == 0
+    photo(Path("mid") / "more.png")
+    for pictures in ("mid", "mid/*.png"):
+        assert run(["batch", pictures, "mid/{stem}-2.png", "-p", "a face", *QUICK]) == 0
+        assert {f"{name[0]}-2.png" for name in NAMES} | {"more-2.png"} < made(Path("mid")).keys()
+        assert "-2-2.png" not in " ".join(made(Path("mid")))
+    assert "5 files left out as results that a journal knows" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("more", [("--shard", "1/2"), ()], ids=["shard", "link"])
+def test_an_input_of_a_job_of_another_shard_or_behind_a_link_is_not_replaced(
+    source: Path, more: tuple[str, ...]
+) -> None:
+    Path("link").symlink_to("in", target_is_directory=True)
+    before = (source / "b.png").read_bytes()
+    rows = [{"input": "link/a.png", "output": "b.png"}, {"input": "link/b.png", "output": "z.png"}]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code = run(["batch", "jobs.jsonl", "in", "-p", "a face", *QUICK, "--on-exists", "overwrite", *more])
+    assert code == (5 if more else 4)
+    assert (source / "b.png").read_bytes() == before

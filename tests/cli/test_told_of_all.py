@@ -183,7 +183,7 @@ def test_options_of_masks_want_one(folder: Path, capsys: pytest.CaptureFixture[s
     Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert run(["batch", "jobs.jsonl", "out", "-p", "x", *QUICK, "--dry-run"]) == 4
     words = " ".join(capsys.readouterr().err.split())
-    assert "jobs.jsonl, line 2: invert_mask says something of a mask; give that too, as 'mask'" in words
+    assert "jobs.jsonl, line 2: invert-mask says something of a mask; give that too, as 'mask'" in words
 
 
 def test_what_a_command_says_of_masks_is_for_the_rows_that_have_one(
