@@ -16,7 +16,7 @@ from .folders import Folders, adapter_folders, located
 from .loras import has_marks, with_tags
 from .models import find_model, model_names
 from .recovered import recovered
-from .replay import check_sampler, of_other_settings, without_idle_eta
+from .replay import check_eta, check_sampler, of_other_settings, without_idle_eta
 from .words import mentions, with_words
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class Layering:
         found, like = self.found, self.like
         of_like = found is not None and "sampler" in found.layer.values and "sampler" not in own_words
         check_sampler(edit.sampler, like if of_like else None)
+        for layer in (*between, *self.above):
+            check_eta(layer)
         if found and found.exact and found.vae.name and not edit.vae:
             raise ModelError(f"{like}: was made with the autoencoder '{found.vae.name}'; say where it is with --vae")
         return Request(edit, model, found, self.notes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..batch.request import Request
 from ..disk.hashes import content_hash
 from ..errors import PictureError, UsageError
-from ..options import MAX_SEED, Edit, fields
+from ..options import MAX_SEED, Edit, Layer, fields
 from ..options.adapters import LoraFile
 from ..options.masks import ALPHA
 from ..pictures.promise import other_settings
@@ -31,6 +31,21 @@ def check_sampler(sampler: str | None, like: str | None) -> None:
         if like is None:
             raise
         raise PictureError(f"{like}: names an {problem}; --sampler overrides it") from None
+
+
+def check_eta(layer: Layer) -> None:
+    """Raises UsageError for a sampler and an eta that are said in one breath, where the sampler takes none.
+
+    One that comes from elsewhere, as from a preset, does nothing then.
+    """
+    sampler, eta = layer.values.get("sampler"), layer.values.get("eta")
+    if not sampler or not eta:
+        return
+    from ..noise.samplers import TAKE_ETA, find
+
+    if (name := find(sampler)[0]) not in TAKE_ETA:
+        able = ", ".join(TAKE_ETA)
+        raise UsageError(f"sampler '{name}' takes no eta, and eta is {eta:g}; these samplers do: {able}")
 
 
 def without_idle_eta(found: Found) -> Found:

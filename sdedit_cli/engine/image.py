@@ -49,7 +49,7 @@ def preprocess(
         return _normalise(_from_pil(items, factor, size))
     if all(isinstance(item, np.ndarray) for item in items):
         for item in items:
-            if item.dtype not in _ARRAYS:
+            if item.dtype.newbyteorder("=") not in _ARRAYS:
                 raise UsageError(f"image: values are {item.dtype}; expected {_MEANT}")
         x_BHWC: np.ndarray[Any, Any] = _join(items, np.concatenate, np.stack)
         x_BCHW = torch.from_numpy(np.moveaxis(x_BHWC, 3, 1))

@@ -6,6 +6,7 @@ C width of the text, H height, W width, N heads, D width of a head, Q positions 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -45,9 +46,11 @@ def looked_at(encoder: Any, pixels_PCHW: Tensor, *, states: bool) -> tuple[Tenso
 def _last_but_one(encoder: Any, pixels_PCHW: Tensor) -> Tensor:
     """What the last layer reads: with a hook that transformers leaves, no pipeline could be pickled."""
     read: list[Tensor] = []
+    asking = threading.get_ident()  # others may have the encoder look at a picture meanwhile
 
     def keep(_: object, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        read.append(args[0] if args else kwargs["hidden_states"])
+        if threading.get_ident() == asking:
+            read.append(args[0] if args else kwargs["hidden_states"])
 
     hook = encoder.vision_model.encoder.layers[-1].register_forward_pre_hook(keep, with_kwargs=True)
     try:

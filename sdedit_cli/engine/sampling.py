@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from ..errors import UsageError
 from ..noise import Grid, Scheduler
-from ..noise.samplers import TAKE_ETA
 from ..options import Edit, smallest_strength
 
 
@@ -39,16 +38,11 @@ def grid_for(
 def chosen_scheduler(own: Scheduler, edit: Edit) -> Scheduler:
     """The checkpoint's scheduler, or the asked-for sampler on the checkpoint's noise process.
 
-    Raises UsageError for a schedule or an eta that this sampler does not take.
+    Raises UsageError for a schedule that this sampler does not take.
     """
-    plain = edit.sampler is None and edit.schedule is None
-    chosen = own if plain else own.renamed(edit.sampler or own.name, curve=edit.schedule)
-    if edit.eta and chosen.name not in TAKE_ETA:
-        able = ", ".join(TAKE_ETA)
-        raise UsageError(
-            f"sampler '{chosen.name}' takes no eta, and eta is {edit.eta:g}; these samplers do: {able}; or give --eta 0"
-        )
-    return chosen
+    if edit.sampler is None and edit.schedule is None:
+        return own
+    return own.renamed(edit.sampler or own.name, curve=edit.schedule)
 
 
 def grid_of(scheduler: Scheduler, edit: Edit) -> tuple[Grid, int]:

@@ -113,6 +113,7 @@ class Embeddings:
     def _bundle(self, words: Sequence[TextualInversion]) -> None:
         """Has, of the words that come with LoRAs, exactly these. Raises UsageError for one that is known otherwise."""
         if words or self._bundled:
+            self._keep_words()
             known, encoder = check_words(self.tokenizer, self.text_encoder)
             self._learn(known, encoder, self._words, words)
 
@@ -138,6 +139,8 @@ class Embeddings:
     @contextmanager
     def _words_aside(self) -> Generator[None, None, None]:
         """Within it the encoder has the embeddings of its checkpoint alone, which adapters may change."""
+        if self.tokenizer is not None and self.text_encoder is not None:
+            self._keep_words()
         if self._wordless is None:
             yield
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from ..errors import UsageError, WrongTypeError, did_you_mean
@@ -63,6 +64,13 @@ HARMLESS: Mapping[str, _Harmless] = {
     "extract_ema": _Harmless(_OFF, "give `ema=True`"),
     "push_to_hub": _Harmless(_OFF, "save into a folder, then `hf upload` it"),
 }
+
+
+def as_folder(value: object) -> Path:
+    """A folder to save into. Raises WrongTypeError for what is no path."""
+    if isinstance(value, (str, os.PathLike)):
+        return Path(cast("str | os.PathLike[str]", value))
+    raise WrongTypeError(f"save_directory is a {type(value).__name__}; expected the path of a folder")
 
 
 def as_place(value: object, what: str) -> str | os.PathLike[str]:

@@ -14,7 +14,7 @@ from ..engine.components import NAMES
 from ..engine.loading import components_of, located
 from ..errors import ModelError, UsageError, did_you_mean
 from .components import as_dtype
-from .keywords import RESOLVING, among, as_place, without_harmless
+from .keywords import RESOLVING, among, as_folder, as_place, without_harmless
 
 _SINGLE = ("config", "prediction_type", "ema", "partial")
 _EVERYWHERE = ("dtype", "disable_mmap")  # the newer name of torch_dtype, and the reference's of `reading(whole=)`
@@ -70,7 +70,7 @@ def save(
     if options.get("safe_serialization") is False:
         raise UsageError("safe_serialization=False would write pickles; only safetensors are written")
     kept = {name: value for name, value in options.items() if name != "safe_serialization" and value is not None}
-    save_components(Path(as_place(folder, "save_directory")), components, **facts, **kept)
+    save_components(as_folder(folder), components, **facts, **kept)
 
 
 def _known(options: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:

@@ -193,6 +193,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         from .loading import save
 
         options["safe_serialization"] = safe_serialization
+        self._keep_words()
         facts = {"requires_safety_checker": self.requires_safety_checker, "native_size": self.native_size}
         with self.without_adapters():
             save(self.components, save_directory, options, **facts)

@@ -15,7 +15,7 @@ from ..configs.scheduler import SchedulerConfig
 from ..engine.loading import located
 from ..noise import CLASS_NAMES, Scheduler
 from ..noise.scheduler import FILE, configured, said_by
-from .keywords import as_place, split_resolving, without_harmless
+from .keywords import as_folder, split_resolving, without_harmless
 from .words import arguments_named
 
 
@@ -64,7 +64,7 @@ class NamedScheduler(Scheduler):
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False) -> None:
         """Writes `scheduler_config.json` into the folder. Raises UsageError where more is asked for."""
         without_harmless({"push_to_hub": push_to_hub})
-        self.save(Path(as_place(save_directory, "save_directory")))
+        self.save(as_folder(save_directory))
 
     def save_config(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False) -> None:
         """The same, by its other name."""

@@ -111,3 +111,39 @@ def test_pipelines_over_one_text_encoder_have_words_of_their_own(pipe: StableDif
     after.unload_textual_inversion()
     with pytest.raises(UsageError, match="another pipeline has unloaded its words"):
         made(unused)
+
+
+def test_what_is_saved_has_the_words_of_its_own_pipeline(pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path) -> None:
+    pipe.load_textual_inversion({"<a>": vectors()})
+    first = made(pipe)
+    other = StableDiffusionImg2ImgPipeline(**pipe.components)
+    other.unload_textual_inversion()
+    pipe.save_pretrained(tmp_path / "one")
+    other.load_textual_inversion({"<a>": vectors(seed=7)})
+    pipe.save_pretrained(tmp_path / "two")
+    for name in ("one", "two"):
+        assert torch.equal(made(StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / name)), first)
+
+
+def test_words_and_loras_of_the_text_encoder_follow_together(
+    pipe: StableDiffusionImg2ImgPipeline, folder: Path
+) -> None:
+    pipe.load_textual_inversion({"<a>": vectors()})
+    table = "text_encoder.text_model.embeddings.token_embedding"
+    assert pipe.text_encoder is not None
+    rows = len(weights(pipe.text_encoder)["text_model.embeddings.token_embedding.weight"]) - len(vectors())
+    change = torch.randn(rows, 32, generator=torch.Generator().manual_seed(3)) * 0.05
+    pipe.load_lora_weights({f"lora_te_{table.removeprefix('text_encoder.').replace('.', '_')}.diff": change})
+    merged = made(pipe)
+    other = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    pipe.tokenizer = other.tokenizer
+    pipe.disable_lora()
+    pipe.enable_lora()
+    assert torch.equal(made(pipe), merged)
+    pipe.unload_lora_weights()
+    pipe.load_lora_weights(DIALECTS["kohya"](pipe, factors(pipe)))
+    merged = made(pipe)
+    pipe.text_encoder = other.text_encoder
+    pipe.disable_lora()
+    pipe.enable_lora()
+    assert torch.equal(made(pipe), merged)

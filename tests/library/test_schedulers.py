@@ -114,7 +114,7 @@ def test_a_scheduler_is_saved_as_scripts_save_it(tmp_path: Path) -> None:
     assert files[0] == files[1]
     with pytest.raises(UsageError, match="`push_to_hub` is True"):
         scheduler.save_pretrained(tmp_path / "three", push_to_hub=True)
-    with pytest.raises(TypeError, match="save_directory is a int; expected a path"):
+    with pytest.raises(TypeError, match="save_directory is a int; expected the path"):
         scheduler.save_pretrained(5)
 
 
