@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .worker import EditorWorker
 
 # What the sampler of a checkpoint and its text encoder may not have.
-_CHOICES = ("sampler", "schedule", "eta", "steps", "exact_steps", "strength", "timesteps", "sigmas", "clip_skip")
+_CHOICES = ("sampler", "schedule", "steps", "exact_steps", "strength", "timesteps", "sigmas", "clip_skip")
 
 
 class Preflight:
@@ -221,6 +221,4 @@ def _check_machine(edit: Edit) -> None:
 
 def _has_choices(edit: Edit) -> bool:
     chosen = (edit.sampler, edit.schedule, edit.timesteps, edit.sigmas, edit.clip_skip, edit.prompt_embeds)
-    return bool(edit.eta or edit.lora or edit.embedding or edit.ip_adapter) or any(
-        value is not None for value in chosen
-    )
+    return bool(edit.lora or edit.embedding or edit.ip_adapter) or any(value is not None for value in chosen)

@@ -22,6 +22,11 @@ def parse_size(size: int | str, name: str) -> int:
     return count
 
 
+def rounded(number: float) -> str:
+    """A number to three digits, or to two behind the point: '0.000512', '30.72', '2,684,355'."""
+    return f"{number:,.2f}".rstrip("0").rstrip(".") if number >= 1 else f"{number:.3g}"
+
+
 def size_text(size: int) -> str:
     """A size in the unit that fits it: '4.27 GB', '12.3 MB', '0.5 kB'."""
     if size >= 1e9:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..disk.sizes import rounded
 from ..errors import OutOfMemory, PictureError
 from .beside import NOTHING, Beside, beside
 from .containers import PNG, Parts, taken_apart
@@ -109,7 +110,7 @@ def open_picture(data: bytes, name: str, limit: float) -> Opened:
     width, height = opened.size
     if width * height > limit * 1e6:
         raise PictureError(
-            f"{name}: is {width} x {height} pixels ({width * height / 1e6:,g} megapixels), over the limit of "
+            f"{name}: is {width} x {height} pixels ({rounded(width * height / 1e6)} megapixels), over the limit of "
             f"{limit:g} megapixels; scale it down, or raise {MEGAPIXELS_VARIABLE} if you trust the file"
         )
     return opened

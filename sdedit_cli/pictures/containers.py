@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .gamma import STATED, profile_of, unsaid
+from .gamma import STATED, of_gray, profile_of, unsaid
 from .iptc import PHOTOSHOP
 from .iptc import RAW_PROFILE as IPTC_KEY
 from .xmp import KEY as XMP_KEY
@@ -143,6 +143,10 @@ class _Beside:
         return plain
 
 
+# Where a PNG says what its pixels are, and what it says there of gray ones, without and with alpha.
+_KIND_OF_PNG, _GRAY = 25, (b"\0", b"\4")
+
+
 def _png(data: bytes) -> Parts:
     beside = _Beside()
     kept = [PNG]
@@ -166,6 +170,8 @@ def _png(data: bytes) -> Parts:
                 beside.add(kind, body)
             except (ValueError, IndexError, zlib.error, struct.error):
                 beside.left_out.append(f"{name} that cannot be read")
+    if data[_KIND_OF_PNG : _KIND_OF_PNG + 1] in _GRAY:
+        stated = of_gray(stated)
     # A profile goes before what else the file says of its colours: it is how its writer says the same to all.
     if not beside.icc and (lost := unsaid(stated)):
         beside.left_out.append(lost)

@@ -18,6 +18,7 @@ _ONE, _OF_SRGB, _NEAR = 100_000, 45_455, 0.05
 _POWERS = (0.1, 10.0)
 # What follows the primaries in a cICP chunk whose curve is that of sRGB: the curve, no matrix, the full range.
 _CURVE_OF_SRGB = b"\x0d\0\x01"
+_CODE_OF_SRGB = b"\x01"
 # Points of the curve of sRGB, which has no form of its own in profiles of this version.
 _POINTS = 1024
 _HEAD, _ENTRY = 128, 12
@@ -31,6 +32,13 @@ def profile_of(chunks: Mapping[bytes, bytes]) -> bytes:
         coded = BY_CODE.get(codes[0], SRGB) if codes[1:] == _CURVE_OF_SRGB else SRGB
         return _profile(0.0, coded)
     return _profile(_power(chunks.get(GAMMA, b"")), places_of(chunks.get(PLACES, b"")))
+
+
+def of_gray(chunks: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """The chunks without what they say of primaries, which gray does not have."""
+    kept = {kind: body for kind, body in chunks.items() if kind != PLACES}
+    codes = kept.get(CODES, b"")
+    return {**kept, CODES: _CODE_OF_SRGB + codes[1:]} if codes and codes[0] in BY_CODE else kept
 
 
 def unsaid(chunks: Mapping[bytes, bytes]) -> str:

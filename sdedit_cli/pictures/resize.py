@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..disk.sizes import rounded
 from ..errors import PictureError
 from ..options import Edit, Placement, rgb_of
 from .codec import MEGAPIXELS_VARIABLE, Picture
@@ -49,7 +50,7 @@ def size_of(size: tuple[int, int], edit: Edit, name: str, limit: float) -> tuple
     if edit.upscale is not None and width * height > limit * 1e6:
         raise PictureError(
             f"{name}: enlarged {edit.upscale:g} times it is {width} x {height} pixels "
-            f"({width * height / 1e6:,g} megapixels), over the limit of {limit:g} megapixels; "
+            f"({rounded(width * height / 1e6)} megapixels), over the limit of {limit:g} megapixels; "
             f"take a smaller --upscale, or raise {MEGAPIXELS_VARIABLE}"
         )
     return width, height

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from ..disk.checks import endless
+from ..disk.sizes import rounded
 from ..errors import OutOfMemory, PictureError, UsageError, shortened
 from .refusals import folder_hint
 
@@ -78,7 +79,7 @@ def _check(status: os.stat_result, shown: str, limit: int, source: str | Path | 
     if words:
         raise PictureError(f"{shown}: is {words}, which may never end; save the picture as a file, or pipe it in")
     if stat.S_ISREG(status.st_mode) and status.st_size > limit:
-        raise _too_large(shown, f"{status.st_size / 1e6:,g} MB", limit)
+        raise _too_large(shown, f"{rounded(status.st_size / 1e6)} MB", limit)
 
 
 def _from_stdin(limit: int) -> bytes:

@@ -17,10 +17,13 @@ from sdedit_cli.options import Edit
 from sdedit_cli.pictures.prepared import prepared
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+COLOURS = RAMP.repeat(3, axis=1)
 
 
 def stated(gamma: int, *more: bytes) -> bytes:
-    return png(RAMP, 8, 0, chunk(b"gAMA", struct.pack(">I", gamma)), *more)
+    """Of gray where nothing is said of primaries."""
+    how = (COLOURS, 8, 2) if more else (RAMP, 8, 0)
+    return png(*how, chunk(b"gAMA", struct.pack(">I", gamma)), *more)
 
 
 def places(*numbers: float) -> bytes:
@@ -44,8 +47,8 @@ def profile_of_input(data: bytes) -> ImageCms.ImageCmsProfile:
     ("data", "middle"),
     [
         (stated(45_455, places(*P3)), 0.2158),
-        (png(RAMP, 8, 0, places(*P3)), 0.2158),
-        (png(RAMP, 8, 0, chunk(b"cICP", b"\x0c\x0d\0\1")), 0.2158),
+        (png(COLOURS, 8, 2, places(*P3)), 0.2158),
+        (png(COLOURS, 8, 2, chunk(b"cICP", b"\x0c\x0d\0\1")), 0.2158),
         (stated(100_000, places(*P3)), 128 / 255),
     ],
 )
@@ -60,7 +63,7 @@ def test_a_profile_has_the_primaries_and_the_curve_that_a_file_states(data: byte
 
 
 def test_colours_that_no_profile_is_made_of_are_told(folder: Path) -> None:
-    (folder / "a.png").write_bytes(png(RAMP, 8, 0, chunk(b"cICP", b"\x09\x10\0\1")))
+    (folder / "a.png").write_bytes(png(COLOURS, 8, 2, chunk(b"cICP", b"\x09\x10\0\1")))
     picture = prepared("a.png", 100, Edit())
     told = "left out is what its chunk cICP says of its colours (9, 16, 0, 1): they are taken for sRGB"
     assert (picture.icc, picture.notes) == (None, (told,))
@@ -97,6 +100,8 @@ def test_numbers_stay_and_a_profile_says_what_light_they_are(folder: Path, gamma
         stated(45_455, places(0.3127, 0.329, 0.64, 0.33, 0.64, 0.33, 0.64, 0.33)),
         stated(45_455, chunk(b"cHRM", b"\xff" * 32)),
         stated(100_000, places(*P3), chunk(b"cICP", b"\1\x0d\0\1")),
+        png(RAMP, 8, 0, places(*P3)),
+        png(RAMP, 8, 0, chunk(b"cICP", b"\x0c\x0d\0\1")),
     ],
 )
 def test_what_is_srgb_or_nothing_gets_no_profile(folder: Path, data: bytes) -> None:
