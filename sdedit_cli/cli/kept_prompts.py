@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,7 @@ from ..batch.keys import NUMERIC_VERSION
 from ..disk.hashes import cache_folder, known_hash, model_hash
 from ..disk.leftovers import clear_leftovers
 from ..disk.shelf import Shelf
+from ..disk.stamps import Stamp, stamp_of
 from ..errors import SdeditError
 from ..options import Edit
 
@@ -39,10 +40,12 @@ class KeptPrompts:
     What is put here is written by `write`, once the hashes of all files are known: they are taken beside the work.
     """
 
-    def __init__(self, edit: Edit, checkpoint: Checkpoint) -> None:
+    def __init__(self, edit: Edit, checkpoint: Checkpoint, read_from: Sequence[Stamp]) -> None:
+        """`read_from` are the `stamps_of` the checkpoint before anything of it was read."""
         self._edit = edit
         self._checkpoint = checkpoint
         self._made_of: dict[str, Any] | None = None
+        self._read_from = [*read_from, *self._adapters()]
         self._waiting: dict[str, tuple[Mapping[str, Any], Read]] = {}
 
     def get(self, facts: Mapping[str, Any]) -> Read | None:
@@ -69,6 +72,9 @@ class KeptPrompts:
                     _write(path, read)
                     Shelf(path.parent, _MOST_BYTES, _MOST_FILES, _ENDING).make_room(path)
 
+    def _adapters(self) -> list[Stamp]:
+        return _stamps(*(Path(file.path) for file in (*self._edit.lora, *self._edit.embedding)))
+
     def _path(self, facts: Mapping[str, Any]) -> Path | None:
         folder = cache_folder()
         if folder is None:
@@ -78,8 +84,26 @@ class KeptPrompts:
                 self._made_of = _made_of(self._edit, self._checkpoint)
             except (OSError, LookupError):
                 return None
+            if [*stamps_of(self._checkpoint), *self._adapters()] != self._read_from:
+                # Files took the place of those that were loaded: what was read is none of theirs.
+                self._made_of = None
+                return None
         whole = {**facts, **self._made_of, "version": __version__, "numeric": NUMERIC_VERSION, "schema": SCHEMA}
         return folder / "prompts" / f"{_digest(whole)}{_ENDING}"
+
+
+def stamps_of(checkpoint: Checkpoint) -> list[Stamp]:
+    """Of the files that a checkpoint's prompts are read by."""
+    own = checkpoint.path / "text_encoder"
+    return _stamps(own if own.is_dir() else checkpoint.path)
+
+
+def _stamps(*paths: Path) -> list[Stamp]:
+    try:
+        files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    except OSError:
+        return []
+    return [stamp_of(file) for file in files]
 
 
 def _made_of(edit: Edit, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from .credentials import signer
 from .event_words import cut_off, passed_over
 from .image_prompts import looks
 from .ingredients import Ingredients
-from .kept_prompts import KeptPrompts
+from .kept_prompts import KeptPrompts, stamps_of
 from .models import readable
 from .previews import remembered
 from .upscaling import Upscaling
@@ -93,6 +93,7 @@ class EditorWorker:
         pictures = looks(request.edit)
         with self._can_be_loaded(request):
             self._checkpoint = opened()
+            self._read_from = stamps_of(self._checkpoint)
             edit = settled(request.edit)
             self.backend = edit.backend
             kind, where = editor_of(edit), {"machine": machine_for(edit)} if edit.backend == OPENVINO else {}
@@ -135,7 +136,7 @@ class EditorWorker:
 
     def _keeping(self, edit: Edit) -> KeptPrompts | None:
         """Where its prompts are kept; None where they are not."""
-        return KeptPrompts(edit, self._checkpoint) if edit.cache and edit.backend != "jax" else None
+        return KeptPrompts(edit, self._checkpoint, self._read_from) if edit.cache and edit.backend != "jax" else None
 
     @contextmanager
     def _can_be_loaded(self, request: Request) -> Generator[None, None, None]:

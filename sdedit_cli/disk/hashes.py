@@ -45,8 +45,8 @@ def file_hash(path: Path | str) -> str:
 def model_hash(path: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
     """The hash of a checkpoint or of one component: a file's own, or for a folder that of the list of its files.
 
-    Weights in another format than safetensors count only where a component has no safetensors. `hash_of` gives the
-    hash of one file (a cached one, say).
+    Weights in another format than safetensors count only where a component has no safetensors but those of a variant
+    ('model.fp16.safetensors'), before which they are read. `hash_of` gives the hash of one file (a cached one, say).
     """
     if not path.is_dir():
         return hash_of(path)
@@ -54,7 +54,7 @@ def model_hash(path: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
     folders = [name for name in _COMPONENTS if (path / name).is_dir()] or ["."]
     for name in folders:
         files = sorted(p for p in (path / name).glob("*") if p.is_file() and not p.name.startswith("."))
-        safe = any(p.suffix == ".safetensors" for p in files)
+        safe = any(p.suffix == ".safetensors" and "." not in p.stem for p in files)
         for file in files:
             if not (safe and file.suffix in _OTHER_WEIGHTS):
                 listing.update(f"{hash_of(file)}  {name}/{file.name}\n".encode())
@@ -162,13 +162,16 @@ def _cache_file() -> Path | None:
 
 def _load(cache: Path) -> dict[str, Any]:
     try:
-        table: object = json.loads(cache.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        # What may never end is none of ours.
+        table: object = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
+    except (OSError, ValueError, RecursionError):
         return {}
     return cast("dict[str, Any]", table) if isinstance(table, dict) else {}
 
 
 def _remember(cache: Path, key: str, entry: list[Any]) -> None:
+    if cache.exists() and not cache.is_file():
+        return  # a pipe would wait for its reader
     table = {**_load(cache), key: entry}
     clear_leftovers(cache.parent)
     with contextlib.suppress(OutputError):

@@ -118,7 +118,7 @@ def _pair(item: Any, source: str) -> Merge:
 
 def _parse_merges(text: str, source: str) -> list[Merge]:
     # split("\n"), as splitlines() would also cut at letters that stand for bytes
-    lines = [line for line in text.split("\n") if line and not line.startswith("#version")]
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line and not line.startswith("#version")]
     pairs = [tuple(line.split(" ")) for line in lines]
     if set(map(len, pairs)) <= {2}:  # quick, as a packaged tokenizer is a part of every cold start
         return cast("list[Merge]", pairs)

@@ -16,8 +16,10 @@ from helpers.embeddings import a1111, vectors
 from safetensors.torch import save_file
 
 from sdedit_cli.cli import kept_prompts
+from sdedit_cli.cli.kept_prompts import KeptPrompts, stamps_of
 from sdedit_cli.cli.main import run
 from sdedit_cli.engine.loading import STARTER_FOLDER, open_for_edit, text_of
+from sdedit_cli.engine.prompts import Read
 from sdedit_cli.options import Edit
 from sdedit_cli.weights.load import networks
 from sdedit_cli.weights.load.fill import fill
@@ -272,3 +274,21 @@ def test_a_text_encoder_that_comes_late_is_where_the_other_networks_are_and_in_t
     read = text_of(edit, open_for_edit(edit, STARTER_FOLDER), device, torch.bfloat16)
     assert read.text_encoder.dtype == torch.bfloat16
     assert read.text_encoder.device == device
+
+
+def test_a_model_that_took_the_place_of_the_one_that_read_gets_nothing_of_it(folder: Path) -> None:
+    shutil.copytree(BUILT_IN, "model")
+    weights = next(Path("model/text_encoder").glob("*.safetensors"))
+    edit = Edit(prompt="a cat")
+    checkpoint = open_for_edit(edit, Path("model"))
+    kept = KeptPrompts(edit, checkpoint, stamps_of(checkpoint))
+    replaced = Path("other.safetensors")
+    replaced.write_bytes(weights.read_bytes())
+    os.replace(replaced, weights)
+    kept.put({"text": "a cat"}, Read(torch.zeros(1, 2, 3), (), 77))
+    kept.write()
+    assert not entries(folder)
+    again = KeptPrompts(edit, checkpoint, stamps_of(checkpoint))
+    again.put({"text": "a cat"}, Read(torch.zeros(1, 2, 3), (), 77))
+    again.write()
+    assert len(entries(folder)) == 1

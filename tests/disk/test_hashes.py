@@ -23,6 +23,12 @@ def test_the_hash_of_a_folder_covers_what_is_loaded_and_nothing_else(tmp_path: P
     weights.write_bytes(b"3")
     assert model_hash(tmp_path) != first
     assert model_hash(weights) == file_hash(weights)
+    # Before weights of a variant alone, others are read.
+    os.rename(weights, variant := tmp_path / "unet" / "w.fp16.safetensors")
+    before = model_hash(tmp_path)
+    other.write_bytes(b"5")
+    assert model_hash(tmp_path) != before
+    os.rename(variant, weights)
     component = model_hash(tmp_path / "unet")
     weights.write_bytes(b"4")
     assert model_hash(tmp_path / "unet") != component
@@ -46,6 +52,21 @@ def test_web_uis_know_an_adapter_by_what_follows_its_header(tmp_path: Path, monk
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such files")
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff\xfe", b"7", None], ids=["deep", "bytes", "number", "pipe"])
+def test_a_broken_memory_of_hashes_is_passed_over(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashes, "cache_folder", lambda: tmp_path / "cache")
+    (tmp_path / "cache").mkdir()
+    if content is not None:
+        (tmp_path / "cache" / "hashes.json").write_bytes(content)
+    elif hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "cache" / "hashes.json")
+    large = tmp_path / "large.safetensors"
+    large.write_bytes(bytes(9 << 20))
+    assert remembered_hash(large) == file_hash(large)
+
+
 def test_what_may_have_no_end_has_no_hash(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):

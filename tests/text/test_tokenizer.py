@@ -111,6 +111,18 @@ def test_packaged_with_the_padding_of_2x_equals_the_oracle(tmp_path: Path) -> No
         pair.check(text)
 
 
+def test_line_ends_of_windows_are_line_ends(tmp_path: Path) -> None:
+    """As git makes them there of a model's folder."""
+    plain = Tokenizer.packaged()
+    plain.save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    merges = tmp_path / "merges.txt"
+    merges.write_bytes(merges.read_bytes().replace(b"\n", b"\r\n"))
+    found = Tokenizer.from_folder(tmp_path)
+    assert found.agrees_with(plain)
+    assert [found.ids(text) for text in TEXTS] == [plain.ids(text) for text in TEXTS]
+
+
 def test_folder_that_pads_with_an_exclamation_mark(tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_folder(exclamation(tmp_path / "sd2"))
     assert tokenizer.pad_id == 0

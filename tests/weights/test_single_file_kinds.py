@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from helpers.ends import reached, reaches
@@ -97,6 +98,10 @@ def test_a_vae_is_taken_even_from_models_that_cannot_be_run(tmp_path: Path) -> N
 def test_folders_are_named_by_their_task_as_files_are(channels: int, task: str, tmp_path: Path) -> None:
     folder = save_folder(tmp_path / "folder", "sd15", in_channels=channels)
     summary = convert(folder, tmp_path / "one.safetensors")
+    convert(tmp_path / "one.safetensors", tmp_path / "again")
+    named = json.loads((tmp_path / "again" / "model_index.json").read_text())["_class_name"]
+    assert hasattr(diffusers, named)
+    assert (named == "StableDiffusionPipeline") == (not task)
     kinds = [summary.kind, *(describe(path).kind for path in (folder, tmp_path / "one.safetensors"))]
     assert kinds == [f"Stable Diffusion 1.x{task}"] * 3
     parts = [describe(folder / part) for part in ("unet", "vae")]

@@ -28,7 +28,14 @@ from .tokenizers import TokenizerFiles
 EMA_PREFIXES = (ldm.EMA, ldm.UNET)
 """What begins the names of an averaged copy in a single file, and of what it is a copy of."""
 # Channels that the UNet takes beyond those of the latents: what it was made for.
-_TASKS = {0: "", 1: "depth to image", 3: "upscaling", 4: "instruct-pix2pix", 5: "inpainting"}
+# Channels that a UNet takes beside the latents -> what for, and the reference's pipeline of that.
+_TASKS = {
+    0: ("", ""),
+    1: ("depth to image", "StableDiffusionDepth2ImgPipeline"),
+    3: ("upscaling", "StableDiffusionUpscalePipeline"),
+    4: ("instruct-pix2pix", "StableDiffusionInstructPix2PixPipeline"),
+    5: ("inpainting", "StableDiffusionInpaintPipeline"),
+}
 
 
 @dataclass(frozen=True)
@@ -126,14 +133,24 @@ class Checkpoint:
     @property
     def task(self) -> str:
         """What the UNet was made for, '' for text to image."""
+        return self._task[0]
+
+    @property
+    def pipeline(self) -> str:
+        """The class of the reference that runs it."""
+        return self._task[1] or self.family.pipeline
+
+    @property
+    def _task(self) -> tuple[str, str]:
         unet, vae = (self.components.get(slot) for slot in ("unet", "vae"))
         if unet is None or not isinstance(unet.config, UNetConfig):
-            return ""
+            return "", ""
         latents = unet.config.out_channels
         if vae is not None and isinstance(vae.config, (VAEConfig, TinyVAEConfig)):
             latents = vae.config.latent_channels
         channels = unet.config.in_channels
-        return _TASKS.get(channels - latents, f"a task with {channels} channels where the latents have {latents}")
+        unknown = f"a task with {channels} channels where the latents have {latents}", ""
+        return _TASKS.get(channels - latents, unknown)
 
     def title(self, slot: Slot | None = None) -> str:
         """The kind of model, or of one component of it, in words: 'Stable Diffusion 1.x, inpainting', 'VAE only'."""

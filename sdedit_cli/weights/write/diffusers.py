@@ -91,7 +91,7 @@ def _component_files(checkpoint: Checkpoint, component: Component, folder: str, 
 
 def _index(checkpoint: Checkpoint, layout: Layout) -> dict[str, Any]:
     family = checkpoint.family
-    said: dict[str, Any] = {"_class_name": layout.pipeline or family.pipeline, "_diffusers_version": LAYOUT_VERSION}
+    said: dict[str, Any] = {"_class_name": layout.pipeline or checkpoint.pipeline, "_diffusers_version": LAYOUT_VERSION}
     for kind in KINDS.values():
         component = checkpoint.components.get(kind.slot)
         if kind.tokenizer and kind.slot in family.prefixes:
