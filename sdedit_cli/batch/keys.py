@@ -23,7 +23,7 @@ from ..options.files import USUAL
 from .request import Request
 
 # Counts up when the same request gives another picture than before on the same machine, if only by rounding.
-NUMERIC_VERSION = 5
+NUMERIC_VERSION = 6
 _MOST = 64
 # Options that change a file and not what is edited.
 BESIDE = ("lossless", "strip", "metadata")
