@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,9 @@ class TokenizerFiles:
             found = Tokenizer.from_folder(self.folder, self.text and text.max_position_embeddings)
             whose, advice = f"{self.folder}: the tokenizer there", "put the model's own tokenizer there"
         elif self.carried is not None:
-            found = _of_texts(self._texts(self.carried), text.max_position_embeddings)
+            found = _of_texts(
+                self._texts(self.carried), text.max_position_embeddings, f"{self.model}: the tokenizer in it, "
+            )
             whose, advice = f"{self.model}: the tokenizer in it", "convert the model again"
         else:
             found = Tokenizer.packaged(text.max_position_embeddings, pad=self.padding)
@@ -88,11 +91,15 @@ class TokenizerFiles:
         return kept
 
 
-def _of_texts(texts: Mapping[str, str], positions: int) -> Tokenizer:
+def _of_texts(texts: Mapping[str, str], positions: int, called: str) -> Tokenizer:
+    """The tokenizer of these files. Raises ModelError, which has `called` before the name of a file."""
     with TemporaryDirectory(prefix="sdedit-tokenizer-") as folder:
         for name, content in texts.items():
             (Path(folder) / name).write_text(content, encoding="utf-8", newline="\n")
-        return Tokenizer.from_folder(folder, positions)
+        try:
+            return Tokenizer.from_folder(folder, positions)
+        except ModelError as problem:
+            raise ModelError(str(problem).replace(os.path.join(folder, ""), called)) from None
 
 
 def _text_of(path: Path) -> str:
