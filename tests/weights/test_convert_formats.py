@@ -276,6 +276,9 @@ def test_halves_of_characters_cost_nothing_but_themselves(tmp_path: Path) -> Non
     for use in (lambda path: convert(path, tmp_path / "no"), load_networks):
         with pytest.raises(ModelError, match="holds no tokenizer"):
             use(with_metadata(tmp_path / "model.safetensors", tokenizer))
+    empty = {"sdedit.tokenizer": json.dumps({"vocab.json": "{}", "merges.txt": ""})}
+    with pytest.raises(ModelError, match=r"model\.safetensors: the tokenizer in it, merges\.txt: "):
+        load_networks(with_metadata(tmp_path / "model.safetensors", empty))
 
 
 def test_an_unfinished_folder_is_refused_with_what_is_missing(tmp_path: Path) -> None:
