@@ -47,10 +47,8 @@ class TokenizerFiles:
             found = Tokenizer.from_folder(self.folder, self.text and text.max_position_embeddings)
             whose, advice = f"{self.folder}: the tokenizer there", "put the model's own tokenizer there"
         elif self.carried is not None:
-            found = _of_texts(
-                self._texts(self.carried), text.max_position_embeddings, f"{self.model}: the tokenizer in it, "
-            )
             whose, advice = f"{self.model}: the tokenizer in it", "convert the model again"
+            found = _of_texts(self._texts(self.carried), text.max_position_embeddings, f"{whose}, ")
         else:
             found = Tokenizer.packaged(text.max_position_embeddings, pad=self.padding)
             whose = f"{self.model}: there is no tokenizer, and CLIP's own"
