@@ -29,6 +29,7 @@ ARGUMENTS: Mapping[str, str] = {
     "--partial": "`partial=True`",
     "--prompt-embeds": "`prompt_embeds`",
     "--prediction-type": "`prediction_type=`",
+    "--max-shard-size": "`max_shard_size`",
     "--max-side": "a smaller `image`",
     "--sampler": "`scheduler=`",
     "--size": "a smaller `image`",
