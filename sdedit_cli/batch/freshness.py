@@ -20,6 +20,7 @@ _WORDS = {
     "prompt": "the prompt changed",
     "negative_prompt": "the negative prompt changed",
     "model": "the model changed",
+    "model_says": "what the model says of itself changed",
     "version": "made by another numeric version",
 }
 

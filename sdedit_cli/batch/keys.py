@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..disk.hashes import model_hash, remembered_hash
 from ..errors import ModelError
@@ -25,6 +25,8 @@ from .request import Request
 # Counts up when the same request gives another picture than before on the same machine, if only by rounding.
 NUMERIC_VERSION = 6
 _MOST = 64
+_LONGEST = 1 << 20
+_OF_INDEX = ("scheduler", "_native_size")
 # Options that change a file and not what is edited.
 BESIDE = ("lossless", "strip", "metadata")
 # What each picture has for itself, in the order of the key.
@@ -55,11 +57,30 @@ class Contents:
             raise ModelError(f"{path}: cannot be read ({problem.strerror})") from None
 
 
+def said_of(model: Path) -> str | None:
+    """What a model says of itself beside its components and weights, that pictures depend on: in its index which
+    scheduler and size, in the `.yaml` of a single file what its UNet predicts; None for nothing."""
+    is_folder = model.is_dir()
+    path = model / "model_index.json" if is_folder else model.with_suffix(".yaml")
+    try:
+        # Nothing else is so large, and what is no file may never end.
+        if not path.is_file() or path.stat().st_size > _LONGEST:
+            return None
+        text = path.read_text("utf-8", "replace")
+        told: object = json.loads(text) if is_folder else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not is_folder:
+        return text
+    index = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+    return _as_json({name: index[name] for name in _OF_INDEX if name in index}) or None
+
+
 def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, format: str) -> dict[str, str]:
     """What a picture is made of, by parts, each short: to say later which of them changed. Raises ModelError."""
     identity = edit.identity(contents.hash_of)
     made_of: dict[str, Any] = {**identity, "model": contents.hash_of(str(model)), "input": input_sha256}
-    made_of |= {"format": format, "version": NUMERIC_VERSION}
+    made_of |= {"model_says": said_of(model), "format": format, "version": NUMERIC_VERSION}
     if format != "png":
         made_of["quality"] = edit.quality
     # Named where they are not as usual.

@@ -180,3 +180,25 @@ def test_a_clock_that_jumps_makes_nothing_stale_and_loses_nothing(place: Path, s
     changed = [path.name for path, data in before.items() if path.read_bytes() != data]
     assert changed == ["b.png"]
     assert batch("*.png", "--check") == 0
+
+
+@pytest.mark.parametrize("kind", ["scheduler", "size", "yaml"])
+def test_what_stands_beside_the_weights_counts(kind: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo(folder / "a.png")
+    model = Path("model.safetensors" if kind == "yaml" else "model")
+    if kind == "yaml":
+        assert run(["convert", str(BUILT_IN), str(model)]) == 0
+    else:
+        shutil.copytree(BUILT_IN, model)
+    words = ["batch", "a.png", "out", "-m", str(model), "-p", "x", *QUICK]
+    assert run(words) == 0
+    assert run([*words, "--check"]) == 0
+    if kind == "yaml":
+        model.with_suffix(".yaml").write_text("model:\n  params:\n    parameterization: v\n")
+    else:
+        index = json.loads((model / "model_index.json").read_text())
+        index |= {"scheduler": ["diffusers", "EulerDiscreteScheduler"]} if kind == "scheduler" else {"_native_size": 96}
+        (model / "model_index.json").write_text(json.dumps(index))
+    capsys.readouterr()
+    assert run([*words, "--check"]) == 6
+    assert "what the model says of itself changed" in capsys.readouterr().err
