@@ -73,10 +73,11 @@ def additions() -> float:
 
 def all_there(folder: Path, command: list[str]) -> None:
     """Has the journal say of every output that it was made; it takes the keys from a survey as a batch does."""
-    from sdedit_cli.batch.journal import Entry, Journal, stamp_of
+    from sdedit_cli.batch.journal import Entry, Journal
     from sdedit_cli.batch.survey import Item
     from sdedit_cli.cli import assignment
     from sdedit_cli.cli.main import run as command_line
+    from sdedit_cli.disk.stamps import stamp_of
 
     surveyed: list[Item] = []
     kept = assignment.survey
