@@ -73,7 +73,7 @@ def said_of(model: Path) -> str | None:
     if not is_folder:
         return text
     index = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
-    return _as_json({name: index[name] for name in _OF_INDEX if name in index}) or None
+    return _as_json({name: index[name] for name in _OF_INDEX if name in index})
 
 
 def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, format: str) -> dict[str, str]:

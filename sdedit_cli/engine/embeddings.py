@@ -42,7 +42,7 @@ def set_words(
         tokens = [token for word in group for token in places_of(word)]
         grown = grown.with_added_tokens(tokens, whole_words=whole) if tokens else grown
     # Rows beyond the tokenizer's would shift the new ones, and nothing can ask for them.
-    rows = encoder.text_model.embeddings.token_embedding.weight[: len(wordless)]
+    rows = table_of(encoder)[: len(wordless)]
     more = [word.vectors_NC.to(rows.device, rows.dtype) for word in (*words, *spelled)]
     _set_rows(encoder, torch.cat([rows, *more]) if more else rows.clone())
     return grown
@@ -62,7 +62,7 @@ def _set_rows(encoder: CLIPTextModel, rows_VC: torch.Tensor) -> None:
 
 def words_saved(tokenizer: Tokenizer, encoder: CLIPTextModel) -> tuple[Tokenizer, list[TextualInversion]]:
     """The words that a folder was saved with, and the tokenizer without them."""
-    rows_VC = encoder.text_model.embeddings.token_embedding.weight.detach()
+    rows_VC = table_of(encoder).detach()
     if len(tokenizer) > len(rows_VC):
         return tokenizer, []
     wordless, learned = tokenizer.learned()

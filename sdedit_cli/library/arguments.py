@@ -91,9 +91,10 @@ def check_prompts(
             raise UsageError(f"`{name}` is {text!r}; expected a string or a list with one or more strings")
         if embeds is not None and not isinstance(cast("object", embeds), Tensor):
             raise WrongTypeError(f"`{name}_embeds` is a {type(embeds).__name__}; expected a tensor")
-        if embeds is not None:
-            check_tensor(f"`{name}_embeds`", embeds)
-        if embeds is not None and (embeds.ndim != 3 or not len(embeds)):
+        if embeds is None:
+            continue
+        check_tensor(f"`{name}_embeds`", embeds)
+        if embeds.ndim != 3:
             raise UsageError(f"`{name}_embeds` has shape {tuple(embeds.shape)}; expected (prompts, tokens, channels)")
     if guided and prompt is not None and negative is not None and isinstance(prompt, str) != isinstance(negative, str):
         raise WrongTypeError(

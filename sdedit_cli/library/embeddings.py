@@ -97,15 +97,6 @@ class Embeddings:
             left = [word for word in self._words if word.token not in names]
             self._learn(known, encoder, left, self._bundled)
 
-    def _know_saved(self) -> None:
-        """Takes the words that the tokenizer's folder was saved with for loaded ones."""
-        if self.tokenizer is None or self.text_encoder is None or self.tokenizer is self._grown[0]:
-            return
-        if self._wordless is None:
-            wordless, words = words_saved(self.tokenizer, self.text_encoder)
-            self._wordless, self._words = (wordless, words) if words else (None, [])
-            self._grown = (self.tokenizer, table_of(self.text_encoder))
-
     def _check_own(self, tokenizer: Tokenizer | None, text_encoder: CLIPTextModel | None) -> None:
         if (tokenizer or self.tokenizer, text_encoder or self.text_encoder) != (self.tokenizer, self.text_encoder):
             raise UsageError("`tokenizer` and `text_encoder` are the pipeline's own; set them on it before")
@@ -139,8 +130,7 @@ class Embeddings:
     @contextmanager
     def _words_aside(self) -> Generator[None, None, None]:
         """Within it the encoder has the embeddings of its checkpoint alone, which adapters may change."""
-        if self.tokenizer is not None and self.text_encoder is not None:
-            self._keep_words()
+        self._keep_words()
         if self._wordless is None:
             yield
             return
@@ -154,10 +144,16 @@ class Embeddings:
 
     def _keep_words(self) -> None:
         """Gives the words to a tokenizer or text encoder that took the place of the one that had them, or whose words
-        another pipeline has changed. Raises UsageError where they do not fit."""
-        self._know_saved()
+        another pipeline has changed; those that a tokenizer was saved with count as loaded.
+
+        Raises UsageError where they do not fit.
+        """
         if self.tokenizer is None or self.text_encoder is None:
             return
+        if self._wordless is None and self.tokenizer is not self._grown[0]:
+            wordless, words = words_saved(self.tokenizer, self.text_encoder)
+            self._wordless, self._words = (wordless, words) if words else (None, [])
+            self._grown = (self.tokenizer, table_of(self.text_encoder))
         tokenizer, table = self._grown
         if self._wordless is not None and not (tokenizer is self.tokenizer and table is table_of(self.text_encoder)):
             words = self._words

@@ -118,8 +118,10 @@ def _into_checkpoint(
 
 def _facts(summary: Summary, taken: Sequence[Adapter]) -> dict[str, object]:
     """What was written and of which adapters, for programs."""
-    told = [(str(one.path), list(one.kinds), one.keys, len(one.patches)) for one in taken]
-    adapters = [dict(zip(("file", "kinds", "keys", "modules"), one, strict=True)) for one in told]
+    adapters = [
+        {"file": str(one.path), "kinds": list(one.kinds), "keys": one.keys, "modules": len(one.patches)}
+        for one in taken
+    ]
     written = {name: getattr(summary, name) for name in ("layout", "dtypes", "tensors", "parameters", "bytes", "files")}
     return {"schema": SCHEMA, "file": str(summary.target), **written, "dropped": summary.dropped, "adapters": adapters}
 
