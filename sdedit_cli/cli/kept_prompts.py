@@ -119,6 +119,7 @@ def _made_of(edit: Edit, checkpoint: Checkpoint) -> dict[str, Any]:
         "tokenizer": model_hash(words, known_hash) if isinstance(words, Path) else words,
         "padding": tokenizer and tokenizer.padding,
         "partial": edit.partial,
+        "variant": edit.variant,
         "loras": loras,
         "embeddings": [(_hash(file.path), file.word) for file in edit.embedding],
     }

@@ -22,8 +22,9 @@ PARTS = ("vae", "tiny_vae", "upscaler")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def fetched(model: Model, download: bool) -> Path | None:
-    """The model's path, from the Hub's cache where it is there, from the network only with `download`.
+def fetched(model: Model, download: bool, variant: str | None = None) -> Path | None:
+    """The model's path, from the Hub's cache where it is there, from the network only with `download`: of a folder
+    there the weights of `variant` where it has them.
 
     Raises ModelError when it can be had from neither.
     """
@@ -31,7 +32,7 @@ def fetched(model: Model, download: bool) -> Path | None:
         return model.path
     from ..weights.hub import resolve
 
-    return resolve(model.hub, local_files_only=not download)
+    return resolve(model.hub, local_files_only=not download, variant=variant)
 
 
 def find_model(wanted: str | None, folders: Sequence[Path]) -> Model:

@@ -138,7 +138,7 @@ class Preflight:
             from ..engine.loading import STARTER_FOLDER, open_for_edit
 
             edit, model = self.request.edit, self.request.model
-            path = fetched(model, edit.download) or STARTER_FOLDER
+            path = fetched(model, edit.download, edit.variant) or STARTER_FOLDER
             if model.hub is not None:
                 _check_config(edit, is_folder=path.is_dir(), shown=model.name)
             with readable(model.name):

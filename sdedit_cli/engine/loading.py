@@ -53,6 +53,7 @@ def open_for_edit(edit: Edit, path: Path) -> Checkpoint:
             path,
             config=None if path.is_dir() else edit.config,
             prediction_type=edit.prediction_type,
+            variant=edit.variant,
             skip=[name for name, is_brought in brought.items() if is_brought],
         )
 

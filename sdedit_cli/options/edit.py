@@ -261,6 +261,13 @@ class Edit(MachineOptions):
         choices=("epsilon", "v_prediction", "sample"),
         blank="as the checkpoint says",
     )
+    variant: str | None = declare(
+        None,
+        "Which weights of a model folder to take, such as fp16, where a component has them.",
+        "Model",
+        metavar="NAME",
+        blank="those without a name, else the only ones",
+    )
     download: bool = declare(
         False, "Fetch a model that -m names by its Hugging Face Hub id or URL.", "Model", pixels=False
     )

@@ -10,7 +10,7 @@ import torch
 from helpers.cli import BUILT_IN, QUICK, ROOT, sdedit
 from helpers.weights import FLAX_FILES, flax_tree, msgpack
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "pytorch_model"}
 FORMATS = ("folder", "bin", "variant", "sharded", "flax", "safetensors", "ckpt", "legacy ckpt", "round trip")
@@ -84,3 +84,19 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_gives_the_same_picture(kind: str, expected: bytes, tmp_path: Path) -> None:
     assert painted(tmp_path, *model(tmp_path, kind)) == expected
+
+
+def test_of_several_variants_one_is_said(expected: bytes, tmp_path: Path) -> None:
+    """A folder with two and no plain weights says which option chooses; the option chooses, here and in a record."""
+    as_folder(tmp_path / "m", "variant")
+    (file,) = (tmp_path / "m" / "unet").glob("*.safetensors")
+    scaled = {name: tensor * 1.25 for name, tensor in load_file(file).items()}
+    save_file(scaled, file.with_name(file.name.replace(".fp16.", ".other.")))
+    apple = ROOT / "presets" / "strokes" / "apple.png"
+    refused = sdedit("run", apple, "-p", "x", *QUICK, "-m", "m", "-o", "none.png", cwd=tmp_path)
+    assert refused.returncode == 3, refused.stderr
+    assert b"fp16, other" in refused.stderr
+    assert b"--variant" in refused.stderr
+    assert painted(tmp_path, "-m", "m", "--variant", "fp16") == expected
+    assert b'"variant":"fp16"' in (tmp_path / "out.png").read_bytes()
+    assert painted(tmp_path, "-m", "m", "--variant", "other", "--on-exists", "overwrite") != expected

@@ -21,7 +21,7 @@ from ..render import plain
 
 _FIELDS = (
     *("prompt", "negative_prompt", "weighting", "long_prompts", "model", "lora", "embedding", "config"),
-    *("download", "partial", "clip_skip", "dtype", "device", "threads"),
+    *("variant", "download", "partial", "clip_skip", "dtype", "device", "threads"),
 )
 _SUFFIX = ".safetensors"
 

@@ -23,7 +23,7 @@ from .options import TO
 @click.option(
     "--vectors", type=click.IntRange(1, 75), metavar="N", help="How many it has.  [default: one for each token of TEXT]"
 )
-@options(*(field_option(field_named(name, "")) for name in ("model", "config", "download")))
+@options(*(field_option(field_named(name, "")) for name in ("model", "config", "variant", "download")))
 @click.option("-o", "--output", type=PATH, required=True, metavar="FILE", help="The file to write.")
 @options(TO, DEBUG)
 def init(word: str, text: str, vectors: int | None, output: Path, to: str | None, **given: Any) -> None:

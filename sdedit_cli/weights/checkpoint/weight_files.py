@@ -29,8 +29,8 @@ def find_weights(folder: Path, variant: str | None = None, use_safetensors: bool
     """The weights file or shard index of a component's folder.
 
     As the libraries that write such folders: of a `variant` if there is one, else the plain file, and either in
-    safetensors before .bin before Flax unless `use_safetensors` says which. Without a `variant` and a plain file, the
-    only variant that is there. Raises ModelError with what was looked for.
+    safetensors before .bin before Flax unless `use_safetensors` says which. Where there is neither, the
+    only variant. Raises ModelError with what was looked for.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; a model in diffusers layout keeps a component there")
@@ -57,10 +57,9 @@ def _candidates(names: Collection[str], variant: str | None, use_safetensors: bo
     for tag in (variant, None) if variant else (None,):
         for stem, kind in stems:
             yield from _in_order(stem, kind, tag)
-    if variant is None:
-        for stem, kind in stems:
-            tags = _variants(names, stem, kind)
-            yield from _in_order(stem, kind, *tags) if len(tags) == 1 else ()
+    for stem, kind in stems:
+        tags = _variants(names, stem, kind)
+        yield from _in_order(stem, kind, *tags) if len(tags) == 1 else ()
     if "msgpack" in _KINDS[use_safetensors]:
         yield from _FLAX_NAMES
 
