@@ -21,6 +21,7 @@ _WORDS = {
     "negative_prompt": "the negative prompt changed",
     "model": "the model changed",
     "model_says": "what the model says of itself changed",
+    "image_encoder": "the image encoder changed",
     "version": "made by another numeric version",
 }
 

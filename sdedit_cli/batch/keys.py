@@ -19,6 +19,7 @@ from typing import Any, cast
 from ..disk.hashes import model_hash, remembered_hash
 from ..errors import ModelError
 from ..options import Edit
+from ..options.adapters import IMAGE_ENCODER
 from ..options.files import USUAL
 from .request import Request
 
@@ -76,6 +77,14 @@ def said_of(model: Path) -> str | None:
     return _as_json({name: index[name] for name in _OF_INDEX if name in index})
 
 
+def _image_encoder(edit: Edit, model: Path) -> str | None:
+    """The image encoder by which image prompts are read where the edit names none, else None."""
+    if not edit.ip_adapter or edit.ip_encoder is not None:
+        return None
+    own = model / IMAGE_ENCODER
+    return str(own if own.is_dir() else edit.ip_adapter[0].encoder_beside)
+
+
 def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, format: str) -> dict[str, str]:
     """What a picture is made of, by parts, each short: to say later which of them changed. Raises ModelError."""
     identity = edit.identity(contents.hash_of)
@@ -85,6 +94,8 @@ def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, 
         made_of["quality"] = edit.quality
     # Named where they are not as usual.
     made_of |= {name: value for name in BESIDE if (value := getattr(edit, name)) != USUAL[name]}
+    if encoder := _image_encoder(edit, model):
+        made_of["image_encoder"] = contents.hash_of(encoder)
     if edit.c2pa:
         made_of["c2pa"] = contents.hash_of(edit.c2pa)
     return {

@@ -17,14 +17,12 @@ from ..configs.unet import UNetConfig
 from ..errors import ModelError
 from ..nn import ImageSource, UNet2DCondition
 from ..options import Edit
-from ..options.adapters import pictures_of
+from ..options.adapters import IMAGE_ENCODER, pictures_of
 from .image_prompts import ImagePrompt, image_sources, looked_at
 from .towers import PREPROCESSOR, clip_pixels, feature_extractor_of, load_feature_extractor, load_image_encoder
 
 if TYPE_CHECKING:
     from ..weights import Checkpoint
-
-_FOLDER = "image_encoder"
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,13 @@ def encoder_folder(edit: Edit, checkpoint: Checkpoint) -> Path:
     """
     if edit.ip_encoder is not None:
         return Path(edit.ip_encoder)
-    if _FOLDER in checkpoint.extras:
-        return checkpoint.extras[_FOLDER]
-    first = Path(edit.ip_adapter[0].path)
-    beside = (first if first.is_dir() else first.parent) / _FOLDER
+    if IMAGE_ENCODER in checkpoint.extras:
+        return checkpoint.extras[IMAGE_ENCODER]
+    first = edit.ip_adapter[0]
+    beside = first.encoder_beside
     if not beside.is_dir():
         raise ModelError(
-            f"{first}: needs an image encoder, and the model has none, nor is there {beside};",
+            f"{first.path}: needs an image encoder, and the model has none, nor is there {beside};",
             "name its folder with --ip-encoder (of adapters for Stable Diffusion 1.5 it is CLIP ViT-H/14)",
         )
     return beside

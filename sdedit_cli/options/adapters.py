@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import UsageError, did_you_mean, shown
@@ -20,6 +20,8 @@ _TIMED = ("start", "stop", "step", "lbwe")
 
 _LARGEST = 3.4e38  # float32, which weights are made in, ends there
 
+IMAGE_ENCODER = "image_encoder"
+"""The folder of an image encoder, in a model or beside an IP-Adapter."""
 EMBEDDING_SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt", ".png")
 
 
@@ -199,6 +201,12 @@ class IPAdapterFile:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.scale:.15g}"
+
+    @property
+    def encoder_beside(self) -> Path:
+        """Where its image encoder is looked for if neither the edit nor the model has one."""
+        path = Path(self.path)
+        return (path if path.is_dir() else path.parent) / IMAGE_ENCODER
 
 
 def _ip_adapter(text: str) -> IPAdapterFile:

@@ -95,6 +95,23 @@ def test_a_path_counts_by_what_lies_there(place: Path) -> None:
     assert key(edit, place / "file") != before
 
 
+def test_the_image_encoder_counts_that_an_adapter_is_read_with(place: Path) -> None:
+    """Where no option names it: the one beside the adapter, or the model's own before it."""
+    edit = edit_from([layer_of({"ip-adapter": ["ip/adapter.bin"], "ip-image": ["file"]}, "test")])
+    for folder in ("ip/image_encoder", "model/unet"):
+        (place / folder).mkdir(parents=True)
+    (place / "ip" / "adapter.bin").write_bytes(b"an adapter")
+    seen: list[str] = []
+    for file in ("ip/image_encoder/model.safetensors", "model/image_encoder/model.safetensors"):
+        for content in ("one", "two"):
+            (place / file).parent.mkdir(exist_ok=True)
+            (place / file).write_text(f"{content} of {file}")
+            seen.append(key(edit, place / "model"))
+    assert len(set(seen)) == 4
+    (place / "ip" / "image_encoder" / "model.safetensors").write_bytes(b"read by nobody now")
+    assert key(edit, place / "model") == seen[-1]
+
+
 def test_the_quality_counts_where_it_changes_pixels(place: Path) -> None:
     for format, counts in (("png", False), ("jpeg", True)):
         keys = {key(Edit(quality=quality), place / "file", format=format) for quality in (50, 90)}
