@@ -31,19 +31,8 @@ _DONE = {
     *("prompt", "negative_prompt", "weighting", "long_prompts", "strength", "cfg_scale", "seed", "count", "background"),
     *("size", "resize", "max_side", "max_megapixels", "color"),
     *("steps", "exact_steps", "sampler", "schedule", "eta", "timesteps", "sigmas"),
-    *(
-        "model",
-        "vae",
-        "config",
-        "prediction_type",
-        "variant",
-        "download",
-        "clip_skip",
-        "safety",
-        "dtype",
-        "device",
-        "mmap",
-    ),
+    *("model", "vae", "config", "prediction_type", "variant", "download", "clip_skip", "safety"),
+    *("dtype", "device", "mmap"),
     *("backend", "cache"),
 }
 _FILES = "Files"

@@ -192,7 +192,7 @@ class Lightning:
         raise AssertionError("a class of the file was called")
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "params_ema", "model", "module"])
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "params_ema", "model", "module"])
 def test_wrappers_are_taken_off(wrapper: str, tmp_path: Path) -> None:
     assert_same(saved(tmp_path / "f", {wrapper: {"a": torch.ones(1)}, "epoch": 1}), {"a": torch.ones(1)})
 
