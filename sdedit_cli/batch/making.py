@@ -193,6 +193,7 @@ class Making:
     def _announce(self, job: Job, picture: Picture) -> None:
         for note in picture.notes:
             self._tell.warn(f"{job.shown}: {note}", job.source)
+        self._tell.host.check_asked(job.request)
         try:
             self._tell.check(job.request)
         except self._options.bearable as problem:

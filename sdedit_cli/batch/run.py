@@ -150,6 +150,7 @@ class Run:
         image = open_picture(read_bytes(job.source), job.shown, self.options.max_megapixels)
         check_mask(job.request.edit, job.source, self.options.max_megapixels)
         width, height = size_of(image.size, job.request.edit, job.shown, self.options.max_megapixels)
+        self.host.check_asked(job.request)
         self._tell.check(job.request)
         self.host.check_choices(job.request)
         self._tell.announce(job.request)

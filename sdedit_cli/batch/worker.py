@@ -95,6 +95,10 @@ class Host(Protocol):
         """Raises what speaks against a request and all others of its group, before anything is loaded."""
         ...
 
+    def check_asked(self, request: Request) -> None:
+        """Raises what speaks against a request alone, whatever its model: what the backend does not do."""
+        ...
+
     def check_choices(self, request: Request) -> None:
         """Raises what speaks against a request alone: steps or a sampler, say, that its model does not have."""
         ...

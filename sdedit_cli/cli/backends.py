@@ -20,13 +20,34 @@ _MOST_BYTES, _MOST_FILES = 256 << 20, 128
 
 
 def check_backend(edit: Edit) -> None:
-    """Raises UsageError, naming the option, for what the backend of an edit does not do, or where it is not there."""
+    """Raises UsageError where the backend of an edit is not there, or not for its device or precision."""
+    if edit.backend == "jax":
+        from .jax_editor import check_machine
+
+        check_machine(edit)
+    if edit.backend == OPENVINO:
+        machine_for(edit)
+
+
+def check_asked(edit: Edit) -> None:
+    """Raises UsageError, naming the option, for what the backend of an edit does not do: of edits that one loaded model
+    makes, some may ask for it."""
     if edit.backend == "jax":
         from .jax_editor import check_supported
 
         check_supported(edit)
-    if edit.backend == OPENVINO:
-        machine_for(edit)
+    if edit.backend == OPENVINO and (left := _left_by_openvino(edit)):
+        raise UsageError(f"{left} is not done by --backend openvino; leave it out, or use --backend torch")
+
+
+def needs_torch(edit: Edit) -> bool:
+    """Whether a backend that is chosen for speed has to be torch, whatever the machine."""
+    return edit.backend == "auto" and _left_by_openvino(edit) is not None
+
+
+def _left_by_openvino(edit: Edit) -> str | None:
+    asked = (field_named(name, "") for name in _LEFT)
+    return next((field.flag for field in asked if getattr(edit, field.name) != field.default), None)
 
 
 def editor_of(edit: Edit) -> type[Editor]:
@@ -42,14 +63,10 @@ def editor_of(edit: Edit) -> type[Editor]:
 
 
 def machine_for(edit: Edit) -> Machine:
-    """Where OpenVINO computes an edit. Raises UsageError where it is not installed, and for what it does not do."""
+    """Where OpenVINO computes an edit. Raises UsageError where it is not installed, or not for a device or precision."""
     from ..runtime.openvino import InMemory, Machine, check_installed, device_for
 
     check_installed()
-    for name in _LEFT:
-        field = field_named(name, "")
-        if getattr(edit, name) != field.default:
-            raise UsageError(f"{field.flag} is not done by --backend openvino; leave it out, or use --backend torch")
     machine = Machine(device_for(edit.device), edit.threads, _shelf() or InMemory())
     machine.dtype(edit.dtype)
     return machine
@@ -65,7 +82,7 @@ def settled(edit: Edit) -> Edit:
 def _is_faster(edit: Edit) -> bool:
     from ..runtime.openvino import is_installed
 
-    if not is_installed():
+    if not is_installed() or needs_torch(edit):
         return False
     try:
         machine = machine_for(edit)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..batch.request import Request
 from ..options import fields
 from ..options.files import USUAL
+from .backends import check_asked, needs_torch
 from .preflight import Preflight
 
 if TYPE_CHECKING:
@@ -41,11 +42,20 @@ class Models:
     def group(self, request: Request) -> tuple[object, ...]:
         """What has to be loaded for a request, and what is exchanged on a model that is loaded."""
         edit = request.edit
-        loaded = (request.model, edit.prompt_embeds is None, *(getattr(edit, name) for name in _of_models()))
+        loaded = (
+            request.model,
+            edit.prompt_embeds is None,
+            needs_torch(edit),
+            *(getattr(edit, name) for name in _of_models()),
+        )
         # What image prompts show where they are transparent.
         ground = edit.background if edit.ip_image else None
         choices = tuple(getattr(edit, name) for name in _CHOICES) if self._complete else ()
         return loaded, (ground, edit.sampler is None, *choices, *(getattr(edit, name) for name in ADAPTERS))
+
+    def check_asked(self, request: Request) -> None:
+        """Raises UsageError for what the backend of a request does not do."""
+        check_asked(request.edit)
 
     def check(self, request: Request) -> None:
         """Raises what speaks against a request and all others of its group, before anything is loaded."""

@@ -40,20 +40,24 @@ _DEVICES = ("auto", "cpu")
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
-def check_supported(edit: Edit) -> None:
-    """Raises UsageError, naming the option, for what JAX does not do here, and where it is not installed."""
+def check_machine(edit: Edit) -> None:
+    """Raises UsageError where JAX is not installed, or a device is asked for that it does not take."""
     from importlib.util import find_spec
 
     if find_spec("jax") is None:
         raise UsageError("--backend jax: JAX is not installed; pip install 'sdedit-cli[jax]'")
+    if edit.device not in _DEVICES:
+        raise UsageError(f"--device {edit.device} is not for --backend jax, which takes its own; leave it out")
+
+
+def check_supported(edit: Edit) -> None:
+    """Raises UsageError, naming the option, for what JAX does not do here."""
     for field in fields():
         done = field.name in _DONE or field.option.group == _FILES
         if not done and getattr(edit, field.name) != field.default:
             raise UsageError(f"{field.flag} is not done by --backend jax; leave it out, or use --backend torch")
     if len(edit.rounds()) > 1:
         raise UsageError(f"--strength {edit.strength}: --backend jax does one round; give one strength")
-    if edit.device not in _DEVICES:
-        raise UsageError(f"--device {edit.device} is not for --backend jax, which takes its own; leave it out")
     from ..engine.prompts import changes_on_the_way
 
     if changes_on_the_way(edit):
@@ -96,8 +100,8 @@ class JaxEditor:
     def open(
         cls, edit: Edit, tell: OnEvent, *, checkpoint: Checkpoint, pictures: Sequence[Image.Image] = ()
     ) -> JaxEditor:
-        """Loads the model of `edit`. Raises ModelError for what cannot be loaded, UsageError for what is not done."""
-        check_supported(edit)
+        """Loads the model of `edit`. Raises ModelError for what cannot be loaded, UsageError without JAX."""
+        check_machine(edit)
         import jax
         import jax.numpy as jnp
 
@@ -129,8 +133,7 @@ class JaxEditor:
         return cls(Model(configs, params), scheduler, found["tokenizer"], loaded.native_size, dtype, checker, tell)
 
     def adapt(self, edit: Edit, pictures: Sequence[Image.Image] = ()) -> None:
-        """There is nothing to exchange. Raises UsageError for an edit that asks for more than is done."""
-        check_supported(edit)
+        """There is nothing to exchange: each edit says by itself what it asks for."""
 
     def prompts_of(self, edit: Edit) -> None:
         """No encoded prompts."""
@@ -162,6 +165,7 @@ class JaxEditor:
         edit, config = wish.edit, self.model.configs.vae
         canvas = canvas_for(wish.image.size, config.scale, native_for(edit, wish.image.size, self.native_size))
         try:
+            check_supported(edit)
             scheduler = self.scheduler_for(edit)
             grid, start = grid_of(scheduler, edit)
             plan = plan_of(scheduler, grid, start, edit.eta)

@@ -67,6 +67,17 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_of_a_batch_only_the_row_is_refused_that_asks_for_more(folder: Path, model: Path, first: int) -> None:
+    """Whichever comes first: one model is loaded for all of them, and each is its own wish."""
+    photo(folder / "a.png", (32, 32))
+    rows = [{}, {"mask": "a.png"}, {"freeu": [0.9, 0.2, 1.2, 1.4]}]
+    jobs = [{"input": "a.png", "output": f"{at}.png", **row} for at, row in enumerate(rows)]
+    Path("jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs[first:] + jobs[:first]))
+    assert run(["batch", "jobs.jsonl", "out", "-m", str(model), *CALL, "--backend", "jax"]) == 4
+    assert {path.name for path in Path("out").glob("*.png")} == {"0.png"}
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_not_done_is_refused_by_name_before_anything_is_loaded(
     folder: Path, model: Path, case: str, capfd: pytest.CaptureFixture[str]

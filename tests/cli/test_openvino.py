@@ -160,6 +160,18 @@ def test_auto_takes_what_was_measured_once_and_pictures_say_which(
     assert ("openvino" in said) == (chosen[0] == "openvino cpu")
 
 
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_of_a_batch_only_the_row_is_refused_that_asks_for_more(place: Path, folder: Path, first: int) -> None:
+    photo(folder / "a.png", (32, 32))
+    rows = [{}, {"cache-features": 3}, {"merge-tokens": 0.5}]
+    jobs = [{"input": "a.png", "output": f"{at}.png", **row} for at, row in enumerate(rows)]
+    Path("jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs[first:] + jobs[:first]))
+    call = ("batch", "jobs.jsonl", "out", "-m", str(place / "model"), *CALL, *OV)
+    assert run(call) == 4
+    assert {path.name for path in Path("out").glob("*.png")} == {"0.png"}
+    assert run([*call[:-1], "auto"]) == 0  # torch makes those, whatever makes the others
+
+
 REFUSED = {
     "attention": (("--attention", "sliced"), "--attention is not done by --backend openvino"),
     "device": (("--device", "cuda"), "--device cuda is not for --backend openvino"),

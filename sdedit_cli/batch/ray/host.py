@@ -41,6 +41,10 @@ class RayHost:
         """Equal for requests that one loaded model carries out."""
         return self._here.group(request)
 
+    def check_asked(self, request: Request) -> None:
+        """Raises what speaks against a request alone, whatever its model."""
+        self._here.check_asked(request)
+
     def check(self, request: Request) -> None:
         """Raises what speaks against a request here; the machines are those of the workers, who check them."""
         self._here.check(_on_any_machine(request))
