@@ -63,7 +63,7 @@ def editor_of(edit: Edit) -> type[Editor]:
 
 
 def machine_for(edit: Edit) -> Machine:
-    """Where OpenVINO computes an edit. Raises UsageError where it is not installed, or not for a device or precision."""
+    """Where OpenVINO computes an edit. Raises UsageError where it is not installed, or not for a device."""
     from ..runtime.openvino import InMemory, Machine, check_installed, device_for
 
     check_installed()

@@ -47,4 +47,11 @@ def chosen_scheduler(own: Scheduler, edit: Edit) -> Scheduler:
 
 def grid_of(scheduler: Scheduler, edit: Edit) -> tuple[Grid, int]:
     """The grid of an edit, and the index where it starts. Raises UsageError as `grid_for`."""
-    return grid_for(scheduler, edit.steps_total(), edit.strength, edit.timesteps, edit.sigmas)
+    total = edit.steps_total()
+    try:
+        return grid_for(scheduler, total, edit.strength, edit.timesteps, edit.sigmas)
+    except UsageError as error:
+        if total == edit.steps or edit.timesteps or edit.sigmas:
+            raise
+        counted = f"{edit.steps} exact steps at the strength {edit.strength:g} are {total} of the whole schedule"
+        raise UsageError(f"{error} ({counted}; use a greater strength, or fewer steps)") from None

@@ -86,6 +86,14 @@ SAMPLERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 """Name as web UIs write it -> (solver, config overrides)."""
 
+_ELSEWHERE = {
+    "euler ancestral": "Euler a",
+    "DPM 2": "DPM2",
+    "DPM 2 ancestral": "DPM2 a",
+    "UniPC bh2": "UniPC",
+}
+"""ComfyUI's name, where it is another -> that of other web UIs."""
+
 
 def _plain(name: str) -> str:
     lowered = name.lower().replace("++", "pp")
@@ -96,6 +104,7 @@ _ENTRIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     **{_plain(name): (solver, {}) for name, solver in CLASS_NAMES.items()},
     **{_plain(solver): (solver, {}) for solver in CLASS_NAMES.values()},
     **{_plain(name): entry for name, entry in SAMPLERS.items()},
+    **{_plain(name): SAMPLERS[known] for name, known in _ELSEWHERE.items()},
 }
 
 

@@ -104,6 +104,21 @@ def test_spelling_does_not_count(name: str, data: st.DataObject) -> None:
     assert find(spelled) == find(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("euler_ancestral", "Euler a"),
+        ("dpm_2", "DPM2"),
+        ("dpm_2_ancestral", "DPM2 a"),
+        ("uni_pc", "UniPC"),
+        ("uni_pc_bh2", "UniPC"),
+        ("dpmpp_3m_sde", "DPM++ 3M SDE"),
+    ],
+)
+def test_names_of_comfyui_are_known(name: str, known: str) -> None:
+    assert find(name) == find(known)
+
+
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'DPM\\+\\+ 2M Karras'"):
         find("DPM++ 2M Karas")
