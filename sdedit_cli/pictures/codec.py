@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,14 @@ from .beside import NOTHING, Beside, beside
 from .containers import PNG, Parts, taken_apart
 from .exif import orientation, turned
 from .fine import fine_of, of_png
+from .inside import sizes_inside
 from .layers import Layers
 from .profiles import label, settled
-from .quiet import quiet, silence_libtiff
+from .quiet import quiet, silence_libtiff, silence_log
 from .refusals import is_tiff, program, unreadable, why
 from .samples import deep, shallow
 from .source import limit_of, read_bytes
-from .tiff import DeepTiff, fine_of_tiff
+from .tiff import DeepTiff, fine_of_tiff, is_misread, is_raw, is_smaller_copy
 from .transparency import WHITE, Colour, declared, png_key, seen, split
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 MAX_MEGAPIXELS = 100.0
 FIRST_ALONE = "the first is edited"
 MEGAPIXELS_VARIABLE = "SDEDIT_MAX_MEGAPIXELS"
+_BIG_ENDIAN = re.compile(r";(16|32)B")
 
 
 @dataclass(frozen=True)
@@ -106,14 +109,22 @@ def pixel_limit(variables: Mapping[str, str]) -> float:
 def open_picture(data: bytes, name: str, limit: float) -> Opened:
     """The picture in `data`, opened and not yet decoded, within `limit` megapixels. Raises PictureError."""
     name = "stdin" if name == "-" else name
+    for size in sizes_inside(data):
+        _check_size(size, f"{name}: holds a picture of", limit)
     opened = _opened(data, name)
-    width, height = opened.size
+    _check_size(opened.size, f"{name}: is", limit)
+    if isinstance(opened.image, DeepTiff):
+        opened.image.check_numbers(limit)
+    return opened
+
+
+def _check_size(size: tuple[int, int], what: str, limit: float) -> None:
+    width, height = size
     if width * height > limit * 1e6:
         raise PictureError(
-            f"{name}: is {width} x {height} pixels ({rounded(width * height / 1e6)} megapixels), over the limit of "
+            f"{what} {width} x {height} pixels ({rounded(width * height / 1e6)} megapixels), over the limit of "
             f"{limit:g} megapixels; scale it down, or raise {MEGAPIXELS_VARIABLE} if you trust the file"
         )
-    return opened
 
 
 def _opened(data: bytes, name: str) -> Opened:
@@ -122,17 +133,31 @@ def _opened(data: bytes, name: str) -> Opened:
     parts = taken_apart(data)
     try:
         if parts is None or not data.startswith(PNG):
-            return Opened(pillow(data), data, parts)
+            return Opened(_by_pillow_or_tifffile(data, name), data, parts)
         # Of a PNG, Pillow gets what it needs: it stumbles over much that stands beside the pixels.
         image = pillow(parts.pixels)
         image.info |= {"exif": parts.exif or None, **parts.texts}
         return Opened(image, data, parts, tuple(f"left out is {what}" for what in parts.left_out))
+    except PictureError:
+        raise
     except Exception as problem:  # a damaged file raises whatever its decoder stumbles over
         if bare := _bare(data, parts):
             return bare
         if is_tiff(data):
             return Opened(DeepTiff(data, name), data, parts)
         raise PictureError(unreadable(data, name, why(problem))) from None
+
+
+def _by_pillow_or_tifffile(data: bytes, name: str) -> Image.Image | DeepTiff:
+    image = pillow(data)
+    if not is_tiff(data):
+        return image
+    if is_raw(image, data):
+        raise PictureError(
+            f"{name}: is a raw picture of a camera, in which only a small preview stands as a plain picture; develop "
+            "it to a TIFF or PNG first"
+        )
+    return DeepTiff(data, name) if is_misread(image) else image
 
 
 def _bare(data: bytes, parts: Parts | None) -> Opened | None:
@@ -153,13 +178,14 @@ def pillow(data: bytes) -> Image.Image:
 
     # Our limit replaces Pillow's own, whose warning starts at another size.
     Image.MAX_IMAGE_PIXELS = None
+    silence_log()
     if is_tiff(data):
         silence_libtiff()
     with quiet():
         image: Any = Image.open(io.BytesIO(data))
     # libtiff gives numbers in the order of the machine, and Pillow turns those of big-endian files once more.
     image.tile = [
-        getattr(tile, "_make", tuple)((codec, box, at, (args[0].replace(";32B", ";32N"), *args[1:])))
+        getattr(tile, "_make", tuple)((codec, box, at, (_BIG_ENDIAN.sub(r";\1N", args[0]), *args[1:])))
         if codec == "libtiff"
         else tile
         for tile in getattr(image, "tile", [])
@@ -237,7 +263,8 @@ def _layers(opened: Opened, notes: list[str]) -> Layers:
     if frames is None:
         notes.append(f"is damaged behind its first frame; {FIRST_ALONE}")
     elif frames > 1:
-        notes.append(f"has {frames} frames; {FIRST_ALONE}")
+        is_copy = is_tiff(opened.data) and is_smaller_copy(image)
+        notes.append(f"has {frames} frames{', the first a smaller copy of another' if is_copy else ''}; {FIRST_ALONE}")
     turn = orientation(image)
     if turn is None:
         notes.append("its EXIF data is broken and left out")
@@ -251,11 +278,13 @@ def _layers(opened: Opened, notes: list[str]) -> Layers:
 
 def _fine(opened: Opened, colours: Image.Image) -> Fine | None:
     """The numbers beyond 8 bits of what Pillow reads in 16; of an animation none."""
-    parts = opened.parts
+    parts, image = opened.parts, opened.image
     if parts and opened.is_png:
         return of_png(parts.pixels) if parts.frames == 1 else None
-    if is_tiff(opened.data) and colours.mode == "RGB":  # of which Pillow gives the upper halves
-        return fine_of_tiff(opened.data)
+    if (
+        not isinstance(image, DeepTiff) and is_tiff(opened.data) and colours.mode == "RGB"
+    ):  # of which Pillow gives the upper halves
+        return fine_of_tiff(opened.data, upright=orientation(image) == 1)
     numbers = deep(colours)
     return None if numbers is None else fine_of(numbers)
 

@@ -85,9 +85,9 @@ def _frame(image: Image.Image, icc: bytes, turn: int, picture: Picture, backgrou
     colours, alpha = split(image)
     rgb, profile = settled(shallow(colours, []), icc, [])
     rgb, alpha = turned(rgb, turn), alpha and turned(alpha, turn)
-    return replace(
-        picture, rgb=seen(rgb, alpha, background) if alpha else rgb, alpha=alpha, icc=profile, film=None, fine=None
-    )
+    shown = seen(rgb, alpha, background) if alpha else rgb
+    colours = rgb if alpha else None
+    return replace(picture, rgb=shown, alpha=alpha, colours=colours, icc=profile, film=None, fine=None)
 
 
 def wholes(film: Film, images: Sequence[Image.Image]) -> Iterator[Image.Image]:

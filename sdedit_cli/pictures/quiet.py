@@ -6,6 +6,7 @@ two threads that leave it out of turn would leave it for good.
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Generator
@@ -41,6 +42,12 @@ def quiet() -> Generator[None, None, None]:
         yield
     finally:
         _here.depth -= 1
+
+
+@cache
+def silence_log() -> None:
+    """Has Pillow's log go where the program that we are in sends it, and to stderr only then."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @cache

@@ -11,10 +11,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PictureError
+from .exif import turned
 from .fine import fine_of
 from .layers import Layers
 from .refusals import why
-from .samples import FLOAT, Samples, eight_bits, units
+from .samples import FLOAT, SIGNED, Samples, eight_bits, units
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,10 @@ EXTRA = "pip install 'sdedit-cli[tiff]'"
 _SAMPLE_KINDS = {1: "unsigned", 2: "signed", 3: "float"}
 _MODES = {0: "L", 1: "L", 2: "RGB", 5: "CMYK"}  # by TIFF's photometric interpretation
 _CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4}
-_ICC, _ORIENTATION = 34675, 274
+_ICC, _ORIENTATION, _BITS, _SAMPLES, _PLANAR, _EXTRA_SAMPLES = 34675, 274, 258, 277, 284, 338
+_KIND, _SUB_PAGES, _DNG = 254, 330, 50706
+_REDUCED = 1
+_USUAL_SAMPLES = 4
 _ASSOCIATED = 1
 
 
@@ -59,6 +63,16 @@ class DeepTiff:
     @property
     def icc(self) -> bytes:
         return self._tag(_ICC, b"")
+
+    def check_numbers(self, limit: float) -> None:
+        """Raises PictureError for more numbers in a pixel than pictures of `limit` megapixels would come to."""
+        width, height = self.size
+        samples = int(self._page.samplesperpixel)
+        if width * height * samples > limit * 1e6 * _USUAL_SAMPLES:
+            raise PictureError(
+                f"{self._name}: is {width} x {height} pixels of {samples} numbers each, more than a picture in colours "
+                f"of {limit:g} megapixels has, which is the limit; leave the other channels out, or scale it down"
+            )
 
     def _words(self) -> str:
         page = self._page
@@ -101,19 +115,46 @@ class DeepTiff:
         return Layers(image, alpha, bool(extra), self.icc, self._tag(_ORIENTATION, 1), fine)
 
 
-def fine_of_tiff(data: bytes) -> Fine | None:
-    """The numbers beyond 8 bits of the first page of a TIFF in color; None where it has none, or cannot be read."""
+def fine_of_tiff(data: bytes, *, upright: bool) -> Fine | None:
+    """The numbers beyond 8 bits of the first page of a TIFF in color, turned `upright` or as they lie in the file; None
+    where it has none, or cannot be read."""
     try:
-        return DeepTiff(data, "").decode([]).fine
+        layers = DeepTiff(data, "").decode([])
     except PictureError:
         return None
+    if layers.fine is None or not upright:
+        return layers.fine
+    return tuple(turned(one, layers.orientation) for one in layers.fine)
+
+
+def is_misread(image: Any) -> bool:
+    """Whether Pillow gives other pixels than are in a TIFF that it opens: of planes it knows those of 8 bits alone, as
+    many as there are colours, and with transparency that is said to be some."""
+    tags = image.tag_v2
+    samples = tags.get(_SAMPLES, 1)
+    if tags.get(_PLANAR) != 2 or samples == 1:
+        return False
+    bits = tags.get(_BITS, (1,))
+    plain = image.mode in ("RGB", "CMYK", "YCbCr", "LAB") or (image.mode == "RGBA" and _EXTRA_SAMPLES in tags)
+    return not plain or max(bits) > 8 or samples != len(image.getbands())
+
+
+def is_smaller_copy(image: Any) -> bool:
+    """Whether the first page of a TIFF says that it is one of another page."""
+    return bool(image.tag_v2.get(_KIND, 0) & _REDUCED)
+
+
+def is_raw(image: Any, data: bytes) -> bool:
+    """Whether a TIFF is a camera's raw picture, whose first page is a preview of what lies in others."""
+    tags = image.tag_v2
+    return _DNG in tags or (_SUB_PAGES in tags and is_smaller_copy(image)) or data[8:10] == b"CR"
 
 
 def _unassociated(colours: Numbers, shows: Numbers, how: Samples) -> Numbers:
     """Colours that were multiplied by their alpha, divided by it again; black where nothing shows."""
     import numpy as np
 
-    full = 1.0 if how.kind == FLOAT else 2.0**how.bits - 1
+    full = 1.0 if how.kind == FLOAT else 2.0 ** (how.bits - (how.kind == SIGNED)) - 1
     share = shows.astype(np.float64)[..., None] / full
     plain: Numbers = colours.astype(np.float64) / np.where(share > 0, share, np.inf)
     return plain if how.kind == FLOAT else np.clip(plain, 0, full)

@@ -126,6 +126,20 @@ def test_every_frame_is_the_edit_of_that_frame_alone(folder: Path, capfd: pytest
     assert "3 frames; the first is edited" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("ending", ["png", "gif", "webp"])
+def test_each_frame_has_its_own_colours_under_its_transparency(folder: Path, ending: str) -> None:
+    """A mask of black keeps every frame, and not the first one's colours for all."""
+    film(folder / f"in.{ending}", clear=True)
+    Image.new("L", (48, 32)).save("black.png")
+    lossless = ("--lossless",) if ending == "webp" else ()
+    call = ("run", f"in.{ending}", *WORDS, "--frames", "all", "--mask", "black.png", *lossless, "-o", f"out.{ending}")
+    assert run(call) == 0
+    for before, after in zip(shown(folder / f"in.{ending}")[0], shown(folder / f"out.{ending}")[0], strict=True):
+        visible = before[..., 3] > 0
+        assert visible.any()
+        assert np.array_equal(before[visible], after[visible])
+
+
 def test_what_has_one_frame_is_a_picture_as_any(folder: Path) -> None:
     Image.new("RGB", (48, 32)).save(folder / "a.gif")
     pages = [Image.new("RGB", (48, 32), (n, n, n)) for n in range(3)]
