@@ -286,6 +286,45 @@ def test_a_graph_is_followed_through_values_and_joined_prompts() -> None:
     assert found.layer.values["prompt"] == f"{PROMPT}, a lake"
 
 
+def found_in(graph: dict[str, object]) -> Found:
+    from sdedit_cli.pictures.foreign import found_of
+    from sdedit_cli.pictures.foreign_graph import said_by_graph
+
+    said = said_by_graph({"prompt": json.dumps(graph)})
+    assert said
+    return found_of(said, "x.png")
+
+
+def test_a_sampler_of_parts_says_what_one_node_would() -> None:
+    inputs = dict(GRAPH["9"]["inputs"])
+    taken = {name: inputs.pop(name) for name in ("seed", "sampler_name", "cfg", "positive", "negative", "model")}
+    seed, name = taken.pop("seed"), taken.pop("sampler_name")
+    parts = {
+        "9": node(
+            "SamplerCustomAdvanced",
+            noise=["91", 0],
+            guider=["92", 0],
+            sampler=["93", 0],
+            sigmas=["94", 0],
+            latent_image=inputs.pop("latent_image"),
+        ),
+        "91": node("RandomNoise", noise_seed=seed),
+        "92": node("CFGGuider", **taken),
+        "93": node("KSamplerSelect", sampler_name=name),
+        "94": node("BasicScheduler", model=taken["model"], **inputs),
+    }
+    found, usual = found_in({**GRAPH, **parts}), found_in(GRAPH)
+    assert found.layer.values == usual.layer.values
+    assert found.ingredients == usual.ingredients
+    assert found.ignored == usual.ignored
+
+
+def test_the_step_at_which_a_sampler_begins_is_a_strength() -> None:
+    inputs = {key: value for key, value in GRAPH["9"]["inputs"].items() if key != "denoise"}
+    begun = node("KSamplerAdvanced", **{**inputs, "steps": 20, "start_at_step": 8, "end_at_step": 10000})
+    assert found_in({**GRAPH, "9": begun}).layer.values["strength"] == pytest.approx(0.6)
+
+
 def test_what_has_no_counterpart_is_named_and_costs_nothing_else() -> None:
     found = changed(scheduler="sgm_uniform", denoise=1.0, seed=-5, sampler_name="res_multistep", cfg="much")
     assert found

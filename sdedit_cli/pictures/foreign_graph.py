@@ -17,10 +17,13 @@ _SAVING = ("SaveImage", "PreviewImage", "Image Save", "SaveAnimatedWEBP", "SaveA
 _TEXTS = ("text", "text_g", "text_l", "t5xxl", "clip_l", "positive", "negative", "string", "value", "prompt")
 _VALUES = ("value", "int", "float", "number", "string", "text")
 _MODELS = ("ckpt_name", "unet_name", "model_name")
+# What a sampler of parts is linked to.
+_SPREAD = ("noise", "guider", "sampler", "sigmas")
 # Nodes whose settings are carried over, or which have none.
 _KNOWN = (
     *("KSampler", "KSamplerAdvanced", "CheckpointLoader", "CheckpointLoaderSimple", "UNETLoader", "LoraLoader"),
     *("LoraLoaderModelOnly", "CLIPTextEncode", "CLIPSetLastLayer", "VAEDecode", "VAEDecodeTiled", "VAEEncode"),
+    *("SamplerCustom", "SamplerCustomAdvanced", "CFGGuider", "KSamplerSelect", "BasicScheduler", "RandomNoise"),
     *("VAELoader", "EmptyLatentImage", "LoadImage", "ConditioningCombine", "ConditioningConcat", "PrimitiveNode"),
     *_SAVING,
 )
@@ -33,13 +36,13 @@ def said_by_graph(texts: Mapping[str, str]) -> Said | None:
     graph = {key: table(node) for key, node in table(read_json(texts.get("prompt"))).items()}
     if not graph or len(graph) > _MOST_NODES or not any("class_type" in node for node in graph.values()):
         return None
-    samplers = [key for key, node in graph.items() if {"steps", "cfg"} <= _inputs(node).keys()]
+    samplers = [key for key in graph if {"steps", "cfg"} <= _gathered(graph, key).keys()]
     outputs = [key for key, node in graph.items() if text(node.get("class_type")).startswith(_SAVING)]
     used = list(_behind(graph, outputs)) if outputs else list(graph)
     ours = next((key for key in used if key in samplers), samplers[-1] if samplers else None)
     if ours is None:
         return None
-    inputs = _inputs(graph[ours])
+    inputs = _gathered(graph, ours)
     values: dict[str, object] = {
         "prompt": _prompt(graph, inputs.get("positive")),
         "negative_prompt": _prompt(graph, inputs.get("negative")),
@@ -48,7 +51,7 @@ def said_by_graph(texts: Mapping[str, str]) -> Said | None:
         "seed": _value(graph, inputs.get("seed", inputs.get("noise_seed"))),
         "sampler": _value(graph, inputs.get("sampler_name")),
         "schedule": _value(graph, inputs.get("scheduler")),
-        "strength": _value(graph, inputs.get("denoise")),
+        "strength": _strength(graph, inputs),
     }
     reached = list(_behind(graph, [ours]))
     values["clip_skip"] = next(filter(None, map(_clip_skip, (graph[key] for key in reached))), None)
@@ -57,6 +60,22 @@ def said_by_graph(texts: Mapping[str, str]) -> Said | None:
 
 def _inputs(node: Node) -> Node:
     return table(node.get("inputs"))
+
+
+def _gathered(graph: Mapping[str, Node], key: str) -> Node:
+    """The inputs of a sampler: its own, and of one that has them from other nodes theirs."""
+    own = _inputs(graph[key])
+    parts = [graph[link] for name in _SPREAD if (link := _link(own.get(name))) is not None and link in graph]
+    return {name: value for node in (*parts, graph[key]) for name, value in _inputs(node).items()}
+
+
+def _strength(graph: Mapping[str, Node], inputs: Node) -> object:
+    """How strong an edit is: as it says, or by the step at which it begins."""
+    denoise, start, steps = (_value(graph, inputs.get(name)) for name in ("denoise", "start_at_step", "steps"))
+    first, total = number(start), number(steps)
+    if denoise is not None or not first or not total or not 0 < first < total:
+        return denoise
+    return 1 - first / total
 
 
 def _link(value: object) -> str | None:
