@@ -214,7 +214,9 @@ class SchedulerConfig:
         known = FIELDS & data.keys()
         said = {key: _plain(value) for key, value in data.items() if key in known and value is not None}
         config = from_mapping(cls, {**OPTIONS[name], **said, "class_name": name}, source)
-        given = tuple((key, getattr(config, key)) for key in said)
+        # A null says that there is none, which is more than silence: another config made of this one may change it.
+        nulls = {key for key in known if data[key] is None and getattr(config, key) is None}
+        given = tuple((key, getattr(config, key)) for key in data if key in said or key in nulls)
         own = _OWN_TYPES.get(name, {})
         for key, choices in CHOICES.items():
             value = getattr(config, key)

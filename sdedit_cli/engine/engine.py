@@ -188,4 +188,5 @@ class Engine:
 
         self.bring(checker)
         looks = clip_pixels(self.components.feature_extractor, postprocess(pixels_BCHW, "pil"))
-        return checker(pixels_BCHW, looks)
+        # By the names that checkers of other libraries, and functions in their place, have for them.
+        return checker(images=pixels_BCHW, clip_input=looks.to(pixels_BCHW.device, self.components.unet.dtype))

@@ -22,6 +22,8 @@ from ..nn import ImageAdapter, ImageSource, UNet2DCondition
 from ..nn.attention import Attention
 from ..nn.context import KV
 
+_COMPILED = "_orig_mod."
+
 
 @torch.no_grad()
 def looked_at(encoder: Any, pixels_PCHW: Tensor, *, states: bool) -> tuple[Tensor, Tensor]:
@@ -127,7 +129,8 @@ def _source(
 
 def _attentions(unet: UNet2DCondition) -> Mapping[str, Attention]:
     modules = cast("Iterator[tuple[str, nn.Module]]", unet.named_modules())
-    return {name: module for name, module in modules if isinstance(module, Attention)}
+    # What is compiled, as a whole or by parts, stands one level deeper.
+    return {name.replace(_COMPILED, ""): module for name, module in modules if isinstance(module, Attention)}
 
 
 def _nothing(attention: Attention, tokens_RTC: Tensor, dtype: torch.dtype) -> KV:

@@ -83,10 +83,11 @@ class SafetyChecker(nn.Module):
         concepts = (round(cos - limit + stricter, 3) for cos, limit in zip(concepts_K, thresholds, strict=True))
         return Verdict(tuple(special), tuple(concepts))
 
-    def forward(self, images_BCHW: Tensor, pixels_BCHW: Tensor) -> tuple[Tensor, list[bool]]:
-        """The pictures, flagged ones blackened (all zero), and the flags."""
-        flags = [verdict.nsfw for verdict in self.judge(pixels_BCHW)]
-        rows = [torch.zeros_like(x) if flag else x for x, flag in zip(images_BCHW, flags, strict=True)]
+    def forward(self, clip_input: Tensor, images: Tensor) -> tuple[Tensor, list[bool]]:
+        """The pictures (B, C, H, W), flagged ones blackened (all zero), and the flags; `clip_input` is what the feature
+        extractor makes of them."""
+        flags = [verdict.nsfw for verdict in self.judge(clip_input)]
+        rows = [torch.zeros_like(x) if flag else x for x, flag in zip(images, flags, strict=True)]
         return torch.stack(rows), flags
 
 

@@ -318,6 +318,7 @@ class Adapters(AdapterFiles):
         """Within it all strengths are times `scale`; without one, or without adapters, they stay."""
         number, before = checked_scale("lora_scale", scale), self._share
         if scale is None or not self._adapters.adapters:
+            self._follow()
             yield
             return
         try:
@@ -333,7 +334,11 @@ class Adapters(AdapterFiles):
         if asked:
             raise UsageError(f"`cross_attention_kwargs` has {', '.join(map(repr, asked))}; expected 'scale' alone")
         self._share = checked_scale("cross_attention_kwargs' 'scale'", scale)
-        if self._adapters.adapters:
+        self._follow()
+
+    def _follow(self) -> None:
+        """Has what is loaded, and what is fused, at work in the networks as they are now: they may be others."""
+        if self._adapters.adapters or self._fused:
             self._merge()
 
 

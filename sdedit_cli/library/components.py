@@ -26,7 +26,8 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 def check_components(components: Mapping[str, Any]) -> None:
     """Raises WrongTypeError for a component of another library, UsageError as `Components` does."""
     for name, kinds in _KINDS.items():
-        value: object = components[name]
+        # A compiled network stands around the one that it was.
+        value: object = getattr(components[name], "_orig_mod", components[name])
         if not isinstance(value, kinds):
             raise WrongTypeError(
                 f"`{name}` is a {type(value).__module__}.{type(value).__name__}; expected sdedit's own "

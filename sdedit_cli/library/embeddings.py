@@ -98,7 +98,8 @@ class Embeddings:
             self._learn(known, encoder, left, self._bundled)
 
     def _check_own(self, tokenizer: Tokenizer | None, text_encoder: CLIPTextModel | None) -> None:
-        if (tokenizer or self.tokenizer, text_encoder or self.text_encoder) != (self.tokenizer, self.text_encoder):
+        pairs = ((tokenizer, self.tokenizer), (text_encoder, self.text_encoder))
+        if any(given is not None and given is not own for given, own in pairs):
             raise UsageError("`tokenizer` and `text_encoder` are the pipeline's own; set them on it before")
 
     def _bundle(self, words: Sequence[TextualInversion]) -> None:

@@ -63,7 +63,8 @@ def spread(embeds: Tensor, prompts: int, count: int) -> Tensor:
 
 
 def masks_of(masks: Any, pictures: Sequence[int]) -> list[Tensor | None]:
-    """Masks (P, H, W) of each adapter, or None. Raises UsageError where they do not fit the pictures."""
+    """Masks (P, H, W) of each adapter, or None for one that counts everywhere. Raises UsageError where they do not fit
+    the pictures."""
     if masks is None:
         return [None] * len(pictures)
     listed = list(masks[:, None]) if isinstance(masks, Tensor) and masks.ndim == 4 else masks
@@ -71,7 +72,9 @@ def masks_of(masks: Any, pictures: Sequence[int]) -> list[Tensor | None]:
     if not isinstance(listed, (list, tuple)) or len(cast("list[Any]", listed)) != len(pictures):
         raise UsageError(f"`{MASKS}` needs a list of {len(pictures)} tensors {shape}, one for each IP-Adapter")
     for one, count in zip(cast("list[Any]", listed), pictures, strict=True):
+        if one is None:
+            continue
         if not isinstance(one, Tensor) or one.ndim != 4 or one.shape[:2] != (1, count):
             found: Any = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
             raise UsageError(f"`{MASKS}` holds {found}; expected a tensor {shape} for {count} pictures")
-    return [one[0] for one in cast("list[Tensor]", listed)]
+    return [None if one is None else one[0] for one in cast("list[Tensor | None]", listed)]

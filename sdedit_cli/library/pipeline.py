@@ -27,6 +27,7 @@ from ..noise import Scheduler
 from ..text import Tokenizer
 from .adapters import Adapters
 from .arguments import (
+    ARRAYS,
     as_number,
     check_callback,
     check_generator,
@@ -222,7 +223,8 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
                 texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
                 prompt_embeds = self._encode(texts, clip_skip=clip_skip)
             count, length = prompt_embeds.shape[:2]
-            dtype = (self.text_encoder or self.unet).dtype
+            # Not by its truth: a compiled network is asked for its length.
+            dtype = (self.text_encoder if self.text_encoder is not None else self.unet).dtype
             positive = prompt_embeds.to(device, dtype).repeat_interleave(num_images_per_prompt, dim=0)
             if not do_classifier_free_guidance:
                 return positive, negative_prompt_embeds
@@ -293,7 +295,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         Raises UsageError (a ValueError) for arguments that cannot be meant.
         """
         check_retired(retired, self.__call__)
-        output_type = "np" if output_type is None else output_type
+        output_type = "np" if output_type is None or output_type in ARRAYS else output_type
         per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
         strength = as_number("strength", strength, " from 0 to 1")
         eta = as_number("eta", 0.0 if eta is None else eta, ", the share of fresh noise")

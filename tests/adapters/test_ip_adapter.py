@@ -144,6 +144,7 @@ def test_masks_are_the_oracles(pair: Pair) -> None:
     for masks, images, scale in (
         ([left, 1 - left], [A, B], [1.0, 0.8]),
         (torch.cat([left, 1 - left]), [A, B], [1.0, 0.8]),
+        ([left, None], [A, B], [1.0, 0.8]),
         ([half, left], [[A, C], B], [[0.3, 1.2], 1.0]),
     ):
         pair.scale(scale)

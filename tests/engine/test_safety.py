@@ -62,6 +62,29 @@ def test_a_flagged_picture_is_black_as_the_oracles(pair: tuple[Any, Any], thresh
         assert (image.max() == 0) == flag
 
 
+def test_a_checker_of_others_is_called_by_the_names_that_it_has(pair: tuple[Any, Any]) -> None:
+    """The reference's own, and the functions that scripts put in its place."""
+    oracle, ours = pair
+    set_thresholds(pair, 0.12)
+    call = {"prompt": ["a", "b"], "image": picture(48, 40), "num_inference_steps": 3, "output_type": "np"}
+
+    def made(checker: Any) -> Any:
+        parts = ours.components | {"safety_checker": checker}
+        return StableDiffusionImg2ImgPipeline(**parts)(**call, generator=torch.Generator().manual_seed(0))
+
+    own, theirs = made(ours.safety_checker), made(oracle.safety_checker)
+    assert theirs.nsfw_content_detected == own.nsfw_content_detected
+    np.testing.assert_array_equal(theirs.images, own.images)
+
+    def swapped(clip_input: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, list[bool]]:
+        assert clip_input.shape[-1] == 32
+        return images, [False] * len(images)
+
+    passing = made(lambda images, **rest: (images, [False] * len(images)))
+    assert passing.nsfw_content_detected == [False, False]
+    np.testing.assert_array_equal(made(swapped).images, passing.images)
+
+
 def test_the_two_parts_of_the_check_are_given_apart(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "sd15", checker=True)
     load = StableDiffusionImg2ImgPipeline.from_pretrained

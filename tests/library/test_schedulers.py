@@ -46,6 +46,22 @@ def theirs(name: str) -> Any:
     return getattr(diffusers, name)
 
 
+@pytest.mark.parametrize("key", ["sigma_min", "sigma_max", "trained_betas"])
+def test_a_null_of_a_file_may_be_changed_in_the_config_made_of_it(key: str) -> None:
+    """As the reference has it: a null was given, and what nobody gave is another class's to say."""
+    value = [0.01] * 1000 if key == "trained_betas" else 20.0
+    file = {
+        **SAID,
+        "_class_name": "EulerDiscreteScheduler",
+        "sigma_min": None,
+        "sigma_max": None,
+        "trained_betas": None,
+    }
+    for made in (ours("EulerDiscreteScheduler"), theirs("EulerDiscreteScheduler")):
+        again = made.from_config({**made.from_config(file).config, key: value})
+        assert np.array_equal(again.config[key], value)
+
+
 def effective(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """What a config says of the options that the class takes in the reference."""
     names = inspect.signature(theirs(name).__init__).parameters.keys() - {"self", "kwargs"}
