@@ -283,6 +283,17 @@ def test_big_endian_archives_are_swapped(tmp_path: Path) -> None:
     assert_same(PickleSource(tmp_path / "g"), {"a": tensor, "b": number})
 
 
+def test_old_files_of_a_big_endian_machine_are_read_as_torch_reads_them(tmp_path: Path) -> None:
+    """Before the zip archives, torch wrote numbers in one order on all machines, and the order of its own beside."""
+    tensors = {"a": torch.tensor([1.5, -2.0, 3.25]), "b": torch.tensor([7, 8])}
+    torch.save(tensors, tmp_path / "f", **FORMATS["legacy"])
+    before, said, after = (tmp_path / "f").read_bytes().partition(b"little_endian")
+    path = write(tmp_path / "g", before + said + after.replace(pickle.NEWTRUE, pickle.NEWFALSE, 1))
+    read = torch.load(path, weights_only=True)
+    assert_same(PickleSource(path), read)
+    assert_same(PickleSource(path), tensors)
+
+
 @pytest.mark.parametrize("style", FORMATS)
 def test_a_file_cut_short_is_refused_at_every_length(style: str, tmp_path: Path) -> None:
     torch.save({"a": torch.ones(8), "b": torch.ones(3)}, tmp_path / "f", **FORMATS[style])

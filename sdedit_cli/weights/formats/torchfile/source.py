@@ -63,7 +63,7 @@ class PickleSource(EntrySource[TensorRef | ArrayRef]):
         if self._file.data(0, 4) == b"PK\x03\x04":
             return self._read_zip()
         found = read_legacy(self._file, self._persistent, self._storages)
-        self._extents, self._little_endian = found.extents, found.little_endian
+        self._extents = found.extents
         missing = set(self._storages) - set(self._extents)
         if missing:
             raise BadPickle(f"the storage '{shown(min(missing), 40)}' is not in the file")
