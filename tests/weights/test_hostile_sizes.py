@@ -17,6 +17,7 @@ import torch
 from helpers.weights import entry, raw_safetensors, unpickled, write
 
 import sdedit_cli.weights.formats.open as opening
+from sdedit_cli.configs.base import LARGEST_TEXT
 from sdedit_cli.errors import ModelError, shown
 from sdedit_cli.weights import open_weights
 from sdedit_cli.weights.formats.flax import FlaxSource
@@ -189,6 +190,31 @@ def test_one_list_under_many_numbers_is_made_a_dict_once() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6_000_000
+
+
+@pytest.mark.parametrize("name", ["data.pkl", "byteorder"])
+def test_members_of_an_archive_that_are_no_weights_are_not_read_whatever_their_size(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdedit_cli.weights.formats.torchfile.source._PICKLE_LIMIT", 1_000_000, raising=False)
+    members = {"data.pkl": b"\x80\x02}.", "byteorder": b"little", name: bytes(5_000_000)}
+    with zipfile.ZipFile(tmp_path / "f", "w") as target:
+        for member, content in members.items():
+            target.writestr(f"archive/{member}", content)
+    tracemalloc.start()
+    with pytest.raises(ModelError, match="has 5000000 bytes of pickle" if name == "data.pkl" else "holds no tensors"):
+        PickleSource(tmp_path / "f")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_large_file_that_begins_as_json_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "f", b'{"weight_map": ')
+    with path.open("r+b") as file:
+        file.truncate(LARGEST_TEXT + 1)
+    with pytest.raises(ModelError, match="has more than 64 MB; expected weights"):
+        open_weights(path)
 
 
 @pytest.mark.parametrize("opcode", [b"\x8f", b"]", b"}", b"(", b"cfoo\nBar\n"])
