@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.weights import TinyNet, quantised, write
+from helpers.weights import Call, TinyNet, quantised, write
 from torch import Tensor
 
 from sdedit_cli.errors import ModelError
@@ -254,6 +254,29 @@ def test_tensors_and_arrays_are_read_side_by_side(root: Any, style: str, tmp_pat
     }
     expected = {"a": torch.ones(2), "b": torch.arange(3.0), "no side": torch.tensor(2)}
     assert_same(saved(tmp_path / "f", root(state), style), expected)
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_tensors_of_devices_without_storages_are_read_as_torch_reads_them(style: str, tmp_path: Path) -> None:
+    """Of TPUs and their like: a copy as a tensor, in older files as an array, which knows no bfloat16."""
+    numbers = torch.arange(6.0).reshape(2, 3)
+    root = {
+        "tensor": Call(torch._utils._rebuild_device_tensor_from_cpu_tensor, numbers.t(), torch.float32, "cpu", False),
+        "array": Call(torch._utils._rebuild_device_tensor_from_numpy, numbers.numpy(), torch.float32, "cpu", False),
+        "bfloat16": Call(torch._utils._rebuild_device_tensor_from_numpy, numbers.numpy(), torch.bfloat16, "cpu", False),
+    }
+    source = saved(tmp_path / "f", root, style)
+    assert_same(source, torch.load(tmp_path / "f", weights_only=False))
+    assert source.dtype("bfloat16") == torch.bfloat16
+    renamed = (tmp_path / "f").read_bytes().replace(b"_rebuild_device_tensor_from_numpy", b"_rebuild_xla_tensor")
+    if style == "legacy":  # an archive knows the lengths of its members
+        assert_same(PickleSource(write(tmp_path / "g", renamed)), torch.load(tmp_path / "f", weights_only=False))
+
+
+def test_an_array_is_not_made_a_tensor_of_wider_numbers(tmp_path: Path) -> None:
+    wide = Call(torch._utils._rebuild_device_tensor_from_numpy, np.zeros(4, np.uint8), torch.float64, "cpu", False)
+    with pytest.raises(ModelError, match=r"an array of u1 for a tensor of torch\.float64"):
+        saved(tmp_path / "f", {"a": wide})
 
 
 def test_old_files_of_protocol_1_are_read_and_those_of_0_say_why_not(tmp_path: Path) -> None:
