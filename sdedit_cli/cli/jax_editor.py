@@ -119,7 +119,7 @@ class JaxEditor:
         platform = str(jax.default_backend())
         dtype = _DTYPES.get(edit.dtype, "float32" if platform == "cpu" else "bfloat16")
         tell("load", {"model": str(checkpoint.path), "device": f"jax {platform}", "dtype": dtype})
-        scheduler = scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler).modernised()
+        scheduler = scheduler_of(checkpoint, edit.sampler).modernised()
         skip = ["scheduler"] + (["safety_checker", "feature_extractor"] if edit.safety == "off" else [])
         with reading(whole=not edit.mmap):
             loaded = load(checkpoint, jnp.dtype(dtype), [*skip, "vae"] if edit.vae else skip)

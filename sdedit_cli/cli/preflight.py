@@ -77,7 +77,7 @@ class Preflight:
         from ..engine.sampling import chosen_scheduler, grid_of
 
         checkpoint = self.checkpoint()
-        scheduler = scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)
+        scheduler = scheduler_of(checkpoint, edit.sampler)
         grid_of(chosen_scheduler(scheduler, edit), edit)
         text = checkpoint.components.get("text_encoder")
         layers = getattr(text.config, "num_hidden_layers", None) if text else None

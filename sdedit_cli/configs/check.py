@@ -10,6 +10,10 @@ from ..errors import ModelError, did_you_mean, quoted
 LARGEST = 1 << 16
 """Nothing real comes near this many channels, tokens or layers: a larger number is a broken or hostile file."""
 
+MOST_BLOCKS = 2048
+"""Resnets and transformer blocks of a network together: SDXL's UNet has 87. More take long to build, even without
+weights, and a config of any network is as short as one of a real one."""
+
 
 def refuse(source: str, key: str, value: object, expected: str) -> NoReturn:
     """Raises the ModelError of a key whose value this program cannot build."""
@@ -33,6 +37,18 @@ def sizes(source: str, key: str, values: int | Iterable[Any], least: int = 1, la
     for value in numbers:
         if not least <= value <= largest:
             refuse(source, key, value, f"{least} to {largest}")
+
+
+def level_count(source: str, key: str, widths: Sequence[int], largest: int) -> None:
+    """Raises ModelError when a network has no level, or more of them than any real one."""
+    if not 1 <= len(widths) <= largest:
+        refuse(source, key, list(widths), f"1 to {largest} numbers, one for each level (it has {len(widths)})")
+
+
+def block_count(source: str, key: str, value: object, blocks: int) -> None:
+    """Raises ModelError, naming the key that most of them come from, for a network of too many blocks."""
+    if blocks > MOST_BLOCKS:
+        refuse(source, key, value, f"a network of at most {MOST_BLOCKS} blocks in all (these are {blocks})")
 
 
 def flat(values: int | Iterable[Any]) -> list[int]:

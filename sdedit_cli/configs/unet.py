@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 from ..errors import ModelError
 from .base import NetworkConfig
-from .check import divides, one_of, per_level, refuse, sizes
+from .check import block_count, divides, level_count, one_of, per_level, refuse, sizes
 
 ACTIVATIONS = ("silu", "swish", "mish", "gelu", "relu")
 DOWN_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D")
@@ -47,6 +47,11 @@ class Level(NamedTuple):
     @property
     def attends(self) -> bool:
         return self.kind.startswith("CrossAttn")
+
+    @property
+    def blocks(self) -> int:
+        """Its resnets and transformer blocks."""
+        return self.layers + (sum(self.depths[: self.layers]) if self.attends else 0)
 
 
 @dataclass(frozen=True)
@@ -152,8 +157,7 @@ class UNetConfig(NetworkConfig):
         for key, known in (("down_block_types", DOWN_BLOCKS), ("up_block_types", UP_BLOCKS)):
             for kind in cast("tuple[str, ...]", getattr(self, key)):
                 one_of(source, key, kind, known)
-        if not self.block_out_channels:
-            refuse(source, "block_out_channels", [], "one number for each level")
+        level_count(source, "block_out_channels", self.block_out_channels, _MOST_LEVELS)
         for key in _SIZES:
             if getattr(self, key) is not None:
                 sizes(source, key, getattr(self, key))
@@ -162,6 +166,7 @@ class UNetConfig(NetworkConfig):
                 refuse(source, key, getattr(self, key), "an odd number")
         for key in ("layers_per_block", "transformer_layers_per_block"):
             sizes(source, key, getattr(self, key), largest=256)
+        self._check_amount(source)
         sizes(source, "downsample_padding", self.downsample_padding, least=0, largest=1)
         if not 0 <= self.dropout < 1:
             refuse(source, "dropout", self.dropout, "0 or more and below 1")
@@ -174,6 +179,12 @@ class UNetConfig(NetworkConfig):
             for key in ("addition_time_embed_dim", "projection_class_embeddings_input_dim"):
                 if getattr(self, key) is None:
                     refuse(source, key, None, "a number, as 'addition_embed_type' is 'text_time'")
+
+    def _check_amount(self, source: str) -> None:
+        levels = (*self.down_levels(source), *self.up_levels(source), self.mid_level())
+        resnets, blocks = (sum(getattr(level, what) for level in levels) for what in ("layers", "blocks"))
+        key = "layers_per_block" if 2 * resnets > blocks else "transformer_layers_per_block"
+        block_count(source, key, getattr(self, key), blocks)
 
     def _check_widths(self, source: str) -> None:
         if self.block_out_channels[0] // 2 == self.freq_shift:
@@ -188,6 +199,7 @@ class UNetConfig(NetworkConfig):
             refuse(source, heads_key, last.heads, f"a number of heads that divides {last.channels} channels")
 
 
+_MOST_LEVELS = 16
 _SIZES = (
     "in_channels",
     "out_channels",

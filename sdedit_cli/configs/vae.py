@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .base import NetworkConfig
-from .check import divides, one_of, refuse, sizes
+from .check import block_count, divides, level_count, one_of, refuse, sizes
 from .unet import ACTIVATIONS
+
+_MOST_LEVELS = 8  # a latent of 128 pixels a side; pictures are made up to whole latents
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,18 @@ class VAEConfig(NetworkConfig):
 
     def check(self, source: str = "config") -> None:
         one_of(source, "act_fn", self.act_fn, ACTIVATIONS)
+        level_count(source, "block_out_channels", self.block_out_channels, _MOST_LEVELS)
         for key, known in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
             kinds: tuple[str, ...] = getattr(self, key)
             for kind in kinds:
                 one_of(source, key, kind, (known,))
-            if not kinds or len(kinds) != len(self.block_out_channels):
+            if len(kinds) != len(self.block_out_channels):
                 refuse(source, key, list(kinds), f"{len(self.block_out_channels)} names, one a level")
         for key in ("in_channels", "out_channels", "block_out_channels", "latent_channels", "norm_num_groups"):
             sizes(source, key, getattr(self, key))
         sizes(source, "layers_per_block", self.layers_per_block, largest=256)
+        blocks = (2 * self.layers_per_block + 1) * len(self.block_out_channels)
+        block_count(source, "layers_per_block", self.layers_per_block, blocks)
         sizes(source, "sample_size", self.sample_size)
         for channels in self.block_out_channels:
             divides(source, self.norm_num_groups, channels)
@@ -95,9 +100,10 @@ class TinyVAEConfig(NetworkConfig):
         for side in ("encoder", "decoder"):
             widths: tuple[int, ...] = getattr(self, f"{side}_block_out_channels")
             counts: tuple[int, ...] = getattr(self, f"num_{side}_blocks")
+            level_count(source, f"{side}_block_out_channels", widths, _MOST_LEVELS)
             sizes(source, f"{side}_block_out_channels", widths)
             sizes(source, f"num_{side}_blocks", counts, largest=256)
-            if not widths or len(widths) != len(counts):
+            if len(widths) != len(counts):
                 refuse(source, f"num_{side}_blocks", list(counts), f"{len(widths)} numbers, one a level")
             if len(set(widths)) > 1:
                 refuse(source, f"{side}_block_out_channels", list(widths), "the same width in all levels")

@@ -85,7 +85,7 @@ def check_loadable(edit: Edit, checkpoint: Checkpoint) -> None:
     for name in ("unet", "vae", "text_encoder"):
         if name not in checkpoint.components.keys() | brought:
             raise _lacks(checkpoint.path, name)
-    scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)
+    scheduler_of(checkpoint, edit.sampler)
 
 
 def check_autoencoders(edit: Edit, unet: object) -> None:
@@ -123,12 +123,18 @@ def check_adapters(edit: Edit, checkpoint: Checkpoint, *, complete: bool) -> Non
             open_adapter(Path(file.path))
 
 
-def scheduler_of(config: Mapping[str, Any] | None, path: Path, sampler: str | None = None) -> Scheduler:
-    """The scheduler of the checkpoint at `path`.
+def scheduler_of(checkpoint: Checkpoint, sampler: str | None = None) -> Scheduler:
+    """The scheduler of a checkpoint.
 
     Raises ModelError when it has none, or one that is not known: where a `sampler` is asked for, it is enough that
     the config tells of the training.
     """
+    if checkpoint.scheduler is None and "unet" not in checkpoint.components:
+        raise _lacks(checkpoint.path, "unet")  # of a VAE alone nobody misses the scheduler
+    return _scheduler(checkpoint.scheduler, checkpoint.path, sampler)
+
+
+def _scheduler(config: Mapping[str, Any] | None, path: Path, sampler: str | None = None) -> Scheduler:
     if config is None:
         raise _lacks(path, "scheduler")
     unknown = str(config.get("_class_name", "")).removeprefix("Flax") not in CLASS_NAMES
@@ -147,7 +153,7 @@ def for_edit(
     Raises ModelError for what cannot be loaded.
     """
     # Pictures to look at are encoded once, before the edit, and not by a component of it.
-    scheduler = scheduler_of(checkpoint.scheduler, checkpoint.path, edit.sampler)
+    scheduler = scheduler_of(checkpoint, edit.sampler)
     given: dict[str, Any] = {"scheduler": scheduler, "image_encoder": None}
     if edit.safety == "off" or "safety_checker" not in checkpoint.extras:
         # A feature extractor alone would cost the import of transformers and do nothing.
@@ -200,19 +206,18 @@ def tiny_decoder(edit: Edit, components: Components, dtype: torch.dtype) -> Tiny
 
 def _fields(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     found: dict[str, Any] = {name: getattr(loaded, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    for name in ("unet", "vae"):
+        if given.get(name, found[name]) is None:
+            raise _lacks(loaded.path, name)
     if "scheduler" not in given:
-        found["scheduler"] = scheduler_of(loaded.scheduler_config, loaded.path)
+        found["scheduler"] = _scheduler(loaded.scheduler_config, loaded.path)
     if loaded.safety_checker and "safety_checker" not in given:
         found["safety_checker"] = load_checker(loaded.safety_checker, dtype)
     if loaded.feature_extractor and "feature_extractor" not in given:
         found["feature_extractor"] = load_feature_extractor(loaded.feature_extractor)
     if loaded.image_encoder and "image_encoder" not in given:
         found["image_encoder"] = load_image_encoder(loaded.image_encoder, dtype)
-    found |= {"requires_safety_checker": loaded.requires_safety_checker, **given}
-    for name in ("unet", "vae"):
-        if found.get(name) is None:
-            raise _lacks(loaded.path, name)
-    return found
+    return found | {"requires_safety_checker": loaded.requires_safety_checker, **given}
 
 
 def _lacks(path: Path, name: str) -> ModelError:

@@ -47,6 +47,7 @@ class Settings:
 _ROLES = {"bos": BOS, "eos": EOS, "unk": EOS, "pad": EOS}
 # Other roles that a folder may name; they count as added tokens.
 _OTHER_ROLES = ("sep", "cls", "mask")
+_SIDES = ("padding_side", "truncation_side")
 
 
 def read_settings(folder: Path, vocabulary: Vocabulary, max_position_embeddings: int | None = None) -> Settings:
@@ -57,6 +58,9 @@ def read_settings(folder: Path, vocabulary: Vocabulary, max_position_embeddings:
     """
     path = folder / "tokenizer_config.json"
     config, numbered = _read_tokens(path, vocabulary)
+    for side in _SIDES:
+        if config.get(side) not in (None, "right"):
+            raise ModelError(f"{path}: '{side}' is {quoted(config[side])}, expected 'right', as of all CLIP tokenizers")
     known = {token.content: token for token in numbered.values()}
     named: dict[str, AddedToken] = {}
     for role in (*_ROLES, *_OTHER_ROLES):

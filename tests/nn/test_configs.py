@@ -11,6 +11,7 @@ from helpers.tiny.configs import clip_config, taesd_config, unet_config, vae_con
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdedit_cli.configs.check import MOST_BLOCKS
 from sdedit_cli.configs.clip import CLIPTextConfig
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.configs.vae import TinyVAEConfig, VAEConfig
@@ -32,6 +33,7 @@ UNET_REFUSALS: list[tuple[str, Any]] = [
     ("time_embedding_type", "fourier"),
     ("attention_type", "gated"),
     ("block_out_channels", []),
+    ("block_out_channels", [32] * 17),
     ("block_out_channels", [32, -64]),
     ("block_out_channels", [32, 60]),
     ("block_out_channels", [32, 1 << 40]),
@@ -59,6 +61,8 @@ VAE_REFUSALS: list[tuple[str, Any]] = [
     ("down_block_types", ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]),
     ("up_block_types", ["UpDecoderBlock2D"]),
     ("block_out_channels", [16, 30]),
+    ("block_out_channels", [16] * 9),
+    ("block_out_channels", []),
     ("norm_num_groups", -8),
     ("latent_channels", 0),
     ("layers_per_block", -1),
@@ -73,6 +77,8 @@ TAESD_REFUSALS: list[tuple[str, Any]] = [
     ("num_encoder_blocks", [1]),
     ("num_decoder_blocks", [1, 1, -1, 1]),
     ("encoder_block_out_channels", [8, 8, 8, 16]),
+    ("encoder_block_out_channels", []),
+    ("decoder_block_out_channels", [8] * 9),
     ("act_fn", "tanh"),
     ("upsample_fn", "sinc"),
     ("latent_channels", 0),
@@ -87,6 +93,18 @@ CLIP_REFUSALS: list[tuple[str, Any]] = [
     ("max_position_embeddings", 0),
     ("eos_token_id", 10**30),
 ]
+
+
+def levels_of(down: str, up: str, levels: int) -> dict[str, Any]:
+    """The keys of a network of many levels, each of as many layers as there may be."""
+    return {
+        "block_out_channels": [32] * levels,
+        "down_block_types": [down] * levels,
+        "up_block_types": [up] * levels,
+        "layers_per_block": 256,
+    }
+
+
 CASES = [
     *((UNetConfig, unet_config(), *refusal) for refusal in UNET_REFUSALS),
     *((VAEConfig, vae_config(), *refusal) for refusal in VAE_REFUSALS),
@@ -106,6 +124,36 @@ def test_values_that_cannot_be_built_name_file_key_and_value(
     assert f"'{key}'" in message
     assert "expected" in message
     assert len(message.splitlines()) == 1
+
+
+DEEP = {"layers_per_block": 256, "transformer_layers_per_block": 256}
+TOO_MANY_BLOCKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any], str]] = {
+    "deep transformers": (UNetConfig, unet_config(), DEEP, "transformer_layers_per_block"),
+    "many resnets": (UNetConfig, unet_config(), levels_of("DownBlock2D", "UpBlock2D", 16), "layers_per_block"),
+    "a VAE": (VAEConfig, vae_config(), levels_of("DownEncoderBlock2D", "UpDecoderBlock2D", 8), "layers_per_block"),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MANY_BLOCKS)
+def test_a_network_of_too_many_blocks_is_refused_before_it_is_built(case: str) -> None:
+    config, data, change, key = TOO_MANY_BLOCKS[case]
+    with pytest.raises(ModelError, match=f"^f: '{key}' is .*, expected a network of at most 2048 blocks"):
+        config.from_dict(data | change, "f")
+
+
+def test_the_largest_real_network_is_far_from_the_limit() -> None:
+    attends = ["CrossAttnUpBlock2D"] * 2
+    sdxl = {
+        "block_out_channels": [320, 640, 1280],
+        "down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 2],
+        "up_block_types": [*attends, "UpBlock2D"],
+        "layers_per_block": 2,
+        "transformer_layers_per_block": [1, 2, 10],
+        "attention_head_dim": [5, 10, 20],
+    }
+    config = UNetConfig.from_dict(unet_config("sdxl") | sdxl)
+    levels = (*config.down_levels(), *config.up_levels(), config.mid_level())
+    assert 10 * sum(level.blocks for level in levels) < MOST_BLOCKS
 
 
 def test_a_missing_sdxl_size_is_named() -> None:

@@ -79,6 +79,9 @@ BROKEN = {
     "length is zero": (classic, config(model_max_length=0), "'model_max_length' is 0"),
     "length is not a number": (classic, config(model_max_length=float("nan")), "'model_max_length' is nan"),
     "length is a bool": (classic, config(model_max_length=True), "'model_max_length' is True"),
+    "padding on the left": (classic, config(padding_side="left"), "'padding_side' is 'left', expected 'right'"),
+    "cutting on the left": (modern, config(truncation_side="left"), "'truncation_side' is 'left', expected 'right'"),
+    "side is no text": (classic, config(padding_side=["right"]), "'padding_side' is ['right'], expected 'right'"),
     "unified file is no JSON": (modern, put("tokenizer.json", "\0\0"), "tokenizer.json: cannot be read"),
     "unified file without model": (modern, edit_json("tokenizer.json", lambda d: d.pop("model") and None), "'model'"),
     "another kind of model": (modern, model_part(type="WordPiece"), "WordPiece"),
@@ -108,6 +111,13 @@ def test_broken_folder(case: str, tmp_path: Path) -> None:
     assert words in message
     assert str(folder) in message
     assert "\n" not in message
+
+
+def test_sides_that_are_as_usual_or_not_told_are_taken(tmp_path: Path) -> None:
+    folder = classic(tmp_path / "tokenizer")
+    usual = Tokenizer.from_folder(folder).encode("a cat")
+    config(padding_side="right", truncation_side=None)(folder)
+    assert Tokenizer.from_folder(folder).encode("a cat") == usual
 
 
 def test_missing_folder(tmp_path: Path) -> None:

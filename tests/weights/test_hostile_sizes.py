@@ -9,6 +9,7 @@ import time
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ import torch
 from helpers.weights import entry, raw_safetensors, unpickled, write
 
 import sdedit_cli.weights.formats.open as opening
+from sdedit_cli.configs.base import LARGEST_TEXT
 from sdedit_cli.errors import ModelError, shown
 from sdedit_cli.weights import open_weights
 from sdedit_cli.weights.formats.flax import FlaxSource
 from sdedit_cli.weights.formats.torchfile.arrays import is_sound
 from sdedit_cli.weights.formats.torchfile.source import PickleSource
+from sdedit_cli.weights.formats.torchfile.state_dict import contents
 from sdedit_cli.weights.formats.torchfile.values import ArrayRef, BadPickle
 
 
@@ -95,6 +98,12 @@ def colliding(count: int, entry: bytes) -> bytes:
     return b"".join(entry % (b"\x8a\x0c" + (i * (2**61 - 1)).to_bytes(12, "little")) for i in range(1, count))
 
 
+def under_numbers(parts: int, names: int) -> bytes:
+    """One list of empty dicts under many numbers."""
+    shared = b"](" + b"}" * parts + b"eq\x000"
+    return b"\x80\x02" + shared + b"}(" + b"".join(b"J%bh\x00" % struct.pack("<i", i) for i in range(names)) + b"u."
+
+
 HEAD = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
 LISTS = nested(b"]", b"(h%bh%be")
 STORAGE = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQ"
@@ -145,6 +154,7 @@ BOMBS = {
     + b"}("
     + b"".join(text(f"o{i}") + b"h\x00)\x81h\x01b" for i in range(8000))
     + b"us.",
+    "one long list under many numbers": under_numbers(5000, 2000),
     "names of a kilobyte": b"\x80\x02" + TENSOR + b"q\x000" + HUNDREDS + b"}" + text("a" * 1000) + b"h\x03s.",
 }
 
@@ -171,6 +181,40 @@ def test_work_and_memory_are_bounded_by_the_file(case: str, tmp_path: Path) -> N
     assert took < 4
     assert peak < 150_000_000
     assert len(str(error.value)) < 400 + len(str(tmp_path))
+
+
+def test_one_list_under_many_numbers_is_made_a_dict_once() -> None:
+    root = cast("dict[str, object]", unpickled(under_numbers(16, 10_000)))
+    tracemalloc.start()
+    assert contents(root)[0] == {}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6_000_000
+
+
+@pytest.mark.parametrize("name", ["data.pkl", "byteorder"])
+def test_members_of_an_archive_that_are_no_weights_are_not_read_whatever_their_size(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdedit_cli.weights.formats.torchfile.source._PICKLE_LIMIT", 1_000_000, raising=False)
+    members = {"data.pkl": b"\x80\x02}.", "byteorder": b"little", name: bytes(5_000_000)}
+    with zipfile.ZipFile(tmp_path / "f", "w") as target:
+        for member, content in members.items():
+            target.writestr(f"archive/{member}", content)
+    tracemalloc.start()
+    with pytest.raises(ModelError, match="has 5000000 bytes of pickle" if name == "data.pkl" else "holds no tensors"):
+        PickleSource(tmp_path / "f")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_large_file_that_begins_as_json_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "f", b'{"weight_map": ')
+    with path.open("r+b") as file:
+        file.truncate(LARGEST_TEXT + 1)
+    with pytest.raises(ModelError, match="has more than 64 MB; expected weights"):
+        open_weights(path)
 
 
 @pytest.mark.parametrize("opcode", [b"\x8f", b"]", b"}", b"(", b"cfoo\nBar\n"])

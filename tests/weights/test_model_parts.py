@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from sdedit_cli.errors import ModelError
 from sdedit_cli.text import Tokenizer
 from sdedit_cli.weights import open_checkpoint
+from sdedit_cli.weights.checkpoint import notes
 from sdedit_cli.weights.describe import describe
 from sdedit_cli.weights.formats.open import open_weights
 from sdedit_cli.weights.load.networks import Loaded, load_networks
@@ -218,6 +219,18 @@ def test_the_size_that_a_small_model_was_trained_at_travels(tmp_path: Path) -> N
         for path in (folder, tmp_path / "new.safetensors", tmp_path / "new", shared("sd15")[0])
     ]
     assert sizes == [32, 32, 32, None]
+
+
+@pytest.mark.parametrize("said", [2049, 65535, 0, -64, "64", True, None])
+def test_a_size_that_no_small_model_was_trained_at_is_none(said: object, tmp_path: Path) -> None:
+    """It decides how large a picture is worked on, whatever the picture's own size."""
+    folder = copied("sd15", tmp_path)
+    edit_json(folder / "model_index.json", _native_size=said)
+    weights = {"a": torch.ones(1)}
+    save_file(weights, tmp_path / "a", {"sdedit.native_size": json.dumps(said).strip('"')})
+    assert open_checkpoint(folder).native_size is None
+    told = notes.native_size(open_weights(tmp_path / "a").metadata)
+    assert told == (64 if said == "64" else None)  # all metadata are texts
 
 
 def test_names_for_the_same_weights_are_all_read(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.cli.main import run
-from sdedit_cli.errors import SdeditError
+from sdedit_cli.errors import ModelError, SdeditError
 from sdedit_cli.names import ldm
 from sdedit_cli.text import Tokenizer
 from sdedit_cli.weights import load_networks, open_checkpoint
@@ -293,3 +293,19 @@ def test_what_the_index_leaves_out_is_left_out_by_all(tmp_path: Path) -> None:
     command = ["run", str(photo(tmp_path / "a.png")), "-m", str(model), "-o", str(tmp_path / "x.png"), "-q"]
     assert run([*command, "--dry-run"]) == 3
     assert run([*command, "--vae", str(shared("sd15")[0] / "vae"), "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize("prefix", [ldm.VAE, ldm.CLIP], ids=["VAE", "text encoder"])
+def test_a_file_without_a_unet_is_said_to_lack_that_by_all(
+    prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not the scheduler, which no file of such parts has."""
+    model = tmp_path / "part.safetensors"
+    state = ldm_tensors(shared("sd15")[0], "sd15")
+    save_file({name: tensor for name, tensor in state.items() if name.startswith(prefix)}, model)
+    command = ["run", str(photo(tmp_path / "a.png")), "-m", str(model), "-o", str(tmp_path / "x.png"), "-q"]
+    for more in ([], ["--dry-run"], ["--steps", "3"], ["--clip-skip", "1"]):
+        assert run([*command, *more]) == 3
+        assert "has no unet, which every edit needs" in capsys.readouterr().err
+    with pytest.raises(ModelError, match="has no unet, which every edit needs"):
+        StableDiffusionImg2ImgPipeline.from_single_file(model)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.weights import TinyNet, quantised, write
+from helpers.weights import Call, TinyNet, quantised, write
 from torch import Tensor
 
 from sdedit_cli.errors import ModelError
@@ -256,6 +256,29 @@ def test_tensors_and_arrays_are_read_side_by_side(root: Any, style: str, tmp_pat
     assert_same(saved(tmp_path / "f", root(state), style), expected)
 
 
+@pytest.mark.parametrize("style", FORMATS)
+def test_tensors_of_devices_without_storages_are_read_as_torch_reads_them(style: str, tmp_path: Path) -> None:
+    """Of TPUs and their like: a copy as a tensor, in older files as an array, which knows no bfloat16."""
+    numbers = torch.arange(6.0).reshape(2, 3)
+    root = {
+        "tensor": Call(torch._utils._rebuild_device_tensor_from_cpu_tensor, numbers.t(), torch.float32, "cpu", False),
+        "array": Call(torch._utils._rebuild_device_tensor_from_numpy, numbers.numpy(), torch.float32, "cpu", False),
+        "bfloat16": Call(torch._utils._rebuild_device_tensor_from_numpy, numbers.numpy(), torch.bfloat16, "cpu", False),
+    }
+    source = saved(tmp_path / "f", root, style)
+    assert_same(source, torch.load(tmp_path / "f", weights_only=False))
+    assert source.dtype("bfloat16") == torch.bfloat16
+    renamed = (tmp_path / "f").read_bytes().replace(b"_rebuild_device_tensor_from_numpy", b"_rebuild_xla_tensor")
+    if style == "legacy":  # an archive knows the lengths of its members
+        assert_same(PickleSource(write(tmp_path / "g", renamed)), torch.load(tmp_path / "f", weights_only=False))
+
+
+def test_an_array_is_not_made_a_tensor_of_wider_numbers(tmp_path: Path) -> None:
+    wide = Call(torch._utils._rebuild_device_tensor_from_numpy, np.zeros(4, np.uint8), torch.float64, "cpu", False)
+    with pytest.raises(ModelError, match=r"an array of u1 for a tensor of torch\.float64"):
+        saved(tmp_path / "f", {"a": wide})
+
+
 def test_old_files_of_protocol_1_are_read_and_those_of_0_say_why_not(tmp_path: Path) -> None:
     state = {"a": torch.ones(2)}
     assert_same(saved(tmp_path / "f", state, "legacy", pickle_protocol=1), state)
@@ -281,6 +304,17 @@ def test_big_endian_archives_are_swapped(tmp_path: Path) -> None:
                 content = b"".join(content[at : at + 4][::-1] for at in range(0, len(content), 4))
             new.writestr(name, b"big" if name.endswith("byteorder") else content)
     assert_same(PickleSource(tmp_path / "g"), {"a": tensor, "b": number})
+
+
+def test_old_files_of_a_big_endian_machine_are_read_as_torch_reads_them(tmp_path: Path) -> None:
+    """Before the zip archives, torch wrote numbers in one order on all machines, and the order of its own beside."""
+    tensors = {"a": torch.tensor([1.5, -2.0, 3.25]), "b": torch.tensor([7, 8])}
+    torch.save(tensors, tmp_path / "f", **FORMATS["legacy"])
+    before, said, after = (tmp_path / "f").read_bytes().partition(b"little_endian")
+    path = write(tmp_path / "g", before + said + after.replace(pickle.NEWTRUE, pickle.NEWFALSE, 1))
+    read = torch.load(path, weights_only=True)
+    assert_same(PickleSource(path), read)
+    assert_same(PickleSource(path), tensors)
 
 
 @pytest.mark.parametrize("style", FORMATS)

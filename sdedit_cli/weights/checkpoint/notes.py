@@ -16,6 +16,7 @@ SCHEDULER = "sdedit.scheduler"
 CONFIGS = "sdedit.configs"  # by the component's kind
 TOKENIZER = "sdedit.tokenizer"  # names and texts of the files
 NATIVE_SIZE = "sdedit.native_size"
+_LARGEST_SIDE = 2048  # pictures are brought to it past the limit of pixels that they have themselves
 OF_FILES = (TOKENIZER, CONFIGS, SCHEDULER, NATIVE_SIZE, BLOCK)
 """What a folder keeps in files of its own."""
 
@@ -49,7 +50,7 @@ def native_size(metadata: Mapping[str, str]) -> int | None:
 
 def checked_size(said: object) -> int | None:
     """A native size as a file gives it, None for what cannot be one."""
-    return said if type(said) is int and 0 < said < 1 << 16 else None
+    return said if type(said) is int and 0 < said <= _LARGEST_SIDE else None
 
 
 def _object(text: str) -> dict[str, object] | None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import cast
 
+from ...configs.base import LARGEST_TEXT, bounded_text
 from ...errors import ModelError
 from .flax import FlaxSource
 from .safetensors import SafetensorsFile
@@ -36,6 +37,7 @@ _HINTS: tuple[tuple[tuple[bytes, ...], str], ...] = (
         "is a compressed archive: unpack it and name the weights in it",
     ),
 )
+_WEIGHTS = "weights or the index of sharded ones"
 _HEAD = 512
 # torch's files of before 1.6 begin with this number in pickle protocols 0 and 1.
 _LEGACY_MAGIC = b"L119547037146038801333356L"
@@ -116,12 +118,12 @@ def _is_old_pickle(head: bytes) -> bool:
 
 def _from_json(path: Path) -> WeightSource:
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8-sig"))
+        content: object = json.loads(bounded_text(path, LARGEST_TEXT, ModelError, _WEIGHTS))
     except (ValueError, RecursionError, OSError):
         content = None
     if isinstance(content, dict) and "weight_map" in cast("dict[str, object]", content):
         return ShardedSource(path, _open_shard)
-    raise ModelError(f"{path}: is a JSON file without a 'weight_map', expected weights or the index of sharded ones")
+    raise ModelError(f"{path}: is a JSON file without a 'weight_map', expected {_WEIGHTS}")
 
 
 def _open_shard(path: Path) -> WeightSource:

@@ -15,19 +15,19 @@ def is_sound(array: ArrayRef) -> bool:
     """Whether this is an array of numbers, not of objects or text. Raises BadPickle when bytes and shape differ."""
     if array.number not in NUMPY_DTYPES:
         return False
-    if not is_possible(array.shape) or prod(array.shape) * array.dtype.itemsize != len(array.data):
+    if not is_possible(array.shape) or prod(array.shape) * array.stored.itemsize != len(array.data):
         raise BadPickle(f"a numpy array of shape {short(array.shape)} in {len(array.data)} bytes")
     return True
 
 
 def from_array(array: ArrayRef) -> Tensor:
     """The tensor of an array that is sound, in this machine's byte order."""
-    dtype = array.dtype
     if not array.data:
-        return torch.empty(array.shape, dtype=dtype)
-    flat = torch.frombuffer(bytearray(array.data), dtype=dtype)
+        return torch.empty(array.shape, dtype=array.dtype)
+    flat = torch.frombuffer(bytearray(array.data), dtype=array.stored)
     if array.code.startswith(">"):
         flat = swapped(flat)
+    flat = flat.to(array.dtype)
     if not array.fortran:
         return flat.view(array.shape)
     return flat.view(array.shape[::-1]).permute(*range(len(array.shape) - 1, -1, -1))

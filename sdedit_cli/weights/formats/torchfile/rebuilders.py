@@ -9,6 +9,7 @@ optimizer, a config object), and objects of it become placeholders.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import cast
 
@@ -18,6 +19,7 @@ from ....errors import UnsafeFileError
 from .budget import Budget
 from .globals import PYTHON_2, TORCH_DTYPES, may_run_code
 from .values import (
+    NUMPY_DTYPES,
     ArrayRef,
     BadPickle,
     Global,
@@ -111,6 +113,16 @@ def _first_argument(_: Budget, args: tuple[object, ...]) -> object:
     return _first(args, 1)[0]
 
 
+def _device_array(_: Budget, args: tuple[object, ...]) -> object:
+    """A tensor of a device such as a TPU, kept as a numpy array: bfloat16 as float32."""
+    array, dtype = _first(args, 2)
+    if not isinstance(array, ArrayRef) or not isinstance(dtype, torch.dtype):
+        return Placeholder(Global("torch", "Tensor"), args)
+    if NUMPY_DTYPES.get(array.number, dtype).itemsize < dtype.itemsize:
+        raise BadPickle(f"an array of {short(array.number)} for a tensor of {dtype}")
+    return replace(array, stands_for=dtype)
+
+
 def _from_type(budget: Budget, args: tuple[object, ...]) -> object:
     function, _kind, arguments = _first(args, 3)
     # One level only: a chain of these would be a recursion that the file controls.
@@ -197,6 +209,10 @@ REBUILDERS: Mapping[str, Rebuilder] = {
     **_TENSOR_NAMES,
     "torch._tensor._rebuild_from_type_v2": _from_type,
     "torch._utils._rebuild_from_type_v2": _from_type,
+    # The tensor has the dtype that is said beside it.
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _first_argument,
+    "torch._utils._rebuild_device_tensor_from_numpy": _device_array,
+    "torch._utils._rebuild_xla_tensor": _device_array,
     "torch.Size": _first_argument,  # a tuple; it is checked where it becomes the shape of something
     "copyreg._reconstructor": _reconstructed,
     "collections.OrderedDict": _dict,

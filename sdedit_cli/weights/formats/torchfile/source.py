@@ -26,6 +26,8 @@ from .values import ArrayRef, BadPickle, Global, Storage, TensorRef, as_sequence
 _COPIES = 4
 _REPEATED_LIMIT = 64_000_000
 _KEY_LIMIT = 256
+_PICKLE_LIMIT = 512_000_000  # names and shapes beside storages: 1.x models take 1 MB; arrays of numpy are in it too
+_ORDER_LIMIT = 16
 
 
 class PickleSource(EntrySource[TensorRef | ArrayRef]):
@@ -63,7 +65,7 @@ class PickleSource(EntrySource[TensorRef | ArrayRef]):
         if self._file.data(0, 4) == b"PK\x03\x04":
             return self._read_zip()
         found = read_legacy(self._file, self._persistent, self._storages)
-        self._extents, self._little_endian = found.extents, found.little_endian
+        self._extents = found.extents
         missing = set(self._storages) - set(self._extents)
         if missing:
             raise BadPickle(f"the storage '{shown(min(missing), 40)}' is not in the file")
@@ -78,7 +80,11 @@ class PickleSource(EntrySource[TensorRef | ArrayRef]):
         if f"{roots[0]}constants.pkl" in members:
             raise UnsafeFileError("is a TorchScript program; expected plain weights (a state dict)")
         pickled, order = members[f"{roots[0]}data.pkl"], members.get(f"{roots[0]}byteorder")
-        self._little_endian = order is None or self._file.data(order.start, order.size) != b"big"
+        if pickled.size > _PICKLE_LIMIT:
+            raise BadPickle(
+                f"has {pickled.size} bytes of pickle beside its storages; save the weights alone, as tensors"
+            )
+        self._little_endian = not order or self._file.data(order.start, min(order.size, _ORDER_LIMIT)) != b"big"
         self._extents = {
             name.removeprefix(f"{roots[0]}data/"): member
             for name, member in members.items()

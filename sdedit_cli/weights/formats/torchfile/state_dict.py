@@ -21,6 +21,7 @@ ENTRY_LIMIT = 500_000
 CHARACTER_LIMIT = 32_000_000  # of all names together
 DEPTH_LIMIT = 64
 NAME_LIMIT = 1024
+_PARTS_OF_LIST = 16  # under a number; a hypernetwork has two for each width
 
 
 def contents(root: object) -> tuple[dict[str, Entry], dict[str, object]]:
@@ -63,13 +64,16 @@ def _with_lists_by_number(root: object) -> object:
     top = as_dict(root)
     if top is None:
         return root
-    lists = {name: _by_place(value) for name, value in top.items() if isinstance(name, str) and name.isdecimal()}
-    return {**top, **{name: parts for name, parts in lists.items() if parts}}
+    numbered = {name: value for name, value in top.items() if isinstance(name, str) and name.isdecimal()}
+    # By the list and not by its name: one list may stand under any number of names.
+    dicts = {id(value): _by_place(value) for value in {id(value): value for value in numbered.values()}.values()}
+    return {**top, **{name: parts for name, value in numbered.items() if (parts := dicts[id(value)])}}
 
 
 def _by_place(value: object) -> dict[object, object]:
     parts = as_sequence(value) or ()
-    return {str(place): part for place, part in enumerate(parts)} if all(map(_is_container, parts)) else {}
+    are_dicts = len(parts) <= _PARTS_OF_LIST and all(map(_is_container, parts))
+    return {str(place): part for place, part in enumerate(parts)} if are_dicts else {}
 
 
 def _comes_off(wrapper: str, top: Mapping[str, object]) -> bool:

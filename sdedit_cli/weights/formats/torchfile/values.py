@@ -95,6 +95,7 @@ class ArrayRef:
     fortran: bool = False
     data: bytes = b""
     scalar: bool = False  # a number such as np.float32(1), which is no array without sides
+    stands_for: torch.dtype | None = None  # numbers that numpy does not have are kept as wider ones
 
     @property
     def number(self) -> str:
@@ -102,9 +103,14 @@ class ArrayRef:
         return self.code.lstrip("<>|=")
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Of an array of numbers, which `is_sound` tells."""
+    def stored(self) -> torch.dtype:
+        """What its bytes are; of an array of numbers, which `is_sound` tells."""
         return NUMPY_DTYPES[self.number]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the tensor that is made of it."""
+        return self.stands_for or self.stored
 
 
 @dataclass(eq=False)
