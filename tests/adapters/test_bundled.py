@@ -66,6 +66,29 @@ def test_words_come_and_go_with_their_lora(key: str, pipe: StableDiffusionImg2Im
     assert pipe.tokenizer is tokenizer
 
 
+def test_words_of_a_lora_are_not_saved_with_the_model_as_its_weights_are_not(
+    pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path
+) -> None:
+    """The saved model would refuse the LoRA, whose word it knows already; words that somebody loaded are saved."""
+    state, before = lora(pipe, **{LAYOUTS[0]: vectors()}), digest(pipe)
+    pipe.load_lora_weights(state)
+    loaded = digest(pipe)
+    pipe.save_pretrained(tmp_path / "plain")
+    assert digest(pipe) == loaded
+    assert len(ids(pipe, "mine")) == 2
+    saved = StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "plain")
+    assert digest(saved) == before
+    saved.load_lora_weights(state)
+    assert digest(saved) == loaded
+    pipe.load_textual_inversion({"<own>": vectors(1, seed=2)})
+    pipe.save_pretrained(tmp_path / "worded")
+    assert len(ids(pipe, "<own> mine")) == 3
+    saved = StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "worded")
+    assert len(ids(saved, "<own>")) == 1
+    saved.load_lora_weights(state)
+    assert len(ids(saved, "<own> mine")) == 3
+
+
 def test_a_name_may_have_dots_and_be_a_word_of_the_vocabulary(pipe: StableDiffusionImg2ImgPipeline) -> None:
     assert pipe.tokenizer is not None
     known = next(word for word in ("a", "of", "the", "and") if pipe.tokenizer.id_of(word) is not None and len(word) > 1)
