@@ -115,8 +115,10 @@ def _fitting(source: WeightSource, architecture: Architecture) -> tuple[int, int
             leaf: source.get(key) if leaf in READ else torch.empty(source.shape(key), device="meta")
             for leaf, key in own.items()
         }
+        weight = architecture.weight_shape(module)
         try:
-            check(shapes, architecture.weight_shape(module), architecture.shape(module, "bias"))
+            # A bias of a layer without one may be zeros, which shapes do not say.
+            check(shapes, weight, architecture.shape(module, "bias") or weight[:1])
         except (Misfit, RuntimeError):
             continue
         count += 1

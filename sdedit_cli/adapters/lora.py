@@ -119,6 +119,9 @@ def _read(
 def patch_of(tensors: Mapping[str, Tensor], header: Header, module: Module) -> Patch:
     """The patch of a module's tensors, with what a header or a config says of their strength. Raises Misfit."""
     leaves, scaling, whole = dict(tensors), header.scaling(module), header.whole_scale(module)
+    # PEFT has a bias of all layers or of none: it may well be zeros, and of a layer that has none itself.
+    if "up_bias" in leaves and not bool(leaves["up_bias"].any()):
+        del leaves["up_bias"]
     if leaves.keys() >= WHOLE_LOKR:
         if whole is not None:
             leaves["scale"] = torch.tensor(whole)
