@@ -150,6 +150,17 @@ def split_key(key: str, present: Collection[str]) -> tuple[str, str] | None:
     return None
 
 
+# ComfyUI holds text encoders whole: their projection, and after the 23 layers of 2.x the last one, which nothing uses.
+_UNUSED = re.compile(
+    r"text_encoders\.(clip_[lh]\.transformer\.text_projection|clip_h\.transformer\.text_model\.encoder\.layers\.23)\."
+)
+
+
+def is_unused(key: str) -> bool:
+    """Whether a key that fits no module is of a part that Stable Diffusion 1 and 2 do not use."""
+    return _UNUSED.match(key) is not None
+
+
 # How files of each dialect are told, by the beginning and the leaf of a key; the first row that fits is taken.
 _TELLING: tuple[tuple[str, str], ...] = (
     (r"lora_unet_(input_blocks|middle_block|output_blocks)_", "kohya, original block names"),

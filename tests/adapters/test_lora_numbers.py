@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,27 @@ def test_the_mark_of_scaled_rotations_is_of_any_type(marker: Tensor, pipe: Stabl
         pipe.unload_lora_weights()
     assert torch.equal(*made)
     assert not torch.equal(made[0], layer.weight)
+
+
+@pytest.mark.parametrize("leaf", ["diff", "lora_down.weight", "lora_up.weight", "diff_b"])
+@pytest.mark.parametrize(
+    "module", ["clip_l.transformer.text_projection", "clip_h.transformer.text_model.encoder.layers.23.mlp.fc1"]
+)
+def test_parts_of_text_encoders_that_nothing_uses_are_passed_over(
+    module: str, leaf: str, pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ComfyUI extracts from all that it has loaded."""
+    base, of = weights(pipe), factors(pipe)
+    state = {**DIALECTS["ComfyUI"](pipe, of), f"text_encoders.{module}.{leaf}": torch.ones(32, 32)}
+    pipe.load_lora_weights(state)
+    assert_merged(pipe, base, of)
+    pipe.unload_lora_weights()
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "a.safetensors")
+    assert run(["lora", "inspect", str(tmp_path / "a.safetensors"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unmatched"] == []
+    other = f"text_encoders.clip_l.transformer.text_model.encoder.layers.23.mlp.fc1.{leaf}"
+    with pytest.raises(ModelError, match="1 of"):
+        pipe.load_lora_weights({**state, other: torch.ones(32, 32)})
 
 
 @pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.int64(2)], ids=repr)
