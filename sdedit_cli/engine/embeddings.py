@@ -15,7 +15,7 @@ from ..adapters.embedding import TextualInversion, read_embedding
 from ..errors import UsageError
 from ..nn import CLIPTextModel
 from ..options.adapters import EmbeddingFile
-from ..text import Tokenizer
+from ..text.tokenizer import UNHEARD, Tokenizer
 from .components import TextSide
 
 _BEYOND = "beyond_tokenizer"
@@ -54,8 +54,8 @@ def set_words(
 
 
 def _spelled(word: str, tokenizer: Tokenizer) -> str:
-    """A word of the vocabulary in capitals, which no other entry has: texts are compared in small letters."""
-    return word.upper() if tokenizer.id_of(word) is not None else word
+    """A word of the vocabulary as one that no other entry is spelled as, and that is found as the word."""
+    return UNHEARD + word if tokenizer.id_of(word) is not None else word
 
 
 def _beyond(encoder: CLIPTextModel) -> torch.Tensor | None:

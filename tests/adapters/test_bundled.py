@@ -99,6 +99,26 @@ def test_a_name_may_have_dots_and_be_a_word_of_the_vocabulary(pipe: StableDiffus
     assert ids(pipe, f"{known}, v1.5")[-1] == size + 1
 
 
+@pytest.mark.parametrize("word", ["q", "Q", "7", "é", "!", "!!!"])
+def test_a_word_of_one_letter_is_one_though_the_vocabulary_has_it_in_capitals_too(
+    word: str, pipe: StableDiffusionImg2ImgPipeline
+) -> None:
+    assert pipe.tokenizer is not None
+    before, size = digest(pipe), len(pipe.tokenizer)
+    plain = ids(pipe, "quick x 8 q7q a cafés")
+    key = f"bundle_emb.{word}.emb_params"
+    pipe.load_lora_weights(lora(pipe, **{key: vectors()}))
+    text = f"a {word}, cat"
+    assert [index for index in ids(pipe, text) if index >= size] == [size, size + 1]
+    places = [token for token in pipe.tokenizer.tokens(text) if token.id >= size]
+    assert [text[token.start : token.end].strip() for token in places] == [word, word]
+    assert ids(pipe, "quick x 8 q7q a cafés") == plain
+    with pytest.raises(UsageError, match=f"knows the token '{word}' already"):
+        pipe.load_lora_weights(lora(pipe, **{key: vectors(seed=5)}))
+    pipe.unload_lora_weights()
+    assert digest(pipe) == before
+
+
 def test_two_loras_may_bring_the_same_word_and_no_other_of_its_name(pipe: StableDiffusionImg2ImgPipeline) -> None:
     state = lora(pipe, **{LAYOUTS[0]: vectors()})
     pipe.load_lora_weights(state, adapter_name="a")
@@ -119,6 +139,7 @@ UNUSED: dict[str, tuple[dict[str, Tensor], str]] = {
     ),
     "another width": ({LAYOUTS[0]: vectors(width=64)}, "its vectors have 64 numbers, and this text encoder takes 32"),
     "several entries": ({LAYOUTS[0]: vectors(), LAYOUTS[2]: vectors()}, "it has 2 entries"),
+    "no letters": ({"bundle_emb. .emb_params": vectors()}, "' ' is not used: it has no letters"),
     "a picture's worth": ({LAYOUTS[0]: torch.ones(2, 2, WIDTH)}, "its shape is \\[2, 2, 32\\]"),
 }
 
