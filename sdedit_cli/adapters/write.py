@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import ModelError, listed
 from .deltas import WHOLE_LOKR, Misfit, kinds_of
 from .dialects import LEAVES, Module
-from .kinds.leaves import Leaves, exact_scale, rank_of, single, trimmed
+from .kinds.leaves import Leaves, exact_scale, for_new, rank_of, single, trimmed
 from .kinds.lora import thin_factors
 from .lora import Adapter, Patch, grouped, patch_of
 from .open import CONFIG, HALVES, HEADER, OF_PEFT, open_adapter
@@ -122,7 +122,8 @@ def _kohya(adapter: Adapter, shape_of: ShapeOf) -> dict[str, Tensor]:
     for (slot, name), patch in adapter.patches.items():
         leaves = dict(with_alpha(patch).leaves)
         if leaves.keys() >= WHOLE_LOKR and "scale" in leaves:  # which readers of kohya's names do not look for there
-            leaves["lokr_w1"] = leaves["lokr_w1"] * single(leaves, "scale")
+            first = leaves["lokr_w1"]
+            leaves["lokr_w1"] = first.to(for_new(first.dtype)) * single(leaves, "scale")
             del leaves["scale"]
         if "magnitude" in leaves:
             # What PEFT has for the outputs of any layer, kohya has in the dimensions of the weight.

@@ -144,6 +144,11 @@ def shape_of(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape)
 
 
+def for_new(dtype: torch.dtype) -> torch.dtype:
+    """The precision of numbers that are made of numbers in this one: eight bits hold those of a file, and no others."""
+    return torch.float16 if dtype.is_floating_point and dtype.itemsize == 1 else dtype
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Whether all numbers are finite. A finite sum says so at a fraction of what looking at each of them takes."""
     if tensor.is_floating_point() and tensor.dtype.itemsize == 1:
