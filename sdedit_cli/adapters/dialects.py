@@ -221,6 +221,9 @@ FAMILIES_BY_WIDTH = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 
 # Leaves of linear layers whose second axis is the layer's inputs.
 _OF_INPUTS = ("down", "hada_w1_b", "diff")
 _CONTEXT = re.compile(r"attn2[._](?:processor[._])?to_[kv]")
+_OF_TEXT = re.compile(
+    r"(lora_te1?_|text_encoder[._]|text_encoders\.clip_[lh]\.|text_model[._]).*(self_attn[._](to_)?[qkv]|mlp[._]fc1)"
+)
 
 
 def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -229,8 +232,9 @@ def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
         start = mark.removeprefix("^")
         if any(key.startswith(start) if start != mark else mark in key for key in shapes):
             return family
-    for key, shape in shapes.items():
-        leaf = split_key(key, shapes)
-        if leaf and leaf[1] in _OF_INPUTS and len(shape) >= 2 and _CONTEXT.search(key):
-            return FAMILIES_BY_WIDTH.get(shape[1], "")
+    for inputs in (_CONTEXT, _OF_TEXT):
+        for key, shape in shapes.items():
+            leaf = split_key(key, shapes)
+            if leaf and leaf[1] in _OF_INPUTS and len(shape) >= 2 and inputs.search(key):
+                return FAMILIES_BY_WIDTH.get(shape[1], "")
     return ""

@@ -294,6 +294,25 @@ def test_peft_reads_the_folders_that_are_written_for_it(drawn_lora: tuple[Path, 
     assert load_file(tmp_path / "text_encoder/adapter_model.safetensors")
 
 
+def test_the_family_is_that_of_a_model_whose_shapes_fit_and_of_text_encoders_by_their_width() -> None:
+    from sdedit_cli.adapters.architecture import KNOWN
+    from sdedit_cli.adapters.dialects import family_of
+    from sdedit_cli.weights.formats.source import MemorySource
+
+    def told(state: dict[str, Tensor]) -> str:
+        found = told_by(MemorySource(state, path=Path("x")))
+        return found.title if found else ""
+
+    to_q = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    assert told({f"{to_q}.lora_down.weight": torch.ones(2, 32), f"{to_q}.lora_up.weight": torch.ones(32, 2)}) == ""
+    assert told({f"{to_q}.lora_down.weight": torch.ones(2, 320), f"{to_q}.lora_up.weight": torch.ones(320, 2)}) != ""
+    assert told({f"{to_q}.lora_up.weight": torch.ones(2, 2)}) != "", "half a pair says nothing of shapes"
+    for known, width in zip(KNOWN, (768, 1024), strict=True):
+        for name in ("lora_te_text_model_encoder_layers_0_self_attn_q_proj", "text_encoder.encoder.layers.0.mlp.fc1"):
+            assert family_of({f"{name}.lora_down.weight": (2, width)}) == known.title
+    assert family_of({"model.layers.0.self_attn.q_proj.lora_A.weight": (2, 1024)}) == ""
+
+
 def test_text_encoders_in_comfyuis_names_make_no_file_one_of_a_transformer_model() -> None:
     from sdedit_cli.adapters.dialects import family_of
 
