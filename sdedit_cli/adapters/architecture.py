@@ -14,7 +14,7 @@ from ..configs.unet import UNetConfig
 from ..errors import ModelError, listed
 from ..nn import CLIPTextModel, UNet2DCondition
 from ..weights.formats.source import WeightSource
-from .deltas import READ, Misfit, check
+from .deltas import READ, Misfit, check, kinds_of
 from .dialects import Module, family_of, module_names
 from .lora import grouped
 from .recognise import taken_for
@@ -96,31 +96,39 @@ KNOWN: Sequence[Architecture] = (
 
 
 def told_by(source: WeightSource, known: Sequence[Architecture] = KNOWN) -> Architecture | None:
-    """The architecture that the adapter in a file fits best, by names and shapes; None where nothing of it fits.
+    """The architecture that the adapter in a file fits best, by names and shapes; None where nothing of it fits, and
+    not for want of a part.
 
     No tensor is read but those whose values decide.
     """
     family = family_of({key: source.shape(key) for key in source.names()})
     possible = [architecture for architecture in known if family in ("", architecture.title)]
     best = max(((_fitting(source, one), one) for one in possible), key=lambda fit: fit[0], default=None)
-    return best[1] if best and best[0] > (0, 0) else None
+    return best[1] if best and best[0][:2] > (0, 0) else None
 
 
-def _fitting(source: WeightSource, architecture: Architecture) -> tuple[int, int]:
-    """How many modules of the file the architecture has, in these shapes and by name alone."""
+def _fitting(source: WeightSource, architecture: Architecture) -> tuple[int, int, int]:
+    """How many modules of the file the architecture has in these shapes, as what is no whole kind, and by name."""
     leaves, _ = grouped(source, architecture.names.get)
-    count = 0
+    count = broken = 0
     for module, own in leaves.items():
+        try:
+            kinds_of(own)
+        except Misfit:
+            broken += 1
+            continue
         shapes = {
             leaf: source.get(key) if leaf in READ else torch.empty(source.shape(key), device="meta")
             for leaf, key in own.items()
         }
+        weight = architecture.weight_shape(module)
         try:
-            check(shapes, architecture.weight_shape(module), architecture.shape(module, "bias"))
+            # A bias of a layer without one may be zeros, which shapes do not say.
+            check(shapes, weight, architecture.shape(module, "bias") or weight[:1])
         except (Misfit, RuntimeError):
             continue
         count += 1
-    return count, len(leaves)
+    return count, broken, len(leaves)
 
 
 def unknown(source: WeightSource) -> ModelError:

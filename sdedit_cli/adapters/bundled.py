@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 
 from ..errors import ModelError, shown
+from ..weights.formats.safetensors import is_text
 from ..weights.formats.source import WeightSource
 from .embedding_files import MOST_VECTORS, TextualInversion
 
@@ -24,7 +25,7 @@ def read_bundled(source: WeightSource, width: int | None) -> tuple[tuple[Textual
     left: list[str] = []
     found = _by_name(source.names())
     for name, keys in found.items():
-        problem = _problem(source, keys, width)
+        problem = _problem(source, name, keys, width)
         if problem:
             left.append(f"the bundled word '{shown(name)}' is not used: {problem}")
             continue
@@ -57,7 +58,9 @@ def _by_name(keys: Collection[str]) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _problem(source: WeightSource, keys: Sequence[tuple[str, str]], width: int | None) -> str:
+def _problem(source: WeightSource, name: str, keys: Sequence[tuple[str, str]], width: int | None) -> str:
+    if not name.strip() or not is_text(name):
+        return "it has no letters"
     if width is None:
         return "this model has no text encoder"
     if any(leaf == _LARGE for _, leaf in keys):

@@ -150,6 +150,17 @@ def split_key(key: str, present: Collection[str]) -> tuple[str, str] | None:
     return None
 
 
+# ComfyUI holds text encoders whole: their projection, and after the 23 layers of 2.x the last one, which nothing uses.
+_UNUSED = re.compile(
+    r"text_encoders\.(clip_[lh]\.transformer\.text_projection|clip_h\.transformer\.text_model\.encoder\.layers\.23)\."
+)
+
+
+def is_unused(key: str) -> bool:
+    """Whether a key that fits no module is of a part that Stable Diffusion 1 and 2 do not use."""
+    return _UNUSED.match(key) is not None
+
+
 # How files of each dialect are told, by the beginning and the leaf of a key; the first row that fits is taken.
 _TELLING: tuple[tuple[str, str], ...] = (
     (r"lora_unet_(input_blocks|middle_block|output_blocks)_", "kohya, original block names"),
@@ -210,6 +221,9 @@ FAMILIES_BY_WIDTH = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 
 # Leaves of linear layers whose second axis is the layer's inputs.
 _OF_INPUTS = ("down", "hada_w1_b", "diff")
 _CONTEXT = re.compile(r"attn2[._](?:processor[._])?to_[kv]")
+_OF_TEXT = re.compile(
+    r"(lora_te1?_|text_encoder[._]|text_encoders\.clip_[lh]\.|text_model[._]).*(self_attn[._](to_)?[qkv]|mlp[._]fc1)"
+)
 
 
 def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -218,8 +232,9 @@ def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
         start = mark.removeprefix("^")
         if any(key.startswith(start) if start != mark else mark in key for key in shapes):
             return family
-    for key, shape in shapes.items():
-        leaf = split_key(key, shapes)
-        if leaf and leaf[1] in _OF_INPUTS and len(shape) >= 2 and _CONTEXT.search(key):
-            return FAMILIES_BY_WIDTH.get(shape[1], "")
+    for inputs in (_CONTEXT, _OF_TEXT):
+        for key, shape in shapes.items():
+            leaf = split_key(key, shapes)
+            if leaf and leaf[1] in _OF_INPUTS and len(shape) >= 2 and inputs.search(key):
+                return FAMILIES_BY_WIDTH.get(shape[1], "")
     return ""

@@ -17,7 +17,7 @@ from ..errors import ModelError, listed, shown
 from ..weights.formats.source import WeightSource
 from .bundled import read_bundled
 from .deltas import READ, WHOLE_LOKR, Misfit, Scaling, kinds_of
-from .dialects import Module, family_of, module_names, split_key
+from .dialects import Module, family_of, is_unused, module_names, split_key
 from .embedding import TextualInversion
 from .kinds.leaves import is_finite
 from .kinds.lora import product_bound
@@ -119,6 +119,9 @@ def _read(
 def patch_of(tensors: Mapping[str, Tensor], header: Header, module: Module) -> Patch:
     """The patch of a module's tensors, with what a header or a config says of their strength. Raises Misfit."""
     leaves, scaling, whole = dict(tensors), header.scaling(module), header.whole_scale(module)
+    # PEFT has a bias of all layers or of none: it may well be zeros, and of a layer that has none itself.
+    if "up_bias" in leaves and not bool(leaves["up_bias"].any()):
+        del leaves["up_bias"]
     if leaves.keys() >= WHOLE_LOKR:
         if whole is not None:
             leaves["scale"] = torch.tensor(whole)
@@ -129,7 +132,7 @@ def patch_of(tensors: Mapping[str, Tensor], header: Header, module: Module) -> P
 
 
 def grouped(source: WeightSource, module_of: Callable[[str], M | None]) -> tuple[dict[M, dict[str, str]], list[str]]:
-    """The keys by module and canonical leaf, and those that fit no module.
+    """The keys by module and canonical leaf, and those that fit no module, but for what no model has a use for.
 
     `module_of` knows a module by its name with dots as underscores. Raises ModelError where two keys are the same leaf.
     """
@@ -141,7 +144,8 @@ def grouped(source: WeightSource, module_of: Callable[[str], M | None]) -> tuple
         split = split_key(key, present)
         module = module_of(split[0]) if split else None
         if split is None or module is None:
-            unmatched.append(key)
+            if not is_unused(key):
+                unmatched.append(key)
         elif split[1] in leaves.setdefault(module, {}):
             other = leaves[module][split[1]]
             raise ModelError(f"{source.path}: '{shown(key)}' and '{shown(other)}' are the same of one module")

@@ -33,6 +33,8 @@ _FOLDER_FILES = (
 )
 _ENDINGS = (".safetensors", ".bin", ".pt", ".ckpt")
 CONFIG = "adapter_config.json"
+OF_PEFT = "base_model.model."
+"""What PEFT puts before the names of modules."""
 _NUMBERS = (".alpha", ".scale")  # leaves
 _BOOKKEEPING = "_aux."  # of slider tools
 HALVES = ("unet", "text_encoder")
@@ -68,7 +70,8 @@ def open_adapter(path: Path) -> tuple[WeightSource, Header]:
     if halves:
         opened = {slot: _open(half) for slot, half in halves.items()}
         told = {slot: header.parts.get(slot, {}) for slot, (_, header) in opened.items()}
-        return _Halves(path, {slot: source for slot, (source, _) in opened.items()}), Header(told)
+        of_peft = any(header.of_peft for _, header in opened.values())
+        return _Halves(path, {slot: source for slot, (source, _) in opened.items()}), Header(told, of_peft)
     return _open(path)
 
 
@@ -84,7 +87,7 @@ def _open(path: Path) -> tuple[WeightSource, Header]:
     beside = path.parent / CONFIG
     if beside.is_file() and _is_of_config(path, source) and (config := read_json(beside)):
         check_config(config, beside)
-        return source, Header(dict.fromkeys(HALVES, config))
+        return source, Header(dict.fromkeys(HALVES, config), of_peft=True)
     header = Header.of(source)
     for told in header.parts.values():
         check_config(told, path)
@@ -157,13 +160,15 @@ class _Halves(WeightSource):
 
 @dataclass(frozen=True)
 class Header:
-    """Ranks and alphas that stand in the header of a file, or in a config beside it, by component."""
+    """Ranks and alphas that stand in the header of a file, or in a config beside it, by component; `of_peft` where the
+    names or such a config say that PEFT has written it."""
 
     parts: Mapping[str, Mapping[str, Any]]
+    of_peft: bool = False
 
     @classmethod
     def of(cls, source: WeightSource) -> Header:
-        """What the file's own header says."""
+        """What the file's own header and names say."""
         try:
             told: object = json.loads(source.metadata.get(HEADER, "{}"))
         except (ValueError, RecursionError):
@@ -176,7 +181,7 @@ class Header:
             slot, dot, key = name.partition(".")
             if dot:
                 parts.setdefault(slot, {})[key] = value
-        return cls(parts)
+        return cls(parts, of_peft=any(OF_PEFT in name for name in source.names()))
 
     def scaling(self, module: Module) -> Scaling:
         """What is said of a module: the alpha of the first pattern that ends its name, or the general one.
@@ -187,7 +192,11 @@ class Header:
         told = self.parts.get(slot, {})
         # PEFT calls it so for LoRA, and 'alpha' for LoHa and LoKr.
         found = _by_pattern(told, "alpha", name, told.get("lora_alpha", told.get("alpha")))
-        return Scaling(_alpha(found), rank_stabilised=told.get("use_rslora") is True)
+        return Scaling(
+            _alpha(found),
+            rank_stabilised=told.get("use_rslora") is True,
+            of_peft=self.of_peft or told.get("peft_type") == "OFT",
+        )
 
     def whole_scale(self, module: Module) -> float | None:
         """What PEFT multiplies a LoKr of two whole matrices by, where LyCORIS has 1; None for files of others."""

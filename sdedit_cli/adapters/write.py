@@ -17,19 +17,18 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError, listed
-from .deltas import WHOLE_LOKR, Misfit, Scaling, kinds_of
+from .deltas import WHOLE_LOKR, Misfit, kinds_of
 from .dialects import LEAVES, Module
-from .kinds.leaves import Leaves, exact_scale, rank_of, single, trimmed
+from .kinds.leaves import Leaves, exact_scale, for_new, rank_of, single, trimmed
 from .kinds.lora import thin_factors
 from .lora import Adapter, Patch, grouped, patch_of
-from .open import CONFIG, HALVES, HEADER, open_adapter
+from .open import CONFIG, HALVES, HEADER, OF_PEFT, open_adapter
 
 Dialect = Literal["kohya", "diffusers", "peft"]
 DIALECTS: tuple[Dialect, ...] = ("kohya", "diffusers", "peft")
 ShapeOf = Callable[[Module], torch.Size]
 # Hashes of the file that was, and what speaks of its alphas: no longer true of the one that is written.
 _STALE = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", HEADER, "format")
-_OF_PEFT = "base_model.model."
 _PREFIXES = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
 # Of several suffixes that mean a leaf, the first is kohya's own, but for:
 _KOHYA: Mapping[str, str] = {
@@ -63,13 +62,13 @@ def written(adapter: Adapter, to: Dialect, shape_of: ShapeOf) -> dict[str, Writt
     """
     metadata = {key: value for key, value in adapter.metadata.items() if key not in _STALE}
     if to == "kohya":
-        return {"": Written(_kohya(adapter), metadata)}
+        return {"": Written(_kohya(adapter, shape_of), metadata)}
     halves = {
         slot: _Half.of(adapter, slot, to, shape_of) for slot in HALVES if any(m[0] == slot for m in adapter.patches)
     }
     if to == "peft":
         return {
-            slot if len(halves) > 1 else "": Written(half.tensors(_OF_PEFT), metadata, half.config())
+            slot if len(halves) > 1 else "": Written(half.tensors(OF_PEFT), metadata, half.config())
             for slot, half in halves.items()
         }
     tensors = {key: tensor for slot, half in halves.items() for key, tensor in half.tensors(f"{slot}.").items()}
@@ -83,7 +82,7 @@ def with_alpha(patch: Patch) -> Patch:
     if rank is None:
         return patch
     leaves, told = dict(patch.leaves), patch.scaling
-    if "scale" in leaves or told.alpha is not None or told.rank_stabilised:
+    if "scale" in leaves or told.says_strength:
         alpha = exact_scale(leaves, rank, told) * rank
         leaves.pop("scale", None)
         leaves["alpha"] = torch.tensor(alpha, dtype=torch.float32)
@@ -94,36 +93,45 @@ def with_alpha(patch: Patch) -> Patch:
 
 def tensors_of(path: Path) -> dict[str, Tensor]:
     """The tensors of an adapter's file or folder by their keys, and as tensors beside them the alphas that a header or
-    a config says: as a state dict they mean what the file does. Raises ModelError for what cannot be read."""
+    a config says: as a state dict they mean what the file does. Rotations that a config calls PEFT's have its names.
+
+    Raises ModelError for what cannot be read.
+    """
     source, header = open_adapter(path)
     tensors = {key: source.get(key) for key in source.names()}
     for flat, own in grouped(source, str)[0].items():
         name = next(iter(own.values()))[: len(flat)]
         try:
             slot = next((slot for slot in HALVES if name.startswith(slot)), HALVES[0])
-            module = slot, name.removeprefix(f"{slot}.").removeprefix(_OF_PEFT)
+            module = slot, name.removeprefix(f"{slot}.").removeprefix(OF_PEFT)
             patch = patch_of({leaf: tensors[key] for leaf, key in own.items()}, header, module)
         except Misfit as problem:
             raise ModelError(f"{source.path}: {name}: {problem}") from None
         told = with_alpha(patch).leaves
-        if patch.scaling != Scaling() and "alpha" in told:
+        if patch.scaling.says_strength and "alpha" in told:
             tensors[own.get("alpha", f"{name}.alpha")] = told["alpha"]
         if "scale" in told and "scale" not in own:
             tensors[f"{name}.scale"] = told["scale"]
+        if "oft_R" in told and patch.scaling.of_peft and OF_PEFT not in name:
+            tensors.update({OF_PEFT + key: tensors.pop(key) for key in own.values()})
     return tensors
 
 
-def _kohya(adapter: Adapter) -> dict[str, Tensor]:
+def _kohya(adapter: Adapter, shape_of: ShapeOf) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for (slot, name), patch in adapter.patches.items():
         leaves = dict(with_alpha(patch).leaves)
         if leaves.keys() >= WHOLE_LOKR and "scale" in leaves:  # which readers of kohya's names do not look for there
-            leaves["lokr_w1"] = leaves["lokr_w1"] * single(leaves, "scale")
+            first = leaves["lokr_w1"]
+            leaves["lokr_w1"] = first.to(for_new(first.dtype)) * single(leaves, "scale")
             del leaves["scale"]
         if "magnitude" in leaves:
             # What PEFT has for the outputs of any layer, kohya has in the dimensions of the weight.
             flat = leaves.pop("magnitude").flatten()
             leaves["dora_scale"] = flat.reshape(-1, *[1] * (leaves["down"].dim() - 1))
+        if "oft_R" in leaves and patch.scaling.of_peft and len(shape_of((slot, name))) > 2:
+            # Under kohya's names it is OneTrainer's, whose R turns as the Rᵀ of the vectors with the other sign.
+            leaves["oft_R"] = (-leaves["oft_R"].float()).to(leaves["oft_R"].dtype)
         module = _PREFIXES[slot] + name.replace(".", "_")
         tensors.update((module + _KOHYA[leaf], tensor) for leaf, tensor in leaves.items())
     return tensors

@@ -15,8 +15,11 @@ from ..adapters.embedding import TextualInversion, read_embedding
 from ..errors import UsageError
 from ..nn import CLIPTextModel
 from ..options.adapters import EmbeddingFile
-from ..text import Tokenizer
+from ..text.tokenizer import UNHEARD, Tokenizer
 from .components import TextSide
+
+_BEYOND = "beyond_tokenizer"
+"""Rows that nothing asks for: in their places are words, and they come back when the words go."""
 
 
 def places_of(embedding: TextualInversion) -> list[str]:
@@ -41,38 +44,51 @@ def set_words(
     for group, whole in ((words, False), (spelled, True)):
         tokens = [token for word in group for token in places_of(word)]
         grown = grown.with_added_tokens(tokens, whole_words=whole) if tokens else grown
-    # Rows beyond the tokenizer's would shift the new ones, and nothing can ask for them.
-    rows = table_of(encoder)[: len(wordless)]
+    table = table_of(encoder)
+    rows, beyond = table[: len(wordless)], _beyond(encoder)
+    if beyond is None:
+        beyond = table[len(wordless) :].clone()
     more = [word.vectors_NC.to(rows.device, rows.dtype) for word in (*words, *spelled)]
-    _set_rows(encoder, torch.cat([rows, *more]) if more else rows.clone())
+    _set_rows(encoder, torch.cat([rows, *(more or [beyond])]), beyond if more else None)
     return grown
 
 
 def _spelled(word: str, tokenizer: Tokenizer) -> str:
-    """A word of the vocabulary in capitals, which no other entry has: texts are compared in small letters."""
-    return word.upper() if tokenizer.id_of(word) is not None else word
+    """A word of the vocabulary as one that no other entry is spelled as, and that is found as the word."""
+    return UNHEARD + word if tokenizer.id_of(word) is not None else word
 
 
-def _set_rows(encoder: CLIPTextModel, rows_VC: torch.Tensor) -> None:
+def _beyond(encoder: CLIPTextModel) -> torch.Tensor | None:
+    """The rows that the table had beyond the tokenizer's; None where it holds no words, and has them itself."""
+    return dict(encoder.text_model.embeddings.token_embedding.named_buffers()).get(_BEYOND)
+
+
+def _set_beyond(encoder: CLIPTextModel, rows_VC: torch.Tensor | None) -> None:
+    # A buffer goes wherever the table goes, and is not saved.
+    encoder.text_model.embeddings.token_embedding.register_buffer(_BEYOND, rows_VC, persistent=False)
+
+
+def _set_rows(encoder: CLIPTextModel, rows_VC: torch.Tensor, beyond_VC: torch.Tensor | None) -> None:
     table = encoder.text_model.embeddings.token_embedding
     table.weight = nn.Parameter(rows_VC, requires_grad=False)
     table.num_embeddings = len(rows_VC)
+    _set_beyond(encoder, beyond_VC)
     encoder.config = replace(encoder.config, vocab_size=len(rows_VC))
 
 
 def words_saved(tokenizer: Tokenizer, encoder: CLIPTextModel) -> tuple[Tokenizer, list[TextualInversion]]:
-    """The words that a folder was saved with, and the tokenizer without them."""
+    """The words that a folder was saved with, and the tokenizer without them; the encoder counts as having them."""
     rows_VC = table_of(encoder).detach()
     if len(tokenizer) > len(rows_VC):
         return tokenizer, []
     wordless, learned = tokenizer.learned()
     found = [TextualInversion(word, rows_VC[list(ids)].clone(), Path(word)) for word, ids in learned]
     # Numbered otherwise they would have other ids when they are learned again.
-    return (
-        (wordless, found)
-        if list(range(len(wordless), len(tokenizer))) == [index for _, ids in learned for index in ids]
-        else (tokenizer, [])
-    )
+    if list(range(len(wordless), len(tokenizer))) != [index for _, ids in learned for index in ids]:
+        return tokenizer, []
+    if found and _beyond(encoder) is None:
+        _set_beyond(encoder, rows_VC[len(tokenizer) :].clone())
+    return wordless, found
 
 
 def table_of(encoder: CLIPTextModel) -> torch.Tensor:
@@ -105,11 +121,12 @@ def check_rows(tokenizer: Tokenizer, encoder: CLIPTextModel) -> None:
 def kept_on_failure(encoder: CLIPTextModel) -> Generator[None, None, None]:
     """What fails within it leaves the encoder with the words that it had."""
     table = encoder.text_model.embeddings.token_embedding
-    before = (table.weight, table.num_embeddings, encoder.config)
+    before, beyond = (table.weight, table.num_embeddings, encoder.config), _beyond(encoder)
     try:
         yield
     except BaseException:
         table.weight, table.num_embeddings, encoder.config = before
+        _set_beyond(encoder, beyond)
         raise
 
 

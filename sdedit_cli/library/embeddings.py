@@ -109,6 +109,19 @@ class Embeddings:
             known, encoder = check_words(self.tokenizer, self.text_encoder)
             self._learn(known, encoder, self._words, words)
 
+    @contextmanager
+    def _bundled_aside(self) -> Generator[None, None, None]:
+        """Within it the words that came with LoRAs are not known."""
+        bundled = self._bundled
+        if not bundled or self.tokenizer is None or self.text_encoder is None:
+            yield
+            return
+        try:
+            self._bundle(())
+            yield
+        finally:
+            self._bundle(bundled)
+
     def _learn(
         self,
         known: Tokenizer,

@@ -190,13 +190,16 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
 
     @arguments_named()
     def save_pretrained(self, save_directory: Place, safe_serialization: bool = True, **options: Any) -> None:
-        """Writes all components in the diffusers layout. Options: `variant`, `max_shard_size`."""
+        """Writes all components in the diffusers layout, and of LoRAs what is fused.
+
+        Options: `variant`, `max_shard_size`.
+        """
         from .loading import save
 
         options["safe_serialization"] = safe_serialization
         self._keep_words()
         facts = {"requires_safety_checker": self.requires_safety_checker, "native_size": self.native_size}
-        with self.without_adapters():
+        with self.without_adapters(), self._bundled_aside():
             save(self.components, save_directory, options, **facts)
 
     @arguments_named()

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Engine
 
 _PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+UNHEARD = "\ufdd0"
+"""Begins tokens that are words of the vocabulary too; taken out before texts are compared. Unicode has it for programs'
+own use: no text holds it."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LETTERS_AT_BOTH_ENDS = re.compile(r"\w(?:.*\w)?")
 
@@ -131,8 +134,9 @@ class Tokenizer:
             if not token.strip() or _SURROGATES.search(token):
                 raise UsageError(f"'{shown(token)}' cannot be a token; name it by a word such as '<cat-toy>'")
             if self.id_of(token) is not None or token in [known.content for known in added]:
-                raise UsageError(f"the tokenizer knows the token '{shown(token)}' already; choose another word")
-            alone = whole_words and _LETTERS_AT_BOTH_ENDS.fullmatch(token) is not None
+                word = shown(token.removeprefix(UNHEARD))
+                raise UsageError(f"the tokenizer knows the token '{word}' already; choose another word")
+            alone = whole_words and _LETTERS_AT_BOTH_ENDS.fullmatch(token.removeprefix(UNHEARD)) is not None
             added += (AddedToken(token, normalized=True, special=False, single_word=alone),)
         settings = replace(self._settings, added=added)
         return Tokenizer(_assemble(self._engine.model, settings), settings)
@@ -237,9 +241,10 @@ def _assemble(model: Any, settings: Settings) -> Engine:
     from tokenizers import Tokenizer as Engine
 
     engine: Any = Engine(model)  # Any, as the library's own types leave the lists of tokens open
-    engine.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
+    steps: list[Any] = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    if any(token.content.startswith(UNHEARD) for token in settings.added):
+        steps.append(normalizers.Replace(UNHEARD, ""))
+    engine.normalizer = normalizers.Sequence(steps)
     engine.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True),

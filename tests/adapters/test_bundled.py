@@ -66,6 +66,29 @@ def test_words_come_and_go_with_their_lora(key: str, pipe: StableDiffusionImg2Im
     assert pipe.tokenizer is tokenizer
 
 
+def test_words_of_a_lora_are_not_saved_with_the_model_as_its_weights_are_not(
+    pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path
+) -> None:
+    """The saved model would refuse the LoRA, whose word it knows already; words that somebody loaded are saved."""
+    state, before = lora(pipe, **{LAYOUTS[0]: vectors()}), digest(pipe)
+    pipe.load_lora_weights(state)
+    loaded = digest(pipe)
+    pipe.save_pretrained(tmp_path / "plain")
+    assert digest(pipe) == loaded
+    assert len(ids(pipe, "mine")) == 2
+    saved = StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "plain")
+    assert digest(saved) == before
+    saved.load_lora_weights(state)
+    assert digest(saved) == loaded
+    pipe.load_textual_inversion({"<own>": vectors(1, seed=2)})
+    pipe.save_pretrained(tmp_path / "worded")
+    assert len(ids(pipe, "<own> mine")) == 3
+    saved = StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "worded")
+    assert len(ids(saved, "<own>")) == 1
+    saved.load_lora_weights(state)
+    assert len(ids(saved, "<own> mine")) == 3
+
+
 def test_a_name_may_have_dots_and_be_a_word_of_the_vocabulary(pipe: StableDiffusionImg2ImgPipeline) -> None:
     assert pipe.tokenizer is not None
     known = next(word for word in ("a", "of", "the", "and") if pipe.tokenizer.id_of(word) is not None and len(word) > 1)
@@ -74,6 +97,26 @@ def test_a_name_may_have_dots_and_be_a_word_of_the_vocabulary(pipe: StableDiffus
     pipe.load_lora_weights(lora(pipe, **named))
     assert ids(pipe, f"{known}, v1.5")[0] == size
     assert ids(pipe, f"{known}, v1.5")[-1] == size + 1
+
+
+@pytest.mark.parametrize("word", ["q", "Q", "7", "é", "!", "!!!"])
+def test_a_word_of_one_letter_is_one_though_the_vocabulary_has_it_in_capitals_too(
+    word: str, pipe: StableDiffusionImg2ImgPipeline
+) -> None:
+    assert pipe.tokenizer is not None
+    before, size = digest(pipe), len(pipe.tokenizer)
+    plain = ids(pipe, "quick x 8 q7q a cafés")
+    key = f"bundle_emb.{word}.emb_params"
+    pipe.load_lora_weights(lora(pipe, **{key: vectors()}))
+    text = f"a {word}, cat"
+    assert [index for index in ids(pipe, text) if index >= size] == [size, size + 1]
+    places = [token for token in pipe.tokenizer.tokens(text) if token.id >= size]
+    assert [text[token.start : token.end].strip() for token in places] == [word, word]
+    assert ids(pipe, "quick x 8 q7q a cafés") == plain
+    with pytest.raises(UsageError, match=f"knows the token '{word}' already"):
+        pipe.load_lora_weights(lora(pipe, **{key: vectors(seed=5)}))
+    pipe.unload_lora_weights()
+    assert digest(pipe) == before
 
 
 def test_two_loras_may_bring_the_same_word_and_no_other_of_its_name(pipe: StableDiffusionImg2ImgPipeline) -> None:
@@ -96,6 +139,7 @@ UNUSED: dict[str, tuple[dict[str, Tensor], str]] = {
     ),
     "another width": ({LAYOUTS[0]: vectors(width=64)}, "its vectors have 64 numbers, and this text encoder takes 32"),
     "several entries": ({LAYOUTS[0]: vectors(), LAYOUTS[2]: vectors()}, "it has 2 entries"),
+    "no letters": ({"bundle_emb. .emb_params": vectors()}, "' ' is not used: it has no letters"),
     "a picture's worth": ({LAYOUTS[0]: torch.ones(2, 2, WIDTH)}, "its shape is \\[2, 2, 32\\]"),
 }
 

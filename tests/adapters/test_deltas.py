@@ -152,8 +152,8 @@ def oft_v2(x: dict[str, Tensor], w: Tensor) -> Tensor:
         q = skew(q)
         rotations.append(torch.eye(size, dtype=w.dtype) + 2 * q + 2 * q @ q + 2 * q @ q @ q + q @ q @ q @ q)
     turned = torch.block_diag(*rotations * (flat(w).shape[1] // size // len(rotations)))
-    # OneTrainer, which writes the marker, turns convolutions the other way round.
-    side = turned if "oft_R_scaled" in x and w.dim() > 2 else turned.T
+    # OneTrainer turns convolutions the other way round than PEFT, whose layers are compared elsewhere.
+    side = turned if w.dim() > 2 else turned.T
     return (flat(w) @ side).reshape(w.shape) - w
 
 

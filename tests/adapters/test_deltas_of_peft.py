@@ -92,6 +92,6 @@ def test_oft(layer: str, shared: bool) -> None:
     before = org(x).detach()
     whole: nn.Module = model.merge_and_unload() if layer == "conv3" else model  # type: ignore[operator]
     theirs = whole(x).detach()
-    ours = changed(org, leaves, Scaling())(x).detach()
+    ours = changed(org, leaves, Scaling(of_peft=True))(x).detach()
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(before, theirs, atol=0.1)

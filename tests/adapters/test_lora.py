@@ -243,6 +243,13 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] =
     ),
     "wan": (lambda _: {"diffusion_model.blocks.0.cross_attn.k.lora_A.weight": torch.ones(2, 2)}, "made for Wan, or"),
     "z": (lambda _: {"diffusion_model.layers.0.feed_forward.w1.lora_A.weight": torch.ones(2, 2)}, "made for Z-Image"),
+    "the text of 2.x": (
+        lambda _: {
+            "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.ones(2, 1024),
+            "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.ones(4096, 2),
+        },
+        "made for Stable Diffusion 2.x, and this model is ",
+    ),
     "XL without its text": (
         lambda _: {"lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_q.lora_up.weight": torch.ones(2, 2)},
         "made for Stable Diffusion XL",

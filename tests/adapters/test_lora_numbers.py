@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,41 @@ def test_floats_of_eight_bits_are_numbers_as_others_are(
             pipe.load_lora_weights({**state, key: torch.full_like(state[key].half(), float("inf")).to(kind)})
 
 
+@pytest.mark.parametrize("kind", [*EIGHT_BITS, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz], ids=str)
+def test_what_is_made_of_floats_of_eight_bits_is_as_exact_as_it_is_said_to_be(
+    kind: torch.dtype, folder: Path, pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path
+) -> None:
+    """Factors that were not in a file before have no room in eight bits; those of the rarer kinds no name in files."""
+    layer, generator, files = pipe.unet.get_submodule(CONV), torch.Generator().manual_seed(5), list[str]()
+    base, total, name = layer.weight.clone(), torch.zeros(()), f"lora_unet_{CONV.replace('.', '_')}"
+    for strength in (0.7, -0.45):
+        down, up = torch.randn(2, 32, 1, 1, generator=generator), torch.randn(32, 2, 1, 1, generator=generator) * 0.1
+        mid = torch.randn(2, 2, 3, 3, generator=generator)
+        leaves = {"lora_down.weight": down, "lora_up.weight": up, "lora_mid.weight": mid, "alpha": torch.tensor(1.5)}
+        low = {f"{name}.{leaf}": tensor.to(kind) for leaf, tensor in leaves.items()}
+        files.append(str(tmp_path / f"{len(files)}.pt"))
+        torch.save(low, files[-1])
+        down, up, mid, alpha = (tensor.to(kind).float() for tensor in (down, up, mid, leaves["alpha"]))
+        change = torch.einsum("mnkl,om,ni->oikl", mid, up.flatten(1), down.flatten(1)) * alpha / 2
+        total = total + change * strength
+    changes = {"convert": change, "resize": change, "merge": total}
+    for to in ("kohya", "diffusers"):
+        options = ["--to", to, "-m", str(folder)]
+        for words in (
+            ["convert", files[1], "DST"],
+            ["convert", files[1], "DST", "--dtype", "fp16"],
+            ["resize", files[1], "DST", "--rank", "2"],
+            ["merge", "DST", "--lora", f"{files[0]}:0.7", "--lora", f"{files[1]}:-0.45"],
+        ):
+            out = tmp_path / f"out {to} {len(list(tmp_path.iterdir()))}.safetensors"
+            assert run(["lora", *(str(out) if word == "DST" else word for word in words), *options]) == 0
+            pipe.load_lora_weights(out)
+            wanted = changes[words[0]]
+            assert (layer.weight - base - wanted).abs().max() < 2e-3 * wanted.abs().max(), (to, words)
+            pipe.unload_lora_weights()
+
+
+CONV = "down_blocks.0.resnets.0.conv1"
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
@@ -98,6 +134,27 @@ def test_the_mark_of_scaled_rotations_is_of_any_type(marker: Tensor, pipe: Stabl
         pipe.unload_lora_weights()
     assert torch.equal(*made)
     assert not torch.equal(made[0], layer.weight)
+
+
+@pytest.mark.parametrize("leaf", ["diff", "lora_down.weight", "lora_up.weight", "diff_b"])
+@pytest.mark.parametrize(
+    "module", ["clip_l.transformer.text_projection", "clip_h.transformer.text_model.encoder.layers.23.mlp.fc1"]
+)
+def test_parts_of_text_encoders_that_nothing_uses_are_passed_over(
+    module: str, leaf: str, pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ComfyUI extracts from all that it has loaded."""
+    base, of = weights(pipe), factors(pipe)
+    state = {**DIALECTS["ComfyUI"](pipe, of), f"text_encoders.{module}.{leaf}": torch.ones(32, 32)}
+    pipe.load_lora_weights(state)
+    assert_merged(pipe, base, of)
+    pipe.unload_lora_weights()
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "a.safetensors")
+    assert run(["lora", "inspect", str(tmp_path / "a.safetensors"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unmatched"] == []
+    other = f"text_encoders.clip_l.transformer.text_model.encoder.layers.23.mlp.fc1.{leaf}"
+    with pytest.raises(ModelError, match="1 of"):
+        pipe.load_lora_weights({**state, other: torch.ones(32, 32)})
 
 
 @pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.int64(2)], ids=repr)

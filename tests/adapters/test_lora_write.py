@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sdedit_cli.adapters.architecture import Architecture
+from sdedit_cli.adapters.apply import check_fits
+from sdedit_cli.adapters.architecture import Architecture, told_by
 from sdedit_cli.adapters.deltas import Misfit, bias_delta, check, weight_delta
 from sdedit_cli.adapters.dialects import Module
 from sdedit_cli.adapters.kinds.leaves import Scaling
 from sdedit_cli.adapters.lora import Adapter, Patch, read_adapter
+from sdedit_cli.adapters.open import open_adapter
 from sdedit_cli.adapters.write import Dialect, peft_files, written
 from sdedit_cli.configs.clip import CLIPTextConfig
 from sdedit_cli.configs.unet import UNetConfig
@@ -149,6 +151,30 @@ def test_kinds_that_a_naming_cannot_hold_are_refused_by_name(form: str, to: Dial
         written(Adapter(Path("x"), {module: Patch(leaves)}, 0), to, TINY.weight_shape)
 
 
+@pytest.mark.parametrize("to", ["kohya", "diffusers", "peft"])
+def test_zeros_as_the_bias_of_a_layer_without_one_are_none(to: Dialect, tmp_path: Path) -> None:
+    """PEFT has a bias of all layers or of none, and so have its own files; other numbers would be lost there."""
+    without, with_bias = (
+        next(module for module in MODULES if bool(TINY.shape(module, "bias")) == there) for there in (False, True)
+    )
+    patches = {module: Patch(leaves_for("lora", module, 1) or {}) for module in (without, with_bias)}
+    patches[with_bias] = Patch(leaves_for("lora_bias", with_bias, 1) or {})
+    path = on_disk(Adapter(Path("x"), patches, 0), to, tmp_path / "a")
+    told = told_by(open_adapter(path)[0], [TINY])
+    assert told is TINY
+    back = read_adapter(path, TINY.unet, TINY.text)
+    check_fits(back, TINY.shape)
+    assert {key for key, delta in deltas(back).items() if delta.any()} == {
+        (without, "weight"), (with_bias, "weight"), (with_bias, "bias"),
+    }  # fmt: skip
+    again = read_adapter(on_disk(back, "kohya", tmp_path / "b"), TINY.unet, TINY.text)
+    assert "up_bias" not in again.patches[without].leaves
+    bad = Patch({**patches[without].leaves, "up_bias": torch.ones(TINY.weight_shape(without)[0])})
+    other = read_adapter(on_disk(Adapter(Path("x"), {without: bad}, 0), to, tmp_path / "c"), TINY.unet, TINY.text)
+    with pytest.raises(ModelError, match=rf"{without[1]} \(it changes the bias of a layer that has none\)"):
+        check_fits(other, TINY.shape)
+
+
 def test_magnitudes_of_some_modules_are_refused_where_all_must_have_them() -> None:
     two = [module for module in MODULES if module[0] == "unet" and len(TINY.weight_shape(module)) == 2][:2]
     patches = {
@@ -266,6 +292,25 @@ def test_peft_reads_the_folders_that_are_written_for_it(drawn_lora: tuple[Path, 
     for name in wanted:
         torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=1e-5)
     assert load_file(tmp_path / "text_encoder/adapter_model.safetensors")
+
+
+def test_the_family_is_that_of_a_model_whose_shapes_fit_and_of_text_encoders_by_their_width() -> None:
+    from sdedit_cli.adapters.architecture import KNOWN
+    from sdedit_cli.adapters.dialects import family_of
+    from sdedit_cli.weights.formats.source import MemorySource
+
+    def told(state: dict[str, Tensor]) -> str:
+        found = told_by(MemorySource(state, path=Path("x")))
+        return found.title if found else ""
+
+    to_q = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    assert told({f"{to_q}.lora_down.weight": torch.ones(2, 32), f"{to_q}.lora_up.weight": torch.ones(32, 2)}) == ""
+    assert told({f"{to_q}.lora_down.weight": torch.ones(2, 320), f"{to_q}.lora_up.weight": torch.ones(320, 2)}) != ""
+    assert told({f"{to_q}.lora_up.weight": torch.ones(2, 2)}) != "", "half a pair says nothing of shapes"
+    for known, width in zip(KNOWN, (768, 1024), strict=True):
+        for name in ("lora_te_text_model_encoder_layers_0_self_attn_q_proj", "text_encoder.encoder.layers.0.mlp.fc1"):
+            assert family_of({f"{name}.lora_down.weight": (2, width)}) == known.title
+    assert family_of({"model.layers.0.self_attn.q_proj.lora_A.weight": (2, 1024)}) == ""
 
 
 def test_text_encoders_in_comfyuis_names_make_no_file_one_of_a_transformer_model() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,44 @@ def test_words_follow_to_another_text_encoder_and_to_another_tokenizer(
     pipe.text_encoder = CLIPTextModel(wide)
     with pytest.raises(UsageError, match="'<a>' has vectors of 32 numbers, and this text encoder takes 64"):
         made(pipe)
+
+
+@pytest.mark.parametrize("way", ["embedding", "LoRA", "saved", "moved", "copied"])
+def test_a_table_with_more_rows_than_the_tokenizer_is_given_back_whole(
+    way: str, pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path
+) -> None:
+    """As training scripts make tables that are a multiple of something."""
+    assert pipe.text_encoder is not None
+    table = pipe.text_encoder.text_model.embeddings.token_embedding
+    table.weight = nn.Parameter(torch.cat([table.weight, torch.randn(8, 32)]), requires_grad=False)
+    pipe.text_encoder.config = replace(pipe.text_encoder.config, vocab_size=len(table.weight))
+    if way == "saved":
+        saved = pipe.tokenizer
+        pipe.load_textual_inversion({"<s>": vectors()})
+        pipe.unload_textual_inversion()
+        assert saved is pipe.tokenizer
+        pipe.save_pretrained(tmp_path / "saved")
+        pipe = StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "saved")
+    base, config = weights(pipe.text_encoder), pipe.text_encoder.config
+    if way == "LoRA":
+        change = torch.randn(len(table.weight), 32) * 0.05
+        name = "lora_te_text_model_embeddings_token_embedding"
+        pipe.load_lora_weights({f"{name}.diff": change, "bundle_emb.mine.emb_params": vectors()})
+    pipe.load_textual_inversion({"<a>": vectors()})
+    if way == "copied":
+        pipe = deepcopy(pipe)
+    if way == "moved":
+        base = {name: tensor.to(torch.bfloat16) for name, tensor in base.items()}
+        pipe.to(torch.bfloat16)
+    pipe.load_textual_inversion({"<b>": vectors(1, seed=2)})
+    assert not same(weights(pipe.text_encoder), base)
+    pipe.unload_textual_inversion("<a>")
+    pipe.unload_textual_inversion()
+    pipe.unload_lora_weights()
+    assert pipe.text_encoder is not None
+    assert same(weights(pipe.text_encoder), base)
+    assert pipe.text_encoder.config == config
+    assert "beyond" not in " ".join(pipe.text_encoder.state_dict())
 
 
 def test_pipelines_over_one_text_encoder_have_words_of_their_own(pipe: StableDiffusionImg2ImgPipeline) -> None:

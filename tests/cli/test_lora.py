@@ -20,8 +20,6 @@ from sdedit_cli.cli.main import run
 from sdedit_cli.weights.checkpoint import open_checkpoint
 
 RANK = 3
-# An unusual model is none of those that files are compared with by themselves.
-UNNAMED = "name the model that it is for with --model"
 Factors = dict[tuple[str, str], tuple[Tensor, Tensor]]
 
 
@@ -244,9 +242,9 @@ def test_equal_inputs_give_equal_bytes(folder: Path) -> None:
         (["merge", "x.safetensors", "--lora", "{lora}:0", "-m", "{base}"], 2, "all strengths are 0"),
         (["merge", "{other}", "x", "--lora", "{lora}"], 3, "does not fit"),
         (["merge", "{other}", "x", "--lora", "{lora}"], 3, "Give an adapter of the model's family"),
-        (["convert", "{lora}", "x.safetensors", "--to", "kohya"], 3, UNNAMED),
-        (["resize", "{lora}", "x.safetensors", "--rank", "1"], 3, UNNAMED),
-        (["merge", "x.safetensors", "--lora", "{lora}"], 3, UNNAMED),
+        (["convert", "{lora}", "x.safetensors", "--to", "kohya"], 3, "name an unusual one of these with --model"),
+        (["resize", "{lora}", "x.safetensors", "--rank", "1"], 3, "name an unusual one of these with --model"),
+        (["merge", "x.safetensors", "--lora", "{lora}"], 3, "name an unusual one of these with --model"),
         (["merge", "x.safetensors", "--lora", "{lora}", "-m", "{other}"], 3, "Give an adapter of the model's family"),
         (
             ["merge", "{base}", "x", "--lora", "{base}/unet/diffusion_pytorch_model.safetensors"],
@@ -281,7 +279,7 @@ def test_a_file_with_some_keys_that_nothing_knows_can_be_taken_without_them(
     save_file(stray, folder / "a.safetensors")
     command = ["lora", "convert", "a.safetensors", "b.safetensors", "--to", "kohya"]
     assert run(command) == 3
-    assert f"{UNNAMED}, or take what fits with --partial.\n" in capsys.readouterr().err
+    assert "name the model that it is for with --model, or take what fits with --partial.\n" in capsys.readouterr().err
     assert run([*command, "--partial"]) == 0
     assert {name.partition(".")[0] for name in load_file(folder / "b.safetensors")} == {module}
 

@@ -23,13 +23,19 @@ class Misfit(ValueError):
 
 @dataclass(frozen=True)
 class Scaling:
-    """What a header or a config says of the strength of a module's factors.
+    """What no leaf says of how a module's factors are meant, but a header, a config, or the names of the file.
 
-    `alpha` overrules the file's leaf; `rank_stabilised` divides it by √r in place of r.
+    `alpha` overrules the file's leaf; `rank_stabilised` divides it by √r in place of r. `of_peft`: PEFT has trained
+    it, which turns convolutions the other way than OneTrainer.
     """
 
     alpha: float | None = None
     rank_stabilised: bool = False
+    of_peft: bool = False
+
+    @property
+    def says_strength(self) -> bool:
+        return self.alpha is not None or self.rank_stabilised
 
 
 def scale_of(leaves: Leaves, rank: int, scaling: Scaling) -> Tensor | float:
@@ -136,6 +142,11 @@ def trimmed(shape: Sequence[int]) -> tuple[int, ...]:
 
 def shape_of(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape)
+
+
+def for_new(dtype: torch.dtype) -> torch.dtype:
+    """The precision of numbers that are made of numbers in this one: eight bits hold those of a file, and no others."""
+    return torch.float16 if dtype.is_floating_point and dtype.itemsize == 1 else dtype
 
 
 def is_finite(tensor: Tensor) -> bool:

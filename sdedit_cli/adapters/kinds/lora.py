@@ -12,6 +12,7 @@ from .leaves import (
     along,
     check_shape,
     flat_of,
+    for_new,
     matrix,
     norm_over,
     same_rank,
@@ -36,7 +37,7 @@ def thin_factors(leaves: Leaves, shape: torch.Size) -> tuple[Tensor, Tensor]:
     up, down = matrix(leaves, "up"), leaves["down"]
     if "mid" in leaves:
         made = torch.einsum("mn...,ni->mi...", leaves["mid"].float(), matrix(leaves, "down").float())
-        down = made.to(torch.promote_types(down.dtype, leaves["mid"].dtype))
+        down = made.to(torch.promote_types(for_new(down.dtype), for_new(leaves["mid"].dtype)))
     return up.reshape(*up.shape, *[1] * (len(shape) - 2)), down.reshape(down.shape[0], *shape[1:])
 
 

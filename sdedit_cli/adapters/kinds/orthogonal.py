@@ -31,11 +31,11 @@ def oft_first(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
 def oft_v2(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
     """W·blockdiag(R)ᵀ − W: the inputs are turned; the vectors are the upper triangles of the skew matrices.
 
-    One block for a wider weight is shared by all. OneTrainer alone writes the marker, and turns convolutions the other
-    way round, by R in place of Rᵀ.
+    One block for a wider weight is shared by all. OneTrainer turns convolutions the other way round than PEFT, by R in
+    place of Rᵀ, whether or not it scales the vectors, which its marker says.
     """
     _, columns = flat_of(weight)
-    vectors, scaled = leaves["oft_R"], "oft_R_scaled" in leaves
+    vectors = leaves["oft_R"]
     if vectors.dim() != 2:
         raise Misfit(f"oft_R has the shape {shape_of(vectors)}, a matrix is expected")
     block = (1 + isqrt(1 + 8 * vectors.shape[1])) // 2
@@ -44,8 +44,10 @@ def oft_v2(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
         raise Misfit(
             f"oft_R has the shape {shape_of(vectors)}, which cuts the weight's {columns} inputs into no blocks"
         )
-    rotations = neumann(upper_triangles(vectors / (2 * (block - 1) ** 0.5) if scaled else vectors, block))
-    if scaled and weight.dim() > 2:
+    if "oft_R_scaled" in leaves:
+        vectors = vectors / (2 * (block - 1) ** 0.5)
+    rotations = neumann(upper_triangles(vectors, block))
+    if weight.dim() > 2 and not scaling.of_peft:
         rotations = rotations.mT
     cut = weight.reshape(-1, count, block)
     return torch.einsum("okc,kjc->okj", cut, rotations.expand(count, block, block)).reshape(weight.shape) - weight

@@ -42,6 +42,7 @@ def extract(
     not change are left out; biases and norms that did are counted, as a LoRA does not hold them. DST must not exist.
     """
     from ...adapters.extract import check_same_shapes, extracted, unheld
+    from ...adapters.kinds.leaves import for_new
     from ...adapters.lora import Adapter
     from ...weights.checkpoint import open_checkpoint
     from ...weights.load.check import check_complete
@@ -68,7 +69,7 @@ def extract(
     if not patches:
         raise ModelError(f"{after.path}: has the same weights as {before.path}: there is nothing to extract")
     stored = new[slots[0]]
-    kind = precision(dtype) or stored.dtype(stored.names()[0])
+    kind = precision(dtype) or for_new(stored.dtype(stored.names()[0]))
     lines = save(Adapter(after.path, patches, 0), dst, to, kind, architecture)
     lines.append(f"{len(modules) - len(patches)} of {len(modules)} modules did not change and are left out")
     if others:

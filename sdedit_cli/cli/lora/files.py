@@ -101,10 +101,7 @@ def save(
     files: list[OutputFile] = []
     for place, one in written(adapter, to, architecture.weight_shape).items():
         source = MemorySource({key: tensor.contiguous() for key, tensor in one.tensors.items()}, path=adapter.path)
-        items = tuple(
-            # A number that divides and multiplies is kept as it is.
-            item(key, source, key, None if key.endswith(".alpha") else dtype) for key in sorted(one.tensors)
-        )  # fmt: skip
+        items = tuple(item(key, source, key, _kept(key, one.tensors[key].dtype, dtype)) for key in sorted(one.tensors))
         weights, config = peft_files(place) if one.config is not None else ("", "")
         files.append(OutputFile(weights, items, dict(sorted(one.metadata.items()))))
         if one.config is not None:
@@ -119,11 +116,22 @@ def save(
     ]
 
 
+def _kept(key: str, stored: torch.dtype, asked: torch.dtype | None) -> torch.dtype | None:
+    """The precision to write a tensor in; None for its own. A number that divides and multiplies is kept as it is."""
+    from ...adapters.kinds.leaves import for_new
+    from ...weights.formats.safetensors import TAGS
+
+    wanted = None if key.endswith(".alpha") else asked
+    return wanted or (None if stored in TAGS.values() else for_new(stored))
+
+
 def widest(adapters: Iterable[Adapter]) -> torch.dtype:
-    """The precision that holds the numbers of all these adapters."""
+    """The precision that holds what is made of the numbers of all these adapters."""
     import torch
+
+    from ...adapters.kinds.leaves import for_new
 
     leaves = [pair for adapter in adapters for patch in adapter.patches.values() for pair in patch.leaves.items()]
     kinds = {tensor.dtype for leaf, tensor in leaves if leaf != "alpha" and tensor.is_floating_point()}
     found = next(iter(kinds)) if len(kinds) == 1 else torch.float32
-    return torch.float32 if found == torch.float64 else found
+    return torch.float32 if found == torch.float64 else for_new(found)
