@@ -303,13 +303,13 @@ class Making:
             self._writing.give(finished)
             return
         self._writing.drain()
-        # A signal waits until what was written is told as well; of the last picture it comes too late.
+        # A signal waits until what was written is told as well; of the command's last picture it comes too late.
         with signals.held():
             try:
                 saved: Saved | BaseException = self._written(finished)
             except self._options.bearable as problem:
                 saved = problem
-            if self._left == 1 and isinstance(saved, Saved):
+            if self._left == 1 and isinstance(saved, Saved) and not self._options.goes_on:
                 signals.settle()
             self._told(finished, saved)
 

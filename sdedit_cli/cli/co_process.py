@@ -65,7 +65,9 @@ class _Server:
         self._models = Models(to.note)
         self._held: tuple[tuple[object, ...], dict[str, str]] = ((), {})
         limit = pixel_limit(os.environ)
-        self._options = RunOptions("overwrite", max_megapixels=limit, keep_going=True, fail_fast=given["fail_fast"])
+        self._options = RunOptions(
+            "overwrite", max_megapixels=limit, keep_going=True, fail_fast=given["fail_fast"], goes_on=True
+        )
 
     def run(self) -> int:
         """How many jobs failed."""
