@@ -76,6 +76,8 @@ class _Server:
         for number, row in enumerate(rows_from(sys.stdin.buffer), 1):
             try:
                 errors += self._carry_out(row, number)
+            except SomeFailed:  # the end by --fail-fast: what failed is told
+                raise
             except SdeditError as problem:
                 self._tell(row.input, problem)
                 errors += 1
