@@ -142,10 +142,15 @@ def _not_ours(item: Item, *, asked: bool) -> OutputError:
     return OutputError(f"{item.target.path}: {reason}, so it is left as it is; {way}")
 
 
-def strays(known: Mapping[str, Known], made: Collection[str]) -> list[str]:
-    """The outputs that the journals know and no job makes any more."""
-    there = (output for output, entry in known.items() if entry.last.event in PLACED)
-    return sorted(output for output in there if output not in made)
+def strays(known: Mapping[str, Known], made: Collection[str], unseen: Collection[str] = ()) -> list[str]:
+    """The outputs that the journals know and no job makes any more; not those of what lies in folders `unseen`."""
+    there = {output: entry.last.input for output, entry in known.items() if entry.last.event in PLACED}
+    roots = tuple(os.path.join(os.path.abspath(folder), "") for folder in unseen)
+    return sorted(
+        output
+        for output, source in there.items()
+        if output not in made and not (roots and os.path.abspath(source).startswith(roots))
+    )
 
 
 def prunable(folder: Path, outputs: Iterable[str], known: Mapping[str, Known]) -> list[Path]:
