@@ -65,6 +65,7 @@ class Books(Ledger):
             sha256=sha256,
             input=account.input,
             input_sha256=input_sha256,
+            in_place=os.path.realpath(account.input) == os.path.realpath(target.path),
             input_stamp=account.input_stamp,
             facts=account.facts,
             environment=self._environment,

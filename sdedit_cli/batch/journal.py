@@ -35,7 +35,8 @@ _TEXTS = ("event", "output", "key", "sha256", "input", "input_sha256", "error", 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the journal knows of an output. `facts` tell by parts what its key was made of."""
+    """What the journal knows of an output. `facts` tell by parts what its key was made of; `in_place`: it was its own
+    input, whose path counted from where the command was given."""
 
     event: str
     output: str
@@ -44,6 +45,7 @@ class Entry:
     sha256: str = ""
     input: str = ""
     input_sha256: str = ""
+    in_place: bool = False
     input_stamp: Stamp = NOWHERE
     output_stamp: Stamp = NOWHERE
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -133,6 +135,7 @@ def _entry(table: dict[str, Any], n: int) -> Entry:
     return Entry(
         **{name: table.get(name, "") for name in _TEXTS},
         n=n,
+        in_place=table.get("in_place") is True,
         input_stamp=_stamp(table.get("input_stamp")),
         output_stamp=_stamp(table.get("output_stamp")),
         facts=cast("dict[str, str]", facts) if isinstance(facts, dict) else {},

@@ -153,18 +153,24 @@ def strays(known: Mapping[str, Known], made: Collection[str], unseen: Collection
     )
 
 
-def prunable(folder: Path, outputs: Iterable[str], known: Mapping[str, Known]) -> list[Path]:
-    """Those of the outputs that are there as the journals say that they were written."""
-    return [folder / output for output in outputs if _is_ours(folder, output, known[output])]
+def prunable(
+    folder: Path, outputs: Iterable[str], known: Mapping[str, Known], read: Collection[str] = ()
+) -> list[Path]:
+    """Those of the outputs that are there as the journals say that they were written, are not `read` (`read_by`), and
+    were not edited in their place: there is no other copy of these."""
+    return [folder / output for output in outputs if _is_ours(folder, output, known[output], read)]
 
 
-def _is_ours(folder: Path, output: str, known: Known) -> bool:
-    """Whether an output that a journal names lies below the folder, not behind a link, as it was written."""
+def _is_ours(folder: Path, output: str, known: Known, read: Collection[str]) -> bool:
+    """Whether an output that a journal names lies below the folder, not behind a link, as it was written, and is
+    nothing but an output."""
     path = folder / output
     if os.path.isabs(output) or os.pardir in PurePath(output).parts:
         return False  # no journal of ours says so
     try:
-        within = path.is_file() and Path(os.path.realpath(path)) == Path(os.path.realpath(folder)) / output
-        return within and file_hash(path) in known.written
+        real, last = os.path.realpath(path), known.last
+        within = path.is_file() and Path(real) == Path(os.path.realpath(folder)) / output
+        is_input = last.in_place or real in read or real == os.path.realpath(last.input)
+        return within and not is_input and file_hash(path) in known.written
     except (OSError, ValueError):  # a name that no file can have, or one that cannot be read
         return False

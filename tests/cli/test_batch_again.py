@@ -201,6 +201,31 @@ def test_what_came_of_a_folder_that_cannot_be_read_is_not_pruned(
     assert sorted(path.name for path in Path("out").rglob("*.png")) == ["a.png", "c.png"], "the other one is known"
 
 
+@pytest.mark.parametrize("reader", ["input", "mask", "like"])
+def test_what_the_run_itself_reads_is_not_pruned(place: Path, reader: str) -> None:
+    """A batch may read what another list has made in the same destination."""
+    Path("first.csv").write_text("input,output\na.png,made/stage.png\nb.png,made/gone.png\n")
+    Path("second.csv").write_text("input,output\nout/made/stage.png,final.png\n")
+    assert batch("first.csv") == 0
+    Path("link").symlink_to("out", target_is_directory=True)
+    more = () if reader == "input" else (f"--{reader}", "link/made/stage.png")
+    assert batch("second.csv" if reader == "input" else "c.png", "--prune", *more) == 0
+    assert [path.name for path in Path("out/made").glob("*.png")] == ["stage.png"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_was_edited_in_its_place_is_not_pruned(
+    place: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    """It is an input that was there before, and there is no other copy of it."""
+    words = ("-p", "a face", *QUICK)
+    assert run(["batch", ".", ".", "--on-exists", "overwrite", *words]) == 0
+    monkeypatch.chdir(place.parent if elsewhere else place)
+    folder = place.name if elsewhere else "."
+    assert run(["batch", folder, folder, "--exclude", "a.png", "--prune", *words]) == 0
+    assert (place / "a.png").is_file()
+
+
 @pytest.mark.parametrize("seconds", [4e9, 0, -1e6], ids=["far ahead", "the beginning", "before it"])
 def test_a_clock_that_jumps_makes_nothing_stale_and_loses_nothing(place: Path, seconds: float) -> None:
     """Times are compared for being equal alone, and lines of the journal are counted: what has another time is read."""
