@@ -11,7 +11,7 @@ from typing import Any
 
 from ..disk.stamps import Stamp, stamp_of
 from ..errors import SdeditError, first_line
-from .journal import Entry, Journal, Known
+from .journal import Entry, Journal, Known, known_after
 from .ledger import Ledger
 from .targets import Job, Target
 
@@ -89,6 +89,4 @@ class Books(Ledger):
     def _add(self, entry: Entry) -> None:
         with self._lock:  # a thread writes pictures while another finds that some cannot be made
             entry = self._journal.add(entry)
-            before = self.known.get(entry.output)
-            written = before.written if before else frozenset[str]()
-            self.known[entry.output] = Known(entry, written | {entry.sha256} if entry.sha256 else written)
+            self.known[entry.output] = known_after(self.known.get(entry.output), entry)

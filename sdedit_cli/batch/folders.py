@@ -12,7 +12,7 @@ from pathlib import Path
 from ..disk.stamps import stamp_of
 from ..errors import JobFileError, UsageError, listed, shortened
 from ..pictures.endings import COMMON_ENDINGS, READ_ENDINGS
-from .journal import FOLDER, PLACED, journals_of, read_all
+from .journal import FOLDER, journals_of, read_all
 from .names import RESULT
 from .patterns import ANY_FOLDERS, fits, parts_of, reached
 from .rows import NOTHING, Unseen
@@ -157,7 +157,7 @@ def _made(folder: Path, results: Path, pictures: Sequence[str]) -> frozenset[str
 @lru_cache(maxsize=1)  # a list may have many patterns
 def _inputs(results: Path, _: tuple[object, ...]) -> Mapping[str, str]:
     """What each result was made of, as the journals say, which are as they were."""
-    return {output: known.last.input for output, known in read_all(results).items() if known.last.event in PLACED}
+    return {output: placed.input for output, known in read_all(results).items() if (placed := known.placed)}
 
 
 def _is_among(source: str, folder: Path, there: Collection[str], but: str) -> bool:

@@ -15,7 +15,7 @@ from ..pictures.source import byte_limit
 from .books import Account, name_of
 from .freshness import Verdict, judge
 from .garbage import uncollected
-from .journal import PLACED, Known
+from .journal import Known
 from .keys import Facts
 from .lost_rows import was_lost
 from .request import Model
@@ -66,7 +66,7 @@ def survey(
 
 def _input_hash(source: str, stamp: Stamp, entry: Known | None) -> str:
     """The hash of an input: as it was, where its size and time are those of then; 'missing' where it cannot be read."""
-    last = entry.last if entry else None
+    last = entry.placed if entry else None
     if last and last.input == source and last.input_sha256 and last.input_stamp == stamp != NOWHERE:
         return last.input_sha256
     if stamp[0] > byte_limit(os.environ):
@@ -79,10 +79,11 @@ def _input_hash(source: str, stamp: Stamp, entry: Known | None) -> str:
 
 def _before(seen: str, source: str, target: Target, entry: Known | None) -> str:
     """The hash of an input; of one that was edited in its place, and is our result by now, that of what was first."""
-    if entry is None or seen not in entry.written or target.path is None:
+    made = entry.placed if entry else None
+    if entry is None or made is None or seen not in entry.written or target.path is None:
         return seen
-    is_in_place = os.path.abspath(source) == os.path.abspath(target.path)
-    return (is_in_place and entry.last.facts.get("input")) or seen
+    is_in_place = os.path.realpath(source) == os.path.realpath(target.path)
+    return (is_in_place and made.facts.get("input")) or seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def _not_ours(item: Item, *, asked: bool) -> OutputError:
 
 def strays(known: Mapping[str, Known], made: Collection[str], unseen: Collection[str] = ()) -> list[str]:
     """The outputs that the journals know and no job makes any more; not those of what lies in folders `unseen`."""
-    there = {output: entry.last.input for output, entry in known.items() if entry.last.event in PLACED}
+    there = {output: placed.input for output, entry in known.items() if (placed := entry.placed)}
     roots = tuple(os.path.join(os.path.abspath(folder), "") for folder in unseen)
     return sorted(
         output
@@ -168,9 +169,9 @@ def _is_ours(folder: Path, output: str, known: Known, read: Collection[str]) -> 
     if os.path.isabs(output) or os.pardir in PurePath(output).parts:
         return False  # no journal of ours says so
     try:
-        real, last = os.path.realpath(path), known.last
+        real, made = os.path.realpath(path), known.placed or known.last
         within = path.is_file() and Path(real) == Path(os.path.realpath(folder)) / output
-        is_input = last.in_place or real in read or real == os.path.realpath(last.input)
+        is_input = made.in_place or real in read or real == os.path.realpath(made.input)
         return within and not is_input and file_hash(path) in known.written
     except (OSError, ValueError):  # a name that no file can have, or one that cannot be read
         return False

@@ -201,6 +201,19 @@ def test_what_came_of_a_folder_that_cannot_be_read_is_not_pruned(
     assert sorted(path.name for path in Path("out").rglob("*.png")) == ["a.png", "c.png"], "the other one is known"
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_an_output_whose_last_try_failed_is_pruned_as_others_are(place: Path, edited: bool) -> None:
+    assert batch("*.png") == 0
+    Path("b.png").write_bytes(b"no picture")
+    assert batch("*.png") == 4
+    Path("b.png").unlink()
+    if edited:
+        Path("out/b.png").write_bytes(b"mine")
+    assert batch("*.png", "--prune") == 0
+    assert Path("out/b.png").exists() == edited
+    assert batch("*.png", "--prune") == 0
+
+
 @pytest.mark.parametrize("reader", ["input", "mask", "like"])
 def test_what_the_run_itself_reads_is_not_pruned(place: Path, reader: str) -> None:
     """A batch may read what another list has made in the same destination."""
