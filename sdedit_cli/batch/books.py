@@ -72,10 +72,10 @@ class Books(Ledger):
         )
         self._add(self._intent)
 
-    def did(self, target: Target, sha256: str, seconds: float) -> None:
+    def did(self, target: Target, sha256: str, seconds: float, safety: str) -> None:
         assert target.path is not None, "a batch writes files"
         stamp = stamp_of(target.path)
-        self._add(replace(self._intent, event="done", output_stamp=stamp, seconds=round(seconds, 3)))
+        self._add(replace(self._intent, event="done", output_stamp=stamp, seconds=round(seconds, 3), safety=safety))
         self._done[self._intent.output] = self.accounts[self._intent.output]
 
     def failed(self, job: Job, error: SdeditError) -> None:

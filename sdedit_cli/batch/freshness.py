@@ -14,6 +14,7 @@ from ..disk.stamps import NOWHERE, Stamp, stamped
 from ..errors import OutputError
 from ..pictures.source import byte_limit
 from .journal import Entry, Known
+from .ledger import CLEAN, FLAGGED, NO_CHECKER
 
 _WORDS = {
     "input": "the input changed",
@@ -50,9 +51,16 @@ class Verdict:
 
 
 def judge(
-    output: Path, key: str, facts: Mapping[str, str], known: Known | None, environment: Mapping[str, Any] | None = None
+    output: Path,
+    key: str,
+    facts: Mapping[str, str],
+    known: Known | None,
+    environment: Mapping[str, Any] | None = None,
+    *,
+    blocks: bool = False,
 ) -> Verdict:
-    """The verdict on an output; `environment` (of now, as far as it is known) is compared too where given."""
+    """The verdict on an output; `environment` (of now, as far as it is known) is compared too where given. `blocks`:
+    what a safety checker did not let through is stale, as there is one."""
     there, is_folder = _looked_at(output)
     if known is None or known.last.event == "pruned":
         exists = there != NOWHERE or os.path.islink(output)
@@ -70,6 +78,8 @@ def judge(
         reason = "the output is an older one" if made.event == "done" else "it was not finished"
     elif key != made.key:
         reason = changed(made.facts, facts)
+    elif blocks and made.safety not in (CLEAN, NO_CHECKER):
+        reason = "the safety checker flags it" if made.safety == FLAGGED else "the safety checker has not looked at it"
     else:
         reason = "" if environment is None else _other(made.environment, environment)
     # What is there as it was made is fresh, whatever was tried in between: the input may be as it was again.

@@ -30,13 +30,13 @@ PLACED = ("done", "intent")  # the events after which a file may be there
 SCHEMA = 1
 _MOST_BYTES = 2 << 30
 _INTENT, _DONE = (f'{{"v": {SCHEMA}, "event": "{event}", "output": '.encode() for event in ("intent", "done"))
-_TEXTS = ("event", "output", "key", "sha256", "input", "input_sha256", "error", "word")
+_TEXTS = ("event", "output", "key", "sha256", "input", "input_sha256", "error", "word", "safety")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What the journal knows of an output. `facts` tell by parts what its key was made of; `in_place`: it was its own
-    input, whose path counted from where the command was given."""
+    input, whose path counted from where the command was given; `safety`: what the checker said (`ledger.safety_of`)."""
 
     event: str
     output: str
@@ -51,6 +51,7 @@ class Entry:
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
     seconds: float = 0.0
+    safety: str = ""
     error: str = ""
     word: str = ""
 

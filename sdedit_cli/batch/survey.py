@@ -16,7 +16,7 @@ from .books import Account, name_of
 from .freshness import Verdict, judge
 from .garbage import uncollected
 from .journal import Known
-from .keys import Facts
+from .keys import Facts, has_part
 from .lost_rows import was_lost
 from .request import Model
 from .targets import Job, Target, is_input_of_another
@@ -45,11 +45,13 @@ def survey(
     job would be carried out now, where they count. Raises ModelError, OutputError."""
     all_facts = Facts()
     root = os.path.join(folder, "")
+    checkers: dict[Path, bool] = {}
     items: list[Item] = []
     for job in jobs:
         model = path_of(job.request.model)
         seen, stamp = "", stamp_of(job.source)
         now = environment(job) if environment else None
+        blocks = job.request.settings.safety == "block" and _has_checker(model, checkers)
         for target in job.targets:
             assert target.path is not None, "a batch writes files"
             output = name_of(root, target.path)
@@ -57,11 +59,17 @@ def survey(
             seen = seen or _before(_input_hash(job.source, stamp, entry), job.source, target, entry)
             facts, key = all_facts.of(job.request, target.seed, model=model, input_sha256=seen, format=job.format)
             account = Account(key, facts, job.source, stamp)
-            verdict = judge(target.path, key, facts, entry, now)
+            verdict = judge(target.path, key, facts, entry, now, blocks=blocks)
             if not verdict.fresh and was_lost(job, entry, known):
                 verdict = replace(verdict, failed=True)
             items.append(Item(job, target, output, account, verdict))
     return items
+
+
+def _has_checker(model: Path, known: dict[Path, bool]) -> bool:
+    if model not in known:
+        known[model] = has_part(model, "safety_checker")
+    return known[model]
 
 
 def _input_hash(source: str, stamp: Stamp, entry: Known | None) -> str:

@@ -176,7 +176,7 @@ def test_an_input_that_is_written_while_it_is_edited_is_another_one(tmp_path: Pa
     source.write_bytes(b"as somebody saved it meanwhile")
     Path(tmp_path / "a.png").write_bytes(b"picture")
     books.intends(item.target, DONE.sha256, hashlib.sha256(b"as it was").hexdigest())
-    books.did(item.target, DONE.sha256, 1.0)
+    books.did(item.target, DONE.sha256, 1.0, "clean")
     book.close()
     assert look().verdict.reason == "the input changed"
 
