@@ -11,7 +11,7 @@ from typing import Any
 
 from ..disk.stamps import Stamp, stamp_of
 from ..errors import SdeditError, first_line
-from .journal import Entry, Journal, Known
+from .journal import Entry, Journal, Known, known_after
 from .ledger import Ledger
 from .targets import Job, Target
 
@@ -65,16 +65,17 @@ class Books(Ledger):
             sha256=sha256,
             input=account.input,
             input_sha256=input_sha256,
+            in_place=os.path.realpath(account.input) == os.path.realpath(target.path),
             input_stamp=account.input_stamp,
             facts=account.facts,
             environment=self._environment,
         )
         self._add(self._intent)
 
-    def did(self, target: Target, sha256: str, seconds: float) -> None:
+    def did(self, target: Target, sha256: str, seconds: float, safety: str) -> None:
         assert target.path is not None, "a batch writes files"
         stamp = stamp_of(target.path)
-        self._add(replace(self._intent, event="done", output_stamp=stamp, seconds=round(seconds, 3)))
+        self._add(replace(self._intent, event="done", output_stamp=stamp, seconds=round(seconds, 3), safety=safety))
         self._done[self._intent.output] = self.accounts[self._intent.output]
 
     def failed(self, job: Job, error: SdeditError) -> None:
@@ -88,6 +89,4 @@ class Books(Ledger):
     def _add(self, entry: Entry) -> None:
         with self._lock:  # a thread writes pictures while another finds that some cannot be made
             entry = self._journal.add(entry)
-            before = self.known.get(entry.output)
-            written = before.written if before else frozenset[str]()
-            self.known[entry.output] = Known(entry, written | {entry.sha256} if entry.sha256 else written)
+            self.known[entry.output] = known_after(self.known.get(entry.output), entry)

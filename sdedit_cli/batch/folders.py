@@ -12,9 +12,10 @@ from pathlib import Path
 from ..disk.stamps import stamp_of
 from ..errors import JobFileError, UsageError, listed, shortened
 from ..pictures.endings import COMMON_ENDINGS, READ_ENDINGS
-from .journal import FOLDER, PLACED, journals_of, read_all
+from .journal import FOLDER, journals_of, read_all
 from .names import RESULT
 from .patterns import ANY_FOLDERS, fits, parts_of, reached
+from .rows import NOTHING, Unseen
 from .targets import natural
 
 
@@ -39,6 +40,7 @@ class Pictures:
     folder: str
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    unseen: Unseen = NOTHING
 
     def paths(self) -> Iterator[str]:
         """The path of each, from where that of the folder counts."""
@@ -72,7 +74,7 @@ def _in_folder(folder: str, search: Search, base: str) -> Pictures:
     found = _pictures(folder, depth, search, base)
     if not found.names:
         deeper = "" if search.recursive else "; --recursive looks into its folders too"
-        raise _nothing(f"{shortened(folder)}: no picture in it", search, found.notes, deeper)
+        raise _nothing(f"{shortened(folder)}: no picture in it", search, found, deeper)
     return found
 
 
@@ -83,17 +85,18 @@ def _by_pattern(pattern: str, search: Search, base: str) -> Pictures:
     folder = "/".join(parts[:fixed]) or ("/" if fixed else "")
     found = _pictures(folder, tuple(part for part in parts[fixed:] if part), search, base, pattern)
     if not found.names:
-        raise _nothing(f"'{shortened(pattern)}': no picture fits it", search, found.notes, "")
+        raise _nothing(f"'{shortened(pattern)}': no picture fits it", search, found, "")
     return found
 
 
-def _nothing(begin: str, search: Search, notes: Sequence[str], hint: str) -> UsageError:
+def _nothing(begin: str, search: Search, found: Pictures, hint: str) -> UsageError:
     chosen = [
         f"{flag} {listed(patterns)}"
         for flag, patterns in (("--include", search.include), ("--exclude", search.exclude))
         if patterns
     ]
-    words = "; ".join([f"{begin} (0 inputs); looked for {COMMON_ENDINGS}", *chosen, *notes[:3]])
+    more = [*found.notes, *found.unseen.unread][:3]
+    words = "; ".join([f"{begin} (0 inputs); looked for {COMMON_ENDINGS}", *chosen, *more])
     return UsageError(f"{words}{hint}")
 
 
@@ -101,6 +104,8 @@ def _pictures(folder: str, wanted: tuple[str, ...], search: Search, base: str, p
     include = [parts_of(one) for one in search.include]
     exclude = [parts_of(one) for one in search.exclude]
     notes: list[str] = []
+    unread: list[str] = []
+    linked: list[str] = []
 
     def enters(name: str) -> bool:
         open_ended = any(place < len(wanted) for place in reached(name.split("/"), wanted))
@@ -113,7 +118,9 @@ def _pictures(folder: str, wanted: tuple[str, ...], search: Search, base: str, p
             and not any(fits(name, one) for one in exclude)
         )
 
-    files = [name for name in _files(os.path.join(base, folder), enters, search.leave_out, notes) if takes(name)]
+    found = _files(os.path.join(base, folder), enters, search.leave_out, unread, linked)
+    files = [name for name in found if takes(name)]
+    notes += [f"{shortened(link)}: is a link to a folder, which is not followed" for link in linked]
     pictures = [name for name in files if os.path.splitext(name)[1].lower() in READ_ENDINGS]
     if pattern and len(files) > len(pictures):
         notes.append(_left_out(len(files) - len(pictures), "that do not end as pictures do", files, pictures))
@@ -128,7 +135,7 @@ def _pictures(folder: str, wanted: tuple[str, ...], search: Search, base: str, p
     if len(kept) < len(pictures):
         notes.append(_left_out(len(pictures) - len(kept), "as results that a journal knows", pictures, kept))
         pictures = kept
-    return Pictures(folder, tuple(sorted(pictures, key=_order)), tuple(notes))
+    return Pictures(folder, tuple(sorted(pictures, key=_order)), tuple(notes), Unseen(tuple(unread), tuple(linked)))
 
 
 def _made(folder: Path, results: Path, pictures: Sequence[str]) -> frozenset[str]:
@@ -150,7 +157,7 @@ def _made(folder: Path, results: Path, pictures: Sequence[str]) -> frozenset[str
 @lru_cache(maxsize=1)  # a list may have many patterns
 def _inputs(results: Path, _: tuple[object, ...]) -> Mapping[str, str]:
     """What each result was made of, as the journals say, which are as they were."""
-    return {output: known.last.input for output, known in read_all(results).items() if known.last.event in PLACED}
+    return {output: placed.input for output, known in read_all(results).items() if (placed := known.placed)}
 
 
 def _is_among(source: str, folder: Path, there: Collection[str], but: str) -> bool:
@@ -176,9 +183,12 @@ def _order(name: str) -> tuple[list[list[tuple[int, str]]], str]:
     return [natural(part) for part in name.split("/")], name
 
 
-def _files(folder: str, enters: Callable[[str], bool], leave_out: Path | None, notes: list[str]) -> Iterator[str]:
+def _files(
+    folder: str, enters: Callable[[str], bool], leave_out: Path | None, unread: list[str], linked: list[str]
+) -> Iterator[str]:
     """Every file below a folder by its name in it, in no order; links to files are files, links to folders are not
-    followed (they may lead in a circle). Hidden ones are left out, and what cannot be read is noted.
+    followed (they may lead in a circle). Hidden ones are left out. What cannot be read and what is not followed is
+    added to the lists.
     """
     avoided = _status(leave_out)
     todo = [""]
@@ -195,7 +205,7 @@ def _files(folder: str, enters: Callable[[str], bool], leave_out: Path | None, n
             reason = getattr(problem, "strerror", None) or problem
             if at_root:
                 raise JobFileError(f"{shortened(place)}: cannot be read ({reason})") from None
-            notes.append(f"{shortened(place)}: cannot be read ({reason}); what is in it is left out")
+            unread.append(f"{shortened(place)}: cannot be read ({reason}); what is in it is left out")
             continue
         for entry in seen:
             name = f"{inside}/{entry.name}" if inside else entry.name
@@ -205,7 +215,7 @@ def _files(folder: str, enters: Callable[[str], bool], leave_out: Path | None, n
             elif kind == "file":
                 yield name
             elif kind == "linked folder" and enters(name):
-                notes.append(f"{shortened(place / entry.name)}: is a link to a folder, which is not followed")
+                linked.append(str(place / entry.name))
 
 
 def _status(path: Path | None) -> os.stat_result | None:

@@ -13,7 +13,8 @@ from ..disk.hashes import file_hash
 from ..disk.stamps import NOWHERE, Stamp, stamped
 from ..errors import OutputError
 from ..pictures.source import byte_limit
-from .journal import Known
+from .journal import Entry, Known
+from .ledger import CLEAN, FLAGGED, NO_CHECKER
 
 _WORDS = {
     "input": "the input changed",
@@ -50,31 +51,41 @@ class Verdict:
 
 
 def judge(
-    output: Path, key: str, facts: Mapping[str, str], known: Known | None, environment: Mapping[str, Any] | None = None
+    output: Path,
+    key: str,
+    facts: Mapping[str, str],
+    known: Known | None,
+    environment: Mapping[str, Any] | None = None,
+    *,
+    blocks: bool = False,
 ) -> Verdict:
-    """The verdict on an output; `environment` (of now, as far as it is known) is compared too where given."""
+    """The verdict on an output; `environment` (of now, as far as it is known) is compared too where given. `blocks`:
+    what a safety checker did not let through is stale, as there is one."""
     there, is_folder = _looked_at(output)
     if known is None or known.last.event == "pruned":
         exists = there != NOWHERE or os.path.islink(output)
         return Verdict("it is there and no journal knows it" if exists else NEW, ours=not exists)
     if is_folder:
         return Verdict("a folder has its name", ours=False, failed=known.last.event == "failed")
-    last = known.last
-    sha256 = _hash(output, there, known)
+    last, made = known.last, known.placed or known.last
+    sha256 = _hash(output, there, made)
     ours = not sha256 or sha256 in known.written
-    if last.event == "failed":
-        return Verdict(f"failed: {last.error}" if last.error else "failed", ours, failed=True)
     if not sha256:
-        return Verdict("the output is gone" if last.event == "done" else "it was not finished")
-    if not ours:
-        return Verdict("the output was edited by hand", ours=False)
-    if sha256 != last.sha256:
-        return Verdict("the output is an older one" if last.event == "done" else "it was not finished")
-    if key != last.key:
-        return Verdict(changed(last.facts, facts))
-    if environment is not None and (other := _other(last.environment, environment)):
-        return Verdict(other)
-    return Verdict("")
+        reason = "the output is gone" if made.event == "done" else "it was not finished"
+    elif not ours:
+        reason = "the output was edited by hand"
+    elif sha256 != made.sha256:
+        reason = "the output is an older one" if made.event == "done" else "it was not finished"
+    elif key != made.key:
+        reason = changed(made.facts, facts)
+    elif blocks and made.safety not in (CLEAN, NO_CHECKER):
+        reason = "the safety checker flags it" if made.safety == FLAGGED else "the safety checker has not looked at it"
+    else:
+        reason = "" if environment is None else _other(made.environment, environment)
+    # What is there as it was made is fresh, whatever was tried in between: the input may be as it was again.
+    if reason and last.event == "failed":
+        return Verdict(f"failed: {last.error}" if last.error else "failed", ours, failed=True)
+    return Verdict(reason, ours)
 
 
 def _looked_at(output: Path) -> tuple[Stamp, bool]:
@@ -86,12 +97,12 @@ def _looked_at(output: Path) -> tuple[Stamp, bool]:
     return stamped(status), stat.S_ISDIR(status.st_mode)
 
 
-def _hash(output: Path, stamp: Stamp, known: Known) -> str:
+def _hash(output: Path, stamp: Stamp, made: Entry) -> str:
     """The hash of an output; '' where there is none. One of the size and time of then is not read."""
     if stamp == NOWHERE:
         return ""
-    if known.last.event == "done" and stamp == known.last.output_stamp:
-        return known.last.sha256
+    if made.event == "done" and stamp == made.output_stamp:
+        return made.sha256
     if stamp[0] > byte_limit(os.environ):
         return "too large"  # to be of ours
     try:

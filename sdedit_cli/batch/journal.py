@@ -30,12 +30,13 @@ PLACED = ("done", "intent")  # the events after which a file may be there
 SCHEMA = 1
 _MOST_BYTES = 2 << 30
 _INTENT, _DONE = (f'{{"v": {SCHEMA}, "event": "{event}", "output": '.encode() for event in ("intent", "done"))
-_TEXTS = ("event", "output", "key", "sha256", "input", "input_sha256", "error", "word")
+_TEXTS = ("event", "output", "key", "sha256", "input", "input_sha256", "error", "word", "safety")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the journal knows of an output. `facts` tell by parts what its key was made of."""
+    """What the journal knows of an output. `facts` tell by parts what its key was made of; `in_place`: it was its own
+    input, whose path counted from where the command was given; `safety`: what the checker said (`ledger.safety_of`)."""
 
     event: str
     output: str
@@ -44,11 +45,13 @@ class Entry:
     sha256: str = ""
     input: str = ""
     input_sha256: str = ""
+    in_place: bool = False
     input_stamp: Stamp = NOWHERE
     output_stamp: Stamp = NOWHERE
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
     seconds: float = 0.0
+    safety: str = ""
     error: str = ""
     word: str = ""
 
@@ -58,10 +61,25 @@ _WRITTEN = (*(name for name in Entry.__slots__ if name != "n"), "n")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What all journals say of an output: the last entry, and the hashes of all that was ever written to it."""
+    """What all journals say of an output: the last entry, the hashes of all that was ever written to it, and where the
+    last entry places nothing there (a try that failed), the last `before` it that does."""
 
     last: Entry
     written: frozenset[str]
+    before: Entry | None = None
+
+    @property
+    def placed(self) -> Entry | None:
+        """Of what was last placed there; None where nothing was, or it was pruned."""
+        if self.last.event == "pruned":
+            return None
+        return self.last if self.last.event in PLACED else self.before
+
+
+def known_after(known: Known | None, entry: Entry) -> Known:
+    """What is known of an output when an entry is added to what was."""
+    written = known.written if known else frozenset[str]()
+    return Known(entry, written | {entry.sha256} if entry.sha256 else written, known.placed if known else None)
 
 
 @uncollected()
@@ -72,6 +90,7 @@ def read_all(folder: Path) -> dict[str, Known]:
     for a journal that cannot be read.
     """
     last: dict[str, tuple[int, dict[str, Any]]] = {}
+    placed: dict[str, tuple[int, dict[str, Any]]] = {}
     written: dict[str, set[str]] = {}
     for path in journals_of(folder):
         for table in _tables(path):
@@ -81,7 +100,16 @@ def read_all(folder: Path) -> dict[str, Known]:
                 last[output] = (n, table)
             if table["event"] in PLACED:
                 written.setdefault(output, set()).add(table.get("sha256", ""))
-    return {output: Known(_entry(table, n), frozenset(written.get(output, ()))) for output, (n, table) in last.items()}
+                if output not in placed or n >= placed[output][0]:
+                    placed[output] = (n, table)
+    return {
+        output: Known(
+            _entry(n, table),
+            frozenset(written.get(output, ())),
+            None if table["event"] in PLACED or output not in placed else _entry(*placed[output]),
+        )
+        for output, (n, table) in last.items()
+    }
 
 
 def journals_of(folder: Path) -> list[Path]:
@@ -128,11 +156,12 @@ def _table(line: bytes) -> dict[str, Any] | None:
     return table if all(isinstance(table.get(name, ""), str) for name in _TEXTS) else None
 
 
-def _entry(table: dict[str, Any], n: int) -> Entry:
+def _entry(n: int, table: dict[str, Any]) -> Entry:
     facts, environment, seconds = table.get("facts", {}), table.get("environment", {}), table.get("seconds", 0.0)
     return Entry(
         **{name: table.get(name, "") for name in _TEXTS},
         n=n,
+        in_place=table.get("in_place") is True,
         input_stamp=_stamp(table.get("input_stamp")),
         output_stamp=_stamp(table.get("output_stamp")),
         facts=cast("dict[str, str]", facts) if isinstance(facts, dict) else {},

@@ -27,6 +27,7 @@ from .request import Request
 NUMERIC_VERSION = 7
 _MOST = 64
 _LONGEST = 1 << 20
+_INDEX = "model_index.json"
 _OF_INDEX = ("scheduler", "_native_size")
 # Options that change a file and not what is edited.
 BESIDE = ("lossless", "strip", "metadata")
@@ -61,28 +62,52 @@ class Contents:
 def said_of(model: Path) -> str | None:
     """What a model says of itself beside its components and weights, that pictures depend on: in its index which
     scheduler and size, in the `.yaml` of a single file what its UNet predicts; None for nothing."""
-    is_folder = model.is_dir()
-    path = model / "model_index.json" if is_folder else model.with_suffix(".yaml")
+    if not model.is_dir():
+        return _text(model.with_suffix(".yaml"))
+    index = _index(model)
+    return None if index is None else _as_json({name: index[name] for name in _OF_INDEX if name in index})
+
+
+def has_part(model: Path, name: str) -> bool:
+    """Whether a model has a part such as a safety checker, as its reader takes it: a folder that its index names, or
+    that is there where a whole model has no index."""
+    if not (model / name).is_dir():
+        return False
+    if not (model / _INDEX).is_file():
+        return not (model / "config.json").is_file()
+    index = _index(model) or {}
+    named = index.get(name)
+    is_null = isinstance(named, list) and all(item is None for item in cast("list[object]", named))
+    return name in index and not is_null
+
+
+def _index(model: Path) -> dict[str, Any] | None:
+    """The index of a model folder, empty where it is no table; None where there is none that can be read."""
+    text = _text(model / _INDEX)
+    if text is None:
+        return None
+    try:
+        told: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+
+
+def _text(path: Path) -> str | None:
     try:
         # Nothing else is so large, and what is no file may never end.
         if not path.is_file() or path.stat().st_size > _LONGEST:
             return None
-        text = path.read_text("utf-8", "replace")
-        told: object = json.loads(text) if is_folder else None
-    except (OSError, ValueError, RecursionError):
+        return path.read_text("utf-8", "replace")
+    except (OSError, ValueError):
         return None
-    if not is_folder:
-        return text
-    index = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
-    return _as_json({name: index[name] for name in _OF_INDEX if name in index})
 
 
 def _image_encoder(edit: Edit, model: Path) -> str | None:
     """The image encoder by which image prompts are read where the edit names none, else None."""
     if not edit.ip_adapter or edit.ip_encoder is not None:
         return None
-    own = model / IMAGE_ENCODER
-    return str(own if own.is_dir() else edit.ip_adapter[0].encoder_beside)
+    return str(model / IMAGE_ENCODER if has_part(model, IMAGE_ENCODER) else edit.ip_adapter[0].encoder_beside)
 
 
 def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, format: str) -> dict[str, str]:

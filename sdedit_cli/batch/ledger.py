@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from .targets import Job, Target
 
 
+CLEAN, FLAGGED, NO_CHECKER = "clean", "flagged", "no checker"
+
+
+def safety_of(nsfw: bool | None, asked: str) -> str:
+    """What the safety checker has said of a picture where `--safety` asked for it, that there is none, or '' where
+    nobody asked."""
+    if nsfw is None:
+        return "" if asked == "off" else NO_CHECKER
+    return FLAGGED if nsfw else CLEAN
+
+
 class Ledger:
     """Keeps nothing."""
 
@@ -24,8 +35,8 @@ class Ledger:
     def intends(self, target: Target, sha256: str, input_sha256: str) -> None:
         """A file of that hash is about to get its name."""
 
-    def did(self, target: Target, sha256: str, seconds: float) -> None:
-        """The file is in place."""
+    def did(self, target: Target, sha256: str, seconds: float, safety: str) -> None:
+        """The file is in place; `safety` is what `safety_of` says of it."""
 
     def made(self, job: Job, target: Target, picture: Picture, data: bytes) -> None:
         """A picture is in place, or where its target has none, it is for who keeps these books: the input as it was

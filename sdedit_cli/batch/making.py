@@ -16,7 +16,7 @@ from ..errors import InternalError, OutOfMemory, OutputError, SdeditError
 from ..pictures.codec import Picture
 from ..pictures.prepared import prepared
 from .ahead import Ahead
-from .ledger import Ledger
+from .ledger import Ledger, safety_of
 from .looking import Looking
 from .names import fitting
 from .placing import placed, save_step
@@ -303,13 +303,13 @@ class Making:
             self._writing.give(finished)
             return
         self._writing.drain()
-        # A signal waits until what was written is told as well; of the last picture it comes too late.
+        # A signal waits until what was written is told as well; of the command's last picture it comes too late.
         with signals.held():
             try:
                 saved: Saved | BaseException = self._written(finished)
             except self._options.bearable as problem:
                 saved = problem
-            if self._left == 1 and isinstance(saved, Saved):
+            if self._left == 1 and isinstance(saved, Saved) and not self._options.goes_on:
                 signals.settle()
             self._told(finished, saved)
 
@@ -322,7 +322,8 @@ class Making:
         self._ledger.intends(under.target, sha256, under.picture.sha256)
         target = placed(under.target, data, self._options.on_exists, self._taken, self._stdout)
         seconds = time.monotonic() - under.started
-        self._ledger.did(target, sha256, seconds)
+        safety = safety_of(finished.edited.nsfw, under.of.job.request.settings.safety)
+        self._ledger.did(target, sha256, seconds, safety)
         self._ledger.made(under.of.job, target, under.picture, data)
         return Saved(target, sha256, seconds)
 

@@ -16,7 +16,7 @@ from .folders import is_pattern
 from .garbage import uncollected
 from .journal import FOLDER
 from .names import parted
-from .rows import LostRow, Row, Source
+from .rows import NOTHING, LostRow, Row, Source, Unseen
 from .targets import STDIO, Job, Target, refuse_clashes
 from .templates import check_placeholders, format_of, literal, names_of
 from .wording import Ways, Wording
@@ -71,10 +71,11 @@ def _check_folder(destination: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All jobs of a batch in order, and the rows that cannot be meant."""
+    """All jobs of a batch in order, the rows that cannot be meant, and the folders that nobody looked into."""
 
     jobs: tuple[Job, ...]
     failures: tuple[LostRow, ...]
+    unseen: Unseen = NOTHING
 
 
 @uncollected()
@@ -91,7 +92,7 @@ def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
             failures.append(LostRow(index, row, problem))
     _refuse_doubles(jobs)
     refuse_clashes(jobs, "DEST")
-    return Plan(tuple(jobs), tuple(failures))
+    return Plan(tuple(jobs), tuple(failures), source.unseen)
 
 
 def look_again(ways: Ways) -> None:

@@ -86,7 +86,8 @@ class Animating:
 class RunOptions:
     """What a run does besides the edits themselves.
 
-    `keep_going`: what speaks against one request does not end the others; `fail_fast`: the first failure ends it.
+    `keep_going`: what speaks against one request does not end the others; `fail_fast`: the first failure ends it;
+    `goes_on`: other runs follow in the same command, and no picture of this one is its last.
     `preview`: pictures are shown as they form; `animating`: and written as animations.
     """
 
@@ -98,6 +99,7 @@ class RunOptions:
     drawn_seed: bool = False
     keep_going: bool = False
     fail_fast: bool = False
+    goes_on: bool = False
     preview: bool = False
     animating: Animating | None = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -60,6 +60,25 @@ class LostRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """Folders of a source in which there may be pictures that nobody saw: a warning of each that cannot be read, and
+    links to folders, which are not followed."""
+
+    unread: tuple[str, ...] = ()
+    linked: tuple[str, ...] = ()
+
+    @classmethod
+    def of_all(cls, several: Sequence[Unseen]) -> Unseen:
+        """Those of several searches, each once."""
+        unread = dict.fromkeys(text for one in several for text in one.unread)
+        linked = dict.fromkeys(link for one in several for link in one.linked)
+        return cls(tuple(unread), tuple(linked))
+
+
+NOTHING = Unseen()
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """All rows of a source in their order, what applies below each of them, and what people are to know.
 
@@ -70,6 +89,7 @@ class Source:
     root: Path
     defaults: Layer = field(default_factory=lambda: Layer("", {}))
     notes: tuple[str, ...] = ()
+    unseen: Unseen = NOTHING
 
 
 def row_of(record: Mapping[str, object], place: str, folder: str, *, text: bool = False) -> Row:

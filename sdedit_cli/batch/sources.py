@@ -59,4 +59,4 @@ def rows_of(
 def _pictures(source: str, search: Search) -> Source:
     found = pictures_of(source, search)
     rows = [Row(path, name) for path, name in zip(found.paths(), found.names, strict=True)]
-    return Source(rows, Path(found.folder), notes=found.notes)
+    return Source(rows, Path(found.folder), notes=found.notes, unseen=found.unseen)

@@ -55,5 +55,6 @@ class Claims:
         """Those of a job that are there now as it wanted them; what failed may be tried again in another way."""
         for item in items:
             entry = known.get(item.output)
-            if entry and entry.last.event != "failed" and entry.last.key == item.account.key:
+            made = entry and entry.last.event != "failed" and entry.last.key == item.account.key
+            if made or item.verdict.fresh:
                 self._owners.setdefault(folded(item.target.shown), (place, _asked(item)))

@@ -15,8 +15,8 @@ from ..pictures.source import byte_limit
 from .books import Account, name_of
 from .freshness import Verdict, judge
 from .garbage import uncollected
-from .journal import PLACED, Known
-from .keys import Facts
+from .journal import Known
+from .keys import Facts, has_part
 from .lost_rows import was_lost
 from .request import Model
 from .targets import Job, Target, is_input_of_another
@@ -45,11 +45,13 @@ def survey(
     job would be carried out now, where they count. Raises ModelError, OutputError."""
     all_facts = Facts()
     root = os.path.join(folder, "")
+    checkers: dict[Path, bool] = {}
     items: list[Item] = []
     for job in jobs:
         model = path_of(job.request.model)
         seen, stamp = "", stamp_of(job.source)
         now = environment(job) if environment else None
+        blocks = job.request.settings.safety == "block" and _has_checker(model, checkers)
         for target in job.targets:
             assert target.path is not None, "a batch writes files"
             output = name_of(root, target.path)
@@ -57,16 +59,22 @@ def survey(
             seen = seen or _before(_input_hash(job.source, stamp, entry), job.source, target, entry)
             facts, key = all_facts.of(job.request, target.seed, model=model, input_sha256=seen, format=job.format)
             account = Account(key, facts, job.source, stamp)
-            verdict = judge(target.path, key, facts, entry, now)
+            verdict = judge(target.path, key, facts, entry, now, blocks=blocks)
             if not verdict.fresh and was_lost(job, entry, known):
                 verdict = replace(verdict, failed=True)
             items.append(Item(job, target, output, account, verdict))
     return items
 
 
+def _has_checker(model: Path, known: dict[Path, bool]) -> bool:
+    if model not in known:
+        known[model] = has_part(model, "safety_checker")
+    return known[model]
+
+
 def _input_hash(source: str, stamp: Stamp, entry: Known | None) -> str:
     """The hash of an input: as it was, where its size and time are those of then; 'missing' where it cannot be read."""
-    last = entry.last if entry else None
+    last = entry.placed if entry else None
     if last and last.input == source and last.input_sha256 and last.input_stamp == stamp != NOWHERE:
         return last.input_sha256
     if stamp[0] > byte_limit(os.environ):
@@ -79,10 +87,11 @@ def _input_hash(source: str, stamp: Stamp, entry: Known | None) -> str:
 
 def _before(seen: str, source: str, target: Target, entry: Known | None) -> str:
     """The hash of an input; of one that was edited in its place, and is our result by now, that of what was first."""
-    if entry is None or seen not in entry.written or target.path is None:
+    made = entry.placed if entry else None
+    if entry is None or made is None or seen not in entry.written or target.path is None:
         return seen
-    is_in_place = os.path.abspath(source) == os.path.abspath(target.path)
-    return (is_in_place and entry.last.facts.get("input")) or seen
+    is_in_place = os.path.realpath(source) == os.path.realpath(target.path)
+    return (is_in_place and made.facts.get("input")) or seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,24 +151,35 @@ def _not_ours(item: Item, *, asked: bool) -> OutputError:
     return OutputError(f"{item.target.path}: {reason}, so it is left as it is; {way}")
 
 
-def strays(known: Mapping[str, Known], made: Collection[str]) -> list[str]:
-    """The outputs that the journals know and no job makes any more."""
-    there = (output for output, entry in known.items() if entry.last.event in PLACED)
-    return sorted(output for output in there if output not in made)
+def strays(known: Mapping[str, Known], made: Collection[str], unseen: Collection[str] = ()) -> list[str]:
+    """The outputs that the journals know and no job makes any more; not those of what lies in folders `unseen`."""
+    there = {output: placed.input for output, entry in known.items() if (placed := entry.placed)}
+    roots = tuple(os.path.join(os.path.abspath(folder), "") for folder in unseen)
+    return sorted(
+        output
+        for output, source in there.items()
+        if output not in made and not (roots and os.path.abspath(source).startswith(roots))
+    )
 
 
-def prunable(folder: Path, outputs: Iterable[str], known: Mapping[str, Known]) -> list[Path]:
-    """Those of the outputs that are there as the journals say that they were written."""
-    return [folder / output for output in outputs if _is_ours(folder, output, known[output])]
+def prunable(
+    folder: Path, outputs: Iterable[str], known: Mapping[str, Known], read: Collection[str] = ()
+) -> list[Path]:
+    """Those of the outputs that are there as the journals say that they were written, are not `read` (`read_by`), and
+    were not edited in their place: there is no other copy of these."""
+    return [folder / output for output in outputs if _is_ours(folder, output, known[output], read)]
 
 
-def _is_ours(folder: Path, output: str, known: Known) -> bool:
-    """Whether an output that a journal names lies below the folder, not behind a link, as it was written."""
+def _is_ours(folder: Path, output: str, known: Known, read: Collection[str]) -> bool:
+    """Whether an output that a journal names lies below the folder, not behind a link, as it was written, and is
+    nothing but an output."""
     path = folder / output
     if os.path.isabs(output) or os.pardir in PurePath(output).parts:
         return False  # no journal of ours says so
     try:
-        within = path.is_file() and Path(os.path.realpath(path)) == Path(os.path.realpath(folder)) / output
-        return within and file_hash(path) in known.written
+        real, made = os.path.realpath(path), known.placed or known.last
+        within = path.is_file() and Path(real) == Path(os.path.realpath(folder)) / output
+        is_input = made.in_place or real in read or real == os.path.realpath(made.input)
+        return within and not is_input and file_hash(path) in known.written
     except (OSError, ValueError):  # a name that no file can have, or one that cannot be read
         return False

@@ -7,10 +7,12 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from ..disk.checks import check_name, is_special
 from ..errors import OutputError, UsageError
+from ..options import Edit, kept, with_hashes
 from ..pictures.encode import check_format
 from ..pictures.endings import FORMATS
 from .names import fitting
@@ -18,6 +20,7 @@ from .request import Request
 from .templates import format_of, names_of, template_of
 
 STDIO = "-"
+_PATHS = attrgetter("path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,19 @@ def refuse_clashes(jobs: Sequence[Job], label: str) -> None:
 def inputs_of(jobs: Iterable[Job]) -> set[str]:
     """Where the inputs of jobs really are."""
     return {os.path.realpath(job.source) for job in jobs if job.source != STDIO}
+
+
+def read_by(jobs: Sequence[Job]) -> set[str]:
+    """Where the files really are that jobs read: their inputs, and what their options name."""
+    found = inputs_of(jobs)
+
+    def note(path: str) -> str:
+        found.add(os.path.realpath(os.path.expanduser(path)))
+        return path
+
+    for edit in {id(job.request.settings): job.request.settings for job in jobs}.values():
+        with_hashes(kept(edit, _PATHS), Edit, note)
+    return found
 
 
 def is_input_of_another(job: Job, path: Path | None, inputs: Collection[str]) -> bool:

@@ -27,10 +27,10 @@ from typing import cast
 
 from ..errors import JobFileError, UsageError, did_you_mean, quoted, shortened, shown
 from ..options import Layer, layer_of, toml_table
-from .folders import Search, pictures_of
+from .folders import Pictures, Search, pictures_of
 from .job_files import read_list
 from .matrix import MAX_VARIANTS, Matrix, read_matrix
-from .rows import INPUT, OUTPUT, Row, Source, beside, no_rows, output_of, row_of, too_many, word_of
+from .rows import INPUT, OUTPUT, Row, Source, Unseen, beside, no_rows, output_of, row_of, too_many, word_of
 
 MAX_TOML_BYTES = 16_000_000
 _KEYS = ("inputs", "defaults", "matrix", "job")
@@ -74,8 +74,8 @@ def _where(key: str) -> str:
 def _source(file: _File) -> Source:
     matrix = read_matrix(file.table.get("matrix", {}), f"{file.label}, [matrix]")
     defaults, output = _defaults(file)
-    notes: list[str] = []
-    members = list(_members(file, matrix, notes))
+    looked: list[Pictures] = []
+    members = list(_members(file, matrix, looked))
     if not members:
         raise no_rows(file.label)
     if len(members) * len(matrix) > MAX_VARIANTS:
@@ -92,7 +92,9 @@ def _source(file: _File) -> Source:
         for row in members
         for values, variant in ([({}, "")] if row.problem else matrix.members())
     ]
-    return Source(rows, Path(file.folder), defaults, tuple(dict.fromkeys(notes)))
+    notes = dict.fromkeys(note for found in looked for note in found.notes)
+    unseen = Unseen.of_all([found.unseen for found in looked])
+    return Source(rows, Path(file.folder), defaults, tuple(notes), unseen)
 
 
 def _defaults(file: _File) -> tuple[Layer, str | None]:
@@ -107,7 +109,7 @@ def _defaults(file: _File) -> tuple[Layer, str | None]:
     return beside(layer_of(values, label, JobFileError), file.folder), output
 
 
-def _members(file: _File, matrix: Matrix, notes: list[str]) -> Iterator[Row]:
+def _members(file: _File, matrix: Matrix, looked: list[Pictures]) -> Iterator[Row]:
     """A row for every picture of every job, before they are multiplied."""
     inputs = _inputs(file)
     alone: list[object] = [{}] if inputs else []
@@ -123,8 +125,8 @@ def _members(file: _File, matrix: Matrix, notes: list[str]) -> Iterator[Row]:
             raise JobFileError(f"{place}: sets {varied}, which [matrix] varies; leave it to one of them")
         named = next((key for key, word in zip(job, words, strict=True) if word == INPUT), None)
         if named is None and shared is None:
-            shared = list(_found(inputs, f"{file.label}: inputs", file, notes))
-        pictures = (shared or []) if named is None else _found([job[named]], f"{place}: {named}", file, notes)
+            shared = list(_found(inputs, f"{file.label}: inputs", file, looked))
+        pictures = (shared or []) if named is None else _found([job[named]], f"{place}: {named}", file, looked)
         rest = {key: value for key, value in job.items() if key != named}
         if named is None and not pictures:
             yield row_of(rest, place, file.folder)
@@ -147,7 +149,7 @@ def _inputs(file: _File) -> list[object]:
     return listed
 
 
-def _found(inputs: Sequence[object], place: str, file: _File, notes: list[str]) -> Iterator[object]:
+def _found(inputs: Sequence[object], place: str, file: _File, looked: list[Pictures]) -> Iterator[object]:
     """The pictures that paths, patterns and folders name, as paths from the file's folder."""
     for source in inputs:
         if not isinstance(source, str) or not source:
@@ -157,5 +159,5 @@ def _found(inputs: Sequence[object], place: str, file: _File, notes: list[str]) 
             found = pictures_of(source, file.search, file.folder)
         except UsageError as problem:
             raise JobFileError(f"{place}: {problem}") from None
-        notes += found.notes
+        looked.append(found)
         yield from found.paths()

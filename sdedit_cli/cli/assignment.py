@@ -25,7 +25,7 @@ from ..batch.run import Run
 from ..batch.shapes import company_of, gathered
 from ..batch.sources import rows_of
 from ..batch.survey import Choice, Item, choose, prunable, strays, survey
-from ..batch.targets import Job, inputs_of
+from ..batch.targets import Job, inputs_of, read_by
 from ..batch.telling import Errors, warn
 from ..batch.versions import torch_version
 from ..batch.wording import Ways
@@ -70,6 +70,8 @@ class Assignment:
         )
         for note in found.notes:
             to.note(note)
+        for text in found.unseen.unread:
+            warn(text, to, events)
         ways = ways_of(layers, given)
         if ways.masks:
             found = replace(found, rows=ways.masks.without(found.rows, found.root))
@@ -219,15 +221,17 @@ class Assignment:
         return [problem for *_, problem in told]
 
     def _prune(self, known: Mapping[str, Known], journal: Journal | None) -> list[SdeditError]:
-        """Removes what no job makes any more, where the journal knows it and nobody touched it; what cannot be."""
-        folder = self.place.folder
-        if self.plan.failures:
-            text = "--prune: nothing is removed while some jobs cannot be read, as their outputs are not known"
+        """Removes what no job makes or reads, where the journal knows it and nobody touched it; what cannot be."""
+        folder, unseen = self.place.folder, self.plan.unseen
+        if self.plan.failures or unseen.unread:
+            what = "some jobs" if self.plan.failures else "some folders"
+            text = f"--prune: nothing is removed while {what} cannot be read, as their outputs are not known"
             warn(text, self.to, self.events)
             return []
         problems: list[SdeditError] = []
         made = {name_of(folder, target.path) for job in self.plan.jobs for target in job.targets if target.path}
-        for path in prunable(folder, strays(known, made), known):
+        read = read_by(self.plan.jobs) | {os.path.realpath(path) for path in [self.given["like"]] if path}
+        for path in prunable(folder, strays(known, made, unseen.linked), known, read):
             if journal is None:
                 self.events.emit("pruned", output=str(path), dry_run=True)
                 self.to.note(f"would remove {path}: no job makes it any more")

@@ -65,7 +65,9 @@ class _Server:
         self._models = Models(to.note)
         self._held: tuple[tuple[object, ...], dict[str, str]] = ((), {})
         limit = pixel_limit(os.environ)
-        self._options = RunOptions("overwrite", max_megapixels=limit, keep_going=True, fail_fast=given["fail_fast"])
+        self._options = RunOptions(
+            "overwrite", max_megapixels=limit, keep_going=True, fail_fast=given["fail_fast"], goes_on=True
+        )
 
     def run(self) -> int:
         """How many jobs failed."""
@@ -74,6 +76,8 @@ class _Server:
         for number, row in enumerate(rows_from(sys.stdin.buffer), 1):
             try:
                 errors += self._carry_out(row, number)
+            except SomeFailed:  # the end by --fail-fast: what failed is told
+                raise
             except SdeditError as problem:
                 self._tell(row.input, problem)
                 errors += 1

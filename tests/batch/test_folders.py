@@ -119,6 +119,7 @@ def test_links_to_files_are_followed_and_links_to_folders_told(tmp_path: Path) -
     # One that leads nowhere fails by its name, where it is opened, and is not passed over.
     assert [str(row.name) for row in found.rows] == ["a.png", "deep/b.png", "nowhere.png", "self.png"]
     assert sorted(note.partition(": ")[0] for note in found.notes) == [str(art / "deep" / "up"), str(art / "loop")]
+    assert sorted(found.unseen.linked) == [str(art / "deep" / "up"), str(art / "loop")]
     assert names_of(f"{art}/**/*.png") == ["a.png", "deep/b.png", "nowhere.png", "self.png"]
 
 
@@ -150,7 +151,10 @@ def test_a_folder_that_cannot_be_read_is_told_and_costs_no_other(
     monkeypatch.setattr(os, "scandir", _Forbidding(tmp_path / "closed"))
     found = rows_of(str(tmp_path), recursive=True)
     assert [str(row.name) for row in found.rows] == ["a.png", "open/c.png"]
-    assert found.notes == (f"{tmp_path / 'closed'}: cannot be read (Permission denied); what is in it is left out",)
+    (text,) = found.unseen.unread
+    assert text == f"{tmp_path / 'closed'}: cannot be read (Permission denied); what is in it is left out"
+    (tmp_path / "jobs.toml").write_text('inputs = ["**/*.png"]\n[[job]]\n[[job]]\nprompt = "x"\n')
+    assert rows_of(str(tmp_path / "jobs.toml")).unseen.unread == found.unseen.unread
     monkeypatch.setattr(os, "scandir", _Forbidding(tmp_path))
     with pytest.raises(JobFileError, match="cannot be read"):
         rows_of(str(tmp_path))

@@ -104,6 +104,25 @@ def test_an_intent_is_settled_by_the_file(tmp_path: Path) -> None:
     assert not judge(output, "k", DONE.facts, known).ours
 
 
+def test_what_is_there_as_it_was_made_is_fresh_whatever_was_tried_since(tmp_path: Path) -> None:
+    output = tmp_path / "a.png"
+    output.write_bytes(b"picture")
+    book = journal(tmp_path)
+    book.add(DONE)
+    book.add(Entry("failed", "a.png", key="another", error="no"))
+    book.close()
+    known = read_all(tmp_path)["a.png"]
+    assert known.last.error == "no"
+    assert known.placed == replace(DONE, n=1)
+    assert judge(output, "k", DONE.facts, known).fresh
+    for key, data in (("another", b"picture"), ("k", b"another"), ("k", None)):
+        output.unlink()
+        if data is not None:
+            output.write_bytes(data)
+        verdict = judge(output, key, DONE.facts, known)
+        assert (verdict.reason, verdict.failed, verdict.ours) == ("failed: no", True, data != b"another")
+
+
 def test_an_interrupted_replacement_may_be_finished(tmp_path: Path) -> None:
     output = tmp_path / "a.png"
     output.write_bytes(b"picture")
@@ -157,7 +176,7 @@ def test_an_input_that_is_written_while_it_is_edited_is_another_one(tmp_path: Pa
     source.write_bytes(b"as somebody saved it meanwhile")
     Path(tmp_path / "a.png").write_bytes(b"picture")
     books.intends(item.target, DONE.sha256, hashlib.sha256(b"as it was").hexdigest())
-    books.did(item.target, DONE.sha256, 1.0)
+    books.did(item.target, DONE.sha256, 1.0, "clean")
     book.close()
     assert look().verdict.reason == "the input changed"
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.pipelines import write_checkpoint
 
-from sdedit_cli.batch.keys import BESIDE, Contents, facts_of, key_of
+from sdedit_cli.batch.keys import BESIDE, Contents, facts_of, has_part, key_of
 from sdedit_cli.options import Edit, edit_from, fields, layer_of
-from sdedit_cli.options.adapters import EmbeddingFile
+from sdedit_cli.options.adapters import IMAGE_ENCODER, EmbeddingFile
 from sdedit_cli.options.masks import NAMES as MASK_OPTIONS
+from sdedit_cli.weights.checkpoint.from_folder import read_folder
 
 OTHERS: dict[str, Any] = {
     "timesteps": [500, 100],
@@ -110,6 +113,38 @@ def test_the_image_encoder_counts_that_an_adapter_is_read_with(place: Path) -> N
     assert len(set(seen)) == 4
     (place / "ip" / "image_encoder" / "model.safetensors").write_bytes(b"read by nobody now")
     assert key(edit, place / "model") == seen[-1]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [None, {}, *({"image_encoder": value} for value in (["transformers", "X"], [None, None], [], None, "X"))],
+    ids=str,
+)
+def test_a_model_has_the_parts_that_its_reader_takes(place: Path, said: dict[str, Any] | None) -> None:
+    """Where an index does not name the folder, or says that there is none, it is not read, and must not count."""
+    write_checkpoint(place / "model", "sd15")
+    (place / "model" / IMAGE_ENCODER).mkdir()
+    index = place / "model" / "model_index.json"
+    if said is None:
+        index.unlink()
+    else:
+        index.write_text(json.dumps({**json.loads(index.read_text()), **said}))
+    assert has_part(place / "model", IMAGE_ENCODER) == (IMAGE_ENCODER in read_folder(place / "model").extras)
+    assert not has_part(place / "model", "safety_checker")
+    assert not has_part(place / "model" / "unet", IMAGE_ENCODER)
+
+
+def test_the_image_encoder_of_an_adapter_counts_where_the_model_does_not_name_its_own(place: Path) -> None:
+    edit = edit_from([layer_of({"ip-adapter": ["ip/adapter.bin"], "ip-image": ["file"]}, "test")])
+    for folder in ("ip/image_encoder", "model/image_encoder"):
+        (place / folder).mkdir(parents=True)
+    (place / "ip" / "adapter.bin").write_bytes(b"an adapter")
+    (place / "model" / "model_index.json").write_text("{}")
+    before = key(edit, place / "model")
+    (place / "model" / "image_encoder" / "model.safetensors").write_bytes(b"read by nobody")
+    assert key(edit, place / "model") == before
+    (place / "ip" / "image_encoder" / "model.safetensors").write_bytes(b"another")
+    assert key(edit, place / "model") != before
 
 
 def test_the_quality_counts_where_it_changes_pixels(place: Path) -> None:

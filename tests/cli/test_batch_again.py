@@ -164,6 +164,81 @@ def test_what_cannot_be_removed_is_a_failure_of_its_own(
     assert [one["output"] for one in events(out.out) if one["event"] == "pruned"] == ["out/c.png"]
 
 
+class _Refusing:
+    """A listing of folders that is refused for one of them: who tests may be root, whom no system refuses."""
+
+    def __init__(self, closed: Path) -> None:
+        self.closed, self.real = closed, os.scandir
+
+    def __call__(self, path: Any) -> Any:
+        if Path(path) == self.closed:
+            raise OSError(5, "Input/output error")
+        return self.real(path)
+
+
+def test_what_came_of_a_folder_that_cannot_be_read_is_not_pruned(
+    place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "in" / "sub").mkdir(parents=True)
+    for name in ("a.png", "b.png", "sub/c.png"):
+        photo(place / "in" / name)
+    words = ("--recursive", "--prune", "--json", "-q")
+    assert batch("in", *words) == 0
+    Path("in/b.png").unlink()
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", _Refusing(Path("in/sub")))
+    for more in ((), ("--dry-run",)):
+        capfd.readouterr()
+        assert batch("in", *words, *more) == 0
+        warned = [one["message"] for one in told(capfd, "warning")]
+        assert "in/sub: cannot be read (Input/output error); what is in it is left out" in warned
+        assert any(text.startswith("--prune: nothing is removed") for text in warned)
+    assert sorted(path.name for path in Path("out").rglob("*.png")) == ["a.png", "b.png", "c.png"]
+    monkeypatch.setattr(os, "scandir", real)
+    os.rename("in/sub", "moved")
+    Path("in/sub").symlink_to(place / "moved", target_is_directory=True)
+    assert batch("in", *words) == 0
+    assert sorted(path.name for path in Path("out").rglob("*.png")) == ["a.png", "c.png"], "the other one is known"
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_an_output_whose_last_try_failed_is_pruned_as_others_are(place: Path, edited: bool) -> None:
+    assert batch("*.png") == 0
+    Path("b.png").write_bytes(b"no picture")
+    assert batch("*.png") == 4
+    Path("b.png").unlink()
+    if edited:
+        Path("out/b.png").write_bytes(b"mine")
+    assert batch("*.png", "--prune") == 0
+    assert Path("out/b.png").exists() == edited
+    assert batch("*.png", "--prune") == 0
+
+
+@pytest.mark.parametrize("reader", ["input", "mask", "like"])
+def test_what_the_run_itself_reads_is_not_pruned(place: Path, reader: str) -> None:
+    """A batch may read what another list has made in the same destination."""
+    Path("first.csv").write_text("input,output\na.png,made/stage.png\nb.png,made/gone.png\n")
+    Path("second.csv").write_text("input,output\nout/made/stage.png,final.png\n")
+    assert batch("first.csv") == 0
+    Path("link").symlink_to("out", target_is_directory=True)
+    more = () if reader == "input" else (f"--{reader}", "link/made/stage.png")
+    assert batch("second.csv" if reader == "input" else "c.png", "--prune", *more) == 0
+    assert [path.name for path in Path("out/made").glob("*.png")] == ["stage.png"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_was_edited_in_its_place_is_not_pruned(
+    place: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    """It is an input that was there before, and there is no other copy of it."""
+    words = ("-p", "a face", *QUICK)
+    assert run(["batch", ".", ".", "--on-exists", "overwrite", *words]) == 0
+    monkeypatch.chdir(place.parent if elsewhere else place)
+    folder = place.name if elsewhere else "."
+    assert run(["batch", folder, folder, "--exclude", "a.png", "--prune", *words]) == 0
+    assert (place / "a.png").is_file()
+
+
 @pytest.mark.parametrize("seconds", [4e9, 0, -1e6], ids=["far ahead", "the beginning", "before it"])
 def test_a_clock_that_jumps_makes_nothing_stale_and_loses_nothing(place: Path, seconds: float) -> None:
     """Times are compared for being equal alone, and lines of the journal are counted: what has another time is read."""

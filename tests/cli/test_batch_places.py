@@ -196,6 +196,36 @@ def test_what_is_edited_in_its_place_is_not_edited_again(source: Path, capsys: p
     assert capsys.readouterr().err.count("in/") == 1
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_what_is_edited_in_its_place_through_a_link_is_not_edited_again(source: Path) -> None:
+    Path("link").symlink_to("in", target_is_directory=True)
+    assert batch("link", "--on-exists", "overwrite") == 0
+    before = made(source)
+    for dest in ("link", "in"):
+        for more in (("--check",), ()):
+            assert batch(dest, *more) == 0
+            assert made(source) == before
+
+
+def test_what_was_edited_in_its_place_is_not_edited_again_when_it_was_away_for_a_run(source: Path) -> None:
+    Path("jobs.csv").write_text("input,output\na.png,a.png\nb.png,b.png\n")
+    os.rename("jobs.csv", "in/jobs.csv")
+    words = ("batch", "in/jobs.csv", "in", "-p", "a face", *QUICK)
+    assert run([*words, "--on-exists", "overwrite"]) == 0
+    before = made(source)
+    os.rename("in/a.png", "away.png")
+    assert run(list(words)) == 4
+    assert run([*words, "--check"]) == 6
+    os.rename("away.png", "in/a.png")
+    for more in ("--check", "--retry-failed", "-q"):
+        assert run([*words, more]) == 0
+        assert made(source) == before
+    assert run([*words, "-n", "fog", "--limit", "1"]) == 0
+    assert run([*words, "-n", "fog", "--retry-failed"]) == 0
+    changed = [name for name, data in made(source).items() if data != before[name]]
+    assert changed == ["a.png"], "nothing of it has failed by now"
+
+
 def test_what_an_earlier_stage_has_made_is_the_source_of_the_next(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

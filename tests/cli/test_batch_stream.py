@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cli import QUICK, events, photo
+from helpers.cli import QUICK, events, photo, start
 from PIL import Image
 
 from sdedit_cli.cli.main import run
@@ -77,3 +81,52 @@ def test_an_output_of_a_stream_that_was_not_made_may_be_tried_in_another_way(
     on_stdin(monkeypatch, job | {"input": "in/none.png"}, job)
     assert run(["batch", "-", "out", *SETTINGS]) == 4
     assert [path.name for path in Path("out").glob("*.png")] == ["one.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="ends by signals")
+@pytest.mark.parametrize(
+    ("kind", "number", "code"), [("waiting", signal.SIGTERM, 143), ("at work", signal.SIGINT, 130)], ids=str
+)
+def test_a_stream_ends_by_a_signal_after_its_first_picture_as_before_it(
+    source: Path, kind: str, number: int, code: int
+) -> None:
+    """No picture of a stream is the last one before its input ends."""
+    told: list[dict[str, Any]] = []
+    words = ("batch", "-", "out", "--json", "-q", *SETTINGS)
+    pipe = subprocess.PIPE
+    with start(*words, cwd=source.parent, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+        jobs, answers = process.stdin, process.stdout
+        assert jobs is not None
+        assert answers is not None
+
+        def hear(job: dict[str, Any], event: str) -> None:
+            jobs.write(json.dumps({"input": "in/a.png", **job}).encode() + b"\n")
+            jobs.flush()
+            while not told or told[-1]["event"] != event:
+                told.append(json.loads(answers.readline()))
+
+        hear({"output": "one.png"}, "saved")
+        if kind == "at work":
+            hear({"output": "two.png", "steps": 900, "strength": 1}, "step")
+        process.send_signal(number)
+        deadline = threading.Timer(60, process.kill)
+        deadline.start()
+        told += events(answers.read())
+    deadline.cancel()
+    assert process.returncode == code
+    assert (told[-1]["event"], told[-1]["exit_code"], told[-1]["saved"]) == ("end", code, 1)
+    assert [path.name for path in Path("out").glob("*.png")] == ["one.png"]
+
+
+def test_with_fail_fast_a_job_fails_once(
+    source: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "broken.png").write_bytes(b"no picture")
+    Path("out").mkdir()
+    Path("out/mine.png").write_bytes(b"mine")
+    for job in ({"input": "in/broken.png"}, {"input": "in/a.png", "output": "mine.png"}):
+        on_stdin(monkeypatch, job, {"input": "in/a.png"})
+        assert run(["batch", "-", "out", "--json", "--fail-fast", *SETTINGS]) == 4
+        told = events(capfd.readouterr().out)
+        assert [one["input"] for one in told if one["event"] == "failed"] == [job["input"]]
+        assert not [one for one in told if one["event"] == "saved"]

@@ -12,16 +12,21 @@ from safetensors.torch import load_file, save_file
 from sdedit_cli.cli.main import run
 
 
-@pytest.fixture(scope="module")
-def suspicious(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny checkpoint whose checker flags everything."""
-    folder = tmp_path_factory.mktemp("suspicious")
+def write_checked(folder: Path, threshold: float) -> Path:
+    """A tiny checkpoint whose checker flags what is nearer than that to a concept, by the cosine."""
     write_checkpoint(folder, "sd15", checker=True)
     path = folder / "safety_checker" / "model.safetensors"
     tensors = load_file(path)
-    tensors["concept_embeds_weights"] = tensors["concept_embeds_weights"] * 0 - 2  # below every cosine
+    for name in ("concept_embeds_weights", "special_care_embeds_weights"):
+        tensors[name] = tensors[name] * 0 + threshold
     save_file(tensors, path)
     return folder
+
+
+@pytest.fixture(scope="module")
+def suspicious(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint whose checker flags everything."""
+    return write_checked(tmp_path_factory.mktemp("suspicious"), -2)
 
 
 def test_a_flagged_picture_is_told_blocked_or_let_through(
@@ -55,3 +60,38 @@ def test_no_step_of_a_picture_is_written_that_may_be_blocked(
     assert run(words) == 2
     assert one_line(capfd.readouterr().err).startswith("sdedit: --save-every writes pictures that --safety block")
     assert [path.name for path in Path().glob("a*")] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"), [("flag", "the safety checker flags it"), ("off", "has not looked at it")]
+)
+def test_a_batch_that_blocks_takes_nothing_for_fresh_that_no_checker_let_through(
+    folder: Path, suspicious: Path, capfd: pytest.CaptureFixture[str], before: str, reason: str
+) -> None:
+    photo(folder / "a.png")
+    words = ["batch", "a.png", "out", "-m", str(suspicious), "-p", "x", *QUICK, "--safety"]
+    assert run([*words, before]) == 0
+    assert run([*words, before, "--check"]) == 0
+    capfd.readouterr()
+    assert run([*words, "block", "--check"]) == 6
+    assert reason in capfd.readouterr().err
+    assert run([*words, "block"]) == 5
+    assert run([*words, "block", "--check"]) == 6, "and it is not taken for another picture since"
+    assert run([*words, before, "--check"]) == 0
+
+
+@pytest.mark.parametrize("checker", [True, False])
+def test_what_a_checker_let_through_or_no_model_has_one_for_is_fresh_where_a_batch_blocks(
+    folder: Path, checker: bool
+) -> None:
+    photo(folder / "a.png")
+    if checker:
+        write_checked(folder / "model", 2)
+    else:
+        write_checkpoint(folder / "model", "sd15")
+    words = ["batch", "a.png", "out", "-m", "model", "-p", "x", *QUICK, "--safety"]
+    assert run([*words, "off"]) == 0
+    assert run([*words, "block", "--check"]) == (6 if checker else 0)
+    assert run([*words, "flag", "--check"]) == 0
+    assert run([*words, "block"]) == 0
+    assert run([*words, "block", "--check"]) == 0
