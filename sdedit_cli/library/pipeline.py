@@ -190,7 +190,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
 
     @arguments_named()
     def save_pretrained(self, save_directory: Place, safe_serialization: bool = True, **options: Any) -> None:
-        """Writes all components in the diffusers layout, of LoRAs what is fused. Options: `variant`, `max_shard_size`."""
+        """Writes all components in the diffusers layout, and what is fused. Options: `variant`, `max_shard_size`."""
         from .loading import save
 
         options["safe_serialization"] = safe_serialization
