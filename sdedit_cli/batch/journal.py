@@ -29,6 +29,7 @@ FOLDER = ".sdedit"
 PLACED = ("done", "intent")  # the events after which a file may be there
 SCHEMA = 1
 _MOST_BYTES = 2 << 30
+_LARGEST = 1 << 62  # of a number that means something
 _INTENT, _DONE = (f'{{"v": {SCHEMA}, "event": "{event}", "output": '.encode() for event in ("intent", "done"))
 _TEXTS = ("event", "output", "key", "sha256", "input", "input_sha256", "error", "word", "safety")
 
@@ -95,7 +96,7 @@ def read_all(folder: Path) -> dict[str, Known]:
     for path in journals_of(folder):
         for table in _tables(path):
             output, number = table["output"], table.get("n")
-            n = number if isinstance(number, int) else 0
+            n = number if isinstance(number, int) and abs(number) < _LARGEST else 0
             if output not in last or n >= last[output][0]:
                 last[output] = (n, table)
             if table["event"] in PLACED:
@@ -166,7 +167,7 @@ def _entry(n: int, table: dict[str, Any]) -> Entry:
         output_stamp=_stamp(table.get("output_stamp")),
         facts=cast("dict[str, str]", facts) if isinstance(facts, dict) else {},
         environment=cast("dict[str, Any]", environment) if isinstance(environment, dict) else {},
-        seconds=float(seconds) if isinstance(seconds, (int, float)) else 0.0,
+        seconds=float(seconds) if isinstance(seconds, (int, float)) and abs(seconds) < _LARGEST else 0.0,
     )
 
 

@@ -36,6 +36,8 @@ class Settling:
             if target.path is None or target.replaces:
                 if target.path is not None and self._options.dry_run:  # a run is told so by the disk
                     check_folder(target.path.parent, "DEST")
+                    if target.path.is_dir():
+                        raise OutputError(f"{target.path}: is a folder; move it away or choose another output")
                 yield target
                 continue
             flag = "--sweep-dir" if target.cell else "-o"

@@ -120,7 +120,8 @@ def choose(
     kept: list[tuple[Item, OutputError]] = []
     wanted: dict[int, list[Item]] = {}
     left = taken = 0
-    for item in items:
+    # What fails again and again must not use up a limit for ever.
+    for item in items if limit is None else sorted(items, key=lambda item: item.verdict.failed):
         verdict = item.verdict
         if verdict.fresh and not force:
             fresh.append(item)

@@ -81,6 +81,7 @@ def test_any_bytes_are_a_journal_of_nothing_or_something(tmp_path_factory: pytes
         {"event": "done", "output": 7},
         {"event": "done", "output": "a.png", "n": "x", "facts": 3, "environment": [], "seconds": "long"},
         {"event": "done", "output": "a.png", "input_stamp": [1], "output_stamp": "now"},
+        {"event": "done", "output": "a.png", "seconds": 10**400, "n": 10**400},
         [1, 2],
     ],
 )

@@ -214,6 +214,12 @@ def test_an_output_whose_last_try_failed_is_pruned_as_others_are(place: Path, ed
     assert batch("*.png", "--prune") == 0
 
 
+def test_what_fails_again_and_again_keeps_no_other_from_its_turn(place: Path) -> None:
+    (place / "a.png").write_bytes(b"no picture")
+    assert [batch("*.png", "--limit", "1") for _ in range(4)] == [5, 0, 0, 4]
+    assert sorted(path.name for path in Path("out").glob("*.png")) == ["b.png", "c.png"]
+
+
 @pytest.mark.parametrize("reader", ["input", "mask", "like"])
 def test_what_the_run_itself_reads_is_not_pruned(place: Path, reader: str) -> None:
     """A batch may read what another list has made in the same destination."""

@@ -220,10 +220,6 @@ def test_what_was_edited_in_its_place_is_not_edited_again_when_it_was_away_for_a
     for more in ("--check", "--retry-failed", "-q"):
         assert run([*words, more]) == 0
         assert made(source) == before
-    assert run([*words, "-n", "fog", "--limit", "1"]) == 0
-    assert run([*words, "-n", "fog", "--retry-failed"]) == 0
-    changed = [name for name, data in made(source).items() if data != before[name]]
-    assert changed == ["a.png"], "nothing of it has failed by now"
 
 
 def test_what_an_earlier_stage_has_made_is_the_source_of_the_next(
@@ -250,3 +246,21 @@ def test_an_input_of_a_job_of_another_shard_or_behind_a_link_is_not_replaced(
     code = run(["batch", "jobs.jsonl", "in", "-p", "a face", *QUICK, "--on-exists", "overwrite", *more])
     assert code == (5 if more else 4)
     assert (source / "b.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_folder_that_has_the_name_of_an_output_is_refused_by_a_dry_run_too(
+    source: Path, capfd: pytest.CaptureFixture[str], known: bool
+) -> None:
+    if known:
+        assert batch("out", "--include", "a.png") == 0
+        Path("out/a.png").unlink()
+    Path("out/a.png").mkdir(parents=True)
+    for more in (("--dry-run",), ()):
+        capfd.readouterr()
+        assert batch("out", "--on-exists", "overwrite", "--json", *more) == 4
+        told = events(capfd.readouterr().out)
+        (failed,) = [one for one in told if one["event"] == "failed"]
+        assert (failed["input"], failed["word"]) == ("in/a.png", "output-unwritable")
+        assert failed["error"].startswith("out/a.png: ")
+        assert "out/a.png" not in [one["output"] for one in told if one["event"] == "plan"]
