@@ -228,13 +228,16 @@ def _status(path: Path | None) -> os.stat_result | None:
 def _kind(entry: os.DirEntry[str]) -> str:
     """What lies there: "folder", "linked folder", "file", or "" for a device, a pipe or a socket.
 
-    A link that leads nowhere is a file: it fails by its name, and is not passed over.
+    A link that leads nowhere is a file, which fails by its name and is not passed over; without an ending it may be to
+    a folder that is not mounted.
     """
     try:
         if entry.is_dir(follow_symlinks=False):
             return "folder"
         if entry.is_dir():
             return "linked folder"
-        return "file" if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)) else ""
+        if entry.is_symlink() and not os.path.exists(entry.path):
+            return "file" if os.path.splitext(entry.name)[1] else "linked folder"
+        return "file" if entry.is_file() else ""
     except OSError:
         return "file"

@@ -14,7 +14,7 @@ from ..disk.stamps import NOWHERE, Stamp, stamped
 from ..errors import OutputError
 from ..pictures.source import byte_limit
 from .journal import Entry, Known
-from .ledger import CLEAN, FLAGGED, NO_CHECKER
+from .ledger import CLEAN, FLAGGED
 
 _WORDS = {
     "input": "the input changed",
@@ -78,7 +78,7 @@ def judge(
         reason = "the output is an older one" if made.event == "done" else "it was not finished"
     elif key != made.key:
         reason = changed(made.facts, facts)
-    elif blocks and made.safety not in (CLEAN, NO_CHECKER):
+    elif blocks and made.safety != CLEAN:
         reason = "the safety checker flags it" if made.safety == FLAGGED else "the safety checker has not looked at it"
     else:
         reason = "" if environment is None else _other(made.environment, environment)

@@ -92,6 +92,7 @@ def read_all(folder: Path) -> dict[str, Known]:
     """
     last: dict[str, tuple[int, dict[str, Any]]] = {}
     placed: dict[str, tuple[int, dict[str, Any]]] = {}
+    pruned: dict[str, int] = {}
     written: dict[str, set[str]] = {}
     for path in journals_of(folder):
         for table in _tables(path):
@@ -99,15 +100,18 @@ def read_all(folder: Path) -> dict[str, Known]:
             n = number if isinstance(number, int) and abs(number) < _LARGEST else 0
             if output not in last or n >= last[output][0]:
                 last[output] = (n, table)
+            if table["event"] == "pruned":
+                pruned[output] = max(n, pruned.get(output, n))
             if table["event"] in PLACED:
                 written.setdefault(output, set()).add(table.get("sha256", ""))
                 if output not in placed or n >= placed[output][0]:
                     placed[output] = (n, table)
+    there = {output: entry for output, entry in placed.items() if output not in pruned or entry[0] > pruned[output]}
     return {
         output: Known(
             _entry(n, table),
             frozenset(written.get(output, ())),
-            None if table["event"] in PLACED or output not in placed else _entry(*placed[output]),
+            None if table["event"] in PLACED or output not in there else _entry(*there[output]),
         )
         for output, (n, table) in last.items()
     }

@@ -12,15 +12,12 @@ if TYPE_CHECKING:
     from .targets import Job, Target
 
 
-CLEAN, FLAGGED, NO_CHECKER = "clean", "flagged", "no checker"
+CLEAN, FLAGGED = "clean", "flagged"
 
 
-def safety_of(nsfw: bool | None, asked: str) -> str:
-    """What the safety checker has said of a picture where `--safety` asked for it, that there is none, or '' where
-    nobody asked."""
-    if nsfw is None:
-        return "" if asked == "off" else NO_CHECKER
-    return FLAGGED if nsfw else CLEAN
+def safety_of(nsfw: bool | None) -> str:
+    """What the safety checker has said of a picture; '' where none has looked at it."""
+    return "" if nsfw is None else FLAGGED if nsfw else CLEAN
 
 
 class Ledger:

@@ -68,7 +68,7 @@ def survey(
 
 def _has_checker(model: Path, known: dict[Path, bool]) -> bool:
     if model not in known:
-        known[model] = has_part(model, "safety_checker")
+        known[model] = all(has_part(model, part) for part in ("safety_checker", "feature_extractor"))
     return known[model]
 
 
@@ -153,13 +153,16 @@ def _not_ours(item: Item, *, asked: bool) -> OutputError:
 
 
 def strays(known: Mapping[str, Known], made: Collection[str], unseen: Collection[str] = ()) -> list[str]:
-    """The outputs that the journals know and no job makes any more; not those of what lies in folders `unseen`."""
+    """The outputs that the journals know and no job makes any more; not those of what lies in folders `unseen`.
+
+    These are told by their names: a path in a journal counts from where its command was given.
+    """
     there = {output: placed.input for output, entry in known.items() if (placed := entry.placed)}
-    roots = tuple(os.path.join(os.path.abspath(folder), "") for folder in unseen)
+    names = {os.path.basename(folder) for folder in unseen}
     return sorted(
         output
         for output, source in there.items()
-        if output not in made and not (roots and os.path.abspath(source).startswith(roots))
+        if output not in made and names.isdisjoint(PurePath(source).parts[:-1])
     )
 
 

@@ -107,3 +107,5 @@ class TinyVAEConfig(NetworkConfig):
                 refuse(source, f"num_{side}_blocks", list(counts), f"{len(widths)} numbers, one a level")
             if len(set(widths)) > 1:
                 refuse(source, f"{side}_block_out_channels", list(widths), "the same width in all levels")
+        blocks = sum(self.num_encoder_blocks) + sum(self.num_decoder_blocks)
+        block_count(source, "num_decoder_blocks", list(self.num_decoder_blocks), blocks)

@@ -45,8 +45,9 @@ def file_hash(path: Path | str) -> str:
 def model_hash(path: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
     """The hash of a checkpoint or of one component: a file's own, or for a folder that of the list of its files.
 
-    Weights in another format than safetensors count only where a component has no safetensors but those of a variant
-    ('model.fp16.safetensors'), before which they are read. `hash_of` gives the hash of one file (a cached one, say).
+    Weights in another format than safetensors count where they are a variant ('model.fp16.bin'), which may be asked
+    for, and where a component has no safetensors but those of a variant, before which they are read. `hash_of` gives
+    the hash of one file (a cached one, say).
     """
     if not path.is_dir():
         return hash_of(path)
@@ -56,7 +57,7 @@ def model_hash(path: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
         files = sorted(p for p in (path / name).glob("*") if p.is_file() and not p.name.startswith("."))
         safe = any(p.suffix == ".safetensors" and "." not in p.stem for p in files)
         for file in files:
-            if not (safe and file.suffix in _OTHER_WEIGHTS):
+            if not (safe and file.suffix in _OTHER_WEIGHTS and "." not in file.stem):
                 listing.update(f"{hash_of(file)}  {name}/{file.name}\n".encode())
     return listing.hexdigest()
 

@@ -16,7 +16,7 @@ from ..engine.image import OUTPUT_TYPES
 from ..engine.tensors import check_tensor
 from ..errors import UsageError, WrongTypeError, did_you_mean
 
-ARRAYS = ("np.array", "numpy")
+WORDS_FOR_ARRAYS = ("np.array", "numpy")
 """Other words for the output type 'np'."""
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 _RETIRED = {

@@ -27,7 +27,7 @@ from ..noise import Scheduler
 from ..text import Tokenizer
 from .adapters import Adapters
 from .arguments import (
-    ARRAYS,
+    WORDS_FOR_ARRAYS,
     as_number,
     check_callback,
     check_generator,
@@ -295,7 +295,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         Raises UsageError (a ValueError) for arguments that cannot be meant.
         """
         check_retired(retired, self.__call__)
-        output_type = "np" if output_type is None or output_type in ARRAYS else output_type
+        output_type = "np" if output_type is None or output_type in WORDS_FOR_ARRAYS else output_type
         per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
         strength = as_number("strength", strength, " from 0 to 1")
         eta = as_number("eta", 0.0 if eta is None else eta, ", the share of fresh noise")

@@ -75,7 +75,7 @@ def _strength(graph: Mapping[str, Node], inputs: Node) -> object:
     first, total = number(start), number(steps)
     if denoise is not None or not first or not total or not 0 < first < total:
         return denoise
-    return 1 - first / total
+    return (total - first) / total
 
 
 def _link(value: object) -> str | None:

@@ -141,7 +141,8 @@ def is_misread(image: Any) -> bool:
 
 def is_smaller_copy(image: Any) -> bool:
     """Whether the first page of a TIFF says that it is one of another page."""
-    return bool(image.tag_v2.get(_KIND, 0) & _REDUCED)
+    kind = image.tag_v2.get(_KIND, 0)
+    return isinstance(kind, int) and bool(kind & _REDUCED)
 
 
 def is_raw(image: Any, data: bytes) -> bool:

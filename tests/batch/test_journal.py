@@ -105,6 +105,20 @@ def test_an_intent_is_settled_by_the_file(tmp_path: Path) -> None:
     assert not judge(output, "k", DONE.facts, known).ours
 
 
+def test_what_was_pruned_is_not_there_after_a_try_that_failed(tmp_path: Path) -> None:
+    """For a process that was there all the time, and for the next one."""
+    book = journal(tmp_path)
+    for entry in (DONE, Entry("pruned", "a.png"), Entry("failed", "a.png", error="no")):
+        book.add(entry)
+    book.close()
+    assert read_all(tmp_path)["a.png"].placed is None
+    book = journal(tmp_path)
+    book.add(DONE)
+    book.add(Entry("failed", "a.png", error="no"))
+    book.close()
+    assert read_all(tmp_path)["a.png"].placed is not None
+
+
 def test_what_is_there_as_it_was_made_is_fresh_whatever_was_tried_since(tmp_path: Path) -> None:
     output = tmp_path / "a.png"
     output.write_bytes(b"picture")

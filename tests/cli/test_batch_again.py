@@ -197,6 +197,10 @@ def test_what_came_of_a_folder_that_cannot_be_read_is_not_pruned(
     monkeypatch.setattr(os, "scandir", real)
     os.rename("in/sub", "moved")
     Path("in/sub").symlink_to(place / "moved", target_is_directory=True)
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")  # what a journal says counts from where it was said
+    assert run(["batch", "../in", "../out", "-p", "x", *QUICK, *words]) == 0
+    monkeypatch.chdir(place)
     assert batch("in", *words) == 0
     assert sorted(path.name for path in Path("out").rglob("*.png")) == ["a.png", "c.png"], "the other one is known"
 

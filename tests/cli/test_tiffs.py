@@ -113,6 +113,15 @@ def test_the_preview_of_a_raw_picture_is_not_taken_for_it(
     assert "raw picture of a camera" in one_line(capfd.readouterr().err)
 
 
+@pytest.mark.parametrize("kind", [(2, 4, int.from_bytes(b"one\0", "little")), (12, 1, 600)], ids=["text", "double"])
+def test_a_page_that_says_oddly_what_it_is_is_read(folder: Path, kind: tuple[int, int, int]) -> None:
+    facts = {256: 16, 257: 12, 258: 8, 259: 1, 262: 1, 273: 400, 277: 1, 278: 12, 279: 192, 330: 0}
+    entries = [(254, *kind), *((tag, 4, 1, value) for tag, value in facts.items())]
+    whole = b"II*\0" + struct.pack("<I", 8) + directory(entries)
+    Path("a.tif").write_bytes(whole.ljust(600, b"\0") + struct.pack("<d", 1.0))
+    assert read_picture("a.tif", 100).rgb.size == (16, 12)
+
+
 def test_a_first_page_that_is_a_smaller_copy_is_said_to_be_one(folder: Path) -> None:
     with tifffile.TiffWriter("a.tif") as file:
         file.write(np.zeros((12, 16, 3), np.uint8), photometric="rgb", subfiletype=1)
@@ -120,22 +129,34 @@ def test_a_first_page_that_is_a_smaller_copy_is_said_to_be_one(folder: Path) -> 
     assert any("a smaller copy of another" in note for note in read_picture("a.tif", 100).notes)
 
 
-@pytest.mark.parametrize("kind", ["ico", "icns", "jp2"])
-def test_pictures_inside_icons_are_measured_before_they_are_unfolded(folder: Path, kind: str) -> None:
+def boxed(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def unfolding(kind: str) -> bytes:
+    """A picture of 60000 x 60000 pixels, with something before its header."""
+    if kind == "png":
+        head = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
+        body = zlib.compress(bytes(1 << 16))
+        chunks = chunk(b"prVt", bytes(8)) + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+        return b"\x89PNG\r\n\x1a\n" + chunks
+    sides = struct.pack(">HH8IH", 41, 0, 60000, 60000, 0, 0, 60000, 60000, 0, 0, 1)
+    stream = b"\xff\x4f\xff\x51" + sides + b"\7\1\1"
+    if kind == "j2k":
+        return stream
+    head = boxed(b"ihdr", struct.pack(">IIHBBBB", 60000, 60000, 1, 7, 7, 0, 0)) + boxed(b"colr", b"\1\0\0\0\0\0\x11")
+    begin = boxed(b"jP  ", b"\r\n\x87\n") + boxed(b"ftyp", b"jp2 \0\0\0\0jp2 ")
+    return begin + boxed(b"xml ", b" " * 2048) + boxed(b"jp2h", head) + boxed(b"jp2c", stream)
+
+
+@pytest.mark.parametrize(("icon", "kind"), [("ico", "png"), ("icns", "png"), ("icns", "j2k"), ("icns", "jp2")])
+def test_pictures_inside_icons_are_measured_before_they_are_unfolded(folder: Path, icon: str, kind: str) -> None:
     """Pillow decodes them on opening, whatever size the icon says."""
-    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
-    inner = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(bytes(1 << 16)))
-        + chunk(b"IEND", b"")
-    )
-    if kind == "jp2":
-        inner = b"\xff\x4f\xff\x51" + struct.pack(">HH4I", 47, 0, 60000, 60000, 0, 0) + bytes(40)
-    icon = b"icns" + struct.pack(">I", 16 + len(inner)) + b"ic09" + struct.pack(">I", 8 + len(inner)) + inner
-    if kind == "ico":
-        icon = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 32, 32, 0, 0, 1, 32, len(inner), 22) + inner
-    Path("a.ico").write_bytes(icon)
+    inner = unfolding(kind)
+    whole = b"icns" + struct.pack(">I", 16 + len(inner)) + b"ic09" + struct.pack(">I", 8 + len(inner)) + inner
+    if icon == "ico":
+        whole = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 32, 32, 0, 0, 1, 32, len(inner), 22) + inner
+    Path("a.ico").write_bytes(whole)
     with pytest.raises(PictureError, match="holds a picture of 60000 x 60000 pixels"):
         read_picture("a.ico", 100)
 

@@ -29,6 +29,11 @@ def test_the_hash_of_a_folder_covers_what_is_loaded_and_nothing_else(tmp_path: P
     other.write_bytes(b"5")
     assert model_hash(tmp_path) != before
     os.rename(variant, weights)
+    # A variant may be asked for by its name.
+    (tmp_path / "unet" / "w.fp16.bin").write_bytes(b"6")
+    before = model_hash(tmp_path)
+    (tmp_path / "unet" / "w.fp16.bin").write_bytes(b"7")
+    assert model_hash(tmp_path) != before
     component = model_hash(tmp_path / "unet")
     weights.write_bytes(b"4")
     assert model_hash(tmp_path / "unet") != component

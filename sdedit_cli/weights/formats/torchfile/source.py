@@ -82,7 +82,8 @@ class PickleSource(EntrySource[TensorRef | ArrayRef]):
         pickled, order = members[f"{roots[0]}data.pkl"], members.get(f"{roots[0]}byteorder")
         if pickled.size > _PICKLE_LIMIT:
             raise BadPickle(
-                f"has {pickled.size} bytes of pickle beside its storages; save the weights alone, as tensors"
+                f"{pickled.size / 1e6:.0f} MB beside its storages, expected {_PICKLE_LIMIT / 1e6:.0f} at most; save "
+                "the weights alone, as tensors"
             )
         self._little_endian = not order or self._file.data(order.start, min(order.size, _ORDER_LIMIT)) != b"big"
         self._extents = {
