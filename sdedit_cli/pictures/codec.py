@@ -109,8 +109,11 @@ def pixel_limit(variables: Mapping[str, str]) -> float:
 def open_picture(data: bytes, name: str, limit: float) -> Opened:
     """The picture in `data`, opened and not yet decoded, within `limit` megapixels. Raises PictureError."""
     name = "stdin" if name == "-" else name
-    for size in sizes_inside(data):
-        _check_size(size, f"{name}: holds a picture of", limit)
+    try:
+        for size in sizes_inside(data):
+            _check_size(size, f"{name}: holds a picture of", limit)
+    except ValueError as problem:
+        raise PictureError(f"{name}: holds {problem}; save it anew") from None
     opened = _opened(data, name)
     _check_size(opened.size, f"{name}: is", limit)
     if isinstance(opened.image, DeepTiff):

@@ -12,11 +12,14 @@ from .quiet import quiet
 _ICO, _ICNS = b"\0\0\1\0", b"icns"
 _JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _BITMAP_HEADS = (40, 52, 56, 64, 108, 124)
-_MOST = 4096
+_MOST, _MOST_CHUNKS = 4096, 256
 
 
 def sizes_inside(data: bytes) -> Iterator[tuple[int, int]]:
-    """Width and height of every picture in an icon, as far as they can be told; of no other file any."""
+    """Width and height of every picture in an icon, as far as they can be told; of no other file any.
+
+    Raises ValueError, with what it is, for one that says so too late.
+    """
     places = _of_ico(data) if data.startswith(_ICO) else _of_icns(data) if data.startswith(_ICNS) else ()
     for begin, end in dict.fromkeys(places):
         yield _size(data, begin, end)
@@ -42,20 +45,35 @@ def _of_icns(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _size(data: bytes, begin: int, end: int) -> tuple[int, int]:
     """Of a PNG, a JPEG 2000 or a bitmap by its header; (0, 0) for others, and where it is broken."""
-    from PIL import Jpeg2KImagePlugin, PngImagePlugin
-
     start = data[begin : begin + 16]
+    if start.startswith(PNG):
+        return _size_of_png(data, begin + len(PNG))
+    if start.startswith(_JPEG_2000):
+        return _size_of_jpeg_2000(data[begin:end])
     if len(start) == 16 and struct.unpack_from("<I", start)[0] in _BITMAP_HEADS:
         width, height = struct.unpack_from("<ii", start, 4)
         return abs(width), abs(height) // 2  # a mask stands below the colours
-    file = io.BytesIO(data)
-    file.seek(begin)
+    return 0, 0
+
+
+def _size_of_png(data: bytes, at: int) -> tuple[int, int]:
+    """The largest that any header before the pixels says: Pillow takes the last one, wherever it stands."""
+    sizes = [(0, 0)]
+    for _ in range(_MOST_CHUNKS):
+        length, kind = struct.unpack(">I4s", data[at : at + 8].ljust(8, b"\0"))
+        if kind in (b"IDAT", b"IEND", bytes(4)):
+            return max(sizes, key=lambda size: size[0] * size[1])
+        if kind == b"IHDR":
+            sizes.append(struct.unpack(">II", data[at + 8 : at + 16].ljust(8, b"\0")))
+        at += 12 + length
+    raise ValueError(f"a PNG of more than {_MOST_CHUNKS} chunks before its pixels")
+
+
+def _size_of_jpeg_2000(data: bytes) -> tuple[int, int]:
+    from PIL import Jpeg2KImagePlugin
+
     try:
         with quiet():
-            if start.startswith(PNG):
-                return PngImagePlugin.PngImageFile(file).size
-            if start.startswith(_JPEG_2000):
-                return Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data[begin:end])).size
+            return Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data)).size
     except Exception:  # a damaged one raises whatever its reader stumbles over, and again when it is decoded
         return 0, 0
-    return 0, 0

@@ -138,7 +138,8 @@ def unfolding(kind: str) -> bytes:
     if kind == "png":
         head = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
         body = zlib.compress(bytes(1 << 16))
-        chunks = chunk(b"prVt", bytes(8)) + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+        small = chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 0, 0, 0, 0))
+        chunks = chunk(b"prVt", bytes(8)) + small + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
         return b"\x89PNG\r\n\x1a\n" + chunks
     sides = struct.pack(">HH8IH", 41, 0, 60000, 60000, 0, 0, 60000, 60000, 0, 0, 1)
     stream = b"\xff\x4f\xff\x51" + sides + b"\7\1\1"
@@ -158,6 +159,15 @@ def test_pictures_inside_icons_are_measured_before_they_are_unfolded(folder: Pat
         whole = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 32, 32, 0, 0, 1, 32, len(inner), 22) + inner
     Path("a.ico").write_bytes(whole)
     with pytest.raises(PictureError, match="holds a picture of 60000 x 60000 pixels"):
+        read_picture("a.ico", 100)
+
+
+def test_a_picture_in_an_icon_that_says_its_size_too_late_is_refused(folder: Path) -> None:
+    inner = b"\x89PNG\r\n\x1a\n" + chunk(b"prVt", b"") * 300 + unfolding("png")[8:]
+    Path("a.ico").write_bytes(
+        struct.pack("<HHHBBBBHHII", 0, 1, 1, 32, 32, 0, 0, 1, 32, len(inner), 22) + inner,
+    )
+    with pytest.raises(PictureError, match="more than 256 chunks before its pixels"):
         read_picture("a.ico", 100)
 
 
