@@ -11,7 +11,7 @@ import json
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -38,10 +38,12 @@ _as_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
 class Contents:
-    """The hashes of files and folders by path, each taken once."""
+    """The hashes of files and folders by path, and what models say of themselves and have, each looked at once."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
+        self.said_of = cache(said_of)
+        self.has_part = cache(has_part)
 
     def hash_of(self, path: str) -> str:
         """The hash of a model, an adapter or a picture; of a name that is no path here, the name. Raises ModelError."""
@@ -103,23 +105,24 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _image_encoder(edit: Edit, model: Path) -> str | None:
+def _image_encoder(edit: Edit, contents: Contents, model: Path) -> str | None:
     """The image encoder by which image prompts are read where the edit names none, else None."""
     if not edit.ip_adapter or edit.ip_encoder is not None:
         return None
-    return str(model / IMAGE_ENCODER if has_part(model, IMAGE_ENCODER) else edit.ip_adapter[0].encoder_beside)
+    is_own = contents.has_part(model, IMAGE_ENCODER)
+    return str(model / IMAGE_ENCODER if is_own else edit.ip_adapter[0].encoder_beside)
 
 
 def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, format: str) -> dict[str, str]:
     """What a picture is made of, by parts, each short: to say later which of them changed. Raises ModelError."""
     identity = edit.identity(contents.hash_of)
     made_of: dict[str, Any] = {**identity, "model": contents.hash_of(str(model)), "input": input_sha256}
-    made_of |= {"model_says": said_of(model), "format": format, "version": NUMERIC_VERSION}
+    made_of |= {"model_says": contents.said_of(model), "format": format, "version": NUMERIC_VERSION}
     if format != "png":
         made_of["quality"] = edit.quality
     # Named where they are not as usual.
     made_of |= {name: value for name in BESIDE if (value := getattr(edit, name)) != USUAL[name]}
-    if encoder := _image_encoder(edit, model):
+    if encoder := _image_encoder(edit, contents, model):
         made_of["image_encoder"] = contents.hash_of(encoder)
     if edit.c2pa:
         made_of["c2pa"] = contents.hash_of(edit.c2pa)
@@ -144,7 +147,7 @@ class Facts:
     """The facts of pictures with their keys; those of equal settings are worked out once."""
 
     def __init__(self) -> None:
-        self._contents = Contents()
+        self.contents = Contents()
         self._known: dict[tuple[int, Path, str], _Common] = {}
 
     def of(
@@ -167,7 +170,7 @@ class Facts:
         return ChainMap(own, common.facts), key
 
     def _common(self, settings: Edit, model: Path, format: str) -> _Common:
-        facts = facts_of(settings, self._contents, model=model, input_sha256="", format=format)
+        facts = facts_of(settings, self.contents, model=model, input_sha256="", format=format)
         gap = "\0"  # which JSON has not
         texts = {name: f'"{name}": {_as_json(value)}' for name, value in facts.items()}
         texts |= {name: f'"{name}": {gap}' for name in _OWN}

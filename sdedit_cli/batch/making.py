@@ -322,8 +322,7 @@ class Making:
         self._ledger.intends(under.target, sha256, under.picture.sha256)
         target = placed(under.target, data, self._options.on_exists, self._taken, self._stdout)
         seconds = time.monotonic() - under.started
-        safety = safety_of(finished.edited.nsfw)
-        self._ledger.did(target, sha256, seconds, safety)
+        self._ledger.did(target, sha256, seconds, safety_of(finished.edited.nsfw))
         self._ledger.made(under.of.job, target, under.picture, data)
         return Saved(target, sha256, seconds)
 

@@ -16,7 +16,7 @@ from .books import Account, name_of
 from .freshness import Verdict, judge
 from .garbage import uncollected
 from .journal import Known
-from .keys import Facts, has_part
+from .keys import Contents, Facts
 from .lost_rows import was_lost
 from .request import Model
 from .targets import Job, Target, is_input_of_another
@@ -45,13 +45,12 @@ def survey(
     job would be carried out now, where they count. Raises ModelError, OutputError."""
     all_facts = Facts()
     root = os.path.join(folder, "")
-    checkers: dict[Path, bool] = {}
     items: list[Item] = []
     for job in jobs:
         model = path_of(job.request.model)
         seen, stamp = "", stamp_of(job.source)
         now = environment(job) if environment else None
-        blocks = job.request.settings.safety == "block" and _has_checker(model, checkers)
+        blocks = job.request.settings.safety == "block" and _has_checker(model, all_facts.contents)
         for target in job.targets:
             assert target.path is not None, "a batch writes files"
             output = name_of(root, target.path)
@@ -66,10 +65,8 @@ def survey(
     return items
 
 
-def _has_checker(model: Path, known: dict[Path, bool]) -> bool:
-    if model not in known:
-        known[model] = all(has_part(model, part) for part in ("safety_checker", "feature_extractor"))
-    return known[model]
+def _has_checker(model: Path, contents: Contents) -> bool:
+    return all(contents.has_part(model, part) for part in ("safety_checker", "feature_extractor"))
 
 
 def _input_hash(source: str, stamp: Stamp, entry: Known | None) -> str:

@@ -274,20 +274,17 @@ def _layers(opened: Opened, notes: list[str]) -> Layers:
     colours, alpha = image, png_key(image, parts) if parts and opened.is_png else None
     if alpha is None:
         colours, alpha = split(image)
-    return Layers(
-        shallow(colours, notes), alpha, declared(image, opened.data), opened.icc, turn or 1, _fine(opened, colours)
-    )
+    fine = _fine(opened, colours, upright=turn == 1)
+    return Layers(shallow(colours, notes), alpha, declared(image, opened.data), opened.icc, turn or 1, fine)
 
 
-def _fine(opened: Opened, colours: Image.Image) -> Fine | None:
-    """The numbers beyond 8 bits of what Pillow reads in 16; of an animation none."""
-    parts, image = opened.parts, opened.image
+def _fine(opened: Opened, colours: Image.Image, *, upright: bool) -> Fine | None:
+    """The numbers beyond 8 bits of what Pillow reads in 16, `upright` by now or not; of an animation none."""
+    parts = opened.parts
     if parts and opened.is_png:
         return of_png(parts.pixels) if parts.frames == 1 else None
-    if (
-        not isinstance(image, DeepTiff) and is_tiff(opened.data) and colours.mode == "RGB"
-    ):  # of which Pillow gives the upper halves
-        return fine_of_tiff(opened.data, upright=orientation(image) == 1)
+    if is_tiff(opened.data) and colours.mode == "RGB":  # of which Pillow gives the upper halves
+        return fine_of_tiff(opened.data, upright=upright)
     numbers = deep(colours)
     return None if numbers is None else fine_of(numbers)
 

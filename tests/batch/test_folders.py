@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.disks import Unlisted
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,30 +135,18 @@ def test_names_that_are_no_utf8_and_names_that_differ_in_capitals(tmp_path: Path
     assert all(os.path.exists(row.input) for row in rows)
 
 
-class _Forbidding:
-    """A listing of folders that is refused for one of them: who tests may be root, whom no system refuses."""
-
-    def __init__(self, closed: Path) -> None:
-        self.closed, self.real = closed, os.scandir
-
-    def __call__(self, path: Path) -> object:
-        if Path(path) == self.closed:
-            raise PermissionError(13, "Permission denied")
-        return self.real(path)
-
-
 def test_a_folder_that_cannot_be_read_is_told_and_costs_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made(tmp_path, "a.png", "closed/b.png", "open/c.png")
-    monkeypatch.setattr(os, "scandir", _Forbidding(tmp_path / "closed"))
+    monkeypatch.setattr(os, "scandir", Unlisted(tmp_path / "closed", PermissionError(13, "Permission denied")))
     found = rows_of(str(tmp_path), recursive=True)
     assert [str(row.name) for row in found.rows] == ["a.png", "open/c.png"]
     (text,) = found.unseen.unread
     assert text == f"{tmp_path / 'closed'}: cannot be read (Permission denied); what is in it is left out"
     (tmp_path / "jobs.toml").write_text('inputs = ["**/*.png"]\n[[job]]\n[[job]]\nprompt = "x"\n')
     assert rows_of(str(tmp_path / "jobs.toml")).unseen.unread == found.unseen.unread
-    monkeypatch.setattr(os, "scandir", _Forbidding(tmp_path))
+    monkeypatch.setattr(os, "scandir", Unlisted(tmp_path, PermissionError(13, "Permission denied")))
     with pytest.raises(JobFileError, match="cannot be read"):
         rows_of(str(tmp_path))
 

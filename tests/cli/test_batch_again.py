@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from helpers.cli import BUILT_IN, QUICK, events, photo
+from helpers.disks import Unlisted
 from PIL import Image
 from safetensors.torch import load_file, save
 
@@ -164,18 +165,6 @@ def test_what_cannot_be_removed_is_a_failure_of_its_own(
     assert [one["output"] for one in events(out.out) if one["event"] == "pruned"] == ["out/c.png"]
 
 
-class _Refusing:
-    """A listing of folders that is refused for one of them: who tests may be root, whom no system refuses."""
-
-    def __init__(self, closed: Path) -> None:
-        self.closed, self.real = closed, os.scandir
-
-    def __call__(self, path: Any) -> Any:
-        if Path(path) == self.closed:
-            raise OSError(5, "Input/output error")
-        return self.real(path)
-
-
 def test_what_came_of_a_folder_that_cannot_be_read_is_not_pruned(
     place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,7 +175,7 @@ def test_what_came_of_a_folder_that_cannot_be_read_is_not_pruned(
     assert batch("in", *words) == 0
     Path("in/b.png").unlink()
     real = os.scandir
-    monkeypatch.setattr(os, "scandir", _Refusing(Path("in/sub")))
+    monkeypatch.setattr(os, "scandir", Unlisted(Path("in/sub"), OSError(5, "Input/output error")))
     for more in ((), ("--dry-run",)):
         capfd.readouterr()
         assert batch("in", *words, *more) == 0

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,18 @@ def mounted(folder: Path, options: str) -> Generator[Path, None, None]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+class Unlisted:
+    """A listing of folders that is refused for one of them: who tests may be root, whom no system refuses."""
+
+    def __init__(self, closed: Path, error: OSError) -> None:
+        self.closed, self.error, self.real = closed, error, os.scandir
+
+    def __call__(self, path: Any) -> Any:
+        if Path(path) == self.closed:
+            raise self.error
+        return self.real(path)
 
 
 @contextmanager
