@@ -37,16 +37,12 @@ class Upscaling:
 
     def __call__(self, picture: Picture, edit: Edit) -> Picture:
         """The picture, and its frames, enlarged by the model in its size; once for all its seeds."""
-        if self._model is None:
+        model = self._model
+        if model is None:
             return picture
-        if self._last is not None and self._last[0] is picture:
-            return self._last[1]
-        film = picture.film and replace(
-            picture.film, frames=tuple(self._enlarged(self._model, one, edit) for one in picture.film.frames)
-        )
-        larger = replace(self._enlarged(self._model, picture, edit), film=film)
-        self._last = (picture, larger)
-        return larger
+        if self._last is None or self._last[0] is not picture:
+            self._last = (picture, picture.each(lambda one: self._enlarged(model, one, edit)))
+        return self._last[1]
 
     def _enlarged(self, model: Upscaler, picture: Picture, edit: Edit) -> Picture:
         from PIL import Image

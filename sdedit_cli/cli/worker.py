@@ -63,8 +63,7 @@ class _Parts:
 
     @property
     def complete(self) -> bool:
-        film = self.picture.film
-        return len(self.results) == (len(film.frames) if film else 1)
+        return len(self.results) == len(self.picture.frames)
 
     @property
     def refused(self) -> SdeditError | None:
@@ -197,7 +196,7 @@ class EditorWorker:
                         raise  # fewer at a time may have enough
                     refused.append((task, problem))
                     continue
-                for picture in parts.picture.film.frames if parts.picture.film else (parts.picture,):
+                for picture in parts.picture.frames:
                     wish = Wish(task.edit, picture.rgb, task.on_step, picture.mask, *_shown(task.edit, picture))
                     parts.wishes.append(wish)
                     under_way[wish] = parts

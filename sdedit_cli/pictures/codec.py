@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..disk.sizes import rounded
@@ -59,6 +59,17 @@ class Picture:
     mask_sha256: str = ""
     small: Image.Image | None = None
     fine: Fine | None = None
+
+    @property
+    def frames(self) -> tuple[Picture, ...]:
+        """All of an animation; of another picture itself."""
+        return self.film.frames if self.film else (self,)
+
+    def each(self, change: Callable[[Picture], Picture]) -> Picture:
+        """The picture changed, and every frame of it."""
+        if self.film is None:
+            return change(self)
+        return replace(change(self), film=replace(self.film, frames=tuple(map(change, self.film.frames))))
 
 
 @dataclass(frozen=True)

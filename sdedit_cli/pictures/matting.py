@@ -41,8 +41,7 @@ def on_ground(picture: Picture, background: Colour | None) -> Picture:
     """The picture as the model is shown it where its transparency is edited: on `background`, or on the ground that its
     own colours are told from; of an animation all frames on one."""
     ground = background or _ground(picture)
-    film = picture.film and replace(picture.film, frames=tuple(_on(ground, one) for one in picture.film.frames))
-    return replace(_on(ground, picture), film=film)
+    return picture.each(lambda one: _on(ground, one))
 
 
 def _on(ground: Colour, picture: Picture) -> Picture:
@@ -73,9 +72,9 @@ def on_its_ground(picture: Picture) -> Image.Image:
 
 def cut_out(picture: Picture, images: Sequence[Image.Image]) -> tuple[Picture, list[Image.Image]]:
     """A picture with the transparency that it has after its edit (one image a frame), and the images for that."""
-    frames = picture.film.frames if picture.film else (picture,)
-    found = [matted(image, of) if of.alpha else (image, None) for image, of in zip(images, frames, strict=True)]
-    after = tuple(replace(of, alpha=alpha) for of, (_, alpha) in zip(frames, found, strict=True))
+    frames = zip(images, picture.frames, strict=True)
+    found = [matted(image, of) if of.alpha else (image, None) for image, of in frames]
+    after = tuple(replace(of, alpha=alpha) for of, (_, alpha) in zip(picture.frames, found, strict=True))
     film = picture.film and replace(picture.film, frames=after)
     return replace(picture, alpha=after[0].alpha, film=film), [image for image, _ in found]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import shortened
@@ -26,28 +25,22 @@ def prepared(source: str, limit: float, edit: Edit) -> Picture:
     if edit.mask is not None:
         picture = _masked(picture, edit, source, limit)
     if edit.alpha == DROP:
-        picture = _each(picture, opaque)
+        picture = picture.each(opaque)
     if edit.to_srgb:
-        picture = _each(picture, as_srgb)
+        picture = picture.each(as_srgb)
     picture = sized(picture, edit, "stdin" if source == STDIN else shortened(source), limit)
     if edit.alpha == EDIT:
         picture = on_ground(picture, background)
-    return picture if edit.strokes is None else _each(picture, lambda one: with_strokes(one, edit))
+    return picture if edit.strokes is None else picture.each(lambda one: with_strokes(one, edit))
 
 
 def _masked(picture: Picture, edit: Edit, source: str, limit: float) -> Picture:
     """The picture with its mask, and every frame; a file of one is read once for all of them."""
     if edit.mask == ALPHA or picture.film is None:
-        return _each(picture, lambda one: with_mask(one, edit, source, limit))
+        return picture.each(lambda one: with_mask(one, edit, source, limit))
     whole = with_mask(picture, edit, source, limit)
     frames = (replace(one, mask=whole.mask, mask_sha256=whole.mask_sha256) for one in picture.film.frames)
     return replace(whole, film=replace(picture.film, frames=tuple(frames)))
-
-
-def _each(picture: Picture, change: Callable[[Picture], Picture]) -> Picture:
-    """The picture changed, and every frame of it."""
-    film = picture.film and replace(picture.film, frames=tuple(map(change, picture.film.frames)))
-    return replace(change(picture), film=film)
 
 
 def opaque(picture: Picture) -> Picture:

@@ -25,12 +25,12 @@ def sized(picture: Picture, edit: Edit, name: str, limit: float) -> Picture:
 
     Raises PictureError when it would have more than `limit` megapixels after it is enlarged.
     """
-    size = size_of(picture.rgb.size, edit, name, limit)
+    return picture.each(lambda one: _sized(one, edit, size_of(one.rgb.size, edit, name, limit)))
+
+
+def _sized(picture: Picture, edit: Edit, size: tuple[int, int]) -> Picture:
     background = rgb_of(edit.background) if edit.background else None
-    film = picture.film and replace(
-        picture.film, frames=tuple(sized(one, edit, name, limit) for one in picture.film.frames)
-    )
-    picture = in_frame(replace(picture, film=film) if film else picture, edit.placement(picture.rgb.size), background)
+    picture = in_frame(picture, edit.placement(picture.rgb.size), background)
     if picture.rgb.size == size:
         return picture
     seamless = edit.seamless or ""
