@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 Fine = tuple["Image.Image", ...]
 """Red, green and blue in mode F, and alpha where the picture has some."""
 NEAR = 1.0
-_GRAY, _RGB, _GRAY_ALPHA, _RGB_ALPHA = 0, 2, 4, 6
+GRAY, RGB, _GRAY_ALPHA, _RGB_ALPHA = 0, 2, 4, 6
 _DEPTH, _KIND = 24, 25
 # How Pillow is told to give the lower halves of the numbers, of which it gives the upper ones by itself.
-_LOWER = {_RGB: "RGB;16L", _RGB_ALPHA: "RGBA;16L"}
+LOWER = {RGB: "RGB;16L", _RGB_ALPHA: "RGBA;16L"}
 
 
 def fine_of(levels: Numbers, alpha: Numbers | None = None) -> Fine:
@@ -39,23 +39,24 @@ def of_png(data: bytes) -> Fine | None:
     import numpy as np
 
     kind = data[_KIND]
-    if data[_DEPTH] != 16 or kind not in (_GRAY, _RGB, _GRAY_ALPHA, _RGB_ALPHA):
+    if data[_DEPTH] != 16 or kind not in (GRAY, RGB, _GRAY_ALPHA, _RGB_ALPHA):
         return None
-    if kind == _GRAY:
-        return fine_of(np.asarray(_decoded(data)) / 65535)
+    if kind == GRAY:
+        return fine_of(np.asarray(decoded_as(data)) / 65535)
     if kind == _GRAY_ALPHA:  # whose four bytes are read as if they were four channels
-        bytes_HWC = np.asarray(_decoded(data, "RGBA", "RGBA")).astype(np.float32)
+        bytes_HWC = np.asarray(decoded_as(data, "RGBA", "RGBA")).astype(np.float32)
         numbers = bytes_HWC[..., ::2] * 256 + bytes_HWC[..., 1::2]
     else:
-        upper, lower = (np.asarray(_decoded(data, "", raw)).astype(np.float32) for raw in ("", _LOWER[kind]))
+        upper, lower = (np.asarray(decoded_as(data, raw)).astype(np.float32) for raw in ("", LOWER[kind]))
         numbers = upper * 256 + lower
     numbers /= 65535
-    if kind == _RGB:
+    if kind == RGB:
         return fine_of(numbers)
     return fine_of(numbers[..., 0] if kind == _GRAY_ALPHA else numbers[..., :3], numbers[..., -1])
 
 
-def _decoded(data: bytes, mode: str = "", raw: str = "") -> Image.Image:
+def decoded_as(data: bytes, raw: str = "", mode: str = "") -> Image.Image:
+    """A PNG whose numbers Pillow takes for those of a raw mode, and its pixels for those of a mode."""
     from PIL import Image
 
     image: Any = Image.open(io.BytesIO(data))

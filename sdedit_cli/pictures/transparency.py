@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+from .fine import GRAY, LOWER, RGB, decoded_as
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
 Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 _EXTRA_SAMPLES, _TARGA_DESCRIPTOR = 338, 17
-_GRAY, _RGB = 0, 2
 
 
 def split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -45,34 +46,21 @@ def png_key(image: Image.Image, parts: Parts) -> Image.Image | None:
 
     data, key = parts.pixels, parts.colour_key
     bits, kind = data[24], data[25]
-    if kind not in (_GRAY, _RGB) or len(key) < (2 if kind == _GRAY else 6):
+    if kind not in (GRAY, RGB) or len(key) < (2 if kind == GRAY else 6):
         return None
     image.info.pop("transparency", None)
-    wanted = [
-        value & ((1 << bits) - 1) for value in struct.unpack(">H" if kind == _GRAY else ">3H", key[: 2 + 2 * kind])
-    ]
+    numbers = struct.unpack(">H" if kind == GRAY else ">3H", key[: 2 + 2 * kind])
+    wanted = [value & ((1 << bits) - 1) for value in numbers]
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
     if bits < 8:
         wanted = [value * 255 // ((1 << bits) - 1) for value in wanted]
-    if bits == 16 and kind == _RGB:
-        same = (values == [value >> 8 for value in wanted]) & (_low_bytes(data) == [value & 255 for value in wanted])
+    if bits == 16 and kind == RGB:
+        lower = np.asarray(decoded_as(data, LOWER[RGB]))
+        same = (values == [value >> 8 for value in wanted]) & (lower == [value & 255 for value in wanted])
         hidden = same.all(-1)
     else:
-        hidden = values == wanted[0] if kind == _GRAY else (values == wanted).all(-1)
+        hidden = values == wanted[0] if kind == GRAY else (values == wanted).all(-1)
     return Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8))
-
-
-def _low_bytes(data: bytes) -> Any:
-    """The lower halves of the numbers of an RGB PNG of 16 bits, of which the decoder gives the upper ones."""
-    import io
-
-    import numpy as np
-    from PIL import Image
-
-    image: Any = Image.open(io.BytesIO(data))
-    # Read in the other byte order, the upper byte is the lower one.
-    image.tile = [(codec, box, at, "RGB;16L") for codec, box, at, _ in image.tile]
-    return np.asarray(image)
 
 
 def seen(rgb: Image.Image, alpha: Image.Image, background: Colour | None) -> Image.Image:
