@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
-from typing import Any, cast
-
 from ..disk.hashes import cache_folder
-from ..disk.whole import write_bytes
-from ..errors import OutputError
+from ..disk.shelf import Notes
 
 NAME = "attention.json"
 _MOST = 1000
@@ -18,30 +13,19 @@ class Choices:
     """The choices of earlier runs, which this one takes over and adds to. Only GPUs have any to make."""
 
     def __init__(self, device: str) -> None:
-        self._folder = cache_folder() if device.startswith("cuda") else None
+        folder = cache_folder() if device.startswith("cuda") else None
+        self._notes = folder and Notes(folder / NAME, _MOST, str)
         self._known = 0
-        if self._folder is not None:
+        if self._notes:
             table = _table()
-            table.update({**self._read(), **table})
+            table.update({**self._notes.read(), **table})
             self._known = len(table)
 
     def keep(self) -> None:
         """Writes down what has been added. A cache that cannot be written to is no reason to fail."""
-        if self._folder is None or len(_table()) == self._known:
-            return
-        table = {**self._read(), **_table()}
-        self._known = len(_table())
-        with suppress(OutputError):
-            write_bytes(self._folder / NAME, json.dumps(dict(list(table.items())[-_MOST:])).encode(), replace=True)
-
-    def _read(self) -> dict[str, str]:
-        assert self._folder is not None
-        try:
-            said: Any = json.loads((self._folder / NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        table = cast("dict[str, Any]", said) if isinstance(said, dict) else {}
-        return {key: value for key, value in table.items() if isinstance(value, str)}
+        if self._notes and len(_table()) != self._known:
+            self._known = len(_table())
+            self._notes.add(_table())
 
 
 def _table() -> dict[str, str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ..errors import OutputError, UsageError
+from ..errors import UsageError
 from .flags import FILES, REPORTING, F, FileName, option
 from .render import Reporter
 from .screen.ways import AUTO, WAYS
@@ -69,28 +66,17 @@ def animations(jobs: Sequence[Job], output: str | None, on_exists: str, *, full:
 def remembered(name: str, find: Callable[[], Any]) -> Any:
     """What was found of an autoencoder in an earlier run, or now; the cache may be gone or closed at any time."""
     from ..disk.hashes import cache_folder
-    from ..disk.whole import write_bytes
+    from ..disk.shelf import Notes
 
     folder = cache_folder()
-    path = folder and folder / "sketches.json"
-    known = _read(path) if path else {}
-    if _is_table(known.get(name)):
-        return known[name]
+    notes = folder and Notes[list[Any]](folder / "sketches.json", _MOST_REMEMBERED, list)
+    known = notes.read().get(name) if notes else None
+    if _is_table(known):
+        return known
     found = find()
-    if path:
-        entries = {**known, name: found}
-        kept = dict(list(entries.items())[-_MOST_REMEMBERED:])
-        with contextlib.suppress(OutputError, OSError):
-            write_bytes(path, json.dumps(kept).encode(), replace=True)
+    if notes:
+        notes.add({name: found})
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        table: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return cast("dict[str, Any]", table) if isinstance(table, dict) else {}
 
 
 def _is_table(value: object) -> bool:

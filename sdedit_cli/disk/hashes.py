@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from ..errors import OutputError
 from ..signals import began
 from .checks import endless
-from .leftovers import clear_leftovers
+from .shelf import Notes
 from .stamps import stamped
-from .whole import write_bytes
 
 # Smaller files are hashed faster than their entry is found.
 _WORTH_KEEPING = 8 << 20
@@ -131,17 +128,17 @@ def _remembered(path: Path, hash_of: Callable[[Path], str], mark: str = "") -> s
     status = path.stat()
     if status.st_size < _WORTH_KEEPING:
         return hash_of(path)
-    cache = _cache_file()
-    if cache is None:
+    folder = cache_folder()
+    if folder is None:
         return hash_of(path)
+    notes = Notes[list[Any]](folder / "hashes.json", _MOST_ENTRIES, list)
     key, stamp = f"{path.resolve()}{mark}", list(stamped(status))
-    known = _load(cache).get(key)
-    entry = cast("list[object]", known) if isinstance(known, list) else []
+    entry = notes.read().get(key, [])
     if entry[:-1] == stamp and isinstance(entry[-1], str):
         return entry[-1]
     value = hash_of(path)
     with _REMEMBERING:
-        _remember(cache, key, [*stamp, value])
+        notes.add({key: [*stamp, value]})
     return value
 
 
@@ -154,26 +151,3 @@ def cache_folder() -> Path | None:
     except RuntimeError:
         return None
     return folder if folder.is_absolute() else None  # older releases leave the '~' where it is
-
-
-def _cache_file() -> Path | None:
-    folder = cache_folder()
-    return folder / "hashes.json" if folder else None
-
-
-def _load(cache: Path) -> dict[str, Any]:
-    try:
-        # What may never end is none of ours.
-        table: object = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return cast("dict[str, Any]", table) if isinstance(table, dict) else {}
-
-
-def _remember(cache: Path, key: str, entry: list[Any]) -> None:
-    if cache.exists() and not cache.is_file():
-        return  # a pipe would wait for its reader
-    table = {**_load(cache), key: entry}
-    clear_leftovers(cache.parent)
-    with contextlib.suppress(OutputError):
-        write_bytes(cache, json.dumps(dict(list(table.items())[-_MOST_ENTRIES:])).encode(), replace=True)

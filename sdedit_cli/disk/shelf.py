@@ -1,16 +1,20 @@
-"""A folder of what took long to find: files that may be gone, damaged or another process's at any time, and are never
-missed."""
+"""What took long to find, on disk: it may be gone, damaged or another process's at any time, and is never missed."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
 from ..errors import OutputError
 from .leftovers import clear_leftovers, removed
 from .whole import write_bytes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,3 +62,30 @@ class Shelf:
                 return
             if path != newest and removed(path):
                 total, count = total - size, count - 1
+
+
+@dataclass(frozen=True)
+class Notes(Generic[T]):
+    """A table in a file of JSON, whose values are of a `kind`; of more than `most` the oldest go."""
+
+    path: Path
+    most: int
+    kind: type[T]
+
+    def read(self) -> dict[str, T]:
+        """What it holds; nothing where it cannot be read, or may never end."""
+        try:
+            told: object = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+        except (OSError, ValueError, RecursionError):
+            return {}
+        table = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+        return {key: value for key, value in table.items() if isinstance(value, self.kind)}
+
+    def add(self, entries: Mapping[str, T]) -> None:
+        """Writes entries beside those that are there by now, where that can be done."""
+        with contextlib.suppress(OutputError, OSError):
+            if self.path.exists() and not self.path.is_file():
+                return  # a pipe would wait for its reader
+            table = {**self.read(), **entries}
+            clear_leftovers(self.path.parent)
+            write_bytes(self.path, json.dumps(dict(list(table.items())[-self.most :])).encode(), replace=True)
