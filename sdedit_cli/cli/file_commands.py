@@ -1,4 +1,4 @@
-"""What the commands on single files share (`convert`, `info`, `lora`, `embed`): options, and checks of paths."""
+"""What commands beside `run` and `batch` share: answers on stdout, and of those on single files options and checks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ..batch.events import ReaderGone
 from ..disk.checks import refuse_existing
 from ..disk.leftovers import clear_leftovers
 from ..errors import ModelError, shortened
@@ -28,6 +29,16 @@ def options(*given: Callable[[F], F]) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+class Answer(click.Command):
+    """A command whose answer is what it prints: it ends where the reader of that goes away."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
 
 
 def check_source(path: Path) -> None:

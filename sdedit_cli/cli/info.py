@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..batch.events import ReaderGone
 from ..disk.sizes import size_text
 from ..errors import InputError, ModelError, PictureError, UsageError, printable, shortened, shown
 from ..options import field_named
 from ..signals import check
-from .file_commands import DEBUG, check_source
+from .file_commands import DEBUG, Answer, check_source
 from .folders import AdapterPath
 from .render import lines_of, plain
 
@@ -38,7 +37,7 @@ _STRENGTHS = {"scale": "strength", "te_scale": "text encoder"}
 _AUTOV1 = 0x100000
 
 
-@click.command("info", short_help="Say what a file or this machine is.")
+@click.command("info", cls=Answer, short_help="Say what a file or this machine is.")
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=AdapterPath("lora", "embedding"))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout.")
 @click.option(
@@ -57,13 +56,10 @@ def command(files: tuple[Path, ...], as_json: bool, way: str | None, no_hash: bo
     """
     if way is not None and (as_json or not files):
         raise UsageError("--as is for people" if as_json else "--as needs a picture; name a FILE")
-    try:
-        if way is not None:
-            _tell_again(files, way)
-        else:
-            _tell(files, as_json=as_json, hashes=not no_hash)
-    except BrokenPipeError:
-        raise ReaderGone from None
+    if way is not None:
+        _tell_again(files, way)
+    else:
+        _tell(files, as_json=as_json, hashes=not no_hash)
 
 
 def _tell(files: tuple[Path, ...], *, as_json: bool, hashes: bool) -> None:

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import click
 
-from ..batch.events import ReaderGone
 from ..errors import OutputError, PresetError
 from ..presets import (
     COMMANDS,
@@ -22,6 +21,7 @@ from ..presets import (
     shipped_folder,
     user_config,
 )
+from .file_commands import Answer
 from .preset_tables import check_tables
 from .render import plain
 
@@ -29,7 +29,7 @@ SCHEMA = "sdedit.presets/1"
 SHIPPED = "comes with sdedit"
 
 
-@click.command("presets", short_help="List the presets.")
+@click.command("presets", cls=Answer, short_help="List the presets.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a preset on stdout.")
 @click.option(
     "--strokes",
@@ -43,18 +43,15 @@ def command(as_json: bool, strokes: Path | None) -> None:
     Those of the preset folders of the user config come first, and hide others of their name; --save-preset NAME of
     'sdedit run' and 'sdedit batch' writes one there.
     """
-    try:
-        if strokes is not None:
-            for path in write_strokes(strokes):
-                click.echo(json.dumps({"schema": SCHEMA, "drawing": str(path)}) if as_json else str(path))
-            return
-        for preset in listed():
-            click.echo(json.dumps({"schema": SCHEMA, **preset}) if as_json else _text(preset))
-        if not as_json:
-            click.echo()
-            click.echo(plain(f"Your own go into {own_folder(config_path(os.environ))}, by --save-preset or by hand."))
-    except BrokenPipeError:
-        raise ReaderGone from None
+    if strokes is not None:
+        for path in write_strokes(strokes):
+            click.echo(json.dumps({"schema": SCHEMA, "drawing": str(path)}) if as_json else str(path))
+        return
+    for preset in listed():
+        click.echo(json.dumps({"schema": SCHEMA, **preset}) if as_json else _text(preset))
+    if not as_json:
+        click.echo()
+        click.echo(plain(f"Your own go into {own_folder(config_path(os.environ))}, by --save-preset or by hand."))
 
 
 def listed() -> Iterator[dict[str, Any]]:

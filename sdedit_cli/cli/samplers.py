@@ -7,23 +7,20 @@ from collections.abc import Iterator
 
 import click
 
-from ..batch.events import ReaderGone
+from .file_commands import Answer
 
 SCHEMA = "sdedit.samplers/1"
 
 
-@click.command("samplers", short_help="List the samplers.")
+@click.command("samplers", cls=Answer, short_help="List the samplers.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a sampler on stdout.")
 def command(as_json: bool) -> None:
     """List the samplers that --sampler takes: the name of web UIs, the short one, that of model folders.
 
     Case, spaces, dashes and underscores don't count: 'DPM++ 2M Karras' is dpmpp_2m_karras.
     """
-    try:
-        for sampler in listed():
-            click.echo(json.dumps({"schema": SCHEMA, **sampler}) if as_json else _row(sampler))
-    except BrokenPipeError:
-        raise ReaderGone from None
+    for sampler in listed():
+        click.echo(json.dumps({"schema": SCHEMA, **sampler}) if as_json else _row(sampler))
 
 
 def listed() -> Iterator[dict[str, str | list[str]]]:

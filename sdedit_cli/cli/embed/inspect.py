@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from ...batch.events import ReaderGone
 from ...errors import ModelError, shown
 from ...options.adapters import EmbeddingFile
-from ..file_commands import DEBUG, check_source, options
+from ..file_commands import DEBUG, Answer, check_source, options
 from ..info import show, tell_each
 from .options import ADAPTER
 
@@ -20,7 +19,7 @@ _FEW = 8
 _LONGEST = 300
 
 
-@click.command("inspect", short_help="Say what an embedding file is.")
+@click.command("inspect", cls=Answer, short_help="Say what an embedding file is.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ADAPTER)
 @options(click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout."), DEBUG)
 def inspect(files: tuple[Path, ...], as_json: bool) -> None:
@@ -29,10 +28,7 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
     Embeddings of other families and files of several words are described too, with why they are not loaded. Files of
     'embed encode' are known as well.
     """
-    try:
-        tell_each(files, facts_of, lambda facts: show(facts["file"], _rows(facts)), schema=SCHEMA, as_json=as_json)
-    except BrokenPipeError:
-        raise ReaderGone from None
+    tell_each(files, facts_of, lambda facts: show(facts["file"], _rows(facts)), schema=SCHEMA, as_json=as_json)
 
 
 def facts_of(path: Path) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from ...batch.events import ReaderGone
 from ...errors import ModelError, listed, printable, shown
-from ..file_commands import DEBUG, check_source, options
+from ..file_commands import DEBUG, Answer, check_source, options
 from ..info import show, tell_each
 from .lost import SCHEMA, span
 from .options import ADAPTER, AS_JSON, MODEL
@@ -30,7 +29,7 @@ _TRAINING = (
 )
 
 
-@click.command("inspect", short_help="Say what a LoRA file is.")
+@click.command("inspect", cls=Answer, short_help="Say what a LoRA file is.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ADAPTER)
 @options(AS_JSON, MODEL, DEBUG)
 def inspect(files: tuple[Path, ...], as_json: bool, model: str | None) -> None:
@@ -40,10 +39,7 @@ def inspect(files: tuple[Path, ...], as_json: bool, model: str | None) -> None:
     No model is needed; files for other families are described too. The bars show the norm of what is added to the
     weights at strength 1.
     """
-    try:
-        tell_each(files, lambda path: facts_of(path, model), _show, schema=SCHEMA, as_json=as_json)
-    except BrokenPipeError:
-        raise ReaderGone from None
+    tell_each(files, lambda path: facts_of(path, model), _show, schema=SCHEMA, as_json=as_json)
 
 
 def facts_of(path: Path, model: str | None) -> dict[str, Any]:
