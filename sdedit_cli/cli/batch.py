@@ -9,7 +9,7 @@ import click
 from ..errors import StaleOutputs
 from ..pictures.endings import FORMATS
 from .channels import channels, reporting_options
-from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
+from .flags import FILES, REPORTING, FileName, GroupedCommand, ParamType, edit_options, option
 from .preset_options import preset_options, save_preset
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Examples:
   producer | sdedit batch - out/ --json              (a job a line, answered by events)"""
 
 
-class Shard(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
+class Shard(ParamType):
     """'i/n': the i-th of n parts."""
 
     name = "shard"
@@ -38,7 +38,7 @@ class Shard(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
         return int(part), int(parts)
 
 
-class BatchSize(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):
+class BatchSize(ParamType):
     """A number of pictures, or 'auto'."""
 
     name = "batch size"
@@ -159,9 +159,7 @@ def command(
         if given["save_preset"] is not None:
             from .layering import layering
 
-            layers = layering(given, given["presets"], given["like"])
-            to_replace = given["on_exists"] == "overwrite"
-            save_preset(given["save_preset"], given["presets"], layers, to, replace=to_replace)
+            save_preset(given, layering(given, given["presets"], given["like"]), to)
             return
         if source == "-":
             from .co_process import serve

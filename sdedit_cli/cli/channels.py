@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from .details import showing_details
-from .flags import REPORTING, option
+from .flags import REPORTING, F, option, options
 from .render import Reporter, show_warnings
 
 if TYPE_CHECKING:
     from ..batch.events import Events
 
 
-def reporting_options(function: Any) -> Any:
-    """The options that every editing command has for how it tells what it does."""
-    for add in (
-        option("--debug", is_flag=True, group=REPORTING, help="Show tracebacks and all warnings."),
-        option("-v", "--verbose", is_flag=True, group=REPORTING, help="Say more."),
-        option("-q", "--quiet", is_flag=True, group=REPORTING, help="Say nothing but errors."),
+def reporting_options(command: F) -> F:
+    """Adds the options that every editing command has for how it tells what it does."""
+    return options(
         option(
             "--json", "as_json", is_flag=True, group=REPORTING, help="Write events to stdout, one JSON object a line."
         ),
-    ):
-        function = add(function)
-    return function
+        option("-q", "--quiet", is_flag=True, group=REPORTING, help="Say nothing but errors."),
+        option("-v", "--verbose", is_flag=True, group=REPORTING, help="Say more."),
+        option("--debug", is_flag=True, group=REPORTING, help="Show tracebacks and all warnings."),
+    )(command)
+
+
+def reporter(verbosity: int) -> Reporter:
+    """Who tells people what happens: bars where they watch, lines elsewhere."""
+    if verbosity < 0 or sys.stderr is None or not sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+        return Reporter(verbosity)
+    from .bars import Bars  # only a terminal has a use for rich
+
+    return Bars(verbosity)
 
 
 @contextmanager
@@ -34,8 +42,6 @@ def channels(
 ) -> Generator[tuple[Reporter, Events, BinaryIO | None], None, None]:
     """Who tells people, what tells programs, and stdout where it is for our own bytes alone (events, or with
     `to_stdout` a picture). However the block is left, `end` is told, and the terminal is as it was."""
-    from .reporters import reporter
-
     to = reporter(-1 if quiet else int(verbose))
     show_warnings(to, debug=debug)
     try:

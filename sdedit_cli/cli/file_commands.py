@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -15,20 +14,8 @@ from ..errors import ModelError, shortened
 from .models import check_readable, is_there
 from .render import plain
 
-F = TypeVar("F", bound=Callable[..., Any])
 PATH: Any = click.Path(path_type=Path, readable=False)
 DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
-
-
-def options(*given: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options in this order."""
-
-    def decorate(function: F) -> F:
-        for one in reversed(given):
-            function = one(function)
-        return function
-
-    return decorate
 
 
 class Answer(click.Command):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from ..options import GROUPS, Field, fields
 from ..presets import ADAPTER_VARIABLES, user_config
-from .folders import KINDS, adapter_folders
+from .folders import KINDS, Kind, adapter_folders
 from .models import model_names
 
 if TYPE_CHECKING:
@@ -103,32 +103,37 @@ def option(*args: Any, group: str, **kwargs: Any) -> Callable[[F], F]:
     return click.option(*args, cls=GroupedOption, group=group, **kwargs)
 
 
+def options(*given: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options in this order."""
+
+    def decorate(function: F) -> F:
+        for one in reversed(given):
+            function = one(function)
+        return function
+
+    return decorate
+
+
 def edit_options(**blanks: str) -> Callable[[F], F]:
     """Adds the options of an edit and those that name a picture of one, all 'not given' by default.
 
     `blanks`: what the absence of an option means to the command, where its declaration says otherwise.
     """
-    return lambda command: _with_edit(command, blanks)
-
-
-def _with_edit(command: F, blanks: Mapping[str, str]) -> F:
-    like = "Take the settings that PICTURE was made with."
-    command = option("--like", type=FileName(), metavar="PICTURE", group="Edit", help=like)(command)
-    command = adapter_dirs(command)
-    for one in reversed(fields()):
-        blank = blanks.get(one.name, one.option.blank)
-        command = field_option(replace(one, option=replace(one.option, blank=blank)))(command)
-    return command
+    declared = ((one, blanks.get(one.name, one.option.blank)) for one in fields())
+    own = (field_option(replace(one, option=replace(one.option, blank=blank))) for one, blank in declared)
+    text = "Take the settings that PICTURE was made with."
+    like = option("--like", type=FileName(), metavar="PICTURE", group="Edit", help=text)
+    return options(*own, adapter_dirs, like)
 
 
 def adapter_dirs(command: F) -> F:
     """Adds the options that name folders of adapters."""
-    for kind in reversed(KINDS.values()):
-        text = f"Folder to look for {kind.word}s in by name, before those in ${ADAPTER_VARIABLES[kind.name]}."
-        command = option(
-            kind.option, kind.parameter, multiple=True, type=FileName(), metavar="DIR", group="Model", help=text
-        )(command)
-    return command
+    return options(*map(_folder_option, KINDS.values()))(command)
+
+
+def _folder_option(kind: Kind) -> Callable[[F], F]:
+    text = f"Folder to look for {kind.word}s in by name, before those in ${ADAPTER_VARIABLES[kind.name]}."
+    return option(kind.option, kind.parameter, multiple=True, type=FileName(), metavar="DIR", group="Model", help=text)
 
 
 def field_option(field: Field) -> Callable[[F], F]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,14 +26,12 @@ from ..presets import (
     preset_text,
     user_config,
 )
-from .flags import FILES, F, FileName, option
+from .flags import FILES, F, FileName, ParamType, option, options
 from .preset_tables import own_options, table_defaults
 from .render import Reporter
 
 if TYPE_CHECKING:
     from .layering import Layering
-
-ParamType = click.ParamType[Any] if TYPE_CHECKING else click.ParamType
 
 
 class PresetName(ParamType):
@@ -56,29 +54,31 @@ def preset_options(command: F) -> F:
         more = (load_preset(FAST, user_config(os.environ).preset_folders),) if fast else ()
         return command(*args, presets=(*presets, *more), **given)
 
-    made = option(
-        "--fast",
-        is_flag=True,
-        group="Speed",
-        help="Take the settings of the preset 'fast', and say which: pictures near the exact ones, in less time.",
-    )(with_presets)
-    made = option(
-        "--save-preset",
-        type=FileName(),
-        metavar="NAME|FILE",
-        group=FILES,
-        help="Write what this command line sets into a preset, one of your own or a .toml file, and edit nothing.",
-    )(made)
-    return option(
-        "--preset",
-        "presets",
-        multiple=True,
-        type=PresetName(),
-        callback=_loaded,
-        metavar="NAME|FILE",
-        group="Edit",
-        help="Take settings from a preset; later ones win. 'sdedit presets' lists them.",
-    )(cast("F", made))
+    return options(
+        option(
+            "--preset",
+            "presets",
+            multiple=True,
+            type=PresetName(),
+            callback=_loaded,
+            metavar="NAME|FILE",
+            group="Edit",
+            help="Take settings from a preset; later ones win. 'sdedit presets' lists them.",
+        ),
+        option(
+            "--save-preset",
+            type=FileName(),
+            metavar="NAME|FILE",
+            group=FILES,
+            help="Write what this command line sets into a preset, one of your own or a .toml file, and edit nothing.",
+        ),
+        option(
+            "--fast",
+            is_flag=True,
+            group="Speed",
+            help="Take the settings of the preset 'fast', and say which: pictures near the exact ones, in less time.",
+        ),
+    )(cast("F", with_presets))
 
 
 def _loaded(ctx: click.Context, param: click.Parameter, names: Sequence[str]) -> tuple[Preset, ...]:
@@ -94,15 +94,16 @@ def _loaded(ctx: click.Context, param: click.Parameter, names: Sequence[str]) ->
     return presets
 
 
-def save_preset(name: str, presets: Sequence[Preset], layers: Layering, to: Reporter, *, replace: bool) -> None:
+def save_preset(given: Mapping[str, Any], layers: Layering, to: Reporter) -> None:
     """Writes what the command line sets into the preset that `--save-preset` names.
 
     Raises OutputError, UsageError, and what speaks against the settings.
     """
+    name, replace = given["save_preset"], given["on_exists"] == "overwrite"
     path = _target(name)
     layers.plain()
     _check(path, replace=replace)
-    extends = [_named_from(path, preset) for preset in presets]
+    extends = [_named_from(path, preset) for preset in given["presets"]]
     text = preset_text(layers.said, extends, _own_entries(click.get_current_context()))
     try:
         data = text.encode()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ..errors import UsageError
-from .flags import FILES, REPORTING, F, FileName, option
+from .flags import FILES, REPORTING, F, FileName, option, options
 from .render import Reporter
 from .screen.ways import AUTO, WAYS
 
@@ -21,20 +21,7 @@ _MOST_REMEMBERED = 50
 
 def preview_options(command: F) -> F:
     """Adds the options for looking at pictures while they form."""
-    for add in (
-        option(
-            "--preview-as",
-            type=click.Choice(WAYS),
-            group=REPORTING,
-            help="Show them so, whatever the terminal seems to be; blocks are letters.  [default: as it seems]",
-        ),
-        option("--preview", is_flag=True, group=REPORTING, help="Show pictures in the terminal as they form."),
-        option(
-            "--animate-full",
-            is_flag=True,
-            group=FILES,
-            help="Decode every frame of --animate in full, which takes longer than the step itself on some models.",
-        ),
+    return options(
         option(
             "--animate",
             type=FileName(),
@@ -42,9 +29,20 @@ def preview_options(command: F) -> F:
             group=FILES,
             help="Also write how the picture forms, a frame a step: .webp, .gif, .png, .mp4, or a template as for -o.",
         ),
-    ):
-        command = add(command)
-    return command
+        option(
+            "--animate-full",
+            is_flag=True,
+            group=FILES,
+            help="Decode every frame of --animate in full, which takes longer than the step itself on some models.",
+        ),
+        option("--preview", is_flag=True, group=REPORTING, help="Show pictures in the terminal as they form."),
+        option(
+            "--preview-as",
+            type=click.Choice(WAYS),
+            group=REPORTING,
+            help="Show them so, whatever the terminal seems to be; blocks are letters.  [default: as it seems]",
+        ),
+    )(command)
 
 
 def previewing(to: Reporter, preview: bool, preview_as: str | None) -> bool:

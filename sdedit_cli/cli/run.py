@@ -116,8 +116,7 @@ def _carry_out(
     refuse_strays(swept, [flag for flag, value in of_one.items() if value])
     layers = layering(given, given["presets"], given["like"])
     if given["save_preset"] is not None:
-        to_replace = given["on_exists"] == "overwrite"
-        save_preset(given["save_preset"], given["presets"], layers, to, replace=to_replace)
+        save_preset(given, layers, to)
     elif swept.texts:
         from .sweep.work import carry_out
 

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from sdedit_cli.batch.events import Events, ended
 from sdedit_cli.cli.bars import Bars, cut, lines_on, time_text
+from sdedit_cli.cli.channels import reporter
 from sdedit_cli.cli.render import Reporter
-from sdedit_cli.cli.reporters import reporter
 from sdedit_cli.disk import hashes
 from sdedit_cli.disk.hashes import file_hash
 from sdedit_cli.errors import InternalError, OutOfMemory, OutputError, PictureError, SdeditError, Terminated, as_error

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from ...errors import UsageError
-from ..file_commands import DEBUG, PATH, check_source, check_target, options
+from ..file_commands import DEBUG, PATH, check_source, check_target
+from ..flags import options
 from ..render import plain
 from .options import ADAPTER, TO
 

@@ -13,8 +13,8 @@ from ...options import field_named
 from ...options.adapters import LoraFile
 from ...signals import check
 from ..event_words import cut_off, passed_over
-from ..file_commands import DEBUG, PATH, check_target, options
-from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, option
+from ..file_commands import DEBUG, PATH, check_target
+from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, option, options
 from ..layering import layering
 from ..models import readable
 from ..render import plain

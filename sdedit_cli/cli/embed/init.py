@@ -9,8 +9,8 @@ import click
 
 from ...errors import UsageError
 from ...options import field_named
-from ..file_commands import DEBUG, PATH, check_target, options
-from ..flags import field_option
+from ..file_commands import DEBUG, PATH, check_target
+from ..flags import field_option, options
 from ..layering import layering
 from ..models import readable
 from .convert import layout_of, write

@@ -10,7 +10,8 @@ import click
 
 from ...errors import ModelError, shown
 from ...options.adapters import EmbeddingFile
-from ..file_commands import DEBUG, Answer, check_source, options
+from ..file_commands import DEBUG, Answer, check_source
+from ..flags import options
 from ..info import show, tell_each
 from .options import ADAPTER
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ..file_commands import DEBUG, PATH, options
+from ..file_commands import DEBUG, PATH
+from ..flags import options
 from ..render import plain
 from .options import ADAPTER, DTYPE, MODEL, PARTIAL, check_name, precision
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...errors import ModelError, listed
-from ..file_commands import DEBUG, PATH, options
+from ..file_commands import DEBUG, PATH
+from ..flags import options
 from .options import AS_JSON, DTYPE, KEEP, TO, VERBOSE, check_name, keep_of, precision
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from ...errors import ModelError, listed, printable, shown
-from ..file_commands import DEBUG, Answer, check_source, options
+from ..file_commands import DEBUG, Answer, check_source
+from ..flags import options
 from ..info import show, tell_each
 from .lost import SCHEMA, span
 from .options import ADAPTER, AS_JSON, MODEL

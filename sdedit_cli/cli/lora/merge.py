@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...errors import UsageError
-from ..file_commands import DEBUG, PATH, options
+from ..file_commands import DEBUG, PATH
+from ..flags import options
 from ..render import plain
 from .lost import SCHEMA
 from .options import AS_JSON, DTYPE, MODEL, PARTIAL, VERBOSE, check_name, keep_of, lora_files, precision

@@ -12,7 +12,7 @@ import click
 
 from ...errors import UsageError
 from ...options.adapters import LORA_FILE, LoraFile
-from ..file_commands import options
+from ..flags import options
 from ..folders import AdapterPath, here
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from ...options.adapters import LoraFile
-from ..file_commands import DEBUG, PATH, options
+from ..file_commands import DEBUG, PATH
+from ..flags import options
 from .options import ADAPTER, AS_JSON, DTYPE, KEEP, MODEL, PARTIAL, TO, VERBOSE, check_name, keep_of, precision
 
 

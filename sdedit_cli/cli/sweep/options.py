@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ...errors import UsageError, shortened
-from ..flags import F, FileName, option
+from ..flags import F, FileName, option, options
 
 SWEEP = "Sweep"
 _MOST_PICTURES = 1000
@@ -17,20 +17,22 @@ _MOST_PICTURES = 1000
 
 def sweep_options(command: F) -> F:
     """Adds the options of a sweep."""
-    for add in (
+    return options(
         option(
-            "--sweep-limit",
-            type=click.IntRange(1, 100_000),
-            metavar="N",
+            "--sweep",
+            "sweep",
+            multiple=True,
+            metavar="OPTION=V,V,...",
             group=SWEEP,
-            help=f"Refuse a sweep of more pictures than that.  [default: {_MOST_PICTURES}]",
+            help="Make a picture with each of these values of an option (or 'preset'). Repeated, every combination:"
+            " the first option across, the second down, others as blocks of one sheet, which is what -o names then.",
         ),
         option(
-            "--sweep-page",
+            "--sweep-dir",
             type=FileName(),
-            metavar="FILE",
+            metavar="DIR",
             group=SWEEP,
-            help="Write a page (.html) too, where a click shows a picture large and the command that makes it.",
+            help="Keep the single pictures too, in this folder, named by their values.",
         ),
         option(
             "--sweep-realism",
@@ -41,24 +43,20 @@ def sweep_options(command: F) -> F:
             " shows how far each result is from them in features, against how far from its input.",
         ),
         option(
-            "--sweep-dir",
+            "--sweep-page",
             type=FileName(),
-            metavar="DIR",
+            metavar="FILE",
             group=SWEEP,
-            help="Keep the single pictures too, in this folder, named by their values.",
+            help="Write a page (.html) too, where a click shows a picture large and the command that makes it.",
         ),
         option(
-            "--sweep",
-            "sweep",
-            multiple=True,
-            metavar="OPTION=V,V,...",
+            "--sweep-limit",
+            type=click.IntRange(1, 100_000),
+            metavar="N",
             group=SWEEP,
-            help="Make a picture with each of these values of an option (or 'preset'). Repeated, every combination:"
-            " the first option across, the second down, others as blocks of one sheet, which is what -o names then.",
+            help=f"Refuse a sweep of more pictures than that.  [default: {_MOST_PICTURES}]",
         ),
-    ):
-        command = add(command)
-    return command
+    )(command)
 
 
 @dataclass(frozen=True, slots=True)
