@@ -10,8 +10,8 @@ from ..batch.request import Request
 from ..errors import ModelError, UsageError, shortened
 from ..options import Edit
 from ..options.adapters import no_strength
+from ..pictures.signing import signer
 from .backends import OPENVINO, check_backend
-from .credentials import signer
 from .image_prompts import check_look
 from .models import PARTS, check_readable, completed, fetched, is_there, readable
 

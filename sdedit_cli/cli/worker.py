@@ -32,9 +32,9 @@ from ..pictures.matting import PAINTED_OVER, cut_out, is_painted_over, on_its_gr
 from ..pictures.png16 import deepened, levels
 from ..pictures.promise import other_making
 from ..pictures.record import Record
+from ..pictures.signing import signer
 from .attention_choices import Choices
 from .backends import OPENVINO, editor_of, machine_for, settled
-from .credentials import signer
 from .event_words import cut_off, passed_over
 from .image_prompts import looks
 from .ingredients import Ingredients

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,10 @@ class Signer:
         except self._c2pa.C2paError as problem:
             raise OutputError(f"{self._chain}: the picture cannot be signed ({problem}); nothing was written") from None
         return out.getvalue()
+
+
+signer = cache(Signer)
+"""The signer of a chain and a key: each is opened once, before the model is loaded."""
 
 
 def _read(path: str, kind: str) -> bytes:
