@@ -14,7 +14,7 @@ from ..errors import JobFileError, UsageError, listed, shortened
 from ..pictures.endings import COMMON_ENDINGS, READ_ENDINGS
 from .journal import FOLDER, journals_of, read_all
 from .names import RESULT
-from .patterns import ANY_FOLDERS, fits, parts_of, reached
+from .patterns import ANY_FOLDERS, fits, is_pattern, parts_of, reached
 from .rows import NOTHING, Unseen
 from .targets import natural
 
@@ -62,11 +62,6 @@ def pictures_of(source: str, search: Search, base: str = "") -> Pictures:
         return _by_pattern(source, search, base)
     folder, name = os.path.split(source.rstrip("/" + os.sep) or source)
     return Pictures(folder, (name,))
-
-
-def is_pattern(source: str, base: str = "") -> bool:
-    """Whether it is a glob pattern: a file may have brackets in its name, and what exists is never one."""
-    return glob.has_magic(source) and not os.path.lexists(os.path.join(base, source))
 
 
 def _in_folder(folder: str, search: Search, base: str) -> Pictures:
@@ -122,19 +117,16 @@ def _pictures(folder: str, wanted: tuple[str, ...], search: Search, base: str, p
     files = [name for name in found if takes(name)]
     notes += [f"{shortened(link)}: is a link to a folder, which is not followed" for link in linked]
     pictures = [name for name in files if os.path.splitext(name)[1].lower() in READ_ENDINGS]
-    if pattern and len(files) > len(pictures):
-        notes.append(_left_out(len(files) - len(pictures), "that do not end as pictures do", files, pictures))
+    if pattern:
+        notes += _left_out("that do not end as pictures do", files, pictures)
     # Who names them, has them.
     if not any(".edited" in one for one in (pattern, *search.include)):
-        kept = [name for name in pictures if not RESULT.fullmatch(name.rpartition("/")[2])]
-        if len(kept) < len(pictures):
-            notes.append(_left_out(len(pictures) - len(kept), "as results of earlier runs", pictures, kept))
-        pictures = kept
-    made = _made(Path(base, folder), search.leave_out, pictures) if search.leave_out else frozenset[str]()
-    kept = [name for name in pictures if name not in made]
-    if len(kept) < len(pictures):
-        notes.append(_left_out(len(pictures) - len(kept), "as results that a journal knows", pictures, kept))
-        pictures = kept
+        before, pictures = pictures, [name for name in pictures if not RESULT.fullmatch(name.rpartition("/")[2])]
+        notes += _left_out("as results of earlier runs", before, pictures)
+    if search.leave_out:
+        made = _made(Path(base, folder), search.leave_out, pictures)
+        before, pictures = pictures, [name for name in pictures if name not in made]
+        notes += _left_out("as results that a journal knows", before, pictures)
     return Pictures(folder, tuple(sorted(pictures, key=_order)), tuple(notes), Unseen(tuple(unread), tuple(linked)))
 
 
@@ -172,10 +164,11 @@ def _is_among(source: str, folder: Path, there: Collection[str], but: str) -> bo
     return not os.path.exists(source) or os.path.samefile(source, folder / name)
 
 
-def _left_out(count: int, why: str, names: Sequence[str], kept: Sequence[str]) -> str:
-    still = set(kept)
-    example = next(name for name in names if name not in still)
-    return f"{count} file{'s' * (count > 1)} left out {why}, such as {shortened(example)}"
+def _left_out(why: str, names: Sequence[str], kept: Sequence[str]) -> list[str]:
+    """A note for people, where not all names are kept."""
+    count, still = len(names) - len(kept), set(kept)
+    example = next((name for name in names if name not in still), "")
+    return [f"{count} file{'s' * (count > 1)} left out {why}, such as {shortened(example)}"] if count else []
 
 
 def _order(name: str) -> tuple[list[list[tuple[int, str]]], str]:

@@ -41,24 +41,20 @@ class Contents:
     """The hashes of files and folders by path, and what models say of themselves and have, each looked at once."""
 
     def __init__(self) -> None:
-        self._known: dict[str, str] = {}
+        self.hash_of = cache(hash_of)
         self.said_of = cache(said_of)
         self.has_part = cache(has_part)
 
-    def hash_of(self, path: str) -> str:
-        """The hash of a model, an adapter or a picture; of a name that is no path here, the name. Raises ModelError."""
-        if path not in self._known:
-            self._known[path] = self._taken(Path(path))
-        return self._known[path]
 
-    @staticmethod
-    def _taken(path: Path) -> str:
-        if not path.exists():
-            return f"name:{path}"  # of the Hub, or not there: the run says so
-        try:
-            return model_hash(path, remembered_hash)
-        except OSError as problem:
-            raise ModelError(f"{path}: cannot be read ({problem.strerror})") from None
+def hash_of(name: str) -> str:
+    """The hash of a model, an adapter or a picture; of a name that is no path here, the name. Raises ModelError."""
+    path = Path(name)
+    if not path.exists():
+        return f"name:{path}"  # of the Hub, or not there: the run says so
+    try:
+        return model_hash(path, remembered_hash)
+    except OSError as problem:
+        raise ModelError(f"{path}: cannot be read ({problem.strerror})") from None
 
 
 def said_of(model: Path) -> str | None:

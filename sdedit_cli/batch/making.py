@@ -95,9 +95,8 @@ class Making:
         inputs = iter(ahead)
         try:
             tasks = self._tasks(inputs)
-            first = next(
-                tasks, None
-            )  # before the model is loaded, which takes longer than to see what is wrong with it
+            # Before the model is loaded, which takes longer than to see what is wrong with it.
+            first = next(tasks, None)
             if first is None:
                 return
             worker = self._loaded(jobs[0].request)

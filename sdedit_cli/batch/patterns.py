@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 ANY_FOLDERS = "**"
+
+
+def is_pattern(source: str, base: str = "") -> bool:
+    """Whether it is a glob pattern: a file may have brackets in its name, and what exists is never one."""
+    return glob.has_magic(source) and not os.path.lexists(os.path.join(base, source))
 
 
 def parts_of(pattern: str) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from ..disk.checks import check_name
 from ..errors import JobFileError, SdeditError, UsageError, shortened
 from ..options.edit import seeds_from
 from ..pictures.endings import FORMATS, READ_ENDINGS
-from .folders import is_pattern
 from .garbage import uncollected
 from .journal import FOLDER
 from .names import parted
+from .patterns import is_pattern
 from .rows import NOTHING, LostRow, Row, Source, Unseen
 from .targets import STDIO, Job, Target, refuse_clashes
 from .templates import check_placeholders, format_of, literal, names_of

@@ -101,15 +101,11 @@ def row_of(record: Mapping[str, object], place: str, folder: str, *, text: bool 
     source, output = given.pop(INPUT, None), given.pop(OUTPUT, None)
     misnamed = _input_problem(source)
     problem = problem or misnamed or _output_problem(output)
-    path, name = ("", "") if misnamed else _opened(folder, str(source))
+    path, name = ("", "") if misnamed else (os.path.join(folder, str(source)), name_in(folder, str(source)))
     if problem:
         return Row(path, name, place=place, problem=f"{place}: {problem}")
     named = None if output is None else str(output)
     return Row(path, name, given, place, named, folder=folder, text=text)
-
-
-def _opened(folder: str, path: str) -> tuple[str, str]:
-    return os.path.join(folder, path), name_in(folder, path)
 
 
 def word_of(key: str) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import JobFileError, UsageError, shortened
-from .folders import Search, is_pattern, pictures_of
+from .folders import Search, pictures_of
 from .garbage import uncollected
 from .json_lines import read_json_lines
+from .patterns import is_pattern
 from .rows import Row, Source
 from .tables import read_csv
 from .toml_jobs import read_toml_jobs

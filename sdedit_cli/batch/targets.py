@@ -16,6 +16,7 @@ from ..options import Edit, kept, with_hashes
 from ..pictures.encode import check_format
 from ..pictures.endings import FORMATS
 from .names import fitting
+from .patterns import is_pattern
 from .request import Request
 from .templates import format_of, names_of, template_of
 
@@ -67,11 +68,10 @@ def expand(patterns: Sequence[str]) -> list[str]:
     """The inputs that paths and glob patterns name, each once, in order. A pattern that matches nothing stays."""
     found: dict[str, None] = {}
     for pattern in patterns:
-        # A file may have brackets in its name; what exists is never a pattern.
-        is_pattern = glob.has_magic(pattern) and not os.path.lexists(pattern)
-        matches = [p for p in glob.glob(os.path.expanduser(pattern), recursive=True) if os.path.isfile(p)]
-        for path in (sorted(matches, key=natural) or [pattern]) if is_pattern else [pattern]:
-            found.setdefault(path)
+        matches: list[str] = []
+        if is_pattern(pattern):
+            matches = [p for p in glob.glob(os.path.expanduser(pattern), recursive=True) if os.path.isfile(p)]
+        found |= dict.fromkeys(sorted(matches, key=natural) or [pattern])
     if STDIO in found and len(found) > 1:
         raise UsageError("'-' (stdin) gives one picture and cannot be mixed with other inputs")
     return list(found)

@@ -61,12 +61,9 @@ class Telling:
         self._announced: set[object] = set()
         self._said: set[str] = set()
 
-    def warn(self, text: str, source: str | None = None, *, quietly: bool = False) -> None:
-        """A warning, about the input `source` where given; `quietly` for programs alone."""
-        if quietly:
-            self.events.emit("warning", message=text, **({"input": source} if source else {}))
-        else:
-            warn(text, self.to, self.events, source)
+    def warn(self, text: str, source: str | None = None) -> None:
+        """A warning, about the input `source` where given."""
+        warn(text, self.to, self.events, source)
 
     def check(self, request: Request) -> None:
         """Checks a request, once for all of its group, as soon as it is clear that there is a picture to edit.
@@ -118,6 +115,8 @@ class Telling:
     def size(self, job: Job, size: tuple[int, int]) -> None:
         """Warns of a picture whose size does not suit the model: programs for each, people once in the same words."""
         text = self.host.advice(job.request, size)
-        if text:
-            self.warn(f"{job.shown}: {text}", job.source, quietly=text in self._advised)
+        if text in self._advised:
+            self.events.emit("warning", message=f"{job.shown}: {text}", input=job.source)
+        elif text:
             self._advised.add(text)
+            self.warn(f"{job.shown}: {text}", job.source)

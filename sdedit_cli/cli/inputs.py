@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from ..batch.names import MARKS, RESULT
+from ..batch.patterns import is_pattern
 from ..batch.targets import STDIO, expand
 from ..errors import UsageError, listed, shown
 from .render import Reporter
@@ -21,8 +22,7 @@ def sources_of(inputs: Sequence[str], prompt: str, output: str | None, to: Repor
         _refuse_prompt(word, prompt, alone=len(inputs) == 1)
     outputs: dict[str, None] = {}
     for pattern in inputs:
-        is_pattern = glob.has_magic(pattern) and not os.path.lexists(pattern)
-        if is_pattern and not any(mark in pattern for mark in MARKS):
+        if is_pattern(pattern) and not any(mark in pattern for mark in MARKS):
             outputs |= dict.fromkeys(path for path in expand([pattern]) if RESULT.fullmatch(path))
     found = expand(inputs)
     if output is None:

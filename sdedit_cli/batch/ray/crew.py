@@ -127,8 +127,7 @@ class Crew:
         """What workers answer now, if any do: news, what speaks against a model, None for one that was lost with its
         orders (still in it). Raises ClusterError when nobody is left."""
         self._check()
-        done, _ = self._waited()
-        for ref in done:
+        for ref in self._waited():
             member = self._calls.pop(ref)
             try:
                 answer = self._ray.get(ref)
@@ -140,9 +139,9 @@ class Crew:
                 continue
             yield from self._heard(member, answer)
 
-    def _waited(self) -> tuple[list[Any], list[Any]]:
+    def _waited(self) -> list[Any]:
         try:
-            return self._ray.wait(list(self._calls), num_returns=1, timeout=_OFTEN)
+            return self._ray.wait(list(self._calls), num_returns=1, timeout=_OFTEN)[0]
         except KeyboardInterrupt:
             signals.check()  # Ray makes its own of ours
             raise
