@@ -69,7 +69,7 @@ def varied(options: T, changes: Mapping[str, Any], check: Callable[[T], object] 
 
 def fitted(of: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values of options by name, each read and checked by itself. Raises UsageError."""
-    known = _by_name(of)
+    known = by_name(of)
     return {
         name: value if value is known[name].default else known[name].fit(value, known[name].key)
         for name, value in values.items()
@@ -77,7 +77,8 @@ def fitted(of: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _by_name(of: type) -> dict[str, Field]:
+def by_name(of: type) -> Mapping[str, Field]:
+    """Every option that a dataclass declares, by its name."""
     return {field.name: field for field in declared(of)}
 
 

@@ -8,23 +8,19 @@ from functools import cache
 from typing import Any
 
 from ..errors import PresetError, SdeditError, UsageError, did_you_mean, shown
+from .declared import by_name
 from .edit import Edit, fields
 from .option import Field
 
 
 def field_named(word: str, label: str, of: type = Edit) -> Field:
     """The option of that TOML or attribute name; UsageError with the nearest one otherwise."""
-    known = _by_name(of)
+    known = by_name(of)
     found = known.get(word.replace("-", "_"))
     if found is None:
         hint = did_you_mean(word, [f.key for f in known.values()])
         raise UsageError(f"{label}: no option is called '{shown(word)}'{hint}")
     return found
-
-
-@cache
-def _by_name(of: type) -> dict[str, Field]:
-    return {f.name: f for f in fields(of)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,12 +126,7 @@ class Field:
 
     def parse_item(self, text: str, label: str) -> Any:
         """One item of a repeated option, as the command line gives it. Raises UsageError."""
-        try:
-            return self.kind.parse(self._text(text))
-        except UsageError as problem:
-            raise UsageError(f"{label}: {problem}") from None
-        except ValueError:
-            raise self.misfit(text, label, many=False) from None
+        return self._told(lambda: self.kind.parse(self._text(text)), text, label, many=False)
 
     def _text(self, text: str) -> str:
         return text if self.option.path else _from_utf8(text)
@@ -149,26 +144,24 @@ class Field:
         return self._read(cast("Sequence[object]", value), self.kind.fit, cast("object", value), label)
 
     def _read_one(self, given: Any, read: Callable[[Any], Any], label: str) -> Any:
-        try:
-            value = read(given)
-        except UsageError as problem:
-            raise UsageError(f"{label}: {problem}") from None
-        except ValueError:
-            raise self.misfit(given, label) from None
-        return self.check(value, label)
+        return self.check(self._told(lambda: read(given), given, label), label)
 
     def _read(self, items: Sequence[Any], read: Callable[[Any], Any], whole: object, label: str) -> Any:
         if len(items) > MAX_ITEMS:
             raise UsageError(f"{label} has {len(items)} entries; expected at most {MAX_ITEMS}")
-        try:
-            values = tuple(read(item) for item in items)
-        except UsageError as problem:
-            raise UsageError(f"{label}: {problem}") from None
-        except ValueError:
-            raise self.misfit(whole, label) from None
+        values = self._told(lambda: tuple(map(read, items)), whole, label)
         if not values and self.default != ():
             raise self.misfit(whole, label)
         return self.check(values, label)
+
+    def _told(self, read: Callable[[], Any], given: object, label: str, *, many: bool = True) -> Any:
+        """What `read` makes of what is given; what is wrong with it as a UsageError with its place."""
+        try:
+            return read()
+        except UsageError as problem:
+            raise UsageError(f"{label}: {problem}") from None
+        except ValueError:
+            raise self.misfit(given, label, many=many) from None
 
     def check(self, value: Any, label: str) -> Any:
         """`value` when it lies within the bounds; UsageError otherwise."""

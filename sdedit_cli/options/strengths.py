@@ -68,15 +68,11 @@ def _made(values: Sequence[float], *, is_ramp: bool = False) -> float:
 def _fit(value: object) -> float:
     if isinstance(value, Strengths):
         return value
-    if isinstance(value, str):
-        return _parse(value) if _RAMP in value or "," in value else _refuse()
+    if isinstance(value, str) and (_RAMP in value or "," in value):
+        return _parse(value)
     if isinstance(value, (list, tuple)):
         return _made([KINDS[float].fit(item) for item in cast("Sequence[object]", value)])
     return KINDS[float].fit(value)
-
-
-def _refuse() -> float:
-    raise ValueError
 
 
 STRENGTH = ValueType(

@@ -53,12 +53,10 @@ def user_config(variables: Mapping[str, str]) -> UserConfig:
     """The user config, with the folders of $SDEDIT_MODELS and its like first. A missing file is an empty config."""
     path = config_path(variables)
     table: dict[str, Any] = {}
-    if not variables.get(CONFIG_VARIABLE) and not path.is_absolute():
-        warnings.warn("no home folder is known: there is no user config and no cache; set HOME", stacklevel=2)
-    elif not variables.get(CONFIG_VARIABLE) and not (path.is_file() or path.is_dir()):
-        pass
-    else:
+    if variables.get(CONFIG_VARIABLE) or (path.is_absolute() and (path.is_file() or path.is_dir())):
         table = read_toml(path)
+    elif not path.is_absolute():
+        warnings.warn("no home folder is known: there is no user config and no cache; set HOME", stacklevel=2)
 
     def folders(name: str, variable: str) -> tuple[Path, ...]:
         listed = (expanded(p) for p in variables.get(variable, "").split(os.pathsep) if p)
