@@ -131,7 +131,7 @@ def write_prompts(target: Path, prompts: PromptFile, facts: Mapping[str, Any]) -
     """Writes a file of prompts; `facts` are further parts of the header. Raises OutputError."""
     from ..weights.formats.source import MemorySource
     from ..weights.write.files import OutputFile, write_files
-    from ..weights.write.safetensors import item
+    from ..weights.write.safetensors import items_of
 
     assert prompts.negative_1TC is not None
     tensors = {POSITIVE: prompts.prompt_1TC, NEGATIVE: prompts.negative_1TC}
@@ -145,5 +145,5 @@ def write_prompts(target: Path, prompts: PromptFile, facts: Mapping[str, Any]) -
         **facts,
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-    file = OutputFile("", tuple(item(key, source, key, None) for key in tensors), {HEADER: text})
+    file = OutputFile("", items_of(source), {HEADER: text})
     write_files(target, [file])
