@@ -96,7 +96,9 @@ def describe(source: WeightSource, header: Header, architecture: Architecture | 
         family=architecture.title if architecture else family_of({key: source.shape(key) for key in keys}),
         works=architecture is not None,
         dialect=dialect_of(keys),
-        dtypes=tuple(word for word, _ in Counter(_word(source.dtype(key)) for key in keys).most_common()),
+        dtypes=tuple(
+            str(dtype).removeprefix("torch.") for dtype, _ in Counter(source.dtype(key) for key in keys).most_common()
+        ),
         kinds=dict(Counter(kind.words for one in seen for kind in one.kinds)),
         matched={
             part: (count, len(architecture.modules(part)) if architecture else None) for part, count in parts.items()
@@ -107,10 +109,6 @@ def describe(source: WeightSource, header: Header, architecture: Architecture | 
         unmatched=tuple(unmatched),
         problems=tuple(problems),
     )
-
-
-def _word(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _counted(values: Iterator[N | None]) -> dict[N, int]:

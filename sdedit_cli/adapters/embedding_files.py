@@ -88,9 +88,7 @@ def of_dict(held: Mapping[str, Any], path: Path, format: str = WeightSource.form
         inner = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {"": value}
         tensors |= {f"{key}.{k}" if k else key: v for k, v in inner.items() if isinstance(v, Tensor)}
     extras = {key: value for key, value in held.items() if isinstance(value, str)}
-    source = MemorySource(tensors, path=path, extras=extras)
-    source.format = format
-    return source
+    return MemorySource(tensors, path=path, extras=extras, format=format)
 
 
 def _png(path: Path) -> dict[str, Any]:

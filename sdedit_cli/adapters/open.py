@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..configs.base import read_json
+from ..configs.base import as_object, object_in, read_json
 from ..errors import ModelError, WrongTypeError, shown
 from ..weights.formats.mapped_file import reading
 from ..weights.formats.open import open_weights
@@ -81,9 +80,7 @@ def _open(path: Path) -> tuple[WeightSource, Header]:
         source = open_weights(path)
     if numbers := _numbers(source.extras):
         tensors = {name: source.get(name) for name in source.names()} | numbers
-        whole = MemorySource(tensors, path=path, extras=source.extras)
-        whole.format = source.format
-        source = whole
+        source = MemorySource(tensors, path=path, extras=source.extras, format=source.format)
     beside = path.parent / CONFIG
     if beside.is_file() and _is_of_config(path, source) and (config := read_json(beside)):
         check_config(config, beside)
@@ -169,11 +166,7 @@ class Header:
     @classmethod
     def of(cls, source: WeightSource) -> Header:
         """What the file's own header and names say."""
-        try:
-            told: object = json.loads(source.metadata.get(HEADER, "{}"))
-        except (ValueError, RecursionError):
-            told = {}
-        said = cast("dict[str, Any]", told if isinstance(told, dict) else {})
+        said = object_in(source.metadata.get(HEADER, "{}")) or {}
         # What a single network saved names no component.
         bare = {name: value for name, value in said.items() if "." not in name}
         parts: dict[str, dict[str, Any]] = {slot: dict(bare) for slot in HALVES} if bare else {}
@@ -212,8 +205,7 @@ def _by_pattern(told: Mapping[str, Any], what: str, name: str, otherwise: object
 
     '^' before a pattern, which ends names otherwise, makes it a whole name.
     """
-    patterns: object = told.get(f"{what}_pattern")
-    for pattern, value in cast("dict[str, Any]", patterns if isinstance(patterns, dict) else {}).items():
+    for pattern, value in as_object(told.get(f"{what}_pattern")).items():
         plain = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
         if set(plain) & set("^$*+?()[]{}|\\"):
             raise Misfit(f"{what}_pattern has '{shown(pattern)}'; expected names of modules, expressions are not read")

@@ -5,14 +5,13 @@ LoRA and its relatives, textual inversions, IP-Adapters, hypernetworks, and prom
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
+from ..configs.base import as_object, object_in
 from ..errors import ModelError, shown
 from ..names.hypernetwork import OF_HYPERNETWORK
 from ..weights.formats.source import WeightSource
@@ -143,13 +142,10 @@ def _prompts(source: WeightSource, names: Collection[str]) -> Recognised | None:
         return None
     _, tokens, width = source.shape(_PROMPTS[0])
     made = {"vectors": f"{tokens} tokens of {width} numbers"}
-    try:
-        told = _table(json.loads(source.metadata.get(_HEADER, "{}")))
-    except (ValueError, RecursionError):
-        told = {}
-    edit = _table(told.get("edit"))
+    told = object_in(source.metadata.get(_HEADER, "{}")) or {}
+    edit = as_object(told.get("edit"))
     made |= {key.replace("_", " "): str(edit[key]) for key in dict.fromkeys([*_FIRST, *edit]) if key in edit}
-    made |= {f"model {key}": str(value) for key, value in _table(told.get("model")).items()}
+    made |= {f"model {key}": str(value) for key, value in as_object(told.get("model")).items()}
     return Recognised("prompts", "encoded prompts", FAMILIES_BY_WIDTH.get(width, ""), made=made, header=_HEADER)
 
 
@@ -166,10 +162,6 @@ def _hypernetwork(source: WeightSource, names: Collection[str]) -> Recognised | 
 
 
 _SAID = ("name", "step", "activation_func", "sd_checkpoint_name")
-
-
-def _table(value: object) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _ip_adapter(source: WeightSource, names: Collection[str]) -> Recognised | None:

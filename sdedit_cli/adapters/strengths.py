@@ -130,6 +130,6 @@ def is_strength(value: object) -> bool:
     return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
-def one_or_more(value: object) -> list[Any]:
+def one_or_more(value: Any) -> list[Any]:
     """The values of a list, or the one that is none."""
     return list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from heapq import nsmallest
-from typing import cast
+
+from ..configs.base import as_object, object_in
 
 _TAGS = "ss_tag_frequency"
 _TRIGGER = "modelspec.trigger_phrase"
@@ -38,17 +38,9 @@ def frequent_tags(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
     text = metadata.get(_TAGS, "")
     if len(text) > _LARGEST:
         return []
-    try:
-        told: object = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return []
     counts: Counter[str] = Counter()
-    for folder in _values(told):
-        for tag, count in cast("dict[str, object]", folder if isinstance(folder, dict) else {}).items():
+    for folder in (object_in(text) or {}).values():
+        for tag, count in as_object(folder).items():
             if isinstance(count, int) and 0 < count < 1 << 53:
                 counts[tag.strip()[:_TAG_LENGTH]] += count
     return nsmallest(_MOST_TAGS, counts.items(), key=lambda pair: (-pair[1], pair[0]))
-
-
-def _values(told: object) -> list[object]:
-    return list(cast("dict[str, object]", told).values()) if isinstance(told, dict) else []

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..weights.formats.source import MemorySource
-from ..weights.write.safetensors import item, write_safetensors
+from ..weights.write.safetensors import items_of, write_safetensors
 from .embedding import TextualInversion
 
 # What web UIs write for the token that they trained: '*' of CLIP's vocabulary.
@@ -34,6 +34,5 @@ def embedding_bytes(word: TextualInversion, layout: str, *, pickled: bool) -> by
     if pickled:
         torch.save({key: vectors_NC}, file)
     else:
-        source = MemorySource({key: vectors_NC})
-        write_safetensors(file, [item(key, source, key, None)], {})
+        write_safetensors(file, items_of(MemorySource({key: vectors_NC})), {})
     return file.getvalue()

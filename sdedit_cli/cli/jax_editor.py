@@ -189,8 +189,8 @@ class JaxEditor:
 
         texts = _Texts(self.model, self.tokenizer, self.model.configs.text_encoder.num_hidden_layers)
         encoder: PromptEncoder = PromptEncoder(cast(Any, texts), cast(Any, texts), self.tokenizer)
-        (text,) = encoder.encode(edit, guided)
-        for cut in encoder.truncated:
+        text = encoder.encode(edit, guided)
+        for cut in text.truncated:
             self.tell("truncated", {"text": cut, "limit": self.tokenizer.model_max_length})
         return text.embeds_BTC.numpy()
 

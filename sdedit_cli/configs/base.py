@@ -41,6 +41,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", data)
 
 
+def object_in(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text of strangers holds; None where it holds anything else."""
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def as_object(value: object) -> dict[str, Any]:
+    """A value of JSON where it is an object, an empty one where it is anything else."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
 class NetworkConfig(ABC):
     """The base of the frozen dataclasses of networks' config.json files; missing keys have the fields' defaults."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ..errors import ModelError, quoted
-from .base import from_mapping, read_json
+from .base import as_object, from_mapping, read_json
 
 _KINDS = ("clip_vision_model", "clip")
 
@@ -35,7 +35,6 @@ def image_encoder_config(folder: Path) -> tuple[CLIPVisionConfig, Mapping[str, A
     if kind not in _KINDS:
         raise ModelError(f"{path}: is a {quoted(kind)}, and an IP-Adapter needs an image encoder of CLIP")
     if kind == "clip":  # text and vision together
-        inner: object = data.get("vision_config")
-        tower = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {}
+        tower = as_object(data.get("vision_config"))
         data = {**tower, "projection_dim": data.get("projection_dim", CLIPVisionConfig.projection_dim)}
     return from_mapping(CLIPVisionConfig, data, str(path)), data

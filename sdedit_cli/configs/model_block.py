@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import ModelError, shown
-from .base import read_json
+from .base import as_object, read_json
 
 FILE = "model_index.json"
 KEY = "_sdedit"
@@ -82,8 +82,7 @@ def _metadata(path: Path) -> Mapping[str, object]:
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header: object = json.loads(file.read(size)) if 2 <= size <= _LONGEST_HEADER else None
+            header = as_object(json.loads(file.read(size)) if 2 <= size <= _LONGEST_HEADER else None)
     except (OSError, ValueError, RecursionError):
         return {}
-    told: object = cast("dict[str, object]", header).get("__metadata__") if isinstance(header, dict) else None
-    return cast("dict[str, object]", told) if isinstance(told, dict) else {}
+    return as_object(header.get("__metadata__"))

@@ -190,13 +190,10 @@ class UNetConfig(NetworkConfig):
         if self.block_out_channels[0] // 2 == self.freq_shift:
             refuse(source, "freq_shift", self.freq_shift, "another number than half of the first 'block_out_channels'")
         heads_key = "attention_head_dim" if self.num_attention_heads is None else "num_attention_heads"
-        for level in (*self.down_levels(source), *self.up_levels(source)):
+        for level in (*self.down_levels(source), *self.up_levels(source), self.mid_level()):
             divides(source, self.norm_num_groups, level.channels)
             if level.attends and level.channels % level.heads:
                 refuse(source, heads_key, level.heads, f"a number of heads that divides {level.channels} channels")
-        last = self.down_levels(source)[-1]
-        if self.mid_block_type == "UNetMidBlock2DCrossAttn" and last.channels % last.heads:
-            refuse(source, heads_key, last.heads, f"a number of heads that divides {last.channels} channels")
 
 
 _MOST_LEVELS = 16

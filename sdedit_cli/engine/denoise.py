@@ -111,6 +111,13 @@ class Running:
     """Of the latest step, for previews."""
     _segment: int = field(default=0, repr=False)
 
+    @classmethod
+    def of(cls, track: Track, before: int = 0) -> Running:
+        """A track at its start."""
+        state = track.scheduler.start(track.grid, track.start, track.x_BCHW, track.seed)
+        conditioning = track.segments[0].conditioning
+        return cls(track, track.x_BCHW, conditioning, track.guided, track.guidance_scale, state, before=before)
+
     @property
     def index(self) -> int:
         """Where on the grid the next step is."""
@@ -135,11 +142,7 @@ class Running:
         assert ended.then is not None
         track = ended.then(self.x_BCHW)
         assert (track.rows, track.x_BCHW.shape) == (ended.rows, ended.x_BCHW.shape), "the batch is as planned"
-        self.before -= -ended.steps // ended.scheduler.order
-        self.track, self.x_BCHW, self.conditioning = track, track.x_BCHW, track.segments[0].conditioning
-        self.guided, self.guidance_scale = track.guided, track.guidance_scale
-        self.state = track.scheduler.start(track.grid, track.start, track.x_BCHW, track.seed)
-        self.done, self._segment, self.emb_SRE, self.embedded, self.deep = 0, 0, None, None, None
+        vars(self).update(vars(Running.of(track, before=self.before - (-ended.steps // ended.scheduler.order))))
 
     @property
     def views(self) -> Views:
@@ -197,16 +200,8 @@ class Loop:
         shapes = {running.x_BCHW.shape[1:] for running in self.running} | {track.x_BCHW.shape[1:]}
         if len(shapes) > 1:
             raise UsageError(f"tracks of one loop need latents of one size; got {sorted(map(tuple, shapes))}")
-        conditioning = track.segments[0].conditioning
-        assert len(conditioning.text_RTC) == track.rows, "a conditioning has one row for each of the track's"
-        running = Running(
-            track=track,
-            x_BCHW=track.x_BCHW,
-            conditioning=conditioning,
-            guided=track.guided,
-            guidance_scale=track.guidance_scale,
-            state=track.scheduler.start(track.grid, track.start, track.x_BCHW, track.seed),
-        )
+        running = Running.of(track)
+        assert len(running.conditioning.text_RTC) == track.rows, "a conditioning has one row for each of the track's"
         self.running.append(running)
         return running
 

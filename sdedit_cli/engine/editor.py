@@ -328,6 +328,7 @@ class Editor:
 
     def _from_texts(self, edit: Edit) -> list[TimedText]:
         wanted = asked(edit, self.engine.guides(edit.cfg_scale))
+        # Prompts that alternate come again and again, and are read once.
         reads = {one: self.readings.of(one, self._read) for one in dict.fromkeys(one for _, one in wanted)}
         for read in reads.values():
             for cut in read.truncated:

@@ -61,9 +61,8 @@ def encode_prompts(edit: Edit, checkpoint: Checkpoint, tell: OnEvent) -> PromptF
     if edit.embedding or bundled:
         tokenizer = with_words(side, edit.embedding, bundled, lambda word: tell("adapter", {"summary": word}))
     encoder = PromptEncoder(SD, replace(side, tokenizer=tokenizer), tokenizer)
-    (text,) = encoder.encode(edit, guided=True)
-    (alone,) = encoder.encode(edit, guided=False)
-    for cut in dict.fromkeys(encoder.truncated):
+    text, alone = (encoder.encode(edit, guided) for guided in (True, False))
+    for cut in dict.fromkeys((*text.truncated, *alone.truncated)):
         tell("truncated", {"text": cut, "limit": tokenizer.model_max_length})
     if not bool(torch.isfinite(text.embeds_BTC).all()):
         raise NotFiniteError("the embeddings are not finite, so nothing was written; try --dtype fp32")

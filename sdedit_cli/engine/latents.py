@@ -34,26 +34,19 @@ def image_latents(
     """
     if rows is None:
         return family.encode(vae, image_BCHW.to(device=vae.device, dtype=dtype), generator, look)
-    if not isinstance(generator, torch.Generator):
-        check_count(generator, rows)
+    check_count(generator, rows)
     count = len(image_BCHW)
     if rows % count:
         raise UsageError(f"image: {count} pictures for {rows} outputs; give one picture, or one for each prompt")
     image_BCHW = image_BCHW.to(device=vae.device, dtype=dtype)
-    is_latent = image_BCHW.shape[1] == vae.config.latent_channels != vae.config.in_channels
-    if is_latent:
+    if image_BCHW.shape[1] == vae.config.latent_channels != vae.config.in_channels:
         return repeat_batch(image_BCHW, rows)
     if generator is not None and not isinstance(generator, torch.Generator):
         image_BCHW = repeat_batch(image_BCHW, rows)
         return torch.cat([family.encode(vae, image_BCHW[b : b + 1], one) for b, one in enumerate(generator)])
-    if count < rows:
-        _warn_repeat(count, rows)
-    return repeat_batch(family.encode(vae, image_BCHW, generator), rows)
-
-
-def _warn_repeat(count: int, rows: int) -> None:
-    if count > 1:
+    if 1 < count < rows:
         warn(f"image: {count} pictures are repeated to make {rows}")
+    return repeat_batch(family.encode(vae, image_BCHW, generator), rows)
 
 
 def repeat_batch(x_BCHW: Tensor, rows: int) -> Tensor:

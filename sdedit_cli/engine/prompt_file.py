@@ -10,12 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..adapters.recognise import taken_for
+from ..configs.base import as_object
 from ..errors import ModelError, shown
 from ..options import Edit, layer_of
 
@@ -92,9 +93,9 @@ def read_prompts(path: Path) -> PromptFile:
     own, tokens = said.get("tokens"), prompt_1TC.shape[1]
     if not isinstance(own, int) or not 0 < own <= tokens:
         own = tokens
-    edit = _table(said.get("edit"))
+    edit = as_object(said.get("edit"))
     settled = layer_of({key: edit[key] for key in SETTLED if key in edit}, str(path), ModelError).values
-    made = _table(said.get("model"))
+    made = as_object(said.get("model"))
     model = (str(made.get("name", "")), str(made.get("sha256", "")))
     return PromptFile(path, prompt_1TC, more[0] if more else None, own, settled, model)
 
@@ -113,7 +114,7 @@ def _tensor(source: WeightSource, name: str) -> Tensor:
 def _header(source: WeightSource) -> Mapping[str, Any]:
     """What our own header says; nothing for a file of others. Raises ModelError for one of a later version."""
     try:
-        told = _table(json.loads(source.metadata.get(HEADER, "{}")))
+        told = as_object(json.loads(source.metadata.get(HEADER, "{}")))
     except (ValueError, RecursionError):
         raise ModelError(f"{source.path}: its header is damaged; encode the prompts again") from None
     if told and told.get("schema") != SCHEMA:
@@ -123,15 +124,11 @@ def _header(source: WeightSource) -> Mapping[str, Any]:
     return told
 
 
-def _table(value: object) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
 def write_prompts(target: Path, prompts: PromptFile, facts: Mapping[str, Any]) -> None:
     """Writes a file of prompts; `facts` are further parts of the header. Raises OutputError."""
     from ..weights.formats.source import MemorySource
     from ..weights.write.files import OutputFile, write_files
-    from ..weights.write.safetensors import item
+    from ..weights.write.safetensors import items_of
 
     assert prompts.negative_1TC is not None
     tensors = {POSITIVE: prompts.prompt_1TC, NEGATIVE: prompts.negative_1TC}
@@ -145,5 +142,5 @@ def write_prompts(target: Path, prompts: PromptFile, facts: Mapping[str, Any]) -
         **facts,
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-    file = OutputFile("", tuple(item(key, source, key, None) for key in tensors), {HEADER: text})
+    file = OutputFile("", items_of(source), {HEADER: text})
     write_files(target, [file])

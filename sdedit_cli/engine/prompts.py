@@ -119,21 +119,17 @@ def asked(edit: Edit, guided: bool) -> list[tuple[int, Asked]]:
 
 
 class PromptEncoder:
-    """Prompts through one tokenizer and text encoder; `truncated` collects what of an edit's did not fit."""
+    """Prompts through one tokenizer and text encoder."""
 
     def __init__(self, family: Family, components: TextSide, tokenizer: Tokenizer) -> None:
         self.family = family
         self.components = components
         self.tokenizer = tokenizer
-        self.truncated: list[str] = []
 
-    def encode(self, edit: Edit, guided: bool) -> list[TimedText]:
-        """What the steps of `edit` read, in order; one entry unless a prompt is scheduled."""
-        wanted = asked(edit, guided)
-        # Prompts that alternate come again and again, and are encoded once.
-        reads = {one: self.read(one) for one in dict.fromkeys(one for _, one in wanted)}
-        self.truncated += [cut for read in reads.values() for cut in read.truncated]
-        return [TimedText(until, reads[one].embeds_BTC) for until, one in wanted]
+    def encode(self, edit: Edit, guided: bool) -> Read:
+        """What all steps of `edit` read, whose prompts are not scheduled."""
+        ((_, texts),) = asked(edit, guided)
+        return self.read(texts)
 
     def read(self, asked: Asked) -> Read:
         """One row a text: `clip_skip` is for the last, positive one alone, as in the reference."""

@@ -69,7 +69,7 @@ class AdapterFiles:
             raise UsageError("only safetensors are written; leave safe_serialization and save_function out")
         from ..weights.formats.source import MemorySource
         from ..weights.write.files import OutputFile, write_files
-        from ..weights.write.safetensors import item
+        from ..weights.write.safetensors import items_of
 
         told = {"unet": unet_lora_adapter_metadata, "text_encoder": text_encoder_lora_adapter_metadata}
         header = {f"{slot}.{key}": value for slot, own in told.items() for key, value in (own or {}).items()}
@@ -77,5 +77,5 @@ class AdapterFiles:
         source = MemorySource({key: tensor.detach().cpu() for key, tensor in tensors.items()})
         if is_main_process:
             metadata = {HEADER: header_text(header)} if header else {}
-            files = [OutputFile("", tuple(item(key, source, key, None) for key in tensors), metadata)]
+            files = [OutputFile("", items_of(source), metadata)]
             write_files(Path(save_directory) / name, files, replace=True)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..adapters.strengths import one_or_more
 from ..engine.image import OUTPUT_TYPES
 from ..engine.tensors import check_tensor
 from ..errors import UsageError, WrongTypeError, did_you_mean
@@ -88,7 +89,7 @@ def check_prompts(
             raise UsageError(f"give `{name}` or `{name}_embeds`, not both")
         if text is not None and not isinstance(text, (str, list, tuple)):
             raise WrongTypeError(f"`{name}` is a {type(text).__name__}; expected a string or a list of strings")
-        listed = items(text)
+        listed = one_or_more(text)
         if text is not None and not (listed and all(isinstance(one, str) for one in listed)):
             raise UsageError(f"`{name}` is {text!r}; expected a string or a list with one or more strings")
         if embeds is not None and not isinstance(cast("object", embeds), Tensor):
@@ -108,11 +109,6 @@ def check_prompts(
             f"`prompt_embeds` {tuple(prompt_embeds.shape)} and `negative_prompt_embeds` "
             f"{tuple(negative_embeds.shape)} need one shape"
         )
-
-
-def items(value: Any) -> list[Any]:
-    """The items of a list or tuple; anything else counts as one item."""
-    return list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value]
 
 
 def paired(negative: str | Sequence[str] | None, count: int) -> list[str]:
@@ -143,7 +139,7 @@ def check_width(embeds_RTC: Tensor, width: int | tuple[int, ...]) -> None:
 
 def check_generator(generator: object) -> None:
     """Raises WrongTypeError for what is neither a torch.Generator, a list of them, nor None."""
-    if generator is not None and not all(isinstance(one, torch.Generator) for one in items(generator)):
+    if generator is not None and not all(isinstance(one, torch.Generator) for one in one_or_more(generator)):
         raise WrongTypeError(f"generator is {generator!r}; expected a torch.Generator, or a list with one a picture")
 
 

@@ -11,9 +11,9 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..adapters.ip_adapter import IPAdapter
+from ..adapters.strengths import one_or_more
 from ..engine.tensors import check_tensor
 from ..errors import UsageError, WrongTypeError
-from .arguments import items
 
 MASKS = "ip_adapter_masks"
 
@@ -30,7 +30,7 @@ def without_masks(cross_attention_kwargs: Mapping[str, Any] | None) -> tuple[dic
 
 def paired(source: Any, subfolder: Any, weight_name: Any) -> tuple[list[Any], list[Any], list[Any]]:
     """Lists of one length: what is one of several is meant for all of them."""
-    given = [items(value) for value in (source, subfolder, weight_name)]
+    given = [one_or_more(value) for value in (source, subfolder, weight_name)]
     count = max(map(len, given))
     for name, value in zip(("the source", "subfolder", "weight_name"), given, strict=True):
         if len(value) not in (1, count):

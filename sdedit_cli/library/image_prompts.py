@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..adapters.ip_adapter import Examined, IPAdapter, check_encoder, examine
 from ..adapters.ip_layers import image_layers
 from ..adapters.ip_scales import by_layer
+from ..adapters.strengths import one_or_more
 from ..configs.clip_vision import image_encoder_config
 from ..engine.components import VAE
 from ..engine.engine import Engine
@@ -23,7 +24,6 @@ from ..engine.image_prompts import ImagePrompt, Masks, image_sources, looked_at
 from ..engine.towers import clip_pixels, feature_extractor_of, load_image_encoder
 from ..errors import ModelError, UsageError, WrongTypeError
 from ..nn import ImageSource, UNet2DCondition
-from .arguments import items
 from .image_arguments import check_embeds, masks_of, paired, spread
 from .keywords import one_file_options, resolved
 from .words import arguments_named
@@ -155,7 +155,7 @@ class ImagePrompts:
         if isinstance(image, Tensor):
             pixels_PCHW = image if image.ndim == 4 else image[None]
         else:
-            pixels_PCHW = self._prepared(items(image))
+            pixels_PCHW = self._prepared(one_or_more(image))
         high, low = looked_at(self.image_encoder, pixels_PCHW, states=bool(output_hidden_states))
         place = engine.device if device is None else torch.device(device)
         return tuple(x.to(place).repeat_interleave(num_images_per_prompt, dim=0) for x in (high, low))  # pyright: ignore[reportReturnType] -- two

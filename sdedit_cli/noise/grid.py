@@ -52,7 +52,7 @@ class Grid:
     def begin(self, strength: float) -> int:
         """Index of the first step to run for an edit of this strength (0..1); `len(timesteps)` when none is left."""
         run = min(int(self.num_inference_steps * strength), self.num_inference_steps)
-        return min(max(self.num_inference_steps - run, 0) * self.order, len(self.timesteps))
+        return min((self.num_inference_steps - run) * self.order, len(self.timesteps))
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,14 @@ def table_nodes(process: Process, asked: Asked) -> Array:
     """int64 timesteps for solvers that know training steps only. Raises UsageError when there are not as many."""
     train = process.config.num_train_timesteps
     if asked.timesteps is not None:
-        falling(asked.timesteps, train)
+        _check_falling(asked.timesteps, train)
         return np.array(asked.timesteps, dtype=np.int64)
     if asked.steps > train:
         raise UsageError(f"{asked.steps} steps are more than the {train} that the model was trained with")
     return np.rint(spaced(process.config, asked.steps)).astype(np.int64)
 
 
-def falling(timesteps: Sequence[float], train: int) -> None:
+def _check_falling(timesteps: Sequence[float], train: int) -> None:
     """Raises UsageError unless the custom timesteps fall strictly and lie within training."""
     if any(later >= earlier for earlier, later in pairwise(timesteps)) or timesteps[0] >= train or timesteps[-1] < 0:
         raise UsageError(f"custom timesteps must fall strictly from at most {train - 1} to 0, got {list(timesteps)}")

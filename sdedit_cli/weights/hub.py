@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,6 @@ from .checkpoint.weight_files import choose, shards_of
 
 _ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _URL = re.compile(r"/(?P<repo>[^/]+/[^/]+)/(?:blob|resolve|raw)/(?P<revision>[^/]+)/(?P<file>.+)")
-_INDEX_FILES = ("model_index.json", "config.json")
 _TEXT_SUFFIXES = (".json", ".txt", ".model")
 _HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 
@@ -161,12 +160,9 @@ class _Hub:
         }
 
     def _cached_folder(self, prefix: str) -> Path:
-        for name in _INDEX_FILES[:-1]:
-            try:
-                return self.file(prefix + name).parent
-            except ModelError:
-                continue
-        return self.file(prefix + _INDEX_FILES[-1]).parent
+        with suppress(ModelError):
+            return self.file(f"{prefix}model_index.json").parent
+        return self.file(f"{prefix}config.json").parent
 
     def _asked(self, request: Callable[[], Any], name: str | None) -> Any:
         """The request's answer; what goes wrong on the way becomes a ModelError that says what to do."""

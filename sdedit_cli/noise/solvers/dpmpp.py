@@ -116,15 +116,14 @@ def _heun(kind: str, end: Node, h: Tensor) -> Tensor:
     return -(2.0 * (end.sigma * ((torch.exp(h) - 1.0) / h - 1.0)))
 
 
-def _second(kind: str, end: Node, h: Tensor, *, singlestep: bool) -> Tensor:
+def _second(kind: str, end: Node, h: Tensor) -> Tensor:
     """Weight of the second difference."""
     if kind == "dpmsolver++":
         return -(end.alpha * ((torch.exp(-h) - 1.0 + h) / h**2 - 0.5))
     if kind == "dpmsolver":
         return -(end.sigma * ((torch.exp(h) - 1.0 - h) / h**2 - 0.5))
-    double = -2.0 * h if singlestep else 2.0 * h
-    tail = 1.0 - torch.exp(-2.0 * h) + double if singlestep else 1.0 - torch.exp(-2.0 * h) - double
-    return end.alpha * (tail / double**2 - 0.5)
+    double = 2.0 * h
+    return end.alpha * ((1.0 - torch.exp(-double) - double) / double**2 - 0.5)
 
 
 def _shaken(step: Step, end: Node, h: Tensor, x: Tensor) -> Tensor:
@@ -164,7 +163,7 @@ def _multistep(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Ten
             d1_before = (1.0 / r1) * (past[-1] - past[-2])
             slope = d1 + (r0 / (r0 + r1)) * (d1 - d1_before)
             bend = (1.0 / (r0 + r1)) * (d1 - d1_before)
-            y = y + _heun(kind, end, h) * slope + _second(kind, end, h, singlestep=False) * bend
+            y = y + _heun(kind, end, h) * slope + _second(kind, end, h) * bend
     y = _shaken(step, end, h, y)
     return y.to(m.dtype), (*past, m)[-max(config.solver_order - 1, 1) :]
 
@@ -224,7 +223,7 @@ def _singlestep(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Te
         (r0, r1), (d_far, d_near) = shares, slopes
         slope = (r0 * d_near - r1 * d_far) / (r0 - r1)
         bend = 2.0 * (d_far - d_near) / (r0 - r1)
-        y = y + _heun(kind, end, h) * slope + _second(kind, end, h, singlestep=True) * bend
+        y = y + _heun(kind, end, h) * slope + _second(kind, end, h) * bend
     return _shaken(step, end, h, y), _Block(past, x)
 
 

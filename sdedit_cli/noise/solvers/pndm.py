@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import UsageError
-from ..grid import Array, Asked, Grid, spaced, table_grid
+from ..grid import Array, Asked, Grid, table_grid, table_nodes
 from ..process import Process
 from .base import Solver, State, Step
 
@@ -26,9 +26,7 @@ class _Memory:
 
 def _grid(process: Process, asked: Asked) -> Grid:
     config, n = process.config, asked.steps
-    if n > config.num_train_timesteps:
-        raise UsageError(f"{n} steps are more than the {config.num_train_timesteps} that the model was trained with")
-    rising: Array = np.rint(spaced(config, n)).astype(np.int64)[::-1]
+    rising: Array = table_nodes(process, asked)[::-1]
     if config.skip_prk_steps:
         # The second node is run twice: the first pair of steps is a step of Heun's method.
         return table_grid(process, np.array(np.concatenate([rising[:-1], rising[-2:-1], rising[-1:]])[::-1]), n)
@@ -89,8 +87,4 @@ def _pndm(step: Step, x: Tensor, output: Tensor, memory: State) -> tuple[Tensor,
     return x, replace(memory, count=memory.count + 1)
 
 
-def _start(_process: Process, _grid: Grid, _x: Tensor, _seed: object) -> State:
-    return _Memory()
-
-
-PNDM = Solver("table", _grid, _pndm, start=_start, predictions=("epsilon", "v_prediction"))
+PNDM = Solver("table", _grid, _pndm, start=lambda _p, _g, _x, _s: _Memory(), predictions=("epsilon", "v_prediction"))

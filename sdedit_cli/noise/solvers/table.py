@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ..grid import Asked, Grid, falling, table_grid, table_nodes
+from ..grid import Asked, Grid, table_grid, table_nodes
 from ..process import Process, denoised, limited, noise_of
 from .base import Solver, State, Step
 
@@ -72,8 +72,7 @@ def _distilled_grid(process: Process, asked: Asked) -> Grid:
     config = process.config
     train, original = config.num_train_timesteps, config.original_inference_steps
     if asked.timesteps is not None:
-        falling(asked.timesteps, train)
-        return table_grid(process, np.array(asked.timesteps, dtype=np.int64), asked.steps)
+        return _grid(process, asked)
     if not 0 < original <= train or asked.steps > original:
         raise UsageError(f"{asked.steps} steps are more than the {original} that this sampler was distilled on")
     ladder = (np.arange(1, original + 1) * (train // original) - 1)[::-1]

@@ -27,7 +27,6 @@ from .tokenizers import TokenizerFiles
 
 EMA_PREFIXES = (ldm.EMA, ldm.UNET)
 """What begins the names of an averaged copy in a single file, and of what it is a copy of."""
-# Channels that the UNet takes beyond those of the latents: what it was made for.
 # Channels that a UNet takes beside the latents -> what for, and the reference's pipeline of that.
 _TASKS = {
     0: ("", ""),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from ...configs.base import object_in
 from ...configs.model_block import NOTE as BLOCK
 from ...errors import ModelError
 from .components import KINDS, Config
@@ -25,18 +25,18 @@ def configs(metadata: Mapping[str, str]) -> dict[str, Config]:
     """The configs by kind. Raises ModelError, without a path, when the note holds none."""
     if CONFIGS not in metadata:
         return {}
-    told = _object(metadata[CONFIGS])
+    told = object_in(metadata[CONFIGS])
     if told is None or not all(name in KINDS and isinstance(config, dict) for name, config in told.items()):
         raise ModelError(f"its metadata '{CONFIGS}' holds no configs; convert the model again")
     kinds = [kind for kind in KINDS.values() if kind.name in told]
-    return {kind.name: kind.config.from_dict(cast("dict[str, Any]", told[kind.name]), CONFIGS) for kind in kinds}
+    return {kind.name: kind.config.from_dict(told[kind.name], CONFIGS) for kind in kinds}
 
 
 def scheduler(metadata: Mapping[str, str], path: Path | None) -> dict[str, Any] | None:
     """The scheduler's config, where it is not the family's. Raises ModelError when the note is no JSON object."""
     if SCHEDULER not in metadata:
         return None
-    told = _object(metadata[SCHEDULER])
+    told = object_in(metadata[SCHEDULER])
     if told is None:
         raise ModelError(f"{path}: its metadata '{SCHEDULER}' is no JSON object; convert the model again")
     return told
@@ -51,11 +51,3 @@ def native_size(metadata: Mapping[str, str]) -> int | None:
 def checked_size(said: object) -> int | None:
     """A native size as a file gives it, None for what cannot be one."""
     return said if type(said) is int and 0 < said <= _LARGEST_SIDE else None
-
-
-def _object(text: str) -> dict[str, object] | None:
-    try:
-        told: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return cast("dict[str, object]", told) if isinstance(told, dict) else None

@@ -33,20 +33,12 @@ def _part(tensors: Sequence[Tensor], origin: Origin) -> Tensor:
     return tensors[0][origin.part * rows : (origin.part + 1) * rows]
 
 
-def _unflax_shape(shape: Shape) -> Shape:
-    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
-
-
-def _unflax(t: Tensor) -> Tensor:
-    return t.permute(3, 2, 0, 1) if t.ndim == 4 else t.t()
-
-
-def _flax_shape(shape: Shape) -> Shape:
-    return (*shape[2:], shape[1], shape[0]) if len(shape) == 4 else shape[::-1]
-
-
-def _flax(t: Tensor) -> Tensor:
-    return t.permute(2, 3, 1, 0) if t.ndim == 4 else t.t()
+def _turned(*axes: int) -> Operation:
+    """The axes of a convolution in this order, those of a matrix the other way round."""
+    return Operation(
+        lambda s, _: tuple(s[0][axis] for axis in axes) if len(s[0]) == 4 else s[0][::-1],
+        lambda t, _: t[0].permute(axes) if t[0].ndim == 4 else t[0].t(),
+    )
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -57,8 +49,8 @@ OPERATIONS: dict[str, Operation] = {
     "transpose": Operation(lambda s, _: s[0][::-1], lambda t, _: t[0].t()),
     "part": Operation(_part_shape, _part),
     "stack": Operation(lambda s, _: (sum(shape[0] for shape in s), *s[0][1:]), lambda t, _: torch.cat(list(t), dim=0)),
-    "unflax": Operation(lambda s, _: _unflax_shape(s[0]), lambda t, _: _unflax(t[0])),
-    "flax": Operation(lambda s, _: _flax_shape(s[0]), lambda t, _: _flax(t[0])),
+    "unflax": _turned(3, 2, 0, 1),
+    "flax": _turned(2, 3, 1, 0),
 }
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
 
+from ...configs.base import object_in
 from ...configs.clip import CLIPTextConfig
 from ...errors import ModelError
 from ...text import Tokenizer
@@ -76,11 +76,7 @@ class TokenizerFiles:
         return None if same else json.dumps(self.contents())
 
     def _texts(self, carried: str) -> dict[str, str]:
-        try:
-            content: object = json.loads(carried)
-        except (ValueError, RecursionError):
-            content = None
-        files = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+        files = object_in(carried) or {}
         kept = {name: text for name, text in files.items() if name in FILES and isinstance(text, str) and is_text(text)}
         if not kept or len(kept) != len(files):
             raise ModelError(

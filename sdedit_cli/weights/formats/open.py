@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import cast
 
-from ...configs.base import LARGEST_TEXT, bounded_text
+from ...configs.base import LARGEST_TEXT, bounded_text, object_in
 from ...errors import ModelError
 from .flax import FlaxSource
 from .safetensors import SafetensorsFile
@@ -41,6 +39,7 @@ _WEIGHTS = "weights or the index of sharded ones"
 _HEAD = 512
 # torch's files of before 1.6 begin with this number in pickle protocols 0 and 1.
 _LEGACY_MAGIC = b"L119547037146038801333356L"
+_NEW_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 _OLD_PICKLES = (_LEGACY_MAGIC, b"(dp", b"(lp", b"}q", b"]q", b"ccollections\n", b"ctorch", b"c__builtin__\n")
 
 
@@ -109,19 +108,15 @@ def _is_flax(head: bytes) -> bool:
 
 def _is_pickle(head: bytes) -> bool:
     """Protocol 2 and later say so; 0 and 1 begin with a mark, a container or a name."""
-    return (head[0] == 0x80 and 2 <= head[1] <= 5) if len(head) > 1 and head[0] == 0x80 else _is_old_pickle(head)
-
-
-def _is_old_pickle(head: bytes) -> bool:
-    return head.startswith(_OLD_PICKLES)
+    return head.startswith((*_NEW_PICKLES, *_OLD_PICKLES))
 
 
 def _from_json(path: Path) -> WeightSource:
     try:
-        content: object = json.loads(bounded_text(path, LARGEST_TEXT, ModelError, _WEIGHTS))
-    except (ValueError, RecursionError, OSError):
+        content = object_in(bounded_text(path, LARGEST_TEXT, ModelError, _WEIGHTS))
+    except (ValueError, OSError):
         content = None
-    if isinstance(content, dict) and "weight_map" in cast("dict[str, object]", content):
+    if content and "weight_map" in content:
         return ShardedSource(path, _open_shard)
     raise ModelError(f"{path}: is a JSON file without a 'weight_map', expected {_WEIGHTS}")
 

@@ -94,9 +94,10 @@ class MemorySource(EntrySource[Tensor]):
         *,
         path: Path = IN_MEMORY,
         extras: Mapping[str, object] | None = None,
+        format: str = WeightSource.format,
     ) -> None:
         self._entries = dict(tensors)
-        self.path = path
+        self.path, self.format = path, format
         self.extras = dict(extras or {})
 
     def get(self, name: str) -> Tensor:

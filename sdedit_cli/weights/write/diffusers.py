@@ -14,7 +14,7 @@ from ..checkpoint.components import EXTRAS, KINDS
 from ..checkpoint.layouts import Slot
 from ..checkpoint.weight_files import file_names, shard_names
 from .files import OutputFile
-from .safetensors import Item, in_shards, item
+from .safetensors import in_shards, items_of
 
 SHARD_SIZE = 10_000_000_000
 LAYOUT_VERSION = "0.42.1"  # the release of diffusers whose layout this is
@@ -55,11 +55,7 @@ def folder_files(checkpoint: Checkpoint, layout: Layout, only: Slot | None = Non
 
 def component_file(checkpoint: Checkpoint, slot: Slot, dtype: torch.dtype | None) -> OutputFile:
     """The weights of one component as a file of its own, under our names."""
-    return OutputFile("", _items(checkpoint.components[slot], dtype), _metadata(checkpoint))
-
-
-def _items(component: Component, dtype: torch.dtype | None) -> tuple[Item, ...]:
-    return tuple(item(name, component.tensors, name, dtype) for name in component.tensors.names())
+    return OutputFile("", items_of(checkpoint.components[slot].tensors, dtype), _metadata(checkpoint))
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
@@ -70,7 +66,7 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
 def _component_files(checkpoint: Checkpoint, component: Component, folder: str, layout: Layout) -> Iterator[OutputFile]:
     kind = component.kind
     config = component.config.to_dict()
-    items = _items(component, layout.dtype)
+    items = items_of(component.tensors, layout.dtype)
     if kind.library == "transformers":
         config["architectures"] = [kind.classes[0]]
         config["dtype"] = str(items[0].dtype).removeprefix("torch.")

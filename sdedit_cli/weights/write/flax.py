@@ -15,10 +15,10 @@ from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.components import KINDS
 from ..checkpoint.in_flax import component_in_flax, in_flax
 from ..checkpoint.index import FILE, NATIVE_SIZE, SCHEDULER
-from ..formats.source import MemorySource, WeightSource
+from ..formats.source import MemorySource
 from .diffusers import LAYOUT_VERSION, json_text
 from .files import OutputFile, write_files
-from .safetensors import Item, item
+from .safetensors import items_of
 
 _FILES = {"unet": "diffusion_flax_model", "vae": "diffusion_flax_model", "text_encoder": "flax_model"}
 _NOTHING = [None, None]
@@ -44,7 +44,7 @@ def save_flax(
         if "_class_name" in config:
             config["_class_name"] = said[slot][1]
         files.append(OutputFile(f"{slot}/config.json", text=json_text(config)))
-        files.append(OutputFile(f"{slot}/{_FILES[slot]}.msgpack", _items(component_in_flax(component))))
+        files.append(OutputFile(f"{slot}/{_FILES[slot]}.msgpack", items_of(component_in_flax(component))))
     for slot, tokenizer in checkpoint.tokenizers.items():
         place = KINDS[slot].tokenizer
         said[place] = ["transformers", "CLIPTokenizer"]
@@ -72,9 +72,5 @@ def _checker_files(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     )
     return [
         OutputFile("safety_checker/config.json", text=json_text(config)),
-        OutputFile("safety_checker/flax_model.msgpack", _items(source)),
+        OutputFile("safety_checker/flax_model.msgpack", items_of(source)),
     ]
-
-
-def _items(source: WeightSource) -> tuple[Item, ...]:
-    return tuple(item(name, source, name, None) for name in source.names())

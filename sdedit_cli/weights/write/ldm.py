@@ -15,7 +15,7 @@ from ..checkpoint.checkpoint import EMA_PREFIXES
 from ..checkpoint.from_file import read_file
 from ..checkpoint.layouts import Slot
 from ..formats.source import EntrySource, WeightSource
-from .safetensors import Item, item
+from .safetensors import Item, item, items_of
 
 _MODELSPEC = {"epsilon": "epsilon", "v_prediction": "v"}
 # Hashes of the file that was: no longer true of the one that is written.
@@ -37,7 +37,7 @@ def ldm_items(
             raise UsageError(f"{checkpoint.path}: a tiny VAE has no LDM layout; convert it --to diffusers")
         alone = slot == "vae" and len(components) == 1  # programs that load a VAE by itself expect bare names
         renamed = component.in_ldm("" if alone else checkpoint.family.prefix(slot, component.openclip))
-        items += [item(name, renamed, name, dtype) for name in renamed.names()]
+        items += items_of(renamed, dtype)
     source = checkpoint.source
     if source is None:
         return tuple(items), checkpoint.dropped

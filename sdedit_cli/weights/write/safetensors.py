@@ -67,6 +67,11 @@ class Item:
             )
 
 
+def items_of(source: WeightSource, dtype: torch.dtype | None = None) -> tuple[Item, ...]:
+    """All tensors of a source, under the names that they have; `dtype` as in `item`."""
+    return tuple(item(name, source, name, dtype) for name in source.names())
+
+
 def item(name: str, source: WeightSource, key: str, dtype: torch.dtype | None) -> Item:
     """`dtype` None keeps the precision; integers are never cast."""
     stored = source.dtype(key)

@@ -20,7 +20,7 @@ from ..checkpoint.weight_files import is_of_save
 from ..formats.source import MemorySource
 from .diffusers import Layout, folder_files, json_text
 from .files import OutputFile, write_files
-from .safetensors import item
+from .safetensors import items_of
 
 _PIPELINE = "StableDiffusionImg2ImgPipeline"
 
@@ -89,8 +89,7 @@ def _class_of(extra: Any) -> str:
 
 
 def _module_files(name: str, module: Any) -> list[OutputFile]:
-    source = MemorySource(_tensors(module))
-    items = tuple(item(key, source, key, None) for key in source.names())
+    items = items_of(MemorySource(_tensors(module)))
     return [
         OutputFile(f"{name}/config.json", text=json_text(module.config)),
         OutputFile(f"{name}/model.safetensors", items),
