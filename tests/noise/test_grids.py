@@ -119,7 +119,7 @@ _FALLING = st.lists(st.integers(0, 999), min_size=1, max_size=6, unique=True).ma
 
 
 @reaches(grid=5, refused=5)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     asked=st.sampled_from(_TAKEN)
     | st.tuples(st.sampled_from(sorted(SOLVERS)), st.sampled_from(["timesteps", "sigmas"])),
