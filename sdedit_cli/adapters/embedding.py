@@ -45,7 +45,7 @@ def read_embedding(
         )
     if not 0 < len(vectors_NC) <= MOST_VECTORS or not bool(torch.isfinite(vectors_NC.float()).all()):
         raise ModelError(f"{path}: holds no usable vectors ({len(vectors_NC)}, or numbers that are not finite)")
-    return TextualInversion(word, vectors_NC, path)
+    return TextualInversion(word, vectors_NC.clone(), path)  # what a caller does with its own changes no word
 
 
 def _vectors(source: WeightSource) -> tuple[str, Tensor]:

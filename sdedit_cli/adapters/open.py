@@ -114,7 +114,9 @@ def of_state(state: Mapping[str, object]) -> WeightSource:
             raise WrongTypeError(f"the state dict has '{shown(name)}' on the meta device, without its numbers")
         if not isinstance(value, Tensor):
             raise WrongTypeError(f"the state dict has a {type(value).__name__} as '{shown(name)}'; expected a tensor")
-    return MemorySource(cast("Mapping[str, Tensor]", tensors), path=Path("the state dict"))
+    # Weights are built again and again: what a caller does with its own tensors meanwhile must not be in some of them.
+    own = {name: tensor.detach().clone() for name, tensor in cast("Mapping[str, Tensor]", tensors).items()}
+    return MemorySource(own, path=Path("the state dict"))
 
 
 def _numbers(state: Mapping[str, object]) -> dict[str, Tensor]:

@@ -45,17 +45,9 @@ def encode_texts(
     """
     tokenizer = components.tokenizer
     assert tokenizer is not None, "callers say in their own words that there is none"
-    encoded = [tokenizer.encode(text) for text in texts]
-    rows = [_resize(item.ids, length, tokenizer) for item in encoded]
-    return Encoded(family.encode_ids(components, rows, clip_skip), tuple(item.truncated for item in encoded))
-
-
-def _resize(ids: list[int], length: int | None, tokenizer: Tokenizer) -> list[int]:
-    if length is None or length == len(ids):
-        return ids
-    if length > len(ids):
-        return ids + [tokenizer.pad_id] * (length - len(ids))
-    return [*ids[: length - 1], tokenizer.eos_id]
+    encoded = [tokenizer.encode(text, length) for text in texts]
+    embeds_BTC = family.encode_ids(components, [item.ids for item in encoded], clip_skip)
+    return Encoded(embeds_BTC, tuple(item.truncated for item in encoded))
 
 
 @dataclass(frozen=True)

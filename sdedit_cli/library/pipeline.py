@@ -249,8 +249,8 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         engine = self.engine
         engine.bring(self.text_encoder)
         encoded = encode_texts(engine.family, engine.components, texts, clip_skip=clip_skip, length=length)
+        limit = length or self.tokenizer.model_max_length
         for cut in filter(None, encoded.truncated):
-            limit = self.tokenizer.model_max_length
             warn(f"the prompt is longer than {limit} tokens; this was cut: {cut!r}")
         return encoded.embeds_BTC
 

@@ -110,18 +110,20 @@ class Tokenizer:
         """The ids of a text, without start and end, not truncated."""
         return [token.id for token in self.tokens(text)]
 
-    def encode(self, text: str) -> Encoded:
-        """One padded row of ids, and the text that did not fit into it."""
+    def encode(self, text: str, length: int | None = None) -> Encoded:
+        """A row of so many ids (`model_max_length`), padded, and the text that did not fit into it."""
         tokens = self.tokens(text)
-        room = self.model_max_length - 2
+        length = length or self.model_max_length
+        room = max(length - 2, 0)
         rest = text[tokens[room].start :] if len(tokens) > room else ""
         # What is white space for Python may be a token here.
-        return Encoded(self.row([token.id for token in tokens[:room]]), rest.rstrip() or rest)
+        return Encoded(self.row([token.id for token in tokens[:room]], length), rest.rstrip() or rest)
 
-    def row(self, ids: list[int]) -> list[int]:
-        """At most `model_max_length - 2` ids between start and end, padded to `model_max_length`."""
-        filled = [self.bos_id, *ids, self.eos_id]
-        return filled + [self.pad_id] * (self.model_max_length - len(filled))
+    def row(self, ids: list[int], length: int | None = None) -> list[int]:
+        """So many ids (`model_max_length`): those given, at most two less, between start and end, then padding."""
+        length = length or self.model_max_length
+        filled = [self.bos_id, *ids, self.eos_id][-length:]
+        return filled + [self.pad_id] * (length - len(filled))
 
     def with_added_tokens(self, tokens: Iterable[str], *, whole_words: bool = False) -> Tokenizer:
         """A tokenizer that also knows `tokens`, numbered from `len(self)` on; this one stays as it is.

@@ -92,6 +92,15 @@ def test_bare_vectors_are_a_word_by_their_token(pipe: StableDiffusionImg2ImgPipe
         pipe.load_textual_inversion(vectors())
 
 
+def test_what_a_caller_does_with_its_vectors_changes_no_word(pipe: StableDiffusionImg2ImgPipeline) -> None:
+    own = {"<word>": vectors()}
+    pipe.load_textual_inversion(own)
+    before = made(pipe, "a <word>")
+    own["<word>"].zero_()
+    pipe.load_textual_inversion({"<other>": vectors(1, seed=2)})
+    assert torch.equal(made(pipe, "a <word>"), before)
+
+
 def test_a_saved_pipeline_keeps_its_words(pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path) -> None:
     pipe.load_textual_inversion({"<word>": vectors()})
     pipe.save_pretrained(tmp_path / "saved")

@@ -254,3 +254,16 @@ def test_weights_without_a_meaning_are_refused(weight: Any, words: str, folder: 
     with pytest.raises(UsageError, match=re.escape(words)):
         pipe.set_adapters("a", weight)
     assert all(torch.equal(weight, before[key]) for key, weight in linear_weights(pipe).items())
+
+
+def test_what_a_caller_does_with_its_state_dict_changes_no_adapter(folder: Path, loras: Loras) -> None:
+    """A training loop goes on with its tensors: a strength that changes later is one of what was loaded."""
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    own = {key: tensor.clone() for key, tensor in loras["a"].items()}
+    pipe.load_lora_weights(own, "a")
+    before = linear_weights(pipe)
+    for tensor in own.values():
+        tensor.zero_()
+    for strength in (0.5, 1.0):
+        pipe.set_adapters("a", strength)
+    assert all(torch.equal(weight, before[key]) for key, weight in linear_weights(pipe).items())

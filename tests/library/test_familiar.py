@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,20 @@ def test_a_device_that_is_not_there_is_refused_in_our_words(pipe: StableDiffusio
         with pytest.raises(UsageError, match="is not there: this machine has"):
             call()
     assert pipe.to("cpu", torch.float32) is pipe
+
+
+@pytest.mark.filterwarnings("ignore:the prompt is longer")
+@pytest.mark.parametrize("length", [2, 20, 24, 32])
+def test_a_negative_text_beside_embeddings_has_their_length(length: int, folder: Path, oracle: Any) -> None:
+    """Also where the tokenizer cuts earlier than the text encoder must: it is cut once, as the reference does."""
+    ours: Any = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    settings = dataclasses.replace(ours.tokenizer._settings, model_max_length=24)
+    ours.tokenizer = type(ours.tokenizer)(ours.tokenizer._engine, settings)
+    embeds_BTC = torch.zeros(1, length, ours.text_encoder.config.hidden_size)
+    for text in ("bird " * 40, "a bird"):
+        found, wanted = (
+            pipe.encode_prompt(None, "cpu", 1, True, negative_prompt=text, prompt_embeds=embeds_BTC)[1]
+            for pipe in (ours, oracle)
+        )
+        assert found.shape == wanted.shape
+        assert torch.allclose(found, wanted, atol=1e-5), text
