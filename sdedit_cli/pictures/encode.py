@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OutputError, UsageError
 from .codec import Film
 from .containers import gif_start
-from .film import arguments, check, webp, wholes
+from .film import arguments, bare, check, webp, wholes
 from .quiet import quiet
 from .transparency import WHITE, Colour
 
@@ -63,11 +63,10 @@ def encode(
     if limit is not None and max(rgb.size) > limit:
         size = f"{rgb.width} x {rgb.height}"
         raise OutputError(f"a {format} holds at most {limit} pixels a side, this picture is {size}; use --format png")
-    whole = rgb
+    whole = bare(rgb)
     if alpha is not None and format == "jpeg":
         whole = Image.composite(rgb, Image.new("RGB", rgb.size, ground), alpha)
     elif alpha is not None:
-        whole = rgb.copy()
         whole.putalpha(alpha)
     profile = {"icc_profile": icc} if icc else {}
     data = _encoded(whole, format, {**_ENCODINGS[format], **profile, **(extra or {})})

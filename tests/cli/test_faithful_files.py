@@ -55,6 +55,34 @@ def test_colours_are_brought_to_srgb_by_the_profile(folder: Path) -> None:
     assert np.abs(plain[0] - plain[1]).max() <= 1
 
 
+def masked(source: str, out: str, *more: str) -> Image.Image:
+    Image.linear_gradient("L").resize((64, 48)).save("mask.png")
+    assert run(["run", source, *WORDS, "--mask", "mask.png", *more, "-o", out]) == 0
+    with Image.open(out) as image:
+        image.load()
+        return image
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.gif"])
+def test_colours_brought_to_srgb_have_no_profile_under_a_mask_either(folder: Path, name: str) -> None:
+    photo(folder / "a.png", icc_profile=swapped())
+    assert "icc_profile" not in masked("a.png", name, "--to-srgb").info
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.gif"])
+@pytest.mark.parametrize("source", ["a.jpg", "a.gif"])
+def test_a_comment_of_the_input_is_in_no_output(folder: Path, source: str, name: str) -> None:
+    photo(folder / source, comment=b"between us")
+    masked(source, name, "--strip", "--no-metadata")
+    assert b"between us" not in Path(name).read_bytes()
+
+
+def test_a_frame_of_an_animation_is_a_still_under_a_mask_too(folder: Path) -> None:
+    frames = [Image.new("RGB", (64, 48), (80 * n, 0, 0)) for n in range(3)]
+    frames[0].save(folder / "a.gif", save_all=True, append_images=frames[1:], duration=70, loop=0)
+    assert not {"loop", "duration"} & set(masked("a.gif", "x.gif").info)
+
+
 def test_sixteen_bits_are_the_models_own_numbers(folder: Path) -> None:
     photo(folder / "a.png", mode="RGBA", icc_profile=SRGB)
     assert run(["run", "a.png", *WORDS, "-o", "deep.png", "--bits", "16"]) == 0
