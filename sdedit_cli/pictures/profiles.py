@@ -83,6 +83,11 @@ def in_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
     return converted
 
 
+def seen_in_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    """The picture for readers who are told of no profile; as it is where it has none that can be used."""
+    return (in_srgb(image, icc) or image) if icc else image
+
+
 def label(icc: bytes) -> str:
     """What a profile calls itself; '' for none, 'unreadable' for one that is none."""
     from PIL import ImageCms

@@ -15,7 +15,8 @@ from sdedit_cli.cli.main import run
 from sdedit_cli.errors import UsageError
 from sdedit_cli.options import Edit
 from sdedit_cli.pictures.carriers import find
-from sdedit_cli.pictures.encode import encode
+from sdedit_cli.pictures.codec import Film, Picture
+from sdedit_cli.pictures.encode import encode, encode_film
 from sdedit_cli.pictures.png16 import deepened, levels
 from sdedit_cli.pictures.prepared import prepared
 
@@ -53,6 +54,20 @@ def test_colours_are_brought_to_srgb_by_the_profile(folder: Path) -> None:
     photo(folder / "c.png")
     plain = [np.asarray(prepared(name, 100, Edit(to_srgb=True)).rgb).astype(int) for name in ("b.png", "c.png")]
     assert np.abs(plain[0] - plain[1]).max() <= 1
+
+
+def test_a_format_without_profiles_shows_the_colours_of_the_profile() -> None:
+    frames = [Image.new("RGB", (32, 24), (200, 60, blue)) for blue in (0, 40)]
+    with Image.open(io.BytesIO(encode(frames[1], None, swapped(), "gif"))) as still:
+        assert np.abs(np.asarray(still.convert("RGB"))[0, 0].astype(int) - [40, 60, 200]).max() <= 3
+    film = Film(tuple(Picture(one, None, swapped(), "") for one in frames), (100.0, 100.0), 0)
+    with Image.open(io.BytesIO(encode_film(film, frames, "gif", {}))) as moving:
+        for n, blue in enumerate((0, 40)):
+            moving.seek(n)
+            assert np.abs(np.asarray(moving.convert("RGB"))[0, 0].astype(int) - [blue, 60, 200]).max() <= 3
+    with Image.open(io.BytesIO(encode(frames[1], None, swapped(), "png"))) as kept:
+        assert kept.info["icc_profile"] == swapped()
+        assert kept.getpixel((0, 0)) == (200, 60, 40)
 
 
 def masked(source: str, out: str, *more: str) -> Image.Image:
