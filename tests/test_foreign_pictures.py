@@ -338,6 +338,13 @@ def test_what_has_no_counterpart_is_named_and_costs_nothing_else() -> None:
     assert {one.partition(":")[0] for one in found.ignored} == {"nodes", "schedule", "strength", "seed", "cfg-scale"}
 
 
+def test_flags_of_the_oldest_text_may_touch_their_values(tmp_path: Path) -> None:
+    said = f'"a red pond [{NEGATIVE}]" -s24 -S7 -W512 -H768 -C6.5 -Ak_lms -f 0.6 -G0.9 --hires_fix -v-1'
+    found = find(png(tmp_path / "x.png", {"Dream": said}))
+    assert found.layer.values == VALUES["InvokeAI 1"]
+    assert found.ignored == ("-G: 0.9", "-v: -1")
+
+
 DEEP = "[" * 200_000 + "]" * 200_000
 LOOP = {"1": node("KSampler", steps=1, cfg=1, seed=1, positive=["2", 0], model=["1", 0]), "2": node("A", text=["1", 0])}
 

@@ -67,6 +67,9 @@ def test_a_web_uis_text_is_read() -> None:
             {"steps": 20, "seed": 1},
             ("Schedule type: SGM Uniform",),
         ),
+        ("Steps: 20.0, Sampler: Default, Seed: 1, Clip skip: 2.0", {"steps": 20, "seed": 1, "clip_skip": 1}, ()),
+        ("Steps: 20, Sampler: Euler, Clip skip: 1.0", {"steps": 20, "sampler": "Euler"}, ()),
+        ("Steps: 20, Sampler: Euler, Clip skip: 1.5", {"steps": 20, "sampler": "Euler"}, ("Clip skip: 1.5",)),
     ],
 )
 def test_what_a_web_ui_means_by_default_is_left_to_the_default(
@@ -76,6 +79,27 @@ def test_what_a_web_ui_means_by_default_is_left_to_the_default(
     assert found is not None
     assert found.layer.values == values
     assert found.ignored == ignored
+
+
+def test_what_shaped_the_picture_there_and_is_not_taken_is_told() -> None:
+    told = (
+        *("Variation seed: 77", "Variation seed strength: 0.3", "Seed resize from: 512x512", "Tiling: True"),
+        *("Face restoration: CodeFormer", "Hires upscale: 2", "Refiner: x, y", "Eta DDIM: 0.5", "Sigma churn: 1"),
+        *("Mask blur: 4", "Inpaint area: Only masked", "FreeU B1: 1.2", 'ControlNet 0: "Module: canny, Weight: 1"'),
+    )
+    idle = 'Size: 8x8, Model hash: 6ce0161689, Model: ponds, VAE hash: ab, Lora hashes: "x: 0a1b", Hashes: {}, RNG: CPU'
+    lost = ", ".join(told).replace("Refiner: x, y", 'Refiner: "x, y"')
+    text = f"a\nSteps: 20, Seed: 1, {idle}, {lost}, Restore faces: False, Version: v1.10.1, App: SD.Next"
+    found = parse_parameters(text, "x")
+    assert found is not None
+    assert found.ignored == tuple(one.replace('"', "") for one in told)
+
+
+def test_of_very_many_pairs_some_are_told_and_the_rest_is_counted() -> None:
+    found = parse_parameters("a\nSteps: 20, Seed: 1, " + ", ".join(f"K{n}: 1" for n in range(5_000)), "x")
+    assert found is not None
+    assert len(found.ignored) < 50
+    assert found.ignored[-1].endswith(" more")
 
 
 @pytest.mark.parametrize("text", ["", "a caption of a cat", "Camera: X, Lens: Y, ISO: 100, Steps", "Steps: 3"])

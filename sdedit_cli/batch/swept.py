@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SdeditError, first_line
-from ..pictures.profiles import in_srgb
+from ..pictures.profiles import seen_in_srgb
 from .ledger import Ledger
 from .sheet import Tile, shown_at, shrunk
 from .sheet_plot import Line, Point, distance
@@ -160,5 +160,5 @@ def as_seen(rgb: Image.Image, alpha: Image.Image | None, icc: bytes | None) -> I
     """A picture in sRGB, on light gray where it is transparent."""
     from PIL import Image
 
-    seen = (in_srgb(rgb, icc) or rgb) if icc else rgb
+    seen = seen_in_srgb(rgb, icc)
     return seen if alpha is None else Image.composite(seen, Image.new("RGB", seen.size, "#e6e6e2"), alpha)

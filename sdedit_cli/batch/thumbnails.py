@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from ..errors import PictureError
 from ..pictures.codec import pixel_limit, read_picture
-from ..pictures.profiles import in_srgb
+from ..pictures.profiles import seen_in_srgb
 from .html_parts import data_uri
 
 # Up to so many jobs, so many pixels on the longer side: a page stays one that a browser opens.
@@ -45,9 +45,7 @@ def thumbnail(path: str, side: int) -> Thumbnail | None:
         picture = read_picture(path, pixel_limit(os.environ))
     except PictureError:
         return None
-    image = picture.rgb
-    if picture.icc:
-        image = in_srgb(image, picture.icc) or image
+    image = seen_in_srgb(picture.rgb, picture.icc)
     is_pixels = max(image.size) <= _SMALL
     if picture.alpha is not None:
         image = image.copy()

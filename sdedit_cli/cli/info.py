@@ -85,10 +85,10 @@ def _tell_again(files: Sequence[Path], way: str) -> None:
     """Prints what makes each picture again, and tells what of it is for people to add. Raises PictureError."""
     from ..pictures.carriers import find
     from .again import WAYS, asked_again, for_people_to_add
-    from .replay import without_idle_eta
+    from .replay import without_idle
 
     for path in files:
-        found = without_idle_eta(find(path))
+        found = without_idle(find(path))
         click.echo(WAYS[way](asked_again(found)))
         for note in for_people_to_add(found):
             click.echo(f"{plain(str(path))}: {plain(note)}", err=True)
@@ -152,12 +152,13 @@ def _is_picture(path: Path) -> bool:
 def _picture(path: Path) -> dict[str, Any]:
     from ..pictures.carriers import settings
     from ..pictures.codec import open_picture, read_bytes
+    from .replay import without_idle
 
     found: dict[str, Any] = {"type": "picture", "kind": "picture"}
     try:
         opened = open_picture(read_bytes(str(path)), str(path), math.inf)
         found |= opened.facts
-        said = settings(opened, str(path))
+        said = without_idle(settings(opened, str(path)))
     except PictureError as error:
         return _embedded(path, found) or {**found, "note": str(error).removeprefix(f"{path}: ")}
     return {

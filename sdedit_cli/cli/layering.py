@@ -16,7 +16,7 @@ from .folders import Folders, adapter_folders, located
 from .loras import has_marks, with_tags
 from .models import find_model, model_names
 from .recovered import recovered
-from .replay import check_eta, check_sampler, of_other_settings, without_idle_eta
+from .replay import check_eta, check_sampler, of_other_settings, without_idle
 from .words import mentions, with_words
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def layering(given: Mapping[str, Any], presets: Sequence[Preset], like: str | No
     if like is not None:
         from ..pictures.carriers import find
 
-        said = without_idle_eta(find(like))
+        said = without_idle(find(like))
         here = {*given_here, "mask"} if given.get("mask_dir") else given_here
         adapters, found, notes = recovered(said, folders, here)
         replay = [said.layer, adapters]

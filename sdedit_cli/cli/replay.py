@@ -48,23 +48,29 @@ def check_eta(layer: Layer) -> None:
         raise UsageError(f"sampler '{name}' takes no eta, and eta is {eta:g}; these samplers do: {able}")
 
 
-def without_idle_eta(found: Found) -> Found:
-    """What a picture says, with its eta among what is left out where the sampler that it names takes none.
+def without_idle(found: Found) -> Found:
+    """What a picture says, with its eta and curve among what is left out where the sampler that it names takes none.
 
-    Web UIs write one beside any sampler, and here it would be refused as an option that does nothing.
+    Other programs write them beside any sampler, and here they would be refused as options that do nothing.
     """
-    from ..noise.samplers import TAKE_ETA, find
+    from ..configs.scheduler import OPTIONS
+    from ..noise.samplers import CLASS_OF, CURVES, TAKE_ETA, find
 
     values = found.layer.values
+    sampler, eta, curve = (values.get(name) for name in ("sampler", "eta", "schedule"))
+    if not sampler:
+        return found
     try:
-        idle = bool(values.get("eta")) and find(values.get("sampler") or TAKE_ETA[0])[0] not in TAKE_ETA
+        solver, _ = find(sampler)
     except UsageError:
         return found  # the run says so of the sampler
-    if not idle:
-        return found
-    kept = {name: value for name, value in values.items() if name != "eta"}
-    ignored = (*found.ignored, f"eta: {values['eta']:g}")
-    return replace(found, layer=replace(found.layer, values=kept), ignored=ignored)
+    idle: dict[str, str] = {}
+    if eta and solver not in TAKE_ETA:
+        idle["eta"] = f"eta: {eta:g}"
+    if curve and not CURVES[curve].keys() <= OPTIONS[CLASS_OF[solver]].keys():
+        idle["schedule"] = f"schedule: {curve}"
+    kept = {name: value for name, value in values.items() if name not in idle}
+    return replace(found, layer=replace(found.layer, values=kept), ignored=(*found.ignored, *idle.values()))
 
 
 def beyond(request: Request, inputs: Sequence[str]) -> Request:

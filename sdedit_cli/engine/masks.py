@@ -92,6 +92,7 @@ class Masked:
         above = np.asarray(image).astype(np.float32)
         mixed = np.rint(below + (above - below) * self.weights_HW[..., None]).astype(np.uint8)
         whole = self.under.copy()
+        whole.info = {}  # what stood beside the input is for others to keep or leave out
         whole.paste(Image.fromarray(mixed), self.box[:2])
         return whole
 

@@ -10,6 +10,7 @@ from ..errors import UsageError
 from .codec import Film, Picture
 from .encode import encode, encode_film
 from .mp4 import check_encoder, mp4
+from .profiles import seen_in_srgb
 from .transparency import seen
 
 if TYPE_CHECKING:
@@ -43,13 +44,14 @@ def framed(image: Image.Image) -> Image.Image:
 
 
 def animated(images: Sequence[Image.Image], of: Picture, format: str) -> bytes:
-    """The bytes of an animation of these frames that goes round for ever, with transparency and profile of a picture.
-    One frame is a still.
+    """The bytes of an animation of these frames that goes round for ever, with transparency and profile of a picture;
+    MP4 and GIF, which hold no profile, have its colours in sRGB. One frame is a still.
 
     Raises OutputError when they cannot be read back.
     """
     alpha = of.alpha and of.alpha.resize(images[0].size)
     if format == "mp4":
+        images = [seen_in_srgb(image, of.icc) for image in images]
         shown = [seen(image, alpha, of.ground) if alpha else image for image in images]
         return mp4([*shown, *shown[-1:] * (_LAST // _FRAME - 1)], 1000 // _FRAME)
     if len(images) == 1:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OutputError, UsageError
 from .codec import Film
 from .containers import gif_start
-from .film import arguments, check, webp, wholes
+from .film import arguments, bare, check, webp, wholes
+from .profiles import seen_in_srgb
 from .quiet import quiet
 from .transparency import WHITE, Colour
 
@@ -25,6 +26,8 @@ _ENCODINGS: dict[str, dict[str, Any]] = {
     # Without tiles, whose number would depend on the machine.
     "avif": {"quality": 90, "subsampling": "4:4:4", "autotiling": False},
 }
+# They hold no colour profile, and get the colours that it stands for.
+_WITHOUT_PROFILE = ("gif",)
 _EXACT_ALPHA = {"alpha:lossless": "1"}
 _SIDE_LIMITS = {"jpeg": 65_500, "webp": 16_383, "avif": 65_535, "gif": 65_535}
 
@@ -53,7 +56,8 @@ def encode(
     extra: Mapping[str, Any] | None = None,
     ground: Colour = WHITE,
 ) -> bytes:
-    """The bytes of a file in this format; JPEG, which has no alpha, shows the picture on `ground`.
+    """The bytes of a file in this format; JPEG, which has no alpha, shows the picture on `ground`, and GIF, which has
+    no profile, the colours of `icc` in sRGB.
 
     Raises OutputError for what the format does not hold, or when the bytes cannot be read back.
     """
@@ -63,11 +67,10 @@ def encode(
     if limit is not None and max(rgb.size) > limit:
         size = f"{rgb.width} x {rgb.height}"
         raise OutputError(f"a {format} holds at most {limit} pixels a side, this picture is {size}; use --format png")
-    whole = rgb
+    whole = bare(seen_in_srgb(rgb, icc) if format in _WITHOUT_PROFILE else rgb)
     if alpha is not None and format == "jpeg":
         whole = Image.composite(rgb, Image.new("RGB", rgb.size, ground), alpha)
     elif alpha is not None:
-        whole = rgb.copy()
         whole.putalpha(alpha)
     profile = {"icc_profile": icc} if icc else {}
     data = _encoded(whole, format, {**_ENCODINGS[format], **profile, **(extra or {})})
@@ -99,6 +102,8 @@ def with_blocks(data: bytes, blocks: bytes) -> bytes:
 def encode_film(film: Film, images: Sequence[Image.Image], format: str, extra: Mapping[str, Any]) -> bytes:
     """The bytes of an animation of these edited frames, with times and transparency of `film`. Raises OutputError."""
     icc = film.frames[0].icc or b""
+    if format in _WITHOUT_PROFILE:
+        images = [seen_in_srgb(image, icc) for image in images]
     whole = list(wholes(film, images))
     if format == "webp":
         beside = {"exif": b"", "xmp": b"", **extra}

@@ -90,13 +90,21 @@ def _frame(image: Image.Image, icc: bytes, turn: int, picture: Picture, backgrou
     return replace(picture, rgb=shown, alpha=alpha, colours=colours, icc=profile, film=None, fine=None)
 
 
+def bare(image: Image.Image) -> Image.Image:
+    """The pixels alone, in a picture of their own: what nobody tells Pillow's writers, they take from what was read
+    beside them, be it a profile, a comment or times."""
+    copy = image.copy()
+    copy.info = {}
+    return copy
+
+
 def wholes(film: Film, images: Sequence[Image.Image]) -> Iterator[Image.Image]:
     """The edited frames with the transparency of the input's; if one has some, all have."""
     from PIL import Image
 
     any_alpha = any(frame.alpha for frame in film.frames)
     for frame, image in zip(film.frames, images, strict=True):
-        whole = image.copy()
+        whole = bare(image)
         if any_alpha:
             whole.putalpha(frame.alpha or Image.new("L", image.size, 255))
         yield whole

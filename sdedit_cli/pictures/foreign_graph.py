@@ -14,8 +14,17 @@ from .record import Ingredient
 
 _MOST_NODES = 5_000
 _SAVING = ("SaveImage", "PreviewImage", "Image Save", "SaveAnimatedWEBP", "SaveAnimatedPNG")
-_TEXTS = ("text", "text_g", "text_l", "t5xxl", "clip_l", "positive", "negative", "string", "value", "prompt")
+_TEXTS = (
+    *("text", "text_g", "text_l", "t5xxl", "clip_l", "positive", "negative", "string", "value", "prompt"),
+    *("string_a", "string_b", "populated_text"),
+)
+_OTHER = {"positive": "negative", "negative": "positive"}
+# What it gives is made of no text, though it is linked to one.
+_SILENT = "ConditioningZeroOut"
+# Links that lead from a conditioning to none of its texts.
+_ASIDE = ("clip", "model", "vae", "control_net", "image", "pixels", "latent", "samples")
 _VALUES = ("value", "int", "float", "number", "string", "text")
+_NO_LORA = "None"
 _MODELS = ("ckpt_name", "unet_name", "model_name")
 # What a sampler of parts is linked to.
 _SPREAD = ("noise", "guider", "sampler", "sigmas")
@@ -44,8 +53,8 @@ def said_by_graph(texts: Mapping[str, str]) -> Said | None:
         return None
     inputs = _gathered(graph, ours)
     values: dict[str, object] = {
-        "prompt": _prompt(graph, inputs.get("positive")),
-        "negative_prompt": _prompt(graph, inputs.get("negative")),
+        "prompt": _prompt(graph, inputs, "positive"),
+        "negative_prompt": _prompt(graph, inputs, "negative"),
         "steps": _value(graph, inputs.get("steps")),
         "cfg_scale": _value(graph, inputs.get("cfg")),
         "seed": _value(graph, inputs.get("seed", inputs.get("noise_seed"))),
@@ -117,15 +126,20 @@ def _value(graph: Mapping[str, Node], value: object) -> object:
     return None
 
 
-def _prompt(graph: Mapping[str, Node], value: object) -> str:
-    """The texts that a conditioning is made of, the nearest first."""
-    link = _link(value)
+def _prompt(graph: Mapping[str, Node], inputs: Node, side: str) -> str:
+    """The texts that the conditioning of this side, 'positive' or 'negative', is made of, the nearest first.
+
+    Nodes that both sides pass through name their inputs, or texts, as a sampler does.
+    """
+    link, other = _link(inputs.get(side)), _OTHER[side]
     if link is None:
-        return text(value)
+        return text(inputs.get(side))
+    telling = {key: node for key, node in graph.items() if node.get("class_type") != _SILENT}
+    names = [name for name in _TEXTS if name != other]
     parts: dict[str, None] = {}
-    for key in _behind(graph, [link], ("clip", "model", "vae", "control_net", "image", "pixels", "latent", "samples")):
-        inputs = _inputs(graph[key])
-        parts |= {said.strip(): None for name in _TEXTS if (said := text(inputs.get(name))).strip()}
+    for key in _behind(telling, [link], (*_ASIDE, other)):
+        held = _inputs(graph[key])
+        parts |= {said.strip(): None for name in names if (said := text(held.get(name))).strip()}
     return ", ".join(parts)
 
 
@@ -144,9 +158,10 @@ def _files(graph: Mapping[str, Node], inputs: Node) -> Iterator[Ingredient]:
         name = next((text(held[one]) for one in _MODELS if text(held.get(one))), "")
         if name and model is None:
             model = file("model", name)
-        if text(held.get("lora_name")):
-            scale = held.get("strength_model", 1.0)
-            loras.append(file("lora", held["lora_name"], scale=scale, te_scale=held.get("strength_clip", scale)))
+        if text(held.get("lora_name")) not in ("", _NO_LORA):
+            scale = held.get("strength_model", held.get("lora_model_strength", 1.0))
+            te_scale = held.get("strength_clip", held.get("lora_clip_strength", scale))
+            loras.append(file("lora", held["lora_name"], scale=scale, te_scale=te_scale))
     yield from ([model] if model else [])
     yield from reversed(loras)
 

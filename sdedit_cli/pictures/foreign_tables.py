@@ -9,7 +9,8 @@ from .foreign import MAX_CHARACTERS, Said, file, items, number, read_json, table
 from .record import Ingredient
 
 _BRACKETED = re.compile(r"\[([^\[\]]*)\]")
-_FLAG = re.compile(r"\s-([A-Za-z]+)\s+(\S+)")
+# A value may touch its letter: a number any, a name that of the sampler.
+_FLAG = re.compile(r"\s-(A|[A-Za-z]+(?=\s)|[A-Za-z](?=[\d.-]))\s*(\S+)")
 # The letters of InvokeAI's oldest command line -> our options.
 _DREAM = {"s": "steps", "S": "seed", "C": "cfg_scale", "A": "sampler", "f": "strength"}
 _INVOKE_WEIGHTS = re.compile(r"\w[+-]{1,}(?=[\s,.)]|$)|\)[+-]+|\)\d")

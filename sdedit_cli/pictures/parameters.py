@@ -33,8 +33,18 @@ _FOREIGN = {
     "Clip skip": "clip_skip",
     "Eta": "eta",
 }
-# What the web UIs call "as the sampler has it".
-_DEFAULT_CURVES = ("automatic", "normal", "uniform")
+# What the web UIs call "as the sampler has it", and "as the model has it".
+_DEFAULT_CURVES = ("automatic", "normal", "uniform", "default")
+_DEFAULT_SAMPLERS = ("default",)
+# Pairs that shaped nothing, or that are said elsewhere; so are all hashes.
+_TOLD_ELSEWHERE = (
+    *("Size", "Version", "App", "RNG", "Parser", "Backend", "Pipeline", "User", "Created Date", "Model", "Template"),
+    *("Negative Template", "Wildcard prompt", "Wildcard negative prompt", "Hashes"),
+)
+_HASH = re.compile(r"\b[Hh]ash(es)?$")
+_OFF = ("", "none", "false", "0", "0.0")
+# A text may have any number of pairs.
+_MOST_TOLD = 40
 
 
 def parameters(record: Record) -> str:
@@ -129,9 +139,16 @@ def parse_parameters(text: str, source: str) -> Found | None:
             values[name] = _value(known[name], pairs[key])
             if values[name] is None:
                 unused.append(key)
-    unused += ["VAE"] if pairs.get("VAE") else []
+    unused += [key for key, value in pairs.items() if _is_lost(key, value)]
     layer = layer_of({name: value for name, value in values.items() if value not in (None, "")}, source, PictureError)
-    return Found(layer, tuple(_ingredients(pairs)), ignored=tuple(f"{key}: {shown(pairs[key])}" for key in unused))
+    told = [f"{shown(key)}: {shown(pairs[key])}" for key in unused[:_MOST_TOLD]]
+    told += [f"{rest} more"] if (rest := len(unused) - _MOST_TOLD) > 0 else []
+    return Found(layer, tuple(_ingredients(pairs)), ignored=tuple(told))
+
+
+def _is_lost(key: str, value: str) -> bool:
+    """Whether a pair may have shaped the picture there, and is nothing here."""
+    return not (key in _FOREIGN or key in _TOLD_ELSEWHERE or _HASH.search(key) or value.lower() in _OFF)
 
 
 def _parsed(text: str) -> tuple[str, str, dict[str, str]] | None:
@@ -173,8 +190,10 @@ def _value(field: Field, text: str) -> Any:
     if field.name == "schedule":
         curve = text.lower().replace(" ", "_")
         return "" if curve in _DEFAULT_CURVES else curve if curve in CURVES else None
+    if field.name == "sampler" and text.lower() in _DEFAULT_SAMPLERS:
+        return ""
     try:
-        value = field.parse(text, field.key)
+        value = field.parse(text.removesuffix(".0"), field.key)  # some write whole numbers so
     except UsageError:
         return None
     # Web UIs count the last layer as 1.

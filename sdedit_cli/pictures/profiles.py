@@ -73,11 +73,19 @@ def in_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
 
     try:
         cms: Any = ImageCms
-        return cms.profileToProfile(
+        converted = cms.profileToProfile(
             image, cms.ImageCmsProfile(io.BytesIO(icc)), cms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
+    # It is noted there with the time at which it was made.
+    converted.info.pop("icc_profile", None)
+    return converted
+
+
+def seen_in_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    """The picture for readers who are told of no profile; as it is where it has none that can be used."""
+    return (in_srgb(image, icc) or image) if icc else image
 
 
 def label(icc: bytes) -> str:

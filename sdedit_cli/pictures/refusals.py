@@ -8,6 +8,8 @@ from pathlib import Path
 from .containers import TIFF
 
 _EPS = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+# Where a Photoshop drawing says how many bits a channel has, and those that Pillow does not read.
+_PSD, _PSD_BITS, _PSD_DEEP = b"8BPS\0\1", slice(22, 24), (16, 32)
 # Pictures whose first bytes are letters: cut behind them, they are no text.
 _BEGUN = (b"GIF8", b"8BPS", b"BM", b"RIFF")
 # In small letters: they are compared without regard to case.
@@ -74,6 +76,8 @@ def _kind(data: bytes) -> str:
     if data[4:8] == b"ftyp" and data[8:12] in _BRANDS:
         is_read = data[8:12] in _AVIF and features.check("avif")
         return "an AVIF picture that is damaged or cut short" if is_read else _BRANDS[data[8:12]]
+    if data.startswith(_PSD) and (bits := int.from_bytes(data[_PSD_BITS], "big")) in _PSD_DEEP:
+        return f"a Photoshop (PSD) drawing of {bits} bits, which Pillow does not read"
     start = data[:512].lstrip().lower()
     kind = next((kind for mark, kind in _FOREIGN_FILES if start.startswith(mark)), "")
     return kind or ("a text file" if not data.startswith(_BEGUN) and _is_text(data[:4096]) else "")

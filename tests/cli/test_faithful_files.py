@@ -15,7 +15,8 @@ from sdedit_cli.cli.main import run
 from sdedit_cli.errors import UsageError
 from sdedit_cli.options import Edit
 from sdedit_cli.pictures.carriers import find
-from sdedit_cli.pictures.encode import encode
+from sdedit_cli.pictures.codec import Film, Picture
+from sdedit_cli.pictures.encode import encode, encode_film
 from sdedit_cli.pictures.png16 import deepened, levels
 from sdedit_cli.pictures.prepared import prepared
 
@@ -53,6 +54,48 @@ def test_colours_are_brought_to_srgb_by_the_profile(folder: Path) -> None:
     photo(folder / "c.png")
     plain = [np.asarray(prepared(name, 100, Edit(to_srgb=True)).rgb).astype(int) for name in ("b.png", "c.png")]
     assert np.abs(plain[0] - plain[1]).max() <= 1
+
+
+def test_a_format_without_profiles_shows_the_colours_of_the_profile() -> None:
+    frames = [Image.new("RGB", (32, 24), (200, 60, blue)) for blue in (0, 40)]
+    with Image.open(io.BytesIO(encode(frames[1], None, swapped(), "gif"))) as still:
+        assert np.abs(np.asarray(still.convert("RGB"))[0, 0].astype(int) - [40, 60, 200]).max() <= 3
+    film = Film(tuple(Picture(one, None, swapped(), "") for one in frames), (100.0, 100.0), 0)
+    with Image.open(io.BytesIO(encode_film(film, frames, "gif", {}))) as moving:
+        for n, blue in enumerate((0, 40)):
+            moving.seek(n)
+            assert np.abs(np.asarray(moving.convert("RGB"))[0, 0].astype(int) - [blue, 60, 200]).max() <= 3
+    with Image.open(io.BytesIO(encode(frames[1], None, swapped(), "png"))) as kept:
+        assert kept.info["icc_profile"] == swapped()
+        assert kept.getpixel((0, 0)) == (200, 60, 40)
+
+
+def masked(source: str, out: str, *more: str) -> Image.Image:
+    Image.linear_gradient("L").resize((64, 48)).save("mask.png")
+    assert run(["run", source, *WORDS, "--mask", "mask.png", *more, "-o", out]) == 0
+    with Image.open(out) as image:
+        image.load()
+        return image
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.gif"])
+def test_colours_brought_to_srgb_have_no_profile_under_a_mask_either(folder: Path, name: str) -> None:
+    photo(folder / "a.png", icc_profile=swapped())
+    assert "icc_profile" not in masked("a.png", name, "--to-srgb").info
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.gif"])
+@pytest.mark.parametrize("source", ["a.jpg", "a.gif"])
+def test_a_comment_of_the_input_is_in_no_output(folder: Path, source: str, name: str) -> None:
+    photo(folder / source, comment=b"between us")
+    masked(source, name, "--strip", "--no-metadata")
+    assert b"between us" not in Path(name).read_bytes()
+
+
+def test_a_frame_of_an_animation_is_a_still_under_a_mask_too(folder: Path) -> None:
+    frames = [Image.new("RGB", (64, 48), (80 * n, 0, 0)) for n in range(3)]
+    frames[0].save(folder / "a.gif", save_all=True, append_images=frames[1:], duration=70, loop=0)
+    assert not {"loop", "duration"} & set(masked("a.gif", "x.gif").info)
 
 
 def test_sixteen_bits_are_the_models_own_numbers(folder: Path) -> None:

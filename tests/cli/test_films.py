@@ -49,7 +49,8 @@ def film(path: Path, *, clear: bool = False, loop: int | None = 0, **options: ob
             encode_film(picture.film, [one.rgb for one in picture.film.frames], "webp", {"lossless": True})
         )
         return path
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=TIMES, **how, **options)
+    how |= {"save_all": True, "append_images": frames[1:], "duration": TIMES}
+    frames[0].save(path, **(how | options))
     return path
 
 
@@ -138,6 +139,16 @@ def test_each_frame_has_its_own_colours_under_its_transparency(folder: Path, end
         visible = before[..., 3] > 0
         assert visible.any()
         assert np.array_equal(before[visible], after[visible])
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_picture_for_readers_without_animations_is_no_frame_of_the_output(folder: Path, output: str) -> None:
+    film(folder / "in.png", default_image=True, append_images=[Image.new("RGB", (48, 32), (n, 0, 0)) for n in (9, 99)])
+    Image.linear_gradient("L").resize((48, 32)).save("mask.png")
+    for name, more in (("plain", ()), ("masked", ("--mask", "mask.png"))):
+        out = folder / f"{name}.{output}"
+        assert run(["run", "in.png", *WORDS, "--frames", "all", *more, "-o", str(out)]) == 0
+        assert len(shown(out)[1]) == 2
 
 
 def test_what_has_one_frame_is_a_picture_as_any(folder: Path) -> None:

@@ -159,6 +159,8 @@ def test_an_animation_gives_its_first_frame_and_says_so(folder: Path) -> None:
         (b"v/1\x01\x02\0\0\0channels\0", "is an OpenEXR picture"),
         (b"gimp xcf v011\0\0\0\0\x08", "is a GIMP (XCF) drawing"),
         (b"8BPS\0\2\0\0\0\0\0\0\0\3", "is a large Photoshop (PSB) drawing"),
+        (b"8BPS\0\1\0\0\0\0\0\0\0\3\0\0\0\4\0\0\0\4\0\x10\0\3", "is a Photoshop (PSD) drawing of 16 bits"),
+        (b"8BPS\0\1\0\0\0\0\0\0\0\3\0\0\0\4\0\0\0\4\0\x08\0\3", "may be damaged"),
         (bytes(range(256)), "no known picture format"),
     ],
 )

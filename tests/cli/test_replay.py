@@ -11,8 +11,10 @@ from helpers.cli import QUICK, events, one_line, photo, sdedit
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from sdedit_cli.cli.replay import without_idle
 from sdedit_cli.errors import UsageError
 from sdedit_cli.options import Edit, edit_from, environment
+from sdedit_cli.pictures.carriers import find
 
 
 def seeds(folder: Path, *arguments: str, more: dict[str, str] | None = None) -> list[int]:
@@ -79,6 +81,27 @@ def test_an_eta_beside_a_sampler_that_takes_none_is_left_out_and_told(folder: Pa
         assert done.returncode == 0
         assert (f"{name}: ignored is eta: 0.67" in done.stderr.decode()) == idle
         assert ("--eta 0.67" in info(folder, name, "--as", "command")) == (not idle)
+
+
+@pytest.mark.parametrize("sampler", ["Euler a", "DDIM", "LCM", "PLMS", "euler_a"])
+@pytest.mark.parametrize("curve", ["Karras", "Exponential", "Beta"])
+def test_a_curve_beside_a_sampler_that_takes_none_is_left_out_and_told(folder: Path, sampler: str, curve: str) -> None:
+    foreign(folder / "a.png", f"Steps: 2, Sampler: {sampler}, Schedule type: {curve}, Seed: 4, Denoising strength: 0.5")
+    found = without_idle(find(folder / "a.png"))
+    assert found.ignored == (f"schedule: {curve.lower()}",)
+    assert found.layer.values["sampler"] == sampler
+    assert "schedule" not in found.layer.values
+
+
+def test_a_run_takes_a_picture_with_such_a_curve_and_info_says_the_same_of_it(folder: Path) -> None:
+    foreign(folder / "a.png", "Steps: 2, Sampler: Euler a, Schedule type: Karras, Seed: 4, Denoising strength: 0.5")
+    foreign(folder / "b.png", "Steps: 2, Sampler: Euler, Schedule type: Karras, Seed: 4, Denoising strength: 0.5")
+    done = sdedit("run", "a.png", "--like", "a.png", "-o", "x.png", "--device", "cpu", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "a.png: ignored is schedule: karras" in done.stderr.decode()
+    a, b = (json.loads(info(folder, name, "--json")) for name in ("a.png", "b.png"))
+    assert (a["left_out"], a["settings"].get("schedule")) == (["schedule: karras"], None)
+    assert ("left_out" in b, b["settings"]["schedule"]) == (False, "karras")
 
 
 def info(folder: Path, *arguments: str, more: dict[str, str] | None = None) -> str:
