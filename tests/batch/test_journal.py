@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +226,26 @@ def test_a_line_that_a_full_disk_cuts_is_an_error_and_costs_itself_alone(tmp_pat
     journal.add(Entry("done", "last"))
     journal.close()
     assert sorted(read_all(tmp_path)) == ["first", "last"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="open files stay where they are there")
+@pytest.mark.parametrize("lost", ["folder", "own folder", "file", "lines", "moved", "link"])
+def test_nothing_is_noted_where_nobody_would_read_it(tmp_path: Path, lost: str) -> None:
+    folder = tmp_path / "out"
+    journal = journal_of(folder, None, {})
+    journal.add(DONE)
+    path = folder / ".sdedit" / "journal.jsonl"
+    {
+        "folder": lambda: shutil.rmtree(folder),
+        "own folder": lambda: shutil.rmtree(folder / ".sdedit"),
+        "file": path.unlink,
+        "lines": lambda: os.truncate(path, 0),
+        "moved": lambda: folder.rename(tmp_path / "elsewhere"),
+        "link": lambda: (folder.rename(tmp_path / "elsewhere"), folder.symlink_to(tmp_path, target_is_directory=True)),
+    }[lost]()
+    with pytest.raises(OutputError, match=r"journal\.jsonl: was removed, moved away or replaced"):
+        journal.add(replace(DONE, output="b.png"))
+    journal.close()
 
 
 @pytest.mark.parametrize("end", ["done", "torn", "failed", "nothing", "another"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -82,4 +83,16 @@ def test_who_asks_for_it_has_replaced_what_came_meanwhile_too() -> None:
         Path("out/a.png").write_bytes(b"mine")
 
     assert disturbed(change, "--on-exists", "overwrite")[0] == 0
+    assert run([*COMMAND, "--check"]) == 0
+
+
+@pytest.mark.parametrize("lost", ["out", "out/.sdedit"])
+def test_a_destination_that_is_removed_meanwhile_ends_the_batch_before_it_writes_what_nobody_would_know(
+    lost: str,
+) -> None:
+    code, told = disturbed(lambda: shutil.rmtree(lost))
+    assert code == 3
+    assert "was removed, moved away or replaced while the batch was at work" in told[-1]["error"]
+    assert not list(Path().glob("out/*.png"))
+    assert run([*COMMAND]) == 0
     assert run([*COMMAND, "--check"]) == 0
