@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
@@ -10,7 +11,6 @@ from .journal import Known
 from .json_lines import row_of_json
 from .rows import Row
 from .survey import Item
-from .targets import folded
 
 MAX_LINE = 1_000_000
 
@@ -39,6 +39,11 @@ def _asked_by(item: Item) -> tuple[str, Mapping[str, str]]:
     return _asked(item.job.source, item.account.facts)
 
 
+def _place(item: Item) -> str:
+    """Equal for outputs that are one file, by links or where names differ in case alone."""
+    return os.path.realpath(item.target.shown).casefold()
+
+
 class Claims:
     """The outputs that the jobs of a stream have by now. Of a list it is known beforehand which of them clash."""
 
@@ -48,7 +53,7 @@ class Claims:
     def check(self, items: Sequence[Item], place: str) -> None:
         """Raises JobFileError where an output of the job at `place` is another picture of an earlier job."""
         for item in items:
-            first, asked = self._owners.get(folded(item.target.shown), (place, _asked_by(item)))
+            first, asked = self._owners.get(_place(item), (place, _asked_by(item)))
             if asked != _asked_by(item):
                 raise JobFileError(
                     f"{place}: {item.target.shown} is another picture already, that of {first}; "
@@ -62,4 +67,4 @@ class Claims:
             last = entry.last if entry else None
             made = last and last.event != "failed" and _asked(last.input, last.facts) == _asked_by(item)
             if made or item.verdict.fresh:
-                self._owners.setdefault(folded(item.target.shown), (place, _asked_by(item)))
+                self._owners.setdefault(_place(item), (place, _asked_by(item)))

@@ -264,3 +264,30 @@ def test_a_folder_that_has_the_name_of_an_output_is_refused_by_a_dry_run_too(
         assert (failed["input"], failed["word"]) == ("in/a.png", "output-unwritable")
         assert failed["error"].startswith("out/a.png: ")
         assert "out/a.png" not in [one["output"] for one in told if one["event"] == "plan"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("link", ["folder", "file", "file elsewhere"])
+def test_two_outputs_that_are_one_file_by_links_are_found_before_anything_runs(
+    source: Path, capfd: pytest.CaptureFixture[str], link: str
+) -> None:
+    Path("out/one").mkdir(parents=True)
+    Path("out/one/a.png").write_bytes(b"mine")
+    if link == "folder":
+        Path("out/two").symlink_to("one", target_is_directory=True)
+    else:
+        Path("out/two").mkdir()
+        Path("out/two/a.png").symlink_to("../one/a.png")
+        if link == "file elsewhere":
+            Path("out/one/a.png").rename("a.png")
+            Path("out/one/a.png").symlink_to(Path("a.png").absolute())
+    rows = [{"input": f"in/{name}.png", "output": f"{folder}/a.png"} for name, folder in (("a", "one"), ("b", "two"))]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = ["batch", "jobs.jsonl", "out", "-p", "a face", *QUICK, "--on-exists", "overwrite"]
+    assert run(command) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"{Path('out/one/a.png')} and {Path('out/two/a.png')} (of in/b.png) are one file" in said
+    assert Path("out/one/a.png").read_bytes() == b"mine"
+    Path("out/two" if link == "folder" else "out/two/a.png").unlink()
+    assert run(command) == 0
+    assert run([*command, "--check"]) == 0

@@ -53,6 +53,20 @@ def test_a_job_of_a_stream_loses_no_picture_of_an_earlier_one(
     assert find("out/one.png").layer.values.get("prompt", "") == ""
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_job_of_a_stream_loses_no_picture_of_an_earlier_one_by_a_link(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(source / "b.png", (32, 48))
+    Path("out/one").mkdir(parents=True)
+    Path("out/two").symlink_to("one", target_is_directory=True)
+    rows = [{"input": f"in/{name}.png", "output": f"{folder}/a.png"} for name, folder in (("a", "one"), ("b", "two"))]
+    on_stdin(monkeypatch, *rows)
+    assert run(["batch", "-", "out", "--on-exists", "overwrite", *SETTINGS]) == 4
+    with Image.open("out/one/a.png") as image:
+        assert image.size == (64, 48)
+
+
 def test_a_job_of_a_stream_comes_again_when_its_input_has_changed(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
