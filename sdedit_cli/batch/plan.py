@@ -12,6 +12,7 @@ from ..disk.checks import check_name
 from ..errors import JobFileError, SdeditError, UsageError, shortened
 from ..options.edit import seeds_from
 from ..pictures.endings import FORMATS, READ_ENDINGS
+from ..pictures.source import check_no_pipe
 from .garbage import uncollected
 from .journal import FOLDER
 from .names import parted
@@ -157,7 +158,9 @@ def job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
 
 
 def _check_single(row: Row) -> None:
-    """Raises JobFileError where the input that a list names is a folder or a pattern, which would be many."""
+    """Raises JobFileError where the input that a list names is a folder or a pattern, which would be many, PictureError
+    where it is a pipe."""
+    check_no_pipe(row.input, row.place)
     what = "a pattern" if is_pattern(row.input) else "a folder" if os.path.isdir(row.input) else ""
     if what:
         raise JobFileError(

@@ -291,3 +291,20 @@ def test_two_outputs_that_are_one_file_by_links_are_found_before_anything_runs(
     Path("out/two" if link == "folder" else "out/two/a.png").unlink()
     assert run(command) == 0
     assert run([*command, "--check"]) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes have no files there")
+def test_a_pipe_is_no_input_of_a_batch_and_waited_for_by_none(
+    source: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo("pipe.png")
+    jobs = '{"input": "pipe.png"}\n{"input": "in/a.png"}\n'
+    Path("jobs.jsonl").write_text(jobs)
+    for given, code in (("pipe.png", 3), ("jobs.jsonl", 4), ("-", 4)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(jobs.encode())))
+        assert run(["batch", given, "out", "-p", "a face", *QUICK, "--json"]) == code
+        told = events(capfd.readouterr().out)
+        (error,) = [one["error"] for one in told if one["event"] == ("end" if code == 3 else "failed")]
+        assert "pipe.png: is a pipe, and a batch looks at a picture more than once" in error
+        if code == 4:
+            assert {one["word"] for one in told if one["event"] == "failed"} == {"input-unusable"}
