@@ -63,6 +63,11 @@ class Job:
         return "stdin" if self.source == STDIO else self.source
 
     @property
+    def output(self) -> str:
+        """The name of its file; '' where it has several, or none."""
+        return str(self.targets[0].path or "") if len(self.targets) == 1 else ""
+
+    @property
     def stem(self) -> str:
         return _stem_of(self.source)
 

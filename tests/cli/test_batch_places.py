@@ -308,3 +308,20 @@ def test_a_pipe_is_no_input_of_a_batch_and_waited_for_by_none(
         assert "pipe.png: is a pipe, and a batch looks at a picture more than once" in error
         if code == 4:
             assert {one["word"] for one in told if one["event"] == "failed"} == {"input-unusable"}
+
+
+def test_a_failure_says_of_which_output_it_is(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two rows of one input are told apart by nothing else."""
+    for path in (source / "b.png", Path("no.safetensors")):
+        path.write_bytes(b"neither a picture nor weights")
+    rows = [
+        ("b.png", "x.png", ""),
+        ("b.png", "y.png", ""),
+        ("a.png", "z.png", "no.safetensors"),
+        ("a.png", "fine.png", ""),
+    ]
+    jobs = [{"input": f"in/{name}", "output": output, "lora": [lora] if lora else []} for name, output, lora in rows]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+    assert run(["batch", "jobs.jsonl", "out", "-p", "a face", *QUICK, "--json"]) == 4
+    failed = [one for one in events(capfd.readouterr().out) if one["event"] == "failed"]
+    assert sorted(one["output"] for one in failed) == [str(Path("out") / name) for name in ("x.png", "y.png", "z.png")]
