@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..disk.stamps import Stamp, stamp_of
+from ..disk.stamps import NOWHERE, Stamp, stamp_of
 from ..errors import SdeditError, first_line
 from .journal import Entry, Journal, Known, known_after
+from .keys import key_of
 from .ledger import Ledger
 from .targets import Job, Target
 
@@ -58,16 +59,22 @@ class Books(Ledger):
         assert target.path is not None, "a batch writes files"
         output = name_of(self._folder, target.path)
         account = self.accounts[output]
+        in_place = os.path.realpath(account.input) == os.path.realpath(target.path)
+        key, facts, stamp = account.key, account.facts, account.input_stamp
+        # Who writes the input meanwhile has another picture made. One edited in its place counts by what was first.
+        if not in_place and input_sha256 != facts.get("input"):
+            facts = {**facts, "input": input_sha256}
+            key, stamp = key_of(facts), NOWHERE
         self._intent = Entry(
             "intent",
             output,
-            key=account.key,
+            key=key,
             sha256=sha256,
             input=account.input,
             input_sha256=input_sha256,
-            in_place=os.path.realpath(account.input) == os.path.realpath(target.path),
-            input_stamp=account.input_stamp,
-            facts=account.facts,
+            in_place=in_place,
+            input_stamp=stamp,
+            facts=facts,
             environment=self._environment,
         )
         self._add(self._intent)

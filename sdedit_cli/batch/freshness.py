@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..disk.hashes import file_hash
-from ..disk.stamps import NOWHERE, Stamp, stamped
+from ..disk.stamps import NOWHERE, Stamp
+from ..disk.stood import NOTHING, Stood, stamps_of
 from ..errors import OutputError
 from ..pictures.source import byte_limit
 from .journal import Entry, Known
@@ -39,11 +39,13 @@ NEW = "not made yet"
 class Verdict:
     """What is to be done about an output. `reason` says why, for people; '' when it is `fresh`.
 
-    `failed`: the last try failed. `ours`: what is there (if anything) was made by this batch and nobody touched it."""
+    `failed`: the last try failed. `ours`: what is there (if anything) was made by this batch and nobody touched it:
+    it is what `stood` there."""
 
     reason: str
     ours: bool = True
     failed: bool = False
+    stood: Stood = NOTHING
 
     @property
     def fresh(self) -> bool:
@@ -61,15 +63,15 @@ def judge(
 ) -> Verdict:
     """The verdict on an output; `environment` (of now, as far as it is known) is compared too where given. `blocks`:
     what a safety checker did not let through is stale, as there is one."""
-    there, is_folder = _looked_at(output)
+    stamps = stamps_of(output)
     if known is None or known.last.event == "pruned":
-        exists = there != NOWHERE or os.path.islink(output)
-        return Verdict("it is there and no journal knows it" if exists else NEW, ours=not exists)
-    if is_folder:
-        return Verdict("a folder has its name", ours=False, failed=known.last.event == "failed")
+        return Verdict("it is there and no journal knows it" if stamps else NEW, ours=not stamps)
     last, made = known.last, known.placed or known.last
+    there = stamps[-1] if stamps else NOWHERE
+    if there not in (NOWHERE, made.output_stamp) and os.path.isdir(output):
+        return Verdict("a folder has its name", ours=False, failed=last.event == "failed")
     sha256 = _hash(output, there, made)
-    ours = not sha256 or sha256 in known.written
+    ours, stood = not sha256 or sha256 in known.written, Stood(stamps, sha256)
     if not sha256:
         reason = "the output is gone" if made.event == "done" else "it was not finished"
     elif not ours:
@@ -84,17 +86,8 @@ def judge(
         reason = "" if environment is None else _other(made.environment, environment)
     # What is there as it was made is fresh, whatever was tried in between: the input may be as it was again.
     if reason and last.event == "failed":
-        return Verdict(f"failed: {last.error}" if last.error else "failed", ours, failed=True)
-    return Verdict(reason, ours)
-
-
-def _looked_at(output: Path) -> tuple[Stamp, bool]:
-    """The stamp of what has a name, NOWHERE for nothing, and whether that is a folder."""
-    try:
-        status = os.stat(output)
-    except OSError:
-        return NOWHERE, False
-    return stamped(status), stat.S_ISDIR(status.st_mode)
+        return Verdict(f"failed: {last.error}" if last.error else "failed", ours, failed=True, stood=stood)
+    return Verdict(reason, ours, stood=stood)
 
 
 def _hash(output: Path, stamp: Stamp, made: Entry) -> str:

@@ -192,22 +192,39 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)
             # What a power cut left of a line must not become the beginning of the next one.
-            self._torn = self._file.tell() > 0 and not _ends_in_line(path)
+            self._end = self._file.tell()
+            self._torn = self._end > 0 and not _ends_in_line(path)
         except OSError as problem:
             raise cannot_write(path, problem) from None
 
     def add(self, entry: Entry) -> Entry:
         """Writes a line, and returns when it is on the disk: the entry with its number. Raises OutputError."""
+        self._check_there()
         self._n += 1
         entry = replace(entry, n=self._n)
         told = {name: value for name in _WRITTEN if (value := getattr(entry, name)) not in ("", NOWHERE, {}, 0.0)}
         try:
             self._write(json.dumps({"v": SCHEMA, **told}, default=dict).encode("ascii") + b"\n")
             os.fsync(self._file.fileno())
+            self._end = self._file.tell()
         except OSError as problem:
             self._torn = True
             raise cannot_write(self._path, problem) from None
         return entry
+
+    def _check_there(self) -> None:
+        """Raises OutputError where the lines so far are not under the journal's name: nobody would ever read them, and
+        what they say is made would count as somebody else's."""
+        try:
+            is_there = os.path.samestat(status := os.fstat(self._file.fileno()), os.stat(self._path))
+            if is_there and status.st_size >= self._end:
+                return
+        except OSError:
+            pass
+        raise OutputError(
+            f"{self._path}: was removed, moved away or replaced while the batch was at work, which ends it; put back "
+            f"what was at {self._path.parent.parent}, or move away what is there now, and run the same command again"
+        )
 
     def _write(self, line: bytes) -> None:
         # A disk that fills up takes a part of a line, and says so only of the rest.

@@ -28,9 +28,10 @@ def placed(target: Target, data: bytes, on_exists: str, taken: set[Path], stdout
         assert stdout is not None
         write_all(stdout, data)
         return target
+    still = target.stood.still if target.stood else None
     while True:
         try:
-            write_bytes(target.path, data, replace=target.replaces or on_exists == "overwrite")
+            write_bytes(target.path, data, replace=target.replaces or on_exists == "overwrite", still=still)
             return target
         except TakenError:
             if on_exists != "suffix":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from ..disk.checks import check_name
 from ..errors import JobFileError, SdeditError, UsageError, shortened
 from ..options.edit import seeds_from
 from ..pictures.endings import FORMATS, READ_ENDINGS
+from ..pictures.source import check_no_pipe
 from .garbage import uncollected
 from .journal import FOLDER
 from .names import parted
@@ -92,6 +93,7 @@ def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
             failures.append(LostRow(index, row, problem))
     _refuse_doubles(jobs)
     refuse_clashes(jobs, "DEST")
+    _refuse_linked(jobs)
     return Plan(tuple(jobs), tuple(failures), source.unseen)
 
 
@@ -115,6 +117,35 @@ def _refuse_doubles(jobs: Sequence[Job]) -> None:
                 )
 
 
+def _refuse_linked(jobs: Sequence[Job]) -> None:
+    """Raises UsageError for two pictures that would get one file by links, under names that differ."""
+    owners: dict[str, Path] = {}
+    seen = cache(_linked)
+    for job in jobs:
+        for target in job.targets:
+            assert target.path is not None, "a batch writes files"
+            folder, name = os.path.split(target.path)
+            place, links = seen(folder)
+            place = os.path.realpath(target.path) if name in links else place + name
+            first = owners.setdefault(place.casefold(), target.path)
+            if first is not target.path:
+                raise UsageError(
+                    f"{first} and {target.path} (of {job.shown}) are one file, as one of them is a link or lies "
+                    "behind one; remove the link, or give each picture an output of its own"
+                )
+
+
+def _linked(folder: str) -> tuple[str, frozenset[str]]:
+    """Where a folder really is, to be followed by a name, and the names in it that are links: of many that a batch
+    asks for most are not there yet."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            links = frozenset(entry.name for entry in entries if entry.is_symlink())
+    except OSError:
+        links = frozenset[str]()
+    return os.path.join(os.path.realpath(folder), ""), links
+
+
 def job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
     """The job of a row. Raises what speaks against it, with the row's place or picture."""
     try:
@@ -127,7 +158,9 @@ def job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
 
 
 def _check_single(row: Row) -> None:
-    """Raises JobFileError where the input that a list names is a folder or a pattern, which would be many."""
+    """Raises JobFileError where the input that a list names is a folder or a pattern, which would be many, PictureError
+    where it is a pipe."""
+    check_no_pipe(row.input, row.place)
     what = "a pattern" if is_pattern(row.input) else "a folder" if os.path.isdir(row.input) else ""
     if what:
         raise JobFileError(

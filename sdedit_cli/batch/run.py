@@ -129,7 +129,7 @@ class Run:
             let_go(error)
         self.errors.append(error)
         self.ledger.failed(job, error)
-        self.events.failed(job.source, error)
+        self.events.failed(job.source, error, job.output)
         if len(self.jobs) > 1 or self.options.keep_going:  # else the error is the end of the run, and told there
             self._tell.errors.tell(error, job.shown, str(error))
         if self.options.fail_fast:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import JobFileError, UsageError, shortened
+from ..pictures.source import check_no_pipe
 from .folders import Search, pictures_of
 from .garbage import uncollected
 from .json_lines import read_json_lines
@@ -37,9 +38,9 @@ def rows_of(
     """The rows of a source, in natural order for folders and patterns, in its own for a list.
 
     `include` and `exclude` are glob patterns on names within the source; `leave_out` is a folder of results. A folder
-    is one whatever its name ends in. Raises JobFileError for a list or folder that cannot be read, UsageError where
-    nothing is found, or where something is to be chosen of a list or of one picture, which say themselves what they
-    mean.
+    is one whatever its name ends in. Raises JobFileError for a list or folder that cannot be read, PictureError for a
+    pipe in the place of a picture, UsageError where nothing is found, or where something is to be chosen of a list or
+    of one picture, which say themselves what they mean.
     """
     ending = os.path.splitext(source)[1].lower()
     search = Search(recursive, include, exclude, leave_out)
@@ -50,6 +51,8 @@ def rows_of(
     is_list = ending in _LISTS
     if not is_list and not os.path.lexists(source):
         raise JobFileError(f"{shortened(source)}: no such file or folder")
+    if not is_list:
+        check_no_pipe(source)
     if recursive or include or exclude:
         flag = "--recursive" if recursive else "--include" if include else "--exclude"
         what = "says itself which it means" if is_list else "is one picture; leave it out"

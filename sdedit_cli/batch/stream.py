@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
@@ -10,7 +11,6 @@ from .journal import Known
 from .json_lines import row_of_json
 from .rows import Row
 from .survey import Item
-from .targets import folded
 
 MAX_LINE = 1_000_000
 
@@ -30,9 +30,18 @@ def rows_from(stream: BinaryIO) -> Iterator[Row]:
             yield row_of_json(line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape"), place, "")
 
 
-def _asked(item: Item) -> tuple[str, Mapping[str, str]]:
+def _asked(source: str, facts: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
     """What a picture is asked for: an input that was written to since is edited anew, into the same output."""
-    return item.job.source, {name: fact for name, fact in item.account.facts.items() if name != "input"}
+    return source, {name: fact for name, fact in facts.items() if name != "input"}
+
+
+def _asked_by(item: Item) -> tuple[str, Mapping[str, str]]:
+    return _asked(item.job.source, item.account.facts)
+
+
+def _place(item: Item) -> str:
+    """Equal for outputs that are one file, by links or where names differ in case alone."""
+    return os.path.realpath(item.target.shown).casefold()
 
 
 class Claims:
@@ -44,8 +53,8 @@ class Claims:
     def check(self, items: Sequence[Item], place: str) -> None:
         """Raises JobFileError where an output of the job at `place` is another picture of an earlier job."""
         for item in items:
-            first, asked = self._owners.get(folded(item.target.shown), (place, _asked(item)))
-            if asked != _asked(item):
+            first, asked = self._owners.get(_place(item), (place, _asked_by(item)))
+            if asked != _asked_by(item):
                 raise JobFileError(
                     f"{place}: {item.target.shown} is another picture already, that of {first}; "
                     "give each job an output of its own, or a DEST such as 'out/{stem}-{index}.png'"
@@ -55,6 +64,7 @@ class Claims:
         """Those of a job that are there now as it wanted them; what failed may be tried again in another way."""
         for item in items:
             entry = known.get(item.output)
-            made = entry and entry.last.event != "failed" and entry.last.key == item.account.key
+            last = entry.last if entry else None
+            made = last and last.event != "failed" and _asked(last.input, last.facts) == _asked_by(item)
             if made or item.verdict.fresh:
-                self._owners.setdefault(folded(item.target.shown), (place, _asked(item)))
+                self._owners.setdefault(_place(item), (place, _asked_by(item)))

@@ -129,13 +129,16 @@ def choose(
             wanted.setdefault(id(item.job), []).append(item)
         else:
             kept.append((item, _not_ours(item, asked=overwrite or force)))
-    jobs = [_with(items) for items in wanted.values()]
+    jobs = [_with(items, anything=overwrite or force) for items in wanted.values()]
     return Choice(tuple(jobs), tuple(fresh), tuple(kept), left)
 
 
-def _with(items: Sequence[Item]) -> Job:
-    """A job with the pictures of these items; what is there of them is ours to replace."""
-    targets = [replace(item.target, wanted=item.target.path, replaces=True) for item in items]
+def _with(items: Sequence[Item], *, anything: bool) -> Job:
+    """A job with the pictures of these items; what is there of them is ours to replace, and `anything` by then."""
+    targets = [
+        replace(item.target, wanted=item.target.path, replaces=True, stood=None if anything else item.verdict.stood)
+        for item in items
+    ]
     return replace(items[0].job, targets=tuple(targets))
 
 

@@ -11,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from ..disk.checks import check_name, is_special
+from ..disk.stood import Stood
 from ..errors import OutputError, UsageError
 from ..options import Edit, kept, with_hashes
 from ..pictures.encode import check_format
@@ -28,14 +29,16 @@ _PATHS = attrgetter("path")
 class Target:
     """One picture to make: its seed, its file (None for stdout), and the name that was wanted before it was settled.
 
-    `replaces` says that what is there may be replaced, whatever else holds of the run; `cell` is what tells a picture
-    of a sweep from the others, which goes into the sheet where it has no file.
+    `replaces` says that what is there may be replaced, whatever else holds of the run, but where it is known what
+    `stood` there nothing that came since; `cell` is what tells a picture of a sweep from the others, which goes into
+    the sheet where it has no file.
     """
 
     seed: int
     path: Path | None
     wanted: Path | None = None
     replaces: bool = False
+    stood: Stood | None = None
     cell: str = ""
 
     @property
@@ -58,6 +61,11 @@ class Job:
     def shown(self) -> str:
         """The name of the input, for people."""
         return "stdin" if self.source == STDIO else self.source
+
+    @property
+    def output(self) -> str:
+        """The name of its file; '' where it has several, or none."""
+        return str(self.targets[0].path or "") if len(self.targets) == 1 else ""
 
     @property
     def stem(self) -> str:

@@ -14,11 +14,10 @@ from ..batch.journal import FOLDER, journal_of, read_all
 from ..batch.lock import locked_folder
 from ..batch.plan import Place, job_of, look_again
 from ..batch.request import RunOptions
-from ..batch.rows import Row
 from ..batch.run import Run
 from ..batch.stream import Claims, rows_from
 from ..batch.survey import Item, choose, survey
-from ..batch.targets import refuse_clashes
+from ..batch.targets import Job, refuse_clashes
 from ..batch.versions import torch_version
 from ..batch.wording import Wording
 from ..batch.worker import Reporter
@@ -74,32 +73,34 @@ class _Server:
         self._events.emit("start", inputs=None, model=self._request.model.name, dry_run=False)
         errors = 0
         for number, row in enumerate(rows_from(sys.stdin.buffer), 1):
+            output = ""
             try:
-                errors += self._carry_out(row, number)
+                look_again(self._ways)
+                job = job_of(row, number, Wording(self._ways, Layer("", {})), self._place)
+                output = job.output
+                errors += self._carry_out(job, row.place)
             except SomeFailed:  # the end by --fail-fast: what failed is told
                 raise
             except SdeditError as problem:
-                self._tell(row.input, problem)
+                self._tell(row.input, problem, output)
                 errors += 1
         return errors
 
-    def _carry_out(self, row: Row, number: int) -> int:
+    def _carry_out(self, job: Job, place: str) -> int:
         given, books = self._given, self._books
-        look_again(self._ways)
-        job = job_of(row, number, Wording(self._ways, Layer("", {})), self._place)
         refuse_clashes([job], "DEST")
         items = survey([job], self._place.folder, books.known, path_of)
-        self._claims.check(items, row.place)
+        self._claims.check(items, place)
         choice = choose(items, force=given["force"], overwrite=given["on_exists"] == "overwrite", limit=None)
         for item, problem in choice.kept:
-            self._tell(item.job.source, problem)
+            self._tell(job.source, problem, str(item.target.path))
         tell_fresh(choice, self._events)
         books.accounts = {item.output: item.account for item in items}
         if choice.jobs:
             self._let_go_of_changed(items[0])
         run = Run(job.request, choice.jobs, self._options, self._models, self._to, self._events, None, books)
         run.work()
-        self._claims.add(items, row.place, books.known)
+        self._claims.add(items, place, books.known)
         return len(run.errors) + len(choice.kept)
 
     def _let_go_of_changed(self, item: Item) -> None:
@@ -117,8 +118,8 @@ class _Server:
             self._models = Models(self._to.note)
         self._held = (group, files)
 
-    def _tell(self, source: str, problem: SdeditError) -> None:
-        self._events.failed(source, problem)
+    def _tell(self, source: str, problem: SdeditError, output: str) -> None:
+        self._events.failed(source, problem, output)
         self._to.error(str(problem))
         if self._given["fail_fast"]:
             raise SomeFailed("one job failed, and --fail-fast ends the run")

@@ -14,11 +14,13 @@ from ..signals import held, released
 from .checks import is_special
 from .leftovers import begun, ended
 
+Still = Callable[[Path], bool]
+
 _PERMISSIONS = 0o777  # of all, without the bits that let programs run as somebody else
 
 
 class TakenError(OutputError):
-    """A name that was free was given to something else meanwhile."""
+    """A name has something else by now: it was free, or had what was ours to replace."""
 
 
 class Stage:
@@ -56,13 +58,15 @@ class Stage:
 
 
 @contextmanager
-def staged(target: Path, *, replace: bool = False, placed: Callable[[], None] | None = None) -> Generator[Stage]:
+def staged(
+    target: Path, *, replace: bool = False, still: Still | None = None, placed: Callable[[], None] | None = None
+) -> Generator[Stage]:
     """A stage beside `target`. It becomes the target when the block ends well, and disappears otherwise.
 
-    Without `replace` the target must be new (TakenError). With it a file takes the place of the old one, and the files
-    of a folder take theirs one by one: other files there stay. Missing folders above the target are made. Signals end
-    the block in order, and wait while names are given and while `placed`, called once they are, does its work. Raises
-    OutputError.
+    Without `replace` the target must be new (TakenError). With it a file takes the place of the old one, where that is
+    `still` what may be replaced (else TakenError), and the files of a folder take theirs one by one: other files there
+    stay. Missing folders above the target are made. Signals end the block in order, and wait while names are given and
+    while `placed`, called once they are, does its work. Raises OutputError.
     """
     # A link stays a link: what it points to gets replaced.
     real = Path(os.path.realpath(target)) if target.is_symlink() else target
@@ -70,7 +74,7 @@ def staged(target: Path, *, replace: bool = False, placed: Callable[[], None] | 
     try:
         yield stage
         with held():
-            _publish(stage, real, replace)
+            _publish(stage, real, replace, still)
             if placed:
                 placed()
             ended(stage.root)
@@ -79,21 +83,22 @@ def staged(target: Path, *, replace: bool = False, placed: Callable[[], None] | 
             ended(stage.root)
 
 
-def write_bytes(target: Path, data: bytes, *, replace: bool = False) -> None:
-    """Writes a file so that `target` is at every moment absent, old, or complete; devices and pipes in place.
+def write_bytes(target: Path, data: bytes, *, replace: bool = False, still: Still | None = None) -> None:
+    """Writes a file so that `target` is at every moment absent, old, or complete; devices and pipes in place, but
+    where it is asked whether something is `still` there.
 
     Signals wait until it is done, but for a pipe that nobody reads. Raises OutputError, TakenError where another
     program was first.
     """
     with held():
         try:
-            if is_special(target):
+            if still is None and is_special(target):
                 with released():
                     target.write_bytes(data)
                 return
         except OSError as problem:
             raise cannot_write(target, problem) from None
-        with staged(target, replace=replace) as stage, stage.open() as file:
+        with staged(target, replace=replace, still=still) as stage, stage.open() as file:
             file.write(data)
 
 
@@ -113,7 +118,11 @@ def _as_readable_as(old: Path, new: Path) -> None:
         new.chmod(old.stat().st_mode & _PERMISSIONS)
 
 
-def _publish(stage: Stage, target: Path, replace: bool) -> None:
+def _publish(stage: Stage, target: Path, replace: bool, still: Still | None) -> None:
+    if still is not None:
+        replace = replace and os.path.lexists(stage.target)
+        if replace and not still(stage.target):
+            raise TakenError(f"{stage.target}: another program wrote to it meanwhile; it is left as it is")
     try:
         if stage.root.is_dir() and replace:
             target.mkdir(exist_ok=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -174,8 +176,10 @@ def test_no_journal_has_files_outside_removed(tmp_path: Path) -> None:
     assert prunable(folder, list(known), known) == []
 
 
-def test_an_input_that_is_written_while_it_is_edited_is_another_one(tmp_path: Path) -> None:
-    """The output is that of the input as it was; the next look at it finds that it changed."""
+@pytest.mark.parametrize("read", [b"as it was", b"as somebody saved it meanwhile"], ids=["before", "after"])
+@pytest.mark.parametrize("stays", [b"as it was", b"as somebody saved it meanwhile"], ids=["changed back", "stays"])
+def test_an_output_is_that_of_the_input_as_it_was_read(tmp_path: Path, read: bytes, stays: bytes) -> None:
+    """Whatever it was before and is afterwards."""
     source, known = tmp_path / "in.png", dict[str, Known]()
     source.write_bytes(b"as it was")
     job = Job(Request(Edit(seed=1), Model("m", None)), str(source), 1, (Target(1, tmp_path / "a.png"),), "png")
@@ -188,12 +192,12 @@ def test_an_input_that_is_written_while_it_is_edited_is_another_one(tmp_path: Pa
     book = journal(tmp_path)
     books = Books(book, tmp_path, known, "2")
     books.accounts["a.png"] = item.account
-    source.write_bytes(b"as somebody saved it meanwhile")
+    source.write_bytes(stays)
     Path(tmp_path / "a.png").write_bytes(b"picture")
-    books.intends(item.target, DONE.sha256, hashlib.sha256(b"as it was").hexdigest())
+    books.intends(item.target, DONE.sha256, hashlib.sha256(read).hexdigest())
     books.did(item.target, DONE.sha256, 1.0, "clean")
     book.close()
-    assert look().verdict.reason == "the input changed"
+    assert look().verdict.reason == ("" if read == stays else "the input changed")
 
 
 def test_names_that_no_file_can_have_are_not_pruned(tmp_path: Path) -> None:
@@ -224,6 +228,26 @@ def test_a_line_that_a_full_disk_cuts_is_an_error_and_costs_itself_alone(tmp_pat
     journal.add(Entry("done", "last"))
     journal.close()
     assert sorted(read_all(tmp_path)) == ["first", "last"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="open files stay where they are there")
+@pytest.mark.parametrize("lost", ["folder", "own folder", "file", "lines", "moved", "link"])
+def test_nothing_is_noted_where_nobody_would_read_it(tmp_path: Path, lost: str) -> None:
+    folder = tmp_path / "out"
+    journal = journal_of(folder, None, {})
+    journal.add(DONE)
+    path = folder / ".sdedit" / "journal.jsonl"
+    {
+        "folder": lambda: shutil.rmtree(folder),
+        "own folder": lambda: shutil.rmtree(folder / ".sdedit"),
+        "file": path.unlink,
+        "lines": lambda: os.truncate(path, 0),
+        "moved": lambda: folder.rename(tmp_path / "elsewhere"),
+        "link": lambda: (folder.rename(tmp_path / "elsewhere"), folder.symlink_to(tmp_path, target_is_directory=True)),
+    }[lost]()
+    with pytest.raises(OutputError, match=r"journal\.jsonl: was removed, moved away or replaced"):
+        journal.add(replace(DONE, output="b.png"))
+    journal.close()
 
 
 @pytest.mark.parametrize("end", ["done", "torn", "failed", "nothing", "another"])

@@ -264,3 +264,64 @@ def test_a_folder_that_has_the_name_of_an_output_is_refused_by_a_dry_run_too(
         assert (failed["input"], failed["word"]) == ("in/a.png", "output-unwritable")
         assert failed["error"].startswith("out/a.png: ")
         assert "out/a.png" not in [one["output"] for one in told if one["event"] == "plan"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("link", ["folder", "file", "file elsewhere"])
+def test_two_outputs_that_are_one_file_by_links_are_found_before_anything_runs(
+    source: Path, capfd: pytest.CaptureFixture[str], link: str
+) -> None:
+    Path("out/one").mkdir(parents=True)
+    Path("out/one/a.png").write_bytes(b"mine")
+    if link == "folder":
+        Path("out/two").symlink_to("one", target_is_directory=True)
+    else:
+        Path("out/two").mkdir()
+        Path("out/two/a.png").symlink_to("../one/a.png")
+        if link == "file elsewhere":
+            Path("out/one/a.png").rename("a.png")
+            Path("out/one/a.png").symlink_to(Path("a.png").absolute())
+    rows = [{"input": f"in/{name}.png", "output": f"{folder}/a.png"} for name, folder in (("a", "one"), ("b", "two"))]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = ["batch", "jobs.jsonl", "out", "-p", "a face", *QUICK, "--on-exists", "overwrite"]
+    assert run(command) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"{Path('out/one/a.png')} and {Path('out/two/a.png')} (of in/b.png) are one file" in said
+    assert Path("out/one/a.png").read_bytes() == b"mine"
+    Path("out/two" if link == "folder" else "out/two/a.png").unlink()
+    assert run(command) == 0
+    assert run([*command, "--check"]) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes have no files there")
+def test_a_pipe_is_no_input_of_a_batch_and_waited_for_by_none(
+    source: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo("pipe.png")
+    jobs = '{"input": "pipe.png"}\n{"input": "in/a.png"}\n'
+    Path("jobs.jsonl").write_text(jobs)
+    for given, code in (("pipe.png", 3), ("jobs.jsonl", 4), ("-", 4)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(jobs.encode())))
+        assert run(["batch", given, "out", "-p", "a face", *QUICK, "--json"]) == code
+        told = events(capfd.readouterr().out)
+        (error,) = [one["error"] for one in told if one["event"] == ("end" if code == 3 else "failed")]
+        assert "pipe.png: is a pipe, and a batch looks at a picture more than once" in error
+        if code == 4:
+            assert {one["word"] for one in told if one["event"] == "failed"} == {"input-unusable"}
+
+
+def test_a_failure_says_of_which_output_it_is(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two rows of one input are told apart by nothing else."""
+    for path in (source / "b.png", Path("no.safetensors")):
+        path.write_bytes(b"neither a picture nor weights")
+    rows = [
+        ("b.png", "x.png", ""),
+        ("b.png", "y.png", ""),
+        ("a.png", "z.png", "no.safetensors"),
+        ("a.png", "fine.png", ""),
+    ]
+    jobs = [{"input": f"in/{name}", "output": output, "lora": [lora] if lora else []} for name, output, lora in rows]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+    assert run(["batch", "jobs.jsonl", "out", "-p", "a face", *QUICK, "--json"]) == 4
+    failed = [one for one in events(capfd.readouterr().out) if one["event"] == "failed"]
+    assert sorted(one["output"] for one in failed) == [str(Path("out") / name) for name in ("x.png", "y.png", "z.png")]

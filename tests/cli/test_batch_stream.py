@@ -44,6 +44,8 @@ def test_a_job_of_a_stream_loses_no_picture_of_an_earlier_one(
     assert run(["batch", "-", "out", "--json", *more, *SETTINGS[2:]]) == 4
     told = events(capfd.readouterr().out)
     failed = [(one["input"], one["word"], one["error"]) for one in told if one["event"] == "failed"]
+    outputs = [one["output"] for one in told if one["event"] == "failed"]
+    assert outputs == [str(Path("out") / name) for name in ("one.png", "One.png")]
     assert [one[:2] for one in failed] == [("in/a.png", "job-unusable"), ("in/b.png", "job-unusable")]
     for number, (_, _, error) in enumerate(failed, 2):
         assert error.startswith(f"stdin, line {number}: {Path('out') / ('one.png', 'One.png')[number - 2]} is another")
@@ -51,6 +53,20 @@ def test_a_job_of_a_stream_loses_no_picture_of_an_earlier_one(
     kinds = [one["event"] for one in told if one["event"] in ("saved", "skipped")]
     assert kinds == ["saved", "saved" if more == ["--force"] else "skipped"]
     assert find("out/one.png").layer.values.get("prompt", "") == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_job_of_a_stream_loses_no_picture_of_an_earlier_one_by_a_link(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(source / "b.png", (32, 48))
+    Path("out/one").mkdir(parents=True)
+    Path("out/two").symlink_to("one", target_is_directory=True)
+    rows = [{"input": f"in/{name}.png", "output": f"{folder}/a.png"} for name, folder in (("a", "one"), ("b", "two"))]
+    on_stdin(monkeypatch, *rows)
+    assert run(["batch", "-", "out", "--on-exists", "overwrite", *SETTINGS]) == 4
+    with Image.open("out/one/a.png") as image:
+        assert image.size == (64, 48)
 
 
 def test_a_job_of_a_stream_comes_again_when_its_input_has_changed(
@@ -128,5 +144,6 @@ def test_with_fail_fast_a_job_fails_once(
         on_stdin(monkeypatch, job, {"input": "in/a.png"})
         assert run(["batch", "-", "out", "--json", "--fail-fast", *SETTINGS]) == 4
         told = events(capfd.readouterr().out)
-        assert [one["input"] for one in told if one["event"] == "failed"] == [job["input"]]
+        failed = [(one["input"], Path(one["output"]).name) for one in told if one["event"] == "failed"]
+        assert failed == [(job["input"], job.get("output", "broken.png"))]
         assert not [one for one in told if one["event"] == "saved"]

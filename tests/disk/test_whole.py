@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import stat
@@ -15,7 +16,8 @@ from helpers.cli import ROOT, leftovers
 
 from sdedit_cli.disk.checks import _limits, check_folder, check_name, check_space
 from sdedit_cli.disk.leftovers import abandon
-from sdedit_cli.disk.whole import staged, write_bytes
+from sdedit_cli.disk.stood import Stood, stamps_of
+from sdedit_cli.disk.whole import TakenError, staged, write_bytes
 from sdedit_cli.errors import OutputError
 from sdedit_cli.signals import Stop, held, stoppable
 
@@ -49,6 +51,52 @@ def test_a_file_that_is_replaced_keeps_who_may_read_it(tmp_path: Path) -> None:
     for name in ("a.png", "model/a.json"):
         assert (tmp_path / name).read_bytes() == b"new"
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("before", [b"", b"ours"], ids=["nothing", "ours"])
+@pytest.mark.parametrize("came", ["file", "content", "link", "link to nothing", "pipe"])
+def test_what_came_since_it_was_looked_at_is_not_replaced(tmp_path: Path, before: bytes, came: str) -> None:
+    path, theirs = tmp_path / "a.png", tmp_path / "theirs"
+    theirs.write_bytes(b"mine")
+    if before:
+        path.write_bytes(before)
+    stood = Stood(stamps_of(path), hashlib.sha256(before).hexdigest() if before else "")
+    if came == "content":
+        times = path.stat().st_mtime_ns if before else 0
+        path.write_bytes(b"mine")  # of the size and the time of what was there
+        os.utime(path, ns=(times, times))
+    else:
+        path.unlink(missing_ok=True)
+        {
+            "file": lambda: theirs.rename(path),
+            "link": lambda: path.symlink_to(theirs),
+            "link to nothing": lambda: path.symlink_to(tmp_path / "none"),
+            "pipe": lambda: os.mkfifo(path),
+        }[came]()
+    now = stamps_of(path)
+    with pytest.raises(TakenError, match=r"a\.png: (another program wrote to it|exists now)"):
+        write_bytes(path, b"new", replace=True, still=stood.still)
+    assert stamps_of(path) == now
+    assert not (tmp_path / "none").exists()
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("since", ["nothing", "times", "a backup", "gone"])
+def test_what_is_as_it_was_looked_at_is_replaced(tmp_path: Path, since: str) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"ours")
+    (tmp_path / "link.png").symlink_to("a.png")
+    for name in (path, tmp_path / "link.png"):
+        stood = Stood(stamps_of(name), hashlib.sha256(path.read_bytes()).hexdigest())
+        {
+            "nothing": lambda: None,
+            "times": lambda: os.utime(path, (0, 0)),
+            "a backup": lambda name=name: (tmp_path / f"of {name.name}").hardlink_to(path),
+            "gone": lambda name=name: name.unlink(),
+        }[since]()
+        write_bytes(name, b"new", replace=True, still=stood.still)
+        assert name.read_bytes() == b"new"
+    assert (tmp_path / "link.png").is_symlink() == (since != "gone")
 
 
 def test_a_file_that_turned_up_meanwhile_is_left_alone(tmp_path: Path) -> None:
