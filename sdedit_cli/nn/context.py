@@ -79,7 +79,8 @@ class Context:
     def shape(self) -> tuple[object, ...]:
         """Equal for contexts that can share a batch: the keys of the text, the images' scales, keys and masks, and how
         tokens are merged."""
-        return (self.kv[0][0].shape[2], self.merging, *(image.shape for image in self.images))
+        keys = tuple(k.shape[2] for k, _ in self.kv[:1])  # none where a UNet reads no text
+        return (keys, self.merging, *(image.shape for image in self.images))
 
     def over(self, height: int, width: int) -> Context:
         """The same for latents of that size."""
@@ -87,7 +88,7 @@ class Context:
 
     def rows(self, index: Tensor | Sequence[int]) -> Context:
         """The context of some rows, in the order of `index`; a row may be taken several times."""
-        chosen = torch.as_tensor(index, device=self.kv[0][0].device)
+        chosen = torch.as_tensor(index, device=self.kv[0][0].device if self.kv else None)
         images = tuple(image.rows(chosen) for image in self.images)
         return replace(self, kv=_taken(self.kv, chosen), images=images)
 

@@ -227,3 +227,14 @@ def test_every_solver_gives_the_oracles_picture(sd15: tuple[Any, Any], solver: s
         assert_same(theirs, mine)
     finally:
         oracle.scheduler, ours.scheduler = before
+
+
+def test_a_unet_that_reads_no_text_edits_too(tmp_path: Path) -> None:
+    """Without a layer of attention there are no keys of a text to be gathered."""
+    oracle = write_checkpoint(tmp_path / "model")
+    plain = {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2, "mid_block_type": None}
+    torch.manual_seed(0)
+    oracle.unet = type(oracle.unet).from_config({**oracle.unet.config, **plain}).eval()
+    oracle.save_pretrained(tmp_path / "model")
+    pair = oracle, StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "model")
+    assert_same(*both(pair, prompt=["a cat", "a dog"], image=picture()))
