@@ -180,6 +180,14 @@ def test_prompts_of_another_model_are_told_of(folder: Path, capfd: pytest.Captur
     assert said.count("encoded with the model 'built-in', and this is 'other'") == 1
 
 
+def test_a_picture_of_encoded_prompts_is_made_again_with_the_lora_beside_them(tagged: Path) -> None:
+    """The text has a tag of it, which nobody reads there."""
+    options = ("--prompt-embeds", str(tagged), "--lora-dir", "loras")
+    first = made("first.png", *options, "--lora", "style:0.75")
+    assert made("again.png", *options, "--like", "first.png").tobytes() == first.tobytes()
+    assert made("text.png", "--like", "first.png", "--lora-dir", "loras").tobytes() == first.tobytes()
+
+
 REFUSED: list[tuple[list[str], int, str]] = [
     (["-p", "a [red:blue:0.5] apple"], 2, "changes over the steps"),
     (["-p", "x", "-n", "[a|b]"], 2, "changes over the steps"),
