@@ -72,6 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "loud").mkdir()
     save_file({UP: torch.ones(64, 2, 1, 1), DOWN: torch.ones(2, 64, 1, 1)}, place / "loud" / "STYLE.SAFETENSORS")
     (place / "page.safetensors").write_text("<!DOCTYPE html><html>Sign in</html>")
+    (place / "refused.safetensors").write_text('{"error":"Unauthorized","message":"log in to download this"}')
     photo(place / "in.png", (32, 32))
     picture(40, 48, seed=4).save(place / "look.png")
     return place
@@ -138,6 +139,7 @@ def test_a_file_that_nothing_takes_is_not_sent_to_another_option(
     ("option", "given", "said"),
     [
         ("--lora", "page.safetensors", PAGE),
+        ("--lora", "refused.safetensors", "such as a server's error message, and no weights"),
         ("--lora", "half.safetensors", HALF),
         ("--lora", "ranks.safetensors", "of different ranks: up 3, down 2"),
         ("--lora", "small.safetensors", "does not fit unet.mid_block.attentions.0.proj_in"),
