@@ -18,6 +18,7 @@ from .deltas import READ, Misfit, check, kinds_of
 from .dialects import Module, family_of, module_names
 from .lora import grouped
 from .recognise import taken_for
+from .training import said_family
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,25 @@ KNOWN: Sequence[Architecture] = (
 
 
 def told_by(source: WeightSource, known: Sequence[Architecture] = KNOWN) -> Architecture | None:
-    """The architecture that the adapter in a file fits best, by names and shapes; None where nothing of it fits, and
+    """The architecture that the adapter in a file fits best, the first of several; see `likeliest`."""
+    return next(iter(likeliest(source, known)), None)
+
+
+def likeliest(source: WeightSource, known: Sequence[Architecture] = KNOWN) -> Sequence[Architecture]:
+    """The architectures that the adapter in a file fits best, by names and shapes; none where nothing of it fits, and
     not for want of a part.
 
-    No tensor is read but those whose values decide.
+    Several are those whose shapes it fits equally and between which its metadata says nothing. No tensor is read but
+    those whose values decide.
     """
     family = family_of({key: source.shape(key) for key in source.names()})
-    possible = [architecture for architecture in known if family in ("", architecture.title)]
-    best = max(((_fitting(source, one), one) for one in possible), key=lambda fit: fit[0], default=None)
-    return best[1] if best and best[0][:2] > (0, 0) else None
+    fits = [(_fitting(source, one), one) for one in known if family in ("", one.title)]
+    best = max((fit for fit, _ in fits), default=(0, 0, 0))
+    if best[:2] <= (0, 0):
+        return ()
+    equal = [one for fit, one in fits if fit == best]
+    said = said_family(source.metadata)
+    return [one for one in equal if one.title == said] or equal
 
 
 def _fitting(source: WeightSource, architecture: Architecture) -> tuple[int, int, int]:

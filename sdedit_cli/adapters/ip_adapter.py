@@ -85,18 +85,14 @@ VARIANTS = (
     Variant("full-face", "proj.3.weight", states=True, build=_states, features="proj.0.weight"),
 )
 
-# parts of names that tell what cannot be used, and what it is
-_REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
-    (
-        ("image_proj_model.", "adapter_modules.", ".processor.to_k_ip."),
-        "is a dump of a training run and no adapter yet; save its image_proj_model.* as image_proj.* and its "
-        "adapter_modules.* as ip_adapter.*",
-    ),
-    (
-        ("to_q_lora.", "to_k_lora.", "perceiver_resampler."),
-        "is a FaceID adapter, which needs a face recogniser; use a plain, plus or plus-face one",
-    ),
+# parts of names that tell what cannot be used, and what it is; those of faces, LoRAs have too
+_OF_DUMPS = ("image_proj_model.", "adapter_modules.", ".processor.to_k_ip.")
+_DUMP = (
+    "is a dump of a training run and no adapter yet; save its image_proj_model.* as image_proj.* and its "
+    "adapter_modules.* as ip_adapter.*"
 )
+_OF_FACES = ("to_q_lora.", "to_k_lora.", "perceiver_resampler.")
+_FACES = "is a FaceID adapter, which needs a face recogniser; use a plain, plus or plus-face one"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,20 +145,21 @@ def examine(source: Path | str | Mapping[str, Any], unet: UNetConfig) -> Examine
     """
     opened = _opened(source)
     names = opened.names()
-    for marks, words in _REFUSED:
-        if any(mark in name for mark in marks for name in names):
-            raise ModelError(f"{opened.path}: {words}")
+    if any(mark in name for mark in _OF_DUMPS for name in names):
+        raise ModelError(f"{opened.path}: {_DUMP}")
     lacking = [part for part in _PARTS if not any(name.startswith(part) for name in names)]
     if len(lacking) == len(_PARTS):
         other = taken_for(opened, "ip_adapter")
         found = f"expected image_proj.* and ip_adapter.*, found {listed(names, 3) or 'nothing'}"
         raise ModelError(f"{opened.path}: is no IP-Adapter; {f'it {other}' if other else found}")
+    if any(mark in name for mark in _OF_FACES for name in names):
+        raise ModelError(f"{opened.path}: {_FACES}")
     if lacking:
         raise ModelError(f"{opened.path}: is half an IP-Adapter: it has no {lacking[0]}*; download the whole file")
     shapes = Shapes(opened)
     variant = next((variant for variant in VARIANTS if variant.mark in shapes.names), None)
     if variant is None and "proj.0.weight" in shapes.names:
-        raise ModelError(f"{opened.path}: {_REFUSED[1][1]}")
+        raise ModelError(f"{opened.path}: {_FACES}")
     if variant is None:
         raise ModelError(f"{opened.path}: is an IP-Adapter of a kind that is not known ({listed(shapes.names, 3)})")
     layers = image_layers(unet)

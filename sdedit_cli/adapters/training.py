@@ -17,6 +17,28 @@ _TAG_LENGTH, _MOST_TAGS = 100, 20
 # Tables that are long and say nothing to people.
 _LEFT_OUT = (_TAGS, "ss_dataset_dirs", "ss_bucket_info", "ss_datasets", "ss_reg_dataset_dirs")
 
+# Keys -> how what they say begins for each family. Stable Diffusion XL says that it is no 2.x too, and is told by its
+# names.
+_FAMILIES: Mapping[str, Mapping[str, str]] = {
+    "ss_base_model_version": {"sd_v1": "Stable Diffusion 1.x", "sd_v2": "Stable Diffusion 2.x"},
+    "modelspec.architecture": {
+        "stable-diffusion-v1": "Stable Diffusion 1.x",
+        "stable-diffusion-v2": "Stable Diffusion 2.x",
+    },
+    "ss_v2": {"True": "Stable Diffusion 2.x", "False": "Stable Diffusion 1.x"},
+}
+
+
+def said_family(metadata: Mapping[str, str]) -> str:
+    """The family that it says it was trained for, '' where it names none that is known."""
+    told = (
+        family
+        for key, families in _FAMILIES.items()
+        for start, family in families.items()
+        if metadata.get(key, "").startswith(start)
+    )
+    return next(told, "")
+
 
 def training_facts(metadata: Mapping[str, str]) -> dict[str, str]:
     """The entries of training programs (`ss_...`, `modelspec....`), long ones cut short, in order of their names."""

@@ -44,6 +44,11 @@ class Ingredients:
         """The hash of the model; '' where it could not be read."""
         return self._model.value()
 
+    @property
+    def lora_hashes(self) -> list[str]:
+        """The hashes of its LoRAs; '' for those that could not be read."""
+        return [digest.value() for digest, _ in self._loras]
+
     def of(self, edit: Edit, picture: Picture) -> Iterator[Ingredient]:
         """Those of one picture; its LoRAs and its mask as its own edit names them."""
         yield Ingredient("model", self._name, self.model_hash)

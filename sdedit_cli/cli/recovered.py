@@ -58,14 +58,15 @@ def recovered(
     """
     source = found.layer.source
     values: dict[str, tuple[Any, ...]] = {}
-    taken = [one for one in found.ingredients if one.kind == "lora" and one not in beside_tags(found)]
+    read = _as_read(found, given)
+    taken = [one for one in found.ingredients if one.kind == "lora" and one not in beside_tags(read)]
     # What stands in their place is compared with them before anything runs.
     taken += [one for one in found.ingredients if _GIVEN_BY.get(one.kind, one.kind) in given]
     notes: list[str] = []
     for name, kind in _KINDS.items():
         if name in given:
             continue
-        paths = [(one, kind.find(one, folders[name])) for one in kind.among(found)]
+        paths = [(one, kind.find(one, folders[name])) for one in kind.among(read)]
         files = tuple(_value(kind, path, one, source) for one, path in paths if path)
         # Our own block that names none of a kind says that there was none.
         if files or (found.exact and not paths):
@@ -79,6 +80,15 @@ def recovered(
     values, masks, left = _mask(found, values, given)
     ignored = (*found.left_out([*taken, *masks]), *left)
     return Layer(source, values), replace(found, ignored=ignored), tuple(notes)
+
+
+def _as_read(found: Found, given: Collection[str]) -> Found:
+    """The picture without a prompt, if it was made with encoded ones and such are given: its tags are read by nobody
+    then, and its LoRAs were given beside."""
+    if "prompt_embeds" not in given or all(one.kind != "prompt_embeds" for one in found.ingredients):
+        return found
+    values = {name: value for name, value in found.layer.values.items() if name != "prompt"}
+    return replace(found, layer=replace(found.layer, values=values))
 
 
 def _mask(

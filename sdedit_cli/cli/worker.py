@@ -19,6 +19,7 @@ from ..errors import (
     SdeditError,
     UsageError,
     is_out_of_memory,
+    listed,
     shown,
 )
 from ..options import Edit
@@ -129,7 +130,6 @@ class EditorWorker:
     def _begin(self, request: Request) -> None:
         self._request = request
         self._explained: set[str] = set()
-        self._warned_of_prompts = False
         self._upscaling = Upscaling(request.edit)
         self.adapters: list[str] = []
 
@@ -167,6 +167,7 @@ class EditorWorker:
             **({"adapters": self.adapters} if self.adapters else {}),
             "seconds": round(time.monotonic() - started, 3),
         }
+        self._warn_of_prompts(edit)
 
     def unlikeness(self, made: Sequence[Image.Image], real: Sequence[Image.Image], side: int) -> list[float | None]:
         """How far each picture of `made` is from those of `real` in features of the model, looked at with a longer side
@@ -333,15 +334,25 @@ class EditorWorker:
         prompts = self._editor.prompts_of(edit)
         if prompts is None:
             return edit.saved()
+        return prompts.recorded(edit)
+
+    def _warn_of_prompts(self, edit: Edit) -> None:
+        """Says where encoded prompts were made with another model, or with LoRAs, than what is at work here."""
+        prompts = self._editor.prompts_of(edit)
+        if prompts is None:
+            return
         name, sha256 = prompts.model
         ours = self._request.model.name
-        if name not in ("", ours) and sha256 != self._ingredients.model_hash and not self._warned_of_prompts:
-            self._warned_of_prompts = True
+        if name not in ("", ours) and sha256 != self._ingredients.model_hash:
             self._warn(
-                f"{edit.prompt_embeds}: its prompts were encoded with the model '{shown(name)}', and this is '{ours}': "
+                f"{prompts.path}: its prompts were encoded with the model '{shown(name)}', and this is '{ours}': "
                 "a text encoder that was trained otherwise means another picture"
             )
-        return prompts.recorded(edit)
+        if lacking := [sha256 for sha256 in prompts.loras if sha256 not in self._ingredients.lora_hashes]:
+            self._warn(
+                f"{prompts.path}: its prompts were encoded with a LoRA (SHA-256 {listed(lacking, 2)}) "
+                "that is not given: what it changes beside the text is left out; give it with --lora too"
+            )
 
 
 def _taken(refused: list[tuple[Task, SdeditError]]) -> Iterator[tuple[Task, SdeditError]]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..adapters.recognise import taken_for
 from ..configs.base import as_object
 from ..errors import ModelError, shown
-from ..options import Edit, layer_of
+from ..options import MAX_ITEMS, Edit, layer_of
 
 if TYPE_CHECKING:
     from ..weights.formats.source import WeightSource
@@ -36,7 +36,8 @@ _MOST_WIDE = 1 << 14
 class PromptFile:
     """Encoded prompts (1, T, C), of which a step without guidance reads the first `own` tokens, and what made them.
 
-    `negative_1TC` is None in a file of others that has none. `said` are options of an edit, `model` its name and hash.
+    `negative_1TC` is None in a file of others that has none. `said` are options of an edit, `model` its name and hash,
+    `loras` the hashes of those whose text side is in it.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class PromptFile:
     own: int
     said: Mapping[str, Any] = field(default_factory=dict[str, Any])
     model: tuple[str, str] = ("", "")
+    loras: tuple[str, ...] = ()
 
     def check(self, width: object) -> None:
         """Raises ModelError when a UNet whose text is `width` wide cannot read them."""
@@ -97,7 +99,13 @@ def read_prompts(path: Path) -> PromptFile:
     settled = layer_of({key: edit[key] for key in SETTLED if key in edit}, str(path), ModelError).values
     made = as_object(said.get("model"))
     model = (str(made.get("name", "")), str(made.get("sha256", "")))
-    return PromptFile(path, prompt_1TC, more[0] if more else None, own, settled, model)
+    return PromptFile(path, prompt_1TC, more[0] if more else None, own, settled, model, _loras(said.get("ingredients")))
+
+
+def _loras(made_of: object) -> tuple[str, ...]:
+    listed = cast("list[object]", made_of)[:MAX_ITEMS] if isinstance(made_of, list) else []
+    loras = (one for one in map(_table, listed) if one.get("kind") == "lora")
+    return tuple(sha256 for one in loras if isinstance(sha256 := one.get("sha256"), str))
 
 
 def _tensor(source: WeightSource, name: str) -> Tensor:

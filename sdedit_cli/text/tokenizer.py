@@ -41,11 +41,12 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Token:
-    """An id and where its text lies: `text[start:end]`."""
+    """An id and where its text lies: `text[start:end]`; `further` are the places of an added word after its first."""
 
     id: int
     start: int
     end: int
+    further: bool = False
 
 
 class Tokenizer:
@@ -103,8 +104,11 @@ class Tokenizer:
         """The tokens of a text with their places in it; without start and end, not truncated."""
         # A command line can bring bytes that are not text as lone surrogates, which have no UTF-8.
         encoding = self._engine.encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
-        found = zip(encoding.ids, encoding.offsets, strict=True)
-        return [Token(i, start, end) for index, (start, end) in found for i in self._places.get(index, (index,))]
+        return [
+            Token(place, start, end, number > 0)
+            for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            for number, place in enumerate(self._places.get(index, (index,)))
+        ]
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text, without start and end, not truncated."""

@@ -35,13 +35,15 @@ class _Weighted:
     weight: float
     piece: int
     start: int
+    further: bool
 
 
 def encode_weighted(tokenizer: Tokenizer, text: str, long: Long = "truncate") -> WeightedChunks:
     """The rows of a prompt in the grammar of `grammar.parse`; a schedule counts as at its first step.
 
     BREAK starts a new row. A part that is longer than a row is cut (`truncate`), or goes on in further rows (`chunk`),
-    if possible after one of the last 20 tokens that is a comma. Raises UsageError for more than 64 rows.
+    if possible after one of the last 20 tokens that is a comma. A word of several vectors is not torn if it fits into a
+    row: the next one begins with it, as in web UIs. Raises UsageError for more than 64 rows.
     """
     room = tokenizer.model_max_length - 2
     rows: list[list[_Weighted]] = []
@@ -92,7 +94,7 @@ def _parts(leaves: Sequence[Piece | Break]) -> list[list[Piece]]:
 
 def _tokens(tokenizer: Tokenizer, part: Sequence[Piece]) -> list[_Weighted]:
     return [
-        _Weighted(token.id, piece.weight, index, token.start)
+        _Weighted(token.id, piece.weight, index, token.start, token.further)
         for index, piece in enumerate(part)
         for token in tokenizer.tokens(piece.text)
     ]
@@ -107,7 +109,9 @@ def _chunks(tokens: list[_Weighted], room: int, comma: int | None) -> list[list[
     chunks: list[list[_Weighted]] = []
     while len(tokens) > room:
         end = room
-        if tokens[room].id != comma:
+        while end and tokens[end].further:
+            end -= 1
+        if end in (0, room) and tokens[room].id != comma:
             near = range(room - 1, max(room - COMMA_BACKTRACK, 0) - 1, -1)
             end = next((index + 1 for index in near if tokens[index].id == comma), room)
         chunks.append(tokens[:end])

@@ -90,6 +90,36 @@ def test_what_is_made_of_floats_of_eight_bits_is_as_exact_as_it_is_said_to_be(
             pipe.unload_lora_weights()
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=str)
+def test_what_becomes_of_a_middle_factor_is_rounded_once(
+    kind: torch.dtype, folder: Path, pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path
+) -> None:
+    """It is taken into the lower one: in float32, and the file is in the precision that is asked for, or its own."""
+    layer, generator = pipe.unet.get_submodule(CONV), torch.Generator().manual_seed(5)
+    shapes = {"lora_down": (2, 32, 1, 1), "lora_up": (32, 2, 1, 1), "lora_mid": (2, 2, 3, 3)}
+    low = {leaf: torch.randn(shape, generator=generator).to(kind) for leaf, shape in shapes.items()}
+    name, src = f"lora_unet_{CONV.replace('.', '_')}", tmp_path / "src.safetensors"
+    save_file({f"{name}.{leaf}.weight": tensor for leaf, tensor in low.items()}, src)
+    down, up, mid = (low[leaf].float() for leaf in shapes)
+    change, base = torch.einsum("mnkl,om,ni->oikl", mid, up.flatten(1), down.flatten(1)), layer.weight.clone()
+    commands = (
+        ["convert", str(src), "DST", "--to", "diffusers"],
+        ["resize", str(src), "DST", "--rank", "2"],
+        ["merge", "DST", "--lora", str(src)],
+    )
+    for words in commands:
+        for asked in (["--dtype", "fp32"], []):
+            dst = tmp_path / f"{words[0]}{len(asked)}.safetensors"
+            options = [*asked, "-m", str(folder)]
+            assert run(["lora", *(str(dst) if word == "DST" else word for word in words), *options]) == 0
+            pipe.load_lora_weights(dst)
+            wrong = (layer.weight - base - change).abs().max() / change.abs().max()
+            assert wrong < (1e-6 if asked else 8e-3), words
+            pipe.unload_lora_weights()
+            kinds = {tensor.dtype for key, tensor in load_file(dst).items() if not key.endswith(".alpha")}
+            assert kinds == {torch.float32 if asked else kind}
+
+
 CONV = "down_blocks.0.resnets.0.conv1"
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
@@ -116,7 +117,6 @@ def test_adapters_are_in_what_is_encoded(folder: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     save_file({"emb_params": torch.randn(2, WIDTH, generator=draw)}, "mine.safetensors")
     module = "lora_te_text_model_encoder_layers_0_mlp_fc1"
-    unet = "lora_unet_mid_block_attentions_0_proj_in"
     config = json.loads((BUILT_IN / "text_encoder" / "config.json").read_text())
     lora = {
         f"{module}.lora_down.weight": torch.randn(2, WIDTH, generator=draw),
@@ -134,7 +134,58 @@ def test_adapters_are_in_what_is_encoded(folder: Path) -> None:
     # The text side of a LoRA has done its work when the prompts were encoded.
     again = made("again.png", "--prompt-embeds", str(file), "--lora", "style.safetensors")
     assert again.tobytes() == texts.tobytes()
-    assert unet
+
+
+@pytest.fixture
+def tagged(folder: Path) -> Path:
+    """Prompts that were encoded with the LoRA of a tag."""
+    module = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    text = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    config = json.loads((BUILT_IN / "unet" / "config.json").read_text())
+    draw = torch.Generator().manual_seed(0)
+    widths = {module: config["block_out_channels"][-1], text: WIDTH}
+    lora = {
+        f"{name}.lora_{leaf}.weight": torch.randn(*shape, generator=draw)
+        for name, width in widths.items()
+        for leaf, shape in (("down", (2, width)), ("up", (width, 2)))
+    }
+    (folder / "loras").mkdir()
+    save_file(lora, "loras/style.safetensors")
+    return encode("tagged.safetensors", "-p", "a cat <lora:style:0.75>", "--lora-dir", "loras")
+
+
+def test_a_lora_that_the_prompts_alone_were_made_with_is_told(tagged: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    options = ("--prompt-embeds", str(tagged), "--lora-dir", "loras")
+    capfd.readouterr()
+    command = ["run", str(photo(Path("a.png"))), *QUICK, *options, "-o"]
+    assert run([*command, "half.png", "--no-metadata"]) == 0
+    said = " ".join(capfd.readouterr().err.split())
+    sha256 = hashlib.sha256(Path("loras/style.safetensors").read_bytes()).hexdigest()
+    assert f"tagged.safetensors: its prompts were encoded with a LoRA (SHA-256 {sha256})" in said
+    assert run([*command, "whole.png", "--lora", "style:0.75"]) == 0
+    assert "encoded with" not in capfd.readouterr().err
+    texts = made("texts.png", "-p", "a cat <lora:style:0.75>", "--lora-dir", "loras")
+    with Image.open("whole.png") as whole, Image.open("half.png") as half:
+        assert whole.tobytes() == texts.tobytes() != half.tobytes()
+
+
+def test_prompts_of_another_model_are_told_of(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = encode("prompts.safetensors", *PROMPTS)
+    other = Path(shutil.copytree(BUILT_IN, folder / "other"))
+    (other / "unet" / "config.json").write_text((other / "unet" / "config.json").read_text() + "\n")
+    capfd.readouterr()
+    command = ["run", str(photo(Path("a.png"))), *QUICK, "-m", str(other), "--prompt-embeds", str(file), "-o"]
+    assert run([*command, "x.png", "--no-metadata"]) == 0
+    said = " ".join(capfd.readouterr().err.split())
+    assert said.count("encoded with the model 'built-in', and this is 'other'") == 1
+
+
+def test_a_picture_of_encoded_prompts_is_made_again_with_the_lora_beside_them(tagged: Path) -> None:
+    """The text has a tag of it, which nobody reads there."""
+    options = ("--prompt-embeds", str(tagged), "--lora-dir", "loras")
+    first = made("first.png", *options, "--lora", "style:0.75")
+    assert made("again.png", *options, "--like", "first.png").tobytes() == first.tobytes()
+    assert made("text.png", "--like", "first.png", "--lora-dir", "loras").tobytes() == first.tobytes()
 
 
 REFUSED: list[tuple[list[str], int, str]] = [

@@ -57,6 +57,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     faces = adapter("base", oracle_pipeline("sd15").unet)
     faces["ip_adapter"]["1.to_q_lora.down.weight"] = torch.ones(2, 2)
     save_adapter(place / "face.bin", faces)
+    oldest = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora"
+    pair = {f"{oldest}.up.weight": torch.ones(64, 2), f"{oldest}.down.weight": torch.ones(2, 64)}
+    save_file(pair, place / "oldest.safetensors")
+    motion = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor"
+    pair = {f"{motion}.to_q_lora.{x}.weight": torch.ones(4, 4) for x in ("up", "down")}
+    save_file(pair, place / "motion_lora.safetensors")
     save_file({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, place / "xl.safetensors")
     for name, key in NETWORKS.items():
         save_file({key: torch.ones(4, 4, 3, 3)}, place / name)
@@ -66,6 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "loud").mkdir()
     save_file({UP: torch.ones(64, 2, 1, 1), DOWN: torch.ones(2, 64, 1, 1)}, place / "loud" / "STYLE.SAFETENSORS")
     (place / "page.safetensors").write_text("<!DOCTYPE html><html>Sign in</html>")
+    (place / "refused.safetensors").write_text('{"error":"Unauthorized","message":"log in to download this"}')
     photo(place / "in.png", (32, 32))
     picture(40, 48, seed=4).save(place / "look.png")
     return place
@@ -106,6 +113,18 @@ def test_a_file_of_another_kind_is_called_what_it_is(
     assert not (place / "x.png").exists()
 
 
+@pytest.mark.parametrize("given", ["oldest.safetensors", "motion_lora.safetensors"])
+def test_a_lora_is_not_taken_for_an_adapter_of_faces(
+    given: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both have names such as `to_q_lora`."""
+    monkeypatch.chdir(place)
+    assert run([*EDIT, "--ip-image", "look.png", "--ip-adapter", given]) == 3
+    said = one_line(capsys.readouterr().err)
+    assert f"{given}: is no IP-Adapter; it is a" in said
+    assert "face" not in said
+
+
 @pytest.mark.parametrize("given", UNUSED)
 def test_a_file_that_nothing_takes_is_not_sent_to_another_option(
     given: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -120,6 +139,7 @@ def test_a_file_that_nothing_takes_is_not_sent_to_another_option(
     ("option", "given", "said"),
     [
         ("--lora", "page.safetensors", PAGE),
+        ("--lora", "refused.safetensors", "such as a server's error message, and no weights"),
         ("--lora", "half.safetensors", HALF),
         ("--lora", "ranks.safetensors", "of different ranks: up 3, down 2"),
         ("--lora", "small.safetensors", "does not fit unet.mid_block.attentions.0.proj_in"),

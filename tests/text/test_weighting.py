@@ -92,6 +92,21 @@ def test_schedule_counts_as_at_its_first_step(tokenizer: Tokenizer) -> None:
     assert rows(tokenizer, "[cat:dog:0.5] [red|blue]") == [tokenizer.ids("cat red")]
 
 
+def test_a_word_of_several_vectors_is_not_torn_where_it_fits_into_a_row() -> None:
+    """The next row begins with it, as in web UIs, which look for no comma then; a longer word has no other way."""
+
+    def lengths(text: str, room: int) -> list[int]:
+        tokenizer = Tokenizer.packaged(model_max_length=room + 2)
+        return [len(row) for row in rows(tokenizer.with_added_tokens(["<ks>", "<ks>_1", "<ks>_2", "<ks>_3"]), text)]
+
+    assert lengths("a b c d e f <ks>", 10) == [10]
+    assert lengths("a b, c d e f g <ks> h <ks>", 10) == [8, 9]
+    assert lengths("a b, c d e f g h i <ks>", 10) == [3, 7, 4]
+    assert lengths("a <ks> b", 3) == [1, 3, 2]
+    several = "a b c d e f g h i \U0001fae8"  # one letter of several tokens, which may be torn
+    assert lengths(several, 10) == [10, len(Tokenizer.packaged().ids(several)) - 10]
+
+
 def test_short_rows_can_be_filled_without_a_comma() -> None:
     """A row shorter than the reach for commas still makes progress."""
     tokenizer = Tokenizer.packaged(model_max_length=5)

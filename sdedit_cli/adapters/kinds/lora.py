@@ -12,7 +12,6 @@ from .leaves import (
     along,
     check_shape,
     flat_of,
-    for_new,
     matrix,
     norm_over,
     same_rank,
@@ -33,11 +32,11 @@ def lora(leaves: Leaves, weight: Tensor, scaling: Scaling) -> Tensor:
 
 
 def thin_factors(leaves: Leaves, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """up (out, r[, 1, 1]) and down (r, in[, kh, kw]) for a weight of that shape, a middle factor taken into down."""
+    """up (out, r[, 1, 1]) and down (r, in[, kh, kw]) for a weight of that shape, a middle factor taken into down, which
+    is float32 then: who writes it rounds it."""
     up, down = matrix(leaves, "up"), leaves["down"]
     if "mid" in leaves:
-        made = torch.einsum("mn...,ni->mi...", leaves["mid"].float(), matrix(leaves, "down").float())
-        down = made.to(torch.promote_types(for_new(down.dtype), for_new(leaves["mid"].dtype)))
+        down = torch.einsum("mn...,ni->mi...", leaves["mid"].float(), matrix(leaves, "down").float())
     return up.reshape(*up.shape, *[1] * (len(shape) - 2)), down.reshape(down.shape[0], *shape[1:])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,25 +25,35 @@ def checkpoint_at(path: Path) -> Path:
 
 
 def architecture_of(source: WeightSource, model: str | None) -> Architecture | None:
-    """The model that an adapter is for: the one that was named, or what its shapes tell; None for another family's."""
-    from ...adapters.architecture import KNOWN, told_by
+    """The model that an adapter is for, the first of several; None for another family's."""
+    return next(iter(architectures_of(source, model)), None)
+
+
+def architectures_of(source: WeightSource, model: str | None) -> Sequence[Architecture]:
+    """The models that an adapter is for: the one that was named, or those whose shapes it fits; none for another
+    family's."""
+    from ...adapters.architecture import KNOWN, likeliest
     from ...configs.model_block import STARTER_FOLDER
     from ...weights.checkpoint import open_checkpoint
 
     if model is None:
-        return told_by(source, [*KNOWN, architecture_in(open_checkpoint(STARTER_FOLDER), "the built-in model")])
+        return likeliest(source, [*KNOWN, architecture_in(open_checkpoint(STARTER_FOLDER), "the built-in model")])
     from ...presets import user_config
 
     found = find_model(model, user_config(os.environ).model_folders)
     if found.hub is not None:
         raise ModelError(f"--model {shortened(model)}: no such file or folder")
-    return architecture_in(open_checkpoint(found.path or STARTER_FOLDER))
+    return [architecture_in(open_checkpoint(found.path or STARTER_FOLDER))]
 
 
 def family_by_shapes(source: WeightSource) -> str:
     """The family of a known model that an adapter fits whose keys name none; '' where it fits none."""
-    found = architecture_of(source, None)
-    return found.title if found else ""
+    return titles(architectures_of(source, None))
+
+
+def titles(architectures: Sequence[Architecture]) -> str:
+    """What models are called where an adapter may be for each of them."""
+    return " or ".join(one.title for one in architectures)
 
 
 def architecture_in(checkpoint: Checkpoint, title: str = "") -> Architecture:

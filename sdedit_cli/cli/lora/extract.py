@@ -10,7 +10,7 @@ import click
 from ...errors import ModelError, listed
 from ..file_commands import DEBUG, PATH
 from ..flags import options
-from .options import AS_JSON, DTYPE, KEEP, TO, VERBOSE, check_name, keep_of, precision
+from .options import AS_JSON, CONFIG, DTYPE, KEEP, TO, VERBOSE, check_name, keep_of, precision
 
 if TYPE_CHECKING:
     from ...weights.checkpoint import Checkpoint
@@ -24,7 +24,7 @@ _CHANGED: tuple[Slot, ...] = ("unet", "text_encoder")
 @click.argument("tuned", type=PATH)
 @click.argument("base", type=PATH)
 @click.argument("dst", type=PATH)
-@options(KEEP, TO, DTYPE, AS_JSON, VERBOSE, DEBUG)
+@options(KEEP, TO, DTYPE, CONFIG, AS_JSON, VERBOSE, DEBUG)
 def extract(
     tuned: Path,
     base: Path,
@@ -33,6 +33,7 @@ def extract(
     energy: float | None,
     to: Any,
     dtype: str | None,
+    config: Path | None,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -56,7 +57,7 @@ def extract(
     check_name(dst, to)
     tuned, base = checkpoint_at(tuned), checkpoint_at(base)
     begin(tuned, base, target=dst)
-    after, before = open_checkpoint(tuned), open_checkpoint(base)
+    after, before = (open_checkpoint(path, config=config) for path in (tuned, base))
     for checkpoint in (after, before):
         check_complete(checkpoint)
     slots = _compared(after, before)

@@ -99,9 +99,11 @@ def save(
     from ...weights.write.safetensors import item
 
     files: list[OutputFile] = []
+    own = widest([adapter])
     for place, one in written(adapter, to, architecture.weight_shape).items():
         source = MemorySource({key: tensor.contiguous() for key, tensor in one.tensors.items()}, path=adapter.path)
-        items = tuple(item(key, source, key, _kept(key, one.tensors[key].dtype, dtype)) for key in sorted(one.tensors))
+        kinds = {key: _kept(key, tensor.dtype, dtype, own) for key, tensor in sorted(one.tensors.items())}
+        items = tuple(item(key, source, key, kind) for key, kind in kinds.items())
         weights, config = peft_files(place) if one.config is not None else ("", "")
         files.append(OutputFile(weights, items, dict(sorted(one.metadata.items()))))
         if one.config is not None:
@@ -116,12 +118,17 @@ def save(
     ]
 
 
-def _kept(key: str, stored: torch.dtype, asked: torch.dtype | None) -> torch.dtype | None:
-    """The precision to write a tensor in; None for its own. A number that divides and multiplies is kept as it is."""
+def _kept(key: str, stored: torch.dtype, asked: torch.dtype | None, own: torch.dtype) -> torch.dtype | None:
+    """The precision to write a tensor in; None for its own, and `own` for what was made in float32 of an adapter's.
+
+    A number that divides and multiplies is kept as it is.
+    """
+    import torch
+
     from ...adapters.kinds.leaves import for_new
     from ...weights.formats.safetensors import TAGS
 
-    wanted = None if key.endswith(".alpha") else asked
+    wanted = None if key.endswith(".alpha") else asked or (own if stored == torch.float32 else None)
     return wanted or (None if stored in TAGS.values() else for_new(stored))
 
 

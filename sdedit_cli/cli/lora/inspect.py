@@ -49,11 +49,12 @@ def facts_of(path: Path, model: str | None) -> dict[str, Any]:
     from ...adapters.open import open_adapter
     from ...adapters.training import frequent_tags, training_facts, trigger_words
     from ...disk.hashes import payload_hash, remembered_hash
-    from .architectures import architecture_of
+    from .architectures import architectures_of, titles
 
     check_source(path)
     source, header = open_adapter(path)
-    said = dataclasses.asdict(describe(source, header, architecture_of(source, model)))
+    fitting = architectures_of(source, model)
+    said = dataclasses.asdict(describe(source, header, fitting[0] if fitting else None))
     try:
         # Of a folder with an adapter for each component there is no one hash.
         sha256, payload = (remembered_hash(file), payload_hash(file)) if (file := source.path).is_file() else ("", "")
@@ -63,6 +64,7 @@ def facts_of(path: Path, model: str | None) -> dict[str, Any]:
         "file": str(path),
         "format": source.format,
         **said,
+        "family": titles(fitting) or said["family"],
         "unmatched": [shown(name, _LONGEST) for name in said["unmatched"][:_MOST]],
         "problems": [shown(text, _LONGEST) for text in said["problems"][:_MOST]],
         "matched": {part: {"modules": n, "of": of} for part, (n, of) in said["matched"].items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from ..file_commands import DEBUG, PATH
 from ..flags import options
 from ..render import plain
 from .lost import SCHEMA
-from .options import AS_JSON, DTYPE, MODEL, PARTIAL, VERBOSE, check_name, keep_of, lora_files, precision
+from .options import AS_JSON, CONFIG, DTYPE, MODEL, PARTIAL, VERBOSE, check_name, keep_of, lora_files, precision
 
 if TYPE_CHECKING:
     from ...adapters.lora import Adapter
@@ -45,6 +45,10 @@ _LAYOUTS, _DIALECTS = ("diffusers", "ldm"), ("kohya", "diffusers", "peft")
 @click.option(
     "--rank", type=click.IntRange(1), metavar="N", help="Bring the sum of several LoRAs to this rank of each module."
 )
+@CONFIG
+@click.option(
+    "--prediction-type", metavar="KIND", help="What the UNet predicts where BASE does not say: epsilon, v_prediction."
+)
 @options(MODEL, PARTIAL, AS_JSON, VERBOSE, DEBUG)
 def merge(
     paths: tuple[Path, ...],
@@ -52,6 +56,8 @@ def merge(
     to: Any,
     dtype: str | None,
     rank: int | None,
+    config: Path | None,
+    prediction_type: str | None,
     model: str | None,
     partial: bool,
     as_json: bool,
@@ -77,8 +83,11 @@ def merge(
         _check_choice(to, _LAYOUTS, "a checkpoint")
         if rank is not None or model is not None:
             raise UsageError("--rank and --model are for merging LoRAs into one; leave them out, or leave BASE out")
-        _into_checkpoint(*paths, files, to, dtype, partial=partial, as_json=as_json)
+        told = {"config": config, "prediction_type": prediction_type}
+        _into_checkpoint(*paths, files, to, dtype, told, partial=partial, as_json=as_json)
         return
+    if config is not None or prediction_type is not None:
+        raise UsageError("--config and --prediction-type tell of a checkpoint; leave them out, or give BASE DST")
     _check_choice(to, _DIALECTS, "a LoRA")
     _into_one(paths[0], files, to or "kohya", dtype, rank, model, partial=partial, as_json=as_json, verbose=verbose)
 
@@ -89,8 +98,17 @@ def _check_choice(to: str | None, known: tuple[str, ...], what: str) -> None:
 
 
 def _into_checkpoint(
-    base: Path, target: Path, files: list[LoraFile], to: Any, dtype: str | None, *, partial: bool, as_json: bool
+    base: Path,
+    target: Path,
+    files: list[LoraFile],
+    to: Any,
+    dtype: str | None,
+    told: Mapping[str, Any],
+    *,
+    partial: bool,
+    as_json: bool,
 ) -> None:
+    """`told` is what was said of the base, as `convert` takes it."""
     from ...signals import settle
     from ...weights.write.convert import convert
     from ..convert import report
@@ -110,6 +128,7 @@ def _into_checkpoint(
             progress=watched(bar),
             placed=settle,
             change=lambda checkpoint: _merged(checkpoint, files, dtype, taken, partial=partial),
+            **told,
         )
     for line in report(summary):
         click.echo(plain(line), err=True)

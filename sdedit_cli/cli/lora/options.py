@@ -12,6 +12,7 @@ import click
 
 from ...errors import UsageError
 from ...options.adapters import LORA_FILE, LoraFile
+from ..file_commands import PATH
 from ..flags import options
 from ..folders import AdapterPath, here
 
@@ -31,6 +32,9 @@ TO = click.option(
 DTYPE = click.option("--dtype", type=click.Choice(["fp16", "bf16", "fp32"]), help="Precision; by default as it was.")
 MODEL = click.option(
     "-m", "--model", metavar="MODEL", help="The model that it is for, where that is none of the usual ones."
+)
+CONFIG = click.option(
+    "--config", type=PATH, metavar="FOLDER", help="Model folder with the configs of a single-file checkpoint."
 )
 PARTIAL = click.option("--partial", is_flag=True, help="Leave out what fits no module of the model.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")

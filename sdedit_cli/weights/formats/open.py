@@ -118,7 +118,10 @@ def _from_json(path: Path) -> WeightSource:
         content = None
     if content and "weight_map" in content:
         return ShardedSource(path, _open_shard)
-    raise ModelError(f"{path}: is a JSON file without a 'weight_map', expected {_WEIGHTS}")
+    raise ModelError(
+        f"{path}: is a JSON file without a 'weight_map', such as a server's error message, and no weights; "
+        f"expected {_WEIGHTS}"
+    )
 
 
 def _open_shard(path: Path) -> WeightSource:
