@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -104,7 +104,7 @@ def read_prompts(path: Path) -> PromptFile:
 
 def _loras(made_of: object) -> tuple[str, ...]:
     listed = cast("list[object]", made_of)[:MAX_ITEMS] if isinstance(made_of, list) else []
-    loras = (one for one in map(_table, listed) if one.get("kind") == "lora")
+    loras = (one for one in map(as_object, listed) if one.get("kind") == "lora")
     return tuple(sha256 for one in loras if isinstance(sha256 := one.get("sha256"), str))
 
 
