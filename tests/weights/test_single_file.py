@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from sdedit_cli.errors import ModelError
 from sdedit_cli.names import ldm
 from sdedit_cli.weights.load.networks import Loaded, load_networks
+from sdedit_cli.weights.write.convert import convert
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -151,6 +152,17 @@ def test_a_vae_alone(sd1: Path, tmp_path: Path) -> None:
         assert found.scheduler_config is None
         assert found.vae is not None
         assert all(torch.equal(t, vae[n]) for n, t in found.vae.state_dict().items())
+
+
+def test_a_text_encoder_under_both_its_names_is_the_one_under_the_whole_ones(sd1: Path, tmp_path: Path) -> None:
+    """As merges of merges have it: the older names are left over, and the oracle passes them over."""
+    tensors = ldm_tensors(sd1, "sd15")
+    left = {name.replace("text_model.", ""): t + 1 for name, t in tensors.items() if "text_model." in name}
+    save_file(tensors | left, tmp_path / "both.safetensors")
+    path = tmp_path / "both.safetensors"
+    found, expected = states(load_networks(path)), states(oracle_pipeline(path, sd1))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    assert left.keys() <= set(convert(path, tmp_path / "folder").dropped)
 
 
 def test_unusual_models_need_and_use_a_config_folder(tmp_path: Path) -> None:
