@@ -197,6 +197,23 @@ def test_unknown_and_missing_tensors_are_errors_unless_partial(sd1: Path, tmp_pa
         load_networks(tmp_path / "fewer.safetensors")
 
 
+@pytest.mark.parametrize("tag", ["F8_E8M0", "F8_E4M3FNUZ"])
+def test_a_dtype_that_no_weights_have_matters_where_it_is_needed_alone(tag: str, sd1: Path, tmp_path: Path) -> None:
+    tensors, needed = ldm_tensors(sd1, "sd15"), ldm.UNET + "out.0.bias"
+    left, used = tmp_path / "left.safetensors", tmp_path / "used.safetensors"
+    save_file(tensors | {"leftover": torch.zeros(3, dtype=torch.uint8)}, left)
+    save_file(tensors | {needed: torch.zeros_like(tensors[needed], dtype=torch.uint8)}, used)
+    for path in (left, used):
+        length = int.from_bytes(path.read_bytes()[:8], "little")
+        header = path.read_bytes()[8 : 8 + length].replace(b'"U8"', f'"{tag}"'.encode())
+        path.write_bytes(len(header).to_bytes(8, "little") + header + path.read_bytes()[8 + length :])
+    assert load_networks(left).unet is not None
+    assert "leftover" in convert(left, tmp_path / "new.safetensors").dropped
+    for refused in (lambda: load_networks(used), lambda: convert(used, tmp_path / "none")):
+        with pytest.raises(ModelError, match=rf"the tensor '{needed}' is of the dtype {tag}"):
+            refused()
+
+
 def test_models_that_cannot_be_run_say_what_they_are(tmp_path: Path) -> None:
     folder = save_folder(tmp_path / "folder", "sd15", in_channels=9)
     path = save_single_file(tmp_path / "model.safetensors", folder, "sd15")
