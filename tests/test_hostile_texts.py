@@ -24,7 +24,7 @@ from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.configs.vae import VAEConfig
 from sdedit_cli.errors import ModelError, PresetError, SdeditError, UsageError
 from sdedit_cli.noise.scheduler import Scheduler
-from sdedit_cli.options import Edit
+from sdedit_cli.options import Edit, toml_table
 from sdedit_cli.presets import MAX_BYTES, read_toml
 from sdedit_cli.text import Tokenizer, encode_weighted, segments
 from sdedit_cli.text.grammar import _NUMBER, _SIGNED, parse
@@ -70,6 +70,21 @@ def test_tags_of_prompts_take_time_by_the_length(unit: str) -> None:
     assert twice < 2.2 * once + 500
     # Of patterns, Python counts nothing: none of these may look on from a place where it failed before.
     assert not set("*+") & set(_OPENING.pattern + _END.pattern)
+
+
+@pytest.mark.parametrize("unit", ["a", "a-", "a ", "a" * 1000 + ".", "a. ", '"".', "-"])
+def test_a_long_text_of_toml_is_read_before_the_suite_ends(unit: str) -> None:
+    """Its names are counted by a pattern, which took a minute for each 100,000 letters of a word."""
+    text = "".join(unit * 63 + "=" for _ in range(1_000_000 // 64 // len(unit))) if "." in unit else unit * 1_000_000
+    assert toml_table(f"prompt = '{text}'", "f", PresetError) == {"prompt": text}
+
+
+@pytest.mark.parametrize(
+    "name", ["a" + ".a" * 64, "long-name . " * 64 + "a", "''." * 64 + "a", "\n[x" + ".y" * 64 + "]"]
+)
+def test_a_name_of_many_parts_is_refused_wherever_it_stands(name: str) -> None:
+    with pytest.raises(PresetError, match="has too many dots"):
+        toml_table(f"prompt = 'a'\n{name} = 1", "f", PresetError)
 
 
 def test_a_number_is_read_in_one_way_alone() -> None:

@@ -104,6 +104,7 @@ def _png(path: Path) -> dict[str, Any]:
             if image.width * image.height > _MOST_PIXELS:
                 raise ValueError(f"it has {image.width} x {image.height} pixels")
             image.load()
+            image.info.pop("transparency", None)  # Pillow warns where a palette's is lost, and colours alone count
             text: object = image.info.get(_PNG_TEXT)
             content = base64.b64decode(text) if isinstance(text, str) else _of_pixels(np.asarray(image.convert("RGB")))
         held: object = json.loads(content)

@@ -116,11 +116,16 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _fit(hint: Any, value: Any, source: str, key: str) -> Any:
-    fitted = _try_fit(hint, value)
+    fitted = _try_fit(hint, _flag(value) if hint is bool else value)
     if fitted is _MISFIT:
         expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint)
         raise ModelError(f"{source}: '{key}' is {quoted(value)}, expected {expected or hint}")
     return fitted
+
+
+def _flag(value: Any) -> Any:
+    """The reference asks a flag for its truth alone, and its own scripts write null where they were given nothing."""
+    return bool(value) if value in (None, 0, 1) else value
 
 
 _MISFIT = object()

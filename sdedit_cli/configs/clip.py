@@ -20,7 +20,7 @@ class CLIPTextConfig(NetworkConfig):
     vocab_size: int = 49408
     hidden_size: int = 512
     intermediate_size: int = 2048
-    projection_dim: int = 512
+    projection_dim: int | None = 512
     num_hidden_layers: int = 12
     num_attention_heads: int = 8
     max_position_embeddings: int = 77
@@ -42,6 +42,13 @@ class CLIPTextConfig(NetworkConfig):
 
     def to_dict(self) -> dict[str, Any]:
         return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **dataclasses.asdict(self)}
+
+    def projected(self, source: str = "config") -> int:
+        """The width of a projection behind the encoder. Raises ModelError, naming `source`, where there can be none."""
+        width = self.projection_dim
+        if width is None or not 1 <= width <= LARGEST:
+            refuse(source, "projection_dim", width, f"1 to {LARGEST}")
+        return width
 
     def check(self, source: str = "config") -> None:
         one_of(source, "hidden_act", self.hidden_act, ACTIVATIONS)

@@ -212,7 +212,9 @@ class SchedulerConfig:
                 raise ModelError(f"{source}: has no '_class_name', expected one such as 'PNDMScheduler'")
             raise ModelError(f"{source}: unknown scheduler '{shown(name)}'{did_you_mean(name, tuple(OPTIONS))}")
         known = FIELDS & data.keys()
-        said = {key: _plain(value) for key, value in data.items() if key in known and value is not None}
+        # A null is silence, but of a flag: there it is false, as the reference has it.
+        kept = {key for key in known if data[key] is not None or isinstance(_NEUTRAL[key], bool)}
+        said = {key: _plain(value) for key, value in data.items() if key in kept}
         config = from_mapping(cls, {**OPTIONS[name], **said, "class_name": name}, source)
         # A null says that there is none, which is more than silence: another config made of this one may change it.
         nulls = {key for key in known if data[key] is None and getattr(config, key) is None}

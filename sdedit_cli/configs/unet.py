@@ -22,9 +22,9 @@ SUPPORTED_VALUES: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("class_embed_type", "num_class_embeds", "encoder_hid_dim", "encoder_hid_dim_type"), (None,)),
     **dict.fromkeys(("time_embedding_act_fn", "timestep_post_act", "cross_attention_norm"), (None,)),
     **dict.fromkeys(("class_embeddings_concat", "dual_cross_attention", "resnet_skip_time_act"), (False,)),
-    "resnet_out_scale_factor": (1.0,),
+    "resnet_out_scale_factor": (1.0, None),
     "time_embedding_type": ("positional",),
-    "attention_type": ("default",),
+    "attention_type": ("default", None),
     "mid_block_only_cross_attention": (None, False),
 }
 """Keys of which only some values can be built; any other value is refused by name."""
@@ -97,7 +97,7 @@ class UNetConfig(NetworkConfig):
     upcast_attention: bool = False
     resnet_time_scale_shift: str = "default"
     resnet_skip_time_act: bool = False
-    resnet_out_scale_factor: float = 1.0
+    resnet_out_scale_factor: float | None = 1.0
     time_embedding_type: str = "positional"
     time_embedding_dim: int | None = None
     time_embedding_act_fn: str | None = None
@@ -106,11 +106,11 @@ class UNetConfig(NetworkConfig):
     conv_in_kernel: int = 3
     conv_out_kernel: int = 3
     projection_class_embeddings_input_dim: int | None = None
-    attention_type: str = "default"
+    attention_type: str | None = "default"
     class_embeddings_concat: bool = False
     mid_block_only_cross_attention: bool | None = None
     cross_attention_norm: str | None = None
-    addition_embed_type_num_heads: int = 64
+    addition_embed_type_num_heads: int | None = 64
 
     @property
     def time_dim(self) -> int:

@@ -47,14 +47,23 @@ def module_name(name: str, known: Container[str]) -> str:
     return next((rule(name) for rule in _RULES if rule(name) in known), name)
 
 
+def is_doubled(name: str, present: Container[str]) -> bool:
+    """Whether a text encoder's tensor is among `present` under its whole name too, as merges of merges have it."""
+    return f"text_model.{name}" in present
+
+
 def current_names(present: Collection[str], table: Table) -> dict[str, Origin]:
-    """Our names with their origins among `present`, the names of a file that uses ours, in older spellings too."""
+    """Our names with their origins among `present`, the names of a file that uses ours, in older spellings too.
+
+    Of two spellings of a name the module's own counts.
+    """
     known = {name + leaf.ours for name in modules(table) for leaf in LEAVES["same"]}
     if not known:
         return {name: Origin((name,)) for name in present}
     # The VAE's attention was made of 1x1 convolutions here too, once: what it is written as is one shape.
     convolved = {f"{name}.weight" for pair in table if pair.rule == "conv1x1" for name in pair.ours}
-    current = {module_name(name, known): name for name in present}
+    exact_last = sorted(present, key=lambda name: name in known)
+    current = {module_name(name, known): name for name in exact_last}
     return {
         name: Origin((old,), "squeeze" if name in convolved else "same")
         for name, old in current.items()

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import SdeditError
 
-_DEEP_NAME = re.compile(r"""(?:(?:[A-Za-z0-9_-]+|""|'')[ \t]*\.[ \t]*){64}""")
+# Looked for from the beginnings of words alone: tried from each letter, a long word would take time by its square.
+_DEEP_NAME = re.compile(r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]+|""|'')[ \t]*\.[ \t]*){64}""")
 
 
 def toml_table(text: str, label: str, error: type[SdeditError]) -> dict[str, Any]:

@@ -133,6 +133,16 @@ def test_info_of_other_files_says_what_they_are(tmp_path: Path, capsys: pytest.C
     assert found["kind"] == "picture"
 
 
+def test_a_palette_that_is_partly_transparent_is_no_matter_for_info(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Pillow warns of it where it is asked for colours alone, as those are that may hold an embedding."""
+    picture = Image.linear_gradient("L").quantize(8)
+    picture.save("palette.png", transparency=bytes([0, 128, 255]))
+    assert run(["info", "palette.png", "--no-hash"]) == 0
+    assert capfd.readouterr().err == ""
+
+
 def test_info_goes_on_after_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.ckpt").write_text("hello, this is a text\n")
     assert run(["info", str(tmp_path / "text.ckpt"), str(shared("sd15")[1])]) == 3

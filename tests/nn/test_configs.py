@@ -179,6 +179,18 @@ def test_the_text_half_of_a_whole_clip_config_is_read() -> None:
     assert CLIPTextConfig.from_dict(whole) == CLIPTextConfig.from_dict(clip_config())
 
 
+def test_a_text_encoder_s_projection_may_be_null_as_nothing_is_made_of_it() -> None:
+    said, silent = (CLIPTextConfig.from_dict(clip_config(projection_dim=width)) for width in (None, 512))
+    assert said.to_dict()["projection_dim"] is None
+    assert CLIPTextModel(said).state_dict().keys() == CLIPTextModel(silent).state_dict().keys()
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, "false", []])
+def test_other_values_than_null_and_0_and_1_are_no_flags(value: object) -> None:
+    with pytest.raises(ModelError, match=r"^f: 'upcast_attention' is .*, expected bool$"):
+        UNetConfig.from_dict(unet_config(upcast_attention=value), "f")
+
+
 NETWORKS = [
     (UNet2DCondition, UNetConfig, unet_config()),
     (AutoencoderKL, VAEConfig, vae_config()),

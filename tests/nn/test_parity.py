@@ -123,6 +123,25 @@ def test_unet_options_are_bit_equal(name: str) -> None:
     assert torch.equal(ours_of(model, inputs), theirs_of(oracle_of(model), inputs))
 
 
+LOOSE_FLAGS = ("center_input_sample", "flip_sin_to_cos", "upcast_attention", "use_linear_projection")
+REFUSED_FLAGS = ("class_embeddings_concat", "dual_cross_attention", "resnet_skip_time_act")
+NULL_OPTIONS = ("attention_type", "resnet_out_scale_factor", "addition_embed_type_num_heads")
+LOOSE_UNETS: dict[str, dict[str, Any]] = {
+    "flags that are null": dict.fromkeys((*LOOSE_FLAGS, *REFUSED_FLAGS)),
+    "flags that are 0": dict.fromkeys((*LOOSE_FLAGS, *REFUSED_FLAGS), 0),
+    "flags that are 1": dict.fromkeys(LOOSE_FLAGS, 1),
+    "options that are null": dict.fromkeys(NULL_OPTIONS),
+}
+
+
+@pytest.mark.parametrize("name", LOOSE_UNETS)
+def test_nulls_and_numbers_in_a_unet_s_config_mean_what_the_oracle_makes_of_them(name: str) -> None:
+    """Its own conversion script writes `"upcast_attention": null`."""
+    model = tiny_unet("sd15", **LOOSE_UNETS[name])
+    inputs = unet_inputs(model.config, (8, 8))
+    assert torch.equal(ours_of(model, inputs), theirs_of(oracle_of(model, **LOOSE_UNETS[name]), inputs))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
 def test_freeu_equals_the_oracle_s_and_leaves_no_trace(family: str, size: tuple[int, int]) -> None:
@@ -192,6 +211,16 @@ def test_autoencoder_is_bit_equal(name: str) -> None:
     noise = torch.randn(ours.mean.shape, generator=torch.Generator().manual_seed(3))
     assert torch.equal(ours.sample(noise), theirs.sample(torch.Generator().manual_seed(3)))
     assert torch.equal(model.decode(ours.mean), oracle.decode(theirs.mean).sample)
+
+
+@pytest.mark.parametrize("value", [None, 0, 1])
+def test_nulls_and_numbers_as_an_autoencoder_s_flags_mean_what_the_oracle_makes_of_them(value: int | None) -> None:
+    flags = ("force_upcast", "use_quant_conv", "use_post_quant_conv", "mid_block_add_attention")
+    said = dict.fromkeys(flags, value)
+    model = tiny_vae(**said)
+    oracle, x = oracle_of(model, **said), torch.randn(1, 3, 16, 16)
+    assert torch.equal(model.decode(model.encode(x).mean), oracle.decode(oracle.encode(x).latent_dist.mean).sample)
+    assert model.config.force_upcast is bool(value)
 
 
 TAESD_OPTIONS: dict[str, dict[str, Any]] = {

@@ -169,6 +169,15 @@ def test_broken_configs_are_model_errors(data: dict[str, Any]) -> None:
         Scheduler.from_config(data)
 
 
+@pytest.mark.parametrize("value", [None, 0, 1])
+@pytest.mark.parametrize("flag", ["clip_sample", "set_alpha_to_one"])
+def test_nulls_and_numbers_as_flags_mean_what_the_oracle_makes_of_them(flag: str, value: int | None) -> None:
+    """A null flag is false to it, where its class's default is true."""
+    assert_equal_to_the_oracle(Case("DDIMScheduler", {flag: value}))
+    config = Scheduler.from_config({"_class_name": "DDIMScheduler", flag: value}).config
+    assert getattr(config, flag) is bool(value)
+
+
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 def test_the_oracle_reads_what_we_save(class_name: str, tmp_path: Path) -> None:
     """save -> oracle, and save -> ours: the same scheduler."""

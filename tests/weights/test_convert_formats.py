@@ -203,6 +203,17 @@ def test_damaged_xl_models_are_refused(damage: str, name: str, tmp_path: Path) -
     assert name in str(error.value)
 
 
+@pytest.mark.parametrize("width", [None, -1, 2**40])
+def test_a_second_text_encoder_without_a_width_of_its_projection_is_refused_by_that(
+    width: int | None, tmp_path: Path
+) -> None:
+    convert(xl_single_file(tmp_path / "xl.safetensors", xl_tensors(refiner=False), False), tmp_path / "folder")
+    config = tmp_path / "folder" / "text_encoder_2" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "projection_dim": width}))
+    with pytest.raises(ModelError, match=f"'projection_dim' is {width}, expected 1 to 65536"):
+        convert(tmp_path / "folder", tmp_path / "new")
+
+
 def test_leftovers_that_cannot_be_read_are_dropped(tmp_path: Path) -> None:
     """Among the weights too: only what the model needs can refuse it."""
     tensors = ldm_tensors(shared("sd15")[0], "sd15")

@@ -55,6 +55,8 @@ OTHER_THINGS = {
     "git-lfs pointer": (LFS, "git lfs pull"),
     "web page": (b"\n <!DOCTYPE html><html><body>Sign in</body></html>", "web page"),
     "xml": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "web page"),
+    "OpenVINO": (b'<?xml version="1.0"?>\r\n<net name="Model0" version="11">\n\t<layers>', "OpenVINO"),
+    "OpenVINO without the first line": (b'<net name="Model0" version="11">', "OpenVINO"),
     "text": ("Grüße\nfrom a README\n".encode() * 100, "text file"),
     "json": (b'{"_class_name": "UNet2DConditionModel"}', "JSON file"),
     "broken json": (b'{"weight_map": ', "JSON file"),

@@ -33,6 +33,29 @@ def test_every_dtype_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
     assert source.get("one").shape == ()
 
 
+@pytest.mark.parametrize(
+    ("tag", "shape", "size"),
+    [
+        ("F4", [2, 3], 3),
+        ("F6_E2M3", [4], 3),
+        ("F6_E3M2", [2, 2], 3),
+        ("F8_E8M0", [3], 3),
+        ("F8_E4M3FNUZ", [], 1),
+        ("F8_E5M2FNUZ", [0], 0),
+    ],
+)
+def test_a_dtype_that_no_weights_have_is_refused_where_it_is_asked_for(
+    tag: str, shape: list[int], size: int, tmp_path: Path
+) -> None:
+    header = {"a": entry("U8", [2], 0, 2), "odd": entry(tag, shape, 2, 2 + size)}
+    source = open_weights(write(tmp_path / "f", raw_safetensors(header, bytes(2 + size))))
+    assert source.get("a").tolist() == [0, 0]
+    assert source.shape("odd") == tuple(shape)
+    assert list(source.unreadable) == ["odd"]
+    with pytest.raises(ModelError, match=f"the tensor 'odd' is of the dtype {tag}"):
+        source.get("odd")
+
+
 def test_metadata_and_an_empty_file_of_no_tensors(tmp_path: Path) -> None:
     source = open_weights(write(tmp_path / "f", raw_safetensors({"__metadata__": {"a": "b"}})))
     assert source.names() == []
@@ -88,6 +111,8 @@ DAMAGED = {
     "entry not an object": (raw_safetensors({"a": 3}), "'a' has no dtype"),
     "same key twice": (raw_safetensors(b'{"a": {}, "a": {}}'), "'a' is there twice"),
     "unknown dtype": (raw_safetensors({"a": entry("F7", [2], 0, 8)}), "unknown dtype 'F7'"),
+    "half a byte over": (raw_safetensors({"a": entry("F4", [3], 0, 2)}, b"12"), "2 bytes long"),
+    "bytes for halves": (raw_safetensors({"a": entry("F4", [2], 0, 2)}, b"12"), "2 bytes long"),
     "dtype is a list": (raw_safetensors({"a": {**F32, "dtype": ["F32"]}}), "unknown dtype"),
     "negative offset": (raw_safetensors({"a": entry("F32", [2], -8, 0)}), "offsets [-8, 0]"),
     "offsets reversed": (raw_safetensors({"a": entry("F32", [2], 8, 0)}, b"12345678"), "offsets [8, 0]"),

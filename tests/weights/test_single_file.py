@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from sdedit_cli.errors import ModelError
 from sdedit_cli.names import ldm
 from sdedit_cli.weights.load.networks import Loaded, load_networks
+from sdedit_cli.weights.write.convert import convert
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -153,6 +154,17 @@ def test_a_vae_alone(sd1: Path, tmp_path: Path) -> None:
         assert all(torch.equal(t, vae[n]) for n, t in found.vae.state_dict().items())
 
 
+def test_a_text_encoder_under_both_its_names_is_the_one_under_the_whole_ones(sd1: Path, tmp_path: Path) -> None:
+    """As merges of merges have it: the older names are left over, and the oracle passes them over."""
+    tensors = ldm_tensors(sd1, "sd15")
+    left = {name.replace("text_model.", ""): t + 1 for name, t in tensors.items() if "text_model." in name}
+    save_file(tensors | left, tmp_path / "both.safetensors")
+    path = tmp_path / "both.safetensors"
+    found, expected = states(load_networks(path)), states(oracle_pipeline(path, sd1))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    assert left.keys() <= set(convert(path, tmp_path / "folder").dropped)
+
+
 def test_unusual_models_need_and_use_a_config_folder(tmp_path: Path) -> None:
     """Heads that shapes cannot tell come from the folder, as in the oracle."""
     folder = save_folder(tmp_path / "folder", "sd15", attention_head_dim=2)
@@ -183,6 +195,23 @@ def test_unknown_and_missing_tensors_are_errors_unless_partial(sd1: Path, tmp_pa
     save_file(tensors, tmp_path / "fewer.safetensors")
     with pytest.raises(ModelError, match=r"mid_block\.attentions\.0\.norm\.weight"):
         load_networks(tmp_path / "fewer.safetensors")
+
+
+@pytest.mark.parametrize("tag", ["F8_E8M0", "F8_E4M3FNUZ"])
+def test_a_dtype_that_no_weights_have_matters_where_it_is_needed_alone(tag: str, sd1: Path, tmp_path: Path) -> None:
+    tensors, needed = ldm_tensors(sd1, "sd15"), ldm.UNET + "out.0.bias"
+    left, used = tmp_path / "left.safetensors", tmp_path / "used.safetensors"
+    save_file(tensors | {"leftover": torch.zeros(3, dtype=torch.uint8)}, left)
+    save_file(tensors | {needed: torch.zeros_like(tensors[needed], dtype=torch.uint8)}, used)
+    for path in (left, used):
+        length = int.from_bytes(path.read_bytes()[:8], "little")
+        header = path.read_bytes()[8 : 8 + length].replace(b'"U8"', f'"{tag}"'.encode())
+        path.write_bytes(len(header).to_bytes(8, "little") + header + path.read_bytes()[8 + length :])
+    assert load_networks(left).unet is not None
+    assert "leftover" in convert(left, tmp_path / "new.safetensors").dropped
+    for refused in (lambda: load_networks(used), lambda: convert(used, tmp_path / "none")):
+        with pytest.raises(ModelError, match=rf"the tensor '{needed}' is of the dtype {tag}"):
+            refused()
 
 
 def test_models_that_cannot_be_run_say_what_they_are(tmp_path: Path) -> None:

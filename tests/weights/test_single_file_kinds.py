@@ -194,6 +194,7 @@ def test_configs_are_inferred_back_from_shapes(data: Any) -> None:
         block_out_channels=tuple(data.draw(st.lists(st.sampled_from([32, 64]), min_size=levels, max_size=levels))),
         layers_per_block=data.draw(st.integers(1, 3)),
         down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+        mid_block_type=data.draw(st.sampled_from(["UNetMidBlock2DCrossAttn", None])),
         up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
         transformer_layers_per_block=data.draw(st.integers(1, 2)),
         cross_attention_dim=data.draw(st.sampled_from([64, 768])),
@@ -208,6 +209,7 @@ def test_configs_are_inferred_back_from_shapes(data: Any) -> None:
             "block_out_channels",
             "layers_per_block",
             "down_block_types",
+            "mid_block_type",
             "up_block_types",
             "cross_attention_dim",
             "use_linear_projection",
@@ -217,7 +219,7 @@ def test_configs_are_inferred_back_from_shapes(data: Any) -> None:
         assert [lv.depths for lv in found.down_levels() if lv.attends] == [
             lv.depths for lv in config.down_levels() if lv.attends
         ]
-        assert found.mid_level().depths == config.mid_level().depths
+        assert config.mid_block_type is None or found.mid_level().depths == config.mid_level().depths
         assert part.unknown == ()
 
 

@@ -12,7 +12,7 @@ from ...configs.base import read_json
 from ...configs.model_block import noted_block
 from ...errors import ModelError, listed
 from ...names import ldm
-from ...names.older import current_names, is_harmless
+from ...names.older import current_names, is_doubled, is_harmless
 from ...names.table import Origin, origins
 from ..formats.source import WeightSource
 from . import infer, notes
@@ -110,7 +110,8 @@ def _component(
     found = current_names(inner, table) if own else origins(table, inner)
     used = {name for origin in found.values() for name in origin.sources}
     # Without a prefix of its own the file may hold anything beside the component: that is dropped, and reported.
-    unknown = [name for name in inner if not place.is_bare and name not in used and not _at_home(name, place)]
+    rest = [name for name in inner if name not in used and not place.is_bare]
+    unknown = [name for name in rest if not _at_home(name, place) and not is_doubled(name, inner)]
     copied = ema and place.kind == "unet"
     return Component(
         kind,

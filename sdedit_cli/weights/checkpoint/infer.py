@@ -30,16 +30,25 @@ class _UNetNames(NamedTuple):
     conv_out: str
     time: str
     added: str
+    mid: str
     mid_attention: str
 
 
 _UNET_NAMES = {
-    "ldm": _UNetNames("input_blocks.0.0.weight", "out.2.weight", "time_embed.0.weight", ADDED["ldm"], "middle_block.1"),
+    "ldm": _UNetNames(
+        "input_blocks.0.0.weight",
+        "out.2.weight",
+        "time_embed.0.weight",
+        ADDED["ldm"],
+        "middle_block.",
+        "middle_block.1",
+    ),
     "diffusers": _UNetNames(
         "conv_in.weight",
         "conv_out.weight",
         "time_embedding.linear_1.weight",
         ADDED["diffusers"],
+        "mid_block.",
         "mid_block.attentions.0",
     ),
 }
@@ -73,6 +82,7 @@ def infer_unet(shapes: Shapes, place: Place, family: Family) -> UNetConfig:
         block_out_channels=channels,
         layers_per_block=_one_or_all([level.layers for level in levels]),
         down_block_types=tuple("CrossAttnDownBlock2D" if level.depth else "DownBlock2D" for level in levels),
+        mid_block_type=UNetConfig.mid_block_type if any(name.startswith(names.mid) for name in shapes) else None,
         up_block_types=tuple("CrossAttnUpBlock2D" if level.depth else "UpBlock2D" for level in reversed(levels)),
         transformer_layers_per_block=_one_or_all(depths),
         cross_attention_dim=_shape(shapes, f"{attention}.transformer_blocks.0.attn2.to_k.weight", 2)[1],

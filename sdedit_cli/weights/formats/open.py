@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ...configs.base import LARGEST_TEXT, bounded_text, object_in
@@ -27,14 +28,15 @@ _HINTS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     (tuple(magic.lower() for magic in _PICTURES), "is a picture, expected a weights file"),
     ((b"gguf",), "is a GGUF file, which is not supported: get the .safetensors of the model"),
     (
-        (b"\x89hdf", b"\x93numpy", b"ftrt", *(bytes((8, version, 18)) for version in range(3, 16))),
-        "is of another program (ONNX, TensorRT, Keras, NumPy): get the .safetensors of the model",
+        (b"\x89hdf", b"\x93numpy", b"ftrt", b"<net ", *(bytes((8, version, 18)) for version in range(3, 16))),
+        "is of another program (ONNX, OpenVINO, TensorRT, Keras, NumPy): get the .safetensors of the model",
     ),
     (
         (b"\x1f\x8b", b"7z\xbc\xaf", b"rar!", b"\xfd7zxz", b"bzh", b"\x28\xb5\x2f\xfd"),
         "is a compressed archive: unpack it and name the weights in it",
     ),
 )
+_NETWORK_IN_XML = re.compile(rb"<\?xml[^>]*>\s*(?=<net )")
 _WEIGHTS = "weights or the index of sharded ones"
 _HEAD = 512
 # torch's files of before 1.6 begin with this number in pickle protocols 0 and 1.
@@ -63,7 +65,7 @@ def _opened(path: Path) -> WeightSource:
         return SafetensorsFile(path)
     if head.startswith(_ZIP) or _is_pickle(head):
         return PickleSource(path)
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    start = _NETWORK_IN_XML.sub(b"", head.lstrip(b"\xef\xbb\xbf \t\r\n").lower())
     for magics, problem in _HINTS:
         if start.startswith(magics):
             raise ModelError(f"{path}: {problem}")

@@ -43,15 +43,20 @@ TAGS: dict[str, torch.dtype] = {
     "C64": torch.complex64,
 }
 
+# Dtypes of the format that are those of no weights, with the bits of a number: a leftover in one harms nothing.
+_UNREAD = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
+_BITS = {tag: 8 * dtype.itemsize for tag, dtype in TAGS.items()} | _UNREAD
+
 
 @dataclass(frozen=True)
 class HeaderEntry:
-    """Where a tensor is: `start` counts from the beginning of the file."""
+    """Where a tensor is: `start` counts from the beginning of the file. `problem` says why it cannot be read."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     start: int
     end: int
+    problem: str = ""
 
 
 class SafetensorsFile(EntrySource[HeaderEntry]):
@@ -63,9 +68,12 @@ class SafetensorsFile(EntrySource[HeaderEntry]):
         self.path = path
         self._file = MappedFile(path)
         self._entries, self.metadata = read_header(self._file)
+        self.unreadable = {name: entry.problem for name, entry in self._entries.items() if entry.problem}
 
     def get(self, name: str) -> Tensor:
         entry = self._entry(name)
+        if entry.problem:
+            raise ModelError(f"{self.path}: the tensor '{shown(name)}' {entry.problem}")
         return self._file.view(entry.start, entry.dtype, entry.shape)
 
 
@@ -111,8 +119,8 @@ def _entry(file: MappedFile, name: str, facts: object, base: int) -> HeaderEntry
     if not isinstance(facts, dict):
         raise _broken(file, f"'{shown(name)}' has no dtype, shape and offsets")
     fields = cast("dict[str, object]", facts)
-    dtype = TAGS.get(str(fields.get("dtype")))
-    if dtype is None:
+    tag = str(fields.get("dtype"))
+    if tag not in _BITS:
         raise _broken(file, f"'{shown(name)}' has the unknown dtype '{shown(fields.get('dtype'))}'")
     shape = sides(fields.get("shape"))
     offsets = sides(fields.get("data_offsets"))
@@ -123,10 +131,11 @@ def _entry(file: MappedFile, name: str, facts: object, base: int) -> HeaderEntry
     start, end = offsets
     if base + end > file.size:
         raise _broken(file, f"'{shown(name)}' ends at byte {base + end} of a file of {file.size}: cut short?")
-    if end - start != prod(shape) * dtype.itemsize:
-        said = f"of shape {list(shape)} and dtype {fields['dtype']}"
+    if 8 * (end - start) != prod(shape) * _BITS[tag]:
+        said = f"of shape {list(shape)} and dtype {tag}"
         raise _broken(file, f"'{shown(name)}' {said} is {end - start} bytes long")
-    return HeaderEntry(dtype, shape, base + start, base + end)
+    problem = f"is of the dtype {tag}, which is not read; use the model's fp16 or bf16 file" if tag in _UNREAD else ""
+    return HeaderEntry(TAGS.get(tag, torch.uint8), shape, base + start, base + end, problem)
 
 
 def _check_cover(file: MappedFile, ordered: list[tuple[str, HeaderEntry]], position: int) -> None:

@@ -75,7 +75,8 @@ def _expected(component: Component) -> dict[str, Tensor]:
     state: dict[str, Tensor] = empty_network(component).state_dict()
     if component.kind.name == "text_encoder_2":
         config: Any = component.config
-        state["text_projection.weight"] = torch.empty(config.projection_dim, config.hidden_size, device="meta")
+        width = config.projected(component.kind.words)
+        state["text_projection.weight"] = torch.empty(width, config.hidden_size, device="meta")
     return state
 
 

@@ -57,10 +57,10 @@ def tiny_clip(seed: int = 0, **changes: Any) -> CLIPTextModel:
     return model
 
 
-def oracle_of(model: nn.Module) -> Any:
-    """The oracle's network of the same config with the weights of `model`. Raises AssertionError where the names or
-    the shapes of the parameters differ."""
-    config = model.config.to_dict()  # pyright: ignore -- a config of ours
+def oracle_of(model: nn.Module, **changes: Any) -> Any:
+    """The oracle's network of the same config, but for `changes`, with the weights of `model`. Raises AssertionError
+    where the names or the shapes of the parameters differ."""
+    config: dict[str, Any] = model.config.to_dict() | changes  # pyright: ignore -- a config of ours
     theirs = oracle_from_config(config).eval()
     state = {oracle_name(model, name): value for name, value in model.state_dict().items()}
     expected = theirs.state_dict()
