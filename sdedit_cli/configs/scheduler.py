@@ -139,6 +139,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "learned_range",
     ),
 }
+PREDICTED_VARIANCES = ("learned", "learned_range")
+"""Of `variance_type`: the model puts its variance out beside the noise."""
+
 # A file that was saved for one sampler and is read for another names solver types that the other does not know:
 # those of a sibling mean "your own default".
 _OWN_TYPES: Mapping[str, Mapping[str, tuple[str, ...]]] = {

@@ -320,6 +320,7 @@ def _step(running: Running, out_BCHW: Tensor) -> tuple[Tensor, Any]:
     noise_BCHW = None
     if track.scheduler.draws_noise(track.grid, i, track.eta):
         dtype = track.scheduler.noise_dtype(out_BCHW.dtype)
-        noise_BCHW = normal(out_BCHW.shape, track.generator, out_BCHW.device, dtype)
+        # As many channels as the latents have: a model that predicts its variance puts out twice as many.
+        noise_BCHW = normal(running.x_BCHW.shape, track.generator, out_BCHW.device, dtype)
     x_BCHW, state = track.scheduler.step(track.grid, i, running.x_BCHW, out_BCHW, running.state, noise_BCHW, track.eta)
     return (x_BCHW if track.blend is None else track.blend(i + 1, x_BCHW)), state

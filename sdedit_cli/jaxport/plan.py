@@ -21,6 +21,7 @@ import torch
 from jax import Array
 from torch import Tensor
 
+from ..configs.scheduler import PREDICTED_VARIANCES
 from ..errors import UsageError, WrongTypeError
 from ..noise import Grid, Scheduler
 from ..options import smallest_strength
@@ -110,7 +111,7 @@ def check_linear(scheduler: Scheduler) -> None:
     for key in ("thresholding", "clip_sample"):
         if getattr(settings, key):
             raise UsageError(f"scheduler option '{key}' is for models of pictures, and not done in JAX; turn it off")
-    if settings.variance_type in ("learned", "learned_range"):
+    if settings.variance_type in PREDICTED_VARIANCES:
         raise UsageError("a model that predicts its variance cannot be run in JAX; take another sampler")
 
 

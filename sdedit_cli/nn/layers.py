@@ -109,7 +109,8 @@ class Resnet(nn.Module):
         if self.time_emb_proj is None or emb_BE is None:
             h_BKHW = norm_then_act(h_BKHW, self.norm2, self.act, self.ops, shifts)
         elif self.scale_shift:
-            scale, shift = self.time_emb_proj(emb_BE)[:, :, None, None].chunk(2, dim=1)
+            # Cut before the axes are added: compiling it the other way round ends OpenVINO's process.
+            scale, shift = (part_BK[:, :, None, None] for part_BK in self.time_emb_proj(emb_BE).chunk(2, dim=1))
             h_BKHW = self.act(self.norm2(shifted(h_BKHW, shifts)) * (1 + scale) + shift)
         else:
             h_BKHW = norm_then_act(h_BKHW, self.norm2, self.act, self.ops, (*shifts, self.time_emb_proj(emb_BE)))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..configs.base import read_json
 from ..configs.mapping import ConfigMapping
-from ..configs.scheduler import FIELDS, OPTIONS, SchedulerConfig
+from ..configs.scheduler import FIELDS, OPTIONS, PREDICTED_VARIANCES, SchedulerConfig
 from ..errors import ModelError, UsageError, WrongTypeError, did_you_mean
 from .grid import Grid, ask
 from .process import Process, denoised, denoised_ve, process_of
@@ -232,7 +232,16 @@ class Scheduler:
         noise: Tensor | None = None,
         eta: float = 0.0,
     ) -> tuple[Tensor, State]:
-        """(latent at node i + 1, memory) from latent and model output at node i. Changes none of its arguments."""
+        """(latent at node i + 1, memory) from latent and model output at node i. Changes none of its arguments.
+
+        Raises UsageError for a model that predicts its variance too, which only some solvers read.
+        """
+        if model_output.shape != x.shape and self.settings.variance_type not in PREDICTED_VARIANCES:
+            raise UsageError(
+                f"the UNet puts out {model_output.shape[1]} channels for latents of {x.shape[1]}, its variance among "
+                f"them, which sampler '{self.name}' does not read as it is set; take ddpm, dpmpp_2m or "
+                "dpmpp_2s, with variance_type 'learned_range'"
+            )
         return self.solver.step(Step(self.process, grid, i, noise, eta), x, model_output, state)
 
 

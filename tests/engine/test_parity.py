@@ -11,6 +11,7 @@ import torch
 from helpers.pipelines import FAMILIES, picture, write_checkpoint
 
 from sdedit_cli import Scheduler, StableDiffusionImg2ImgPipeline
+from sdedit_cli.errors import UsageError
 from sdedit_cli.noise import SOLVERS
 from sdedit_cli.noise.samplers import CLASS_OF
 
@@ -238,3 +239,31 @@ def test_a_unet_that_reads_no_text_edits_too(tmp_path: Path) -> None:
     oracle.save_pretrained(tmp_path / "model")
     pair = oracle, StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "model")
     assert_same(*both(pair, prompt=["a cat", "a dog"], image=picture()))
+
+
+def with_variance(folder: Path) -> tuple[Any, Any]:
+    """A model that puts out its variance beside the noise, with a DDPM sampler that reads it."""
+    from diffusers import DDPMScheduler
+
+    oracle = write_checkpoint(folder)
+    torch.manual_seed(0)
+    oracle.unet = type(oracle.unet).from_config({**oracle.unet.config, "out_channels": 8}).eval()
+    oracle.scheduler = DDPMScheduler(variance_type="learned_range", clip_sample=False, steps_offset=1)
+    oracle.save_pretrained(folder)
+    return oracle, StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
+def test_a_model_that_predicts_its_variance_draws_noise_of_the_latents_shape(
+    tmp_path: Path, guidance_scale: float
+) -> None:
+    pair = with_variance(tmp_path / "model")
+    assert_same(*both(pair, prompt="a cat", image=picture(), guidance_scale=guidance_scale))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "pndm"])
+def test_a_sampler_that_cannot_read_a_predicted_variance_says_so(tmp_path: Path, sampler: str) -> None:
+    _, ours = with_variance(tmp_path / "model")
+    ours.scheduler = ours.scheduler.renamed(sampler)
+    with pytest.raises(UsageError, match=f"8 channels for latents of 4.*'{sampler}'.*take ddpm"):
+        ours(prompt="a cat", image=picture(), num_inference_steps=4)

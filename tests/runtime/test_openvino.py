@@ -41,9 +41,9 @@ def machine() -> Machine:
     return Machine(threads=1, shelf=Counting())
 
 
-def random_unet(family: str = "sd15", seed: int = 0) -> UNet2DCondition:
+def random_unet(family: str = "sd15", seed: int = 0, **changes: Any) -> UNet2DCondition:
     torch.manual_seed(seed)
-    return UNet2DCondition(UNetConfig.from_dict(unet_config(family))).eval()
+    return UNet2DCondition(UNetConfig.from_dict(unet_config(family, **changes))).eval()
 
 
 @contextmanager
@@ -84,10 +84,17 @@ def far(ours: Tensor, theirs: Tensor) -> float:
 SHAPES = ((2, (16, 16), 77), (4, (9, 13), 77), (1, (16, 8), 154))
 
 
-@pytest.mark.parametrize("family", ["sd15", "sd21"])
-def test_a_unet_at_any_size_batch_and_length_of_text_is_converted_once(family: str) -> None:
+UNETS: dict[str, dict[str, Any]] = {
+    "sd15": {},
+    "sd21": {"family": "sd21"},
+    "the time scales and shifts": {"resnet_time_scale_shift": "scale_shift"},
+}
+
+
+@pytest.mark.parametrize("kind", UNETS)
+def test_a_unet_at_any_size_batch_and_length_of_text_is_converted_once(kind: str) -> None:
     shelf = Counting()
-    unet = random_unet(family)
+    unet = random_unet(**UNETS[kind])
     attach([unet], Machine(threads=1, shelf=shelf))
     for rows, size, tokens in SHAPES:
         given = inputs(unet, rows, size, tokens)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...configs.scheduler import PREDICTED_VARIANCES
 from ...errors import UsageError
 from ..grid import Asked, Grid, Levels, closed, final_sigma, flow_levels, vp_levels
 from ..process import Process, denoised, limited, noise_of
@@ -72,7 +73,7 @@ def converted(step: Step, x: Tensor, output: Tensor) -> Tensor:
     """The model's prediction in the solver's terms: x_0 for the ++ forms, noise for the others."""
     config = step.config
     alpha, sigma = step.process.alpha_sigma(step.sigma)
-    if config.variance_type in ("learned", "learned_range"):
+    if config.variance_type in PREDICTED_VARIANCES:
         output = output[:, : x.shape[1]]
     if config.algorithm_type.endswith("++"):
         share = step.sigma if config.prediction_type == "flow_prediction" else sigma

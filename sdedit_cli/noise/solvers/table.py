@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...configs.scheduler import PREDICTED_VARIANCES
 from ...errors import UsageError
 from ..grid import Asked, Grid, table_grid, table_nodes
 from ..process import Process, denoised, limited, noise_of
@@ -35,7 +36,7 @@ def _ddpm(step: Step, x: Tensor, output: Tensor, state: State) -> tuple[Tensor, 
     process, nodes = step.process, step.grid.nodes
     t, t_later = nodes[step.i], nodes[step.i + 1] if step.left > 1 else -1
     learned = None
-    if step.config.variance_type in ("learned", "learned_range"):
+    if step.config.variance_type in PREDICTED_VARIANCES:
         if output.shape[1] != 2 * x.shape[1]:
             raise UsageError(
                 f"variance_type '{step.config.variance_type}' needs a model that predicts it; this doesn't"
