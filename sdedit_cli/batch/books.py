@@ -59,10 +59,11 @@ class Books(Ledger):
         assert target.path is not None, "a batch writes files"
         output = name_of(self._folder, target.path)
         account = self.accounts[output]
-        in_place = os.path.realpath(account.input) == os.path.realpath(target.path)
+        in_place = self._is_in_place(output)
         key, facts, stamp = account.key, account.facts, account.input_stamp
-        # Who writes the input meanwhile has another picture made. One edited in its place counts by what was first.
-        if not in_place and input_sha256 != facts.get("input"):
+        # Who writes the input meanwhile has another picture made. One edited in its place counts by what was first, for
+        # all that is made of it.
+        if input_sha256 != facts.get("input") and not self._is_edited_in_place(account.input):
             facts = {**facts, "input": input_sha256}
             key, stamp = key_of(facts), NOWHERE
         self._intent = Entry(
@@ -78,6 +79,12 @@ class Books(Ledger):
             environment=self._environment,
         )
         self._add(self._intent)
+
+    def _is_in_place(self, output: str) -> bool:
+        return os.path.realpath(self.accounts[output].input) == os.path.realpath(self._folder / output)
+
+    def _is_edited_in_place(self, source: str) -> bool:
+        return any(one.input == source and self._is_in_place(output) for output, one in self.accounts.items())
 
     def did(self, target: Target, sha256: str, seconds: float, safety: str) -> None:
         assert target.path is not None, "a batch writes files"

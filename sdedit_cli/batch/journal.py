@@ -181,6 +181,10 @@ def _stamp(value: object) -> Stamp:
     return cast("Stamp", tuple(items)) if known else NOWHERE
 
 
+class JournalLost(OutputError):
+    """What is done from now on could be told to nobody: the run ends."""
+
+
 class Journal:
     """A journal that is added to; `n` is that of the last line of the destination so far."""
 
@@ -194,6 +198,8 @@ class Journal:
             # What a power cut left of a line must not become the beginning of the next one.
             self._end = self._file.tell()
             self._torn = self._end > 0 and not _ends_in_line(path)
+            # Some mounts give a name and an open file different numbers.
+            self._has_identity = self._is(os.stat(path))
         except OSError as problem:
             raise cannot_write(path, problem) from None
 
@@ -213,18 +219,22 @@ class Journal:
         return entry
 
     def _check_there(self) -> None:
-        """Raises OutputError where the lines so far are not under the journal's name: nobody would ever read them, and
+        """Raises JournalLost where the lines so far are not under the journal's name: nobody would ever read them, and
         what they say is made would count as somebody else's."""
         try:
-            is_there = os.path.samestat(status := os.fstat(self._file.fileno()), os.stat(self._path))
-            if is_there and status.st_size >= self._end:
+            there = os.stat(self._path)
+            if there.st_size >= self._end and (not self._has_identity or self._is(there)):
                 return
         except OSError:
             pass
-        raise OutputError(
-            f"{self._path}: was removed, moved away or replaced while the batch was at work, which ends it; put back "
-            f"what was at {self._path.parent.parent}, or move away what is there now, and run the same command again"
+        raise JournalLost(
+            f"{self._path}: was removed, moved away or replaced while the batch was at work, which ends it; put it "
+            "back and run the same command again, or without it give --on-exists overwrite: what is there counts as "
+            "somebody else's then"
         )
+
+    def _is(self, there: os.stat_result) -> bool:
+        return os.path.samestat(os.fstat(self._file.fileno()), there)
 
     def _write(self, line: bytes) -> None:
         # A disk that fills up takes a part of a line, and says so only of the rest.

@@ -93,7 +93,6 @@ def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
             failures.append(LostRow(index, row, problem))
     _refuse_doubles(jobs)
     refuse_clashes(jobs, "DEST")
-    _refuse_linked(jobs)
     return Plan(tuple(jobs), tuple(failures), source.unseen)
 
 
@@ -117,8 +116,10 @@ def _refuse_doubles(jobs: Sequence[Job]) -> None:
                 )
 
 
-def _refuse_linked(jobs: Sequence[Job]) -> None:
-    """Raises UsageError for two pictures that would get one file by links, under names that differ."""
+def refuse_linked(jobs: Sequence[Job], chosen: Sequence[Job]) -> None:
+    """Raises UsageError where a picture of the `chosen` jobs would get the file of another one by links, under a name
+    that differs. Those that stay as they are may be links to one file."""
+    made = {target.path for job in chosen for target in job.targets}
     owners: dict[str, Path] = {}
     seen = cache(_linked)
     for job in jobs:
@@ -126,9 +127,9 @@ def _refuse_linked(jobs: Sequence[Job]) -> None:
             assert target.path is not None, "a batch writes files"
             folder, name = os.path.split(target.path)
             place, links = seen(folder)
-            place = os.path.realpath(target.path) if name in links else place + name
+            place = os.path.realpath(target.path) if name.casefold() in links else place + name
             first = owners.setdefault(place.casefold(), target.path)
-            if first is not target.path:
+            if first is not target.path and not made.isdisjoint((first, target.path)):
                 raise UsageError(
                     f"{first} and {target.path} (of {job.shown}) are one file, as one of them is a link or lies "
                     "behind one; remove the link, or give each picture an output of its own"
@@ -136,11 +137,11 @@ def _refuse_linked(jobs: Sequence[Job]) -> None:
 
 
 def _linked(folder: str) -> tuple[str, frozenset[str]]:
-    """Where a folder really is, to be followed by a name, and the names in it that are links: of many that a batch
-    asks for most are not there yet."""
+    """Where a folder really is, to be followed by a name, and the names in it that are links, in small letters: of many
+    that a batch asks for most are not there yet."""
     try:
         with os.scandir(folder or ".") as entries:
-            links = frozenset(entry.name for entry in entries if entry.is_symlink())
+            links = frozenset(entry.name.casefold() for entry in entries if entry.is_symlink())
     except OSError:
         links = frozenset[str]()
     return os.path.join(os.path.realpath(folder), ""), links

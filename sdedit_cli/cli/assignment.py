@@ -15,7 +15,7 @@ from ..batch.journal import FOLDER, Entry, Journal, Known, journal_of, read_all
 from ..batch.lock import locked_folder
 from ..batch.lost_rows import note_lost
 from ..batch.masks import MaskFolder
-from ..batch.plan import Place, Plan, plan_batch
+from ..batch.plan import Place, Plan, plan_batch, refuse_linked
 from ..batch.prompts import PromptSource
 from ..batch.report import Report, of_check, of_run
 from ..batch.report_files import check_reports
@@ -158,6 +158,7 @@ class Assignment:
             limit=given["limit"],
             inputs=inputs_of(self.plan.jobs) if given["force"] or given["on_exists"] == "overwrite" else (),
         )
+        refuse_linked(self.plan.jobs, choice.jobs)
         with self._reported(lambda: of_run(self.place.folder, items, self.failures, choice, before, known)):
             self._work_on(items, choice, known, journal)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..batch.books import Books
 from ..batch.events import Events
-from ..batch.journal import FOLDER, journal_of, read_all
+from ..batch.journal import FOLDER, JournalLost, journal_of, read_all
 from ..batch.lock import locked_folder
-from ..batch.plan import Place, job_of, look_again
+from ..batch.plan import Place, job_of, look_again, refuse_linked
 from ..batch.request import RunOptions
 from ..batch.run import Run
 from ..batch.stream import Claims, rows_from
@@ -79,7 +79,7 @@ class _Server:
                 job = job_of(row, number, Wording(self._ways, Layer("", {})), self._place)
                 output = job.output
                 errors += self._carry_out(job, row.place)
-            except SomeFailed:  # the end by --fail-fast: what failed is told
+            except (SomeFailed, JournalLost):  # the end: by --fail-fast, which told what failed, or for want of a place
                 raise
             except SdeditError as problem:
                 self._tell(row.input, problem, output)
@@ -92,6 +92,7 @@ class _Server:
         items = survey([job], self._place.folder, books.known, path_of)
         self._claims.check(items, place)
         choice = choose(items, force=given["force"], overwrite=given["on_exists"] == "overwrite", limit=None)
+        refuse_linked([job], choice.jobs)
         for item, problem in choice.kept:
             self._tell(job.source, problem, str(item.target.path))
         tell_fresh(choice, self._events)

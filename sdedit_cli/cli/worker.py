@@ -351,7 +351,7 @@ class EditorWorker:
         if lacking := [sha256 for sha256 in prompts.loras if sha256 not in self._ingredients.lora_hashes]:
             self._warn(
                 f"{prompts.path}: its prompts were encoded with a LoRA (SHA-256 {listed(lacking, 2)}) "
-                "that is not given: what it changes beside the text is left out; give it with --lora too"
+                "that is not given: what it may change beside the text is left out; give it with --lora for that"
             )
 
 

@@ -104,7 +104,7 @@ def read_prompts(path: Path) -> PromptFile:
 
 def _loras(made_of: object) -> tuple[str, ...]:
     listed = cast("list[object]", made_of)[:MAX_ITEMS] if isinstance(made_of, list) else []
-    loras = (one for one in map(as_object, listed) if one.get("kind") == "lora")
+    loras = (one for one in map(as_object, listed) if one.get("kind") == "lora" and one.get("scale") != 0)
     return tuple(sha256 for one in loras if isinstance(sha256 := one.get("sha256"), str))
 
 

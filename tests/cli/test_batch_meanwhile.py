@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cli import events, photo, start
+from helpers.cli import QUICK, events, photo, start
 
 from sdedit_cli.cli.main import run
 
@@ -96,3 +96,31 @@ def test_a_destination_that_is_removed_meanwhile_ends_the_batch_before_it_writes
     assert not list(Path().glob("out/*.png"))
     assert run([*COMMAND]) == 0
     assert run([*COMMAND, "--check"]) == 0
+
+
+def test_a_stream_of_jobs_ends_with_its_journal(source: Path) -> None:
+    """Nothing more is edited that nobody would know."""
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with start("batch", "-", "out", *QUICK, "--json", cwd=Path.cwd(), **streams) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b'{"input": "in/a.png"}\n')
+        process.stdin.flush()
+        while json.loads(process.stdout.readline())["event"] != "saved":
+            pass
+        shutil.rmtree("out/.sdedit")
+        process.stdin.write(b'{"input": "in/b.png"}\n{"input": "in/c.png"}\n')
+        process.stdin.close()
+        told = events(process.stdout.read())
+    assert process.returncode == 3
+    assert "was removed, moved away or replaced while the batch was at work" in told[-1]["error"]
+    assert "in/c.png" not in [one.get("input") for one in told]
+    assert [path.name for path in Path("out").rglob("*.png")] == ["a.png"]
+
+
+def test_all_that_is_made_of_an_input_edited_in_its_place_stays_fresh(source: Path) -> None:
+    (source / "a.png").rename(source / "1.png")
+    command = ["batch", "in/1.png", "in/{n}.png", *COMMAND[3:], "--count", "2", "--on-exists", "overwrite"]
+    for settings in ([], ["--cfg-scale", "2"]):
+        assert run([*command, *settings]) == 0
+        assert run([*command, *settings, "--check"]) == 0

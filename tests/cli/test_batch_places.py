@@ -293,6 +293,23 @@ def test_two_outputs_that_are_one_file_by_links_are_found_before_anything_runs(
     assert run([*command, "--check"]) == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_finished_outputs_may_be_links_to_one_file(source: Path) -> None:
+    """As programs keep equal files that hold those of a repository; none of them is written through."""
+    rows = [{"input": "in/a.png", "output": name} for name in ("one.png", "two.png")]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = ["batch", "jobs.jsonl", "out", "-p", "a face", *QUICK]
+    assert run(command) == 0
+    before = Path("out/one.png").read_bytes()
+    Path("out/two.png").unlink()
+    Path("out/two.png").symlink_to("one.png")
+    assert run(command) == 0
+    assert run([*command, "--check"]) == 0
+    for more in ([], ["--dry-run"]):
+        assert run([*command, "--cfg-scale", "2", *more]) == 2
+    assert Path("out/one.png").read_bytes() == before
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes have no files there")
 def test_a_pipe_is_no_input_of_a_batch_and_waited_for_by_none(
     source: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
