@@ -96,11 +96,6 @@ KNOWN: Sequence[Architecture] = (
 )
 
 
-def told_by(source: WeightSource, known: Sequence[Architecture] = KNOWN) -> Architecture | None:
-    """The architecture that the adapter in a file fits best, the first of several; see `likeliest`."""
-    return next(iter(likeliest(source, known)), None)
-
-
 def likeliest(source: WeightSource, known: Sequence[Architecture] = KNOWN) -> Sequence[Architecture]:
     """The architectures that the adapter in a file fits best, by names and shapes; none where nothing of it fits, and
     not for want of a part.

@@ -120,6 +120,8 @@ _POSITIVE = (
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _ALGORITHMS = ("dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver", "deis")
 _SOLVER_TYPES = ("midpoint", "heun", "logrho", "bh1", "bh2")
+PREDICTED_VARIANCES = ("learned", "learned_range")
+"""Of `variance_type`: the model puts its variance out beside the noise."""
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace", "exp"),
     "prediction_type": (*_PREDICTIONS, "original_sample", "flow_prediction"),
@@ -130,18 +132,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "interpolation_type": ("linear", "log_linear"),
     "timestep_type": ("discrete", "continuous"),
     "sigma_schedule": ("karras", "exponential"),
-    "variance_type": (
-        "fixed_small",
-        "fixed_small_log",
-        "fixed_large",
-        "fixed_large_log",
-        "learned",
-        "learned_range",
-    ),
+    "variance_type": ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", *PREDICTED_VARIANCES),
 }
-PREDICTED_VARIANCES = ("learned", "learned_range")
-"""Of `variance_type`: the model puts its variance out beside the noise."""
-
 # A file that was saved for one sampler and is read for another names solver types that the other does not know:
 # those of a sibling mean "your own default".
 _OWN_TYPES: Mapping[str, Mapping[str, tuple[str, ...]]] = {

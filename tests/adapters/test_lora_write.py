@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sdedit_cli.adapters.apply import check_fits
-from sdedit_cli.adapters.architecture import Architecture, told_by
+from sdedit_cli.adapters.architecture import Architecture, likeliest
 from sdedit_cli.adapters.deltas import Misfit, bias_delta, check, weight_delta
 from sdedit_cli.adapters.dialects import Module
 from sdedit_cli.adapters.kinds.leaves import Scaling
@@ -157,8 +157,8 @@ def test_zeros_as_the_bias_of_a_layer_without_one_are_none(to: Dialect, tmp_path
     patches = {module: Patch(leaves_for("lora", module, 1) or {}) for module in (without, with_bias)}
     patches[with_bias] = Patch(leaves_for("lora_bias", with_bias, 1) or {})
     path = on_disk(Adapter(Path("x"), patches, 0), to, tmp_path / "a")
-    told = told_by(open_adapter(path)[0], [TINY])
-    assert told is TINY
+    told = likeliest(open_adapter(path)[0], [TINY])
+    assert told[0] is TINY
     back = read_adapter(path, TINY.unet, TINY.text)
     check_fits(back, TINY.shape)
     assert {key for key, delta in deltas(back).items() if delta.any()} == {
@@ -297,8 +297,8 @@ def test_the_family_is_that_of_a_model_whose_shapes_fit_and_of_text_encoders_by_
     from sdedit_cli.weights.formats.source import MemorySource
 
     def told(state: dict[str, Tensor]) -> str:
-        found = told_by(MemorySource(state, path=Path("x")))
-        return found.title if found else ""
+        found = likeliest(MemorySource(state, path=Path("x")))
+        return found[0].title if found else ""
 
     to_q = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
     assert told({f"{to_q}.lora_down.weight": torch.ones(2, 32), f"{to_q}.lora_up.weight": torch.ones(32, 2)}) == ""

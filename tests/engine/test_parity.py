@@ -232,12 +232,9 @@ def test_every_solver_gives_the_oracles_picture(sd15: tuple[Any, Any], solver: s
 
 def test_a_unet_that_reads_no_text_edits_too(tmp_path: Path) -> None:
     """Without a layer of attention there are no keys of a text to be gathered."""
-    oracle = write_checkpoint(tmp_path / "model")
     plain = {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2, "mid_block_type": None}
-    torch.manual_seed(0)
-    oracle.unet = type(oracle.unet).from_config({**oracle.unet.config, **plain}).eval()
-    oracle.save_pretrained(tmp_path / "model")
-    pair = oracle, StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "model")
+    oracle = write_checkpoint(tmp_path, unet=plain)
+    pair = oracle, StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path)
     assert_same(*both(pair, prompt=["a cat", "a dog"], image=picture()))
 
 
@@ -245,9 +242,7 @@ def with_variance(folder: Path) -> tuple[Any, Any]:
     """A model that puts out its variance beside the noise, with a DDPM sampler that reads it."""
     from diffusers import DDPMScheduler
 
-    oracle = write_checkpoint(folder)
-    torch.manual_seed(0)
-    oracle.unet = type(oracle.unet).from_config({**oracle.unet.config, "out_channels": 8}).eval()
+    oracle = write_checkpoint(folder, unet={"out_channels": 8})
     oracle.scheduler = DDPMScheduler(variance_type="learned_range", clip_sample=False, steps_offset=1)
     oracle.save_pretrained(folder)
     return oracle, StableDiffusionImg2ImgPipeline.from_pretrained(folder)
@@ -257,13 +252,13 @@ def with_variance(folder: Path) -> tuple[Any, Any]:
 def test_a_model_that_predicts_its_variance_draws_noise_of_the_latents_shape(
     tmp_path: Path, guidance_scale: float
 ) -> None:
-    pair = with_variance(tmp_path / "model")
+    pair = with_variance(tmp_path)
     assert_same(*both(pair, prompt="a cat", image=picture(), guidance_scale=guidance_scale))
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "pndm"])
 def test_a_sampler_that_cannot_read_a_predicted_variance_says_so(tmp_path: Path, sampler: str) -> None:
-    _, ours = with_variance(tmp_path / "model")
+    _, ours = with_variance(tmp_path)
     ours.scheduler = ours.scheduler.renamed(sampler)
     with pytest.raises(UsageError, match=f"8 channels for latents of 4.*'{sampler}'.*take ddpm"):
         ours(prompt="a cat", image=picture(), num_inference_steps=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ STARTER_TOKENIZER = Path(__file__).parents[2] / "sdedit_cli" / "assets" / "start
 FAMILIES = ("sd15", "sd21", "lcm")
 
 
-def oracle_pipeline(family: str, *, checker: bool = False) -> Any:
-    """The reference's pipeline over random weights; the seed is fixed."""
+def oracle_pipeline(family: str, *, checker: bool = False, unet: Mapping[str, Any] | None = None) -> Any:
+    """The reference's pipeline over random weights, with changes of the UNet's config; the seed is fixed."""
     from diffusers import StableDiffusionImg2ImgPipeline
     from transformers import CLIPTokenizer
 
     torch.manual_seed(0)
-    unet = oracle_from_config(unet_config(family))
+    network = oracle_from_config(unet_config(family, **(unet or {})))
     vae = oracle_from_config(vae_config())
     starter = {"vocab_size": 1914, "bos_token_id": 1912, "eos_token_id": 1913, "max_position_embeddings": 32}
     text = oracle_from_config(clip_config(family, **starter, projection_dim=512))
@@ -33,7 +34,7 @@ def oracle_pipeline(family: str, *, checker: bool = False) -> Any:
         vae=vae.eval(),
         text_encoder=text.eval(),
         tokenizer=CLIPTokenizer.from_pretrained(STARTER_TOKENIZER),
-        unet=unet.eval(),
+        unet=network.eval(),
         scheduler=scheduler("DDIMScheduler", family, clip_sample=False),
         requires_safety_checker=checker,
         **extras,
