@@ -74,8 +74,13 @@ def slug(device: str = "cpu") -> str:
         name = torch.cuda.get_device_name()
     else:
         name = f"{re.sub(r'[(](R|TM)[)]', '', processor())} {os.cpu_count()} cores"
-        name += " " + os.environ.get("ONEDNN_MAX_CPU_ISA", "amx" if "amx_bf16" in flags() else "")
+        name += " " + os.environ.get("ONEDNN_MAX_CPU_ISA", _unlike_most(flags()))
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _unlike_most(known: list[str]) -> str:
+    """What sets a processor apart from those of its name: a unit for matrices, or vectors of half the width."""
+    return "amx" if "amx_bf16" in known else "" if "avx512f" in known else "avx2"
 
 
 def has_compiler() -> bool:
