@@ -153,7 +153,7 @@ def as_error(problem: Exception) -> SdeditError:
     if isinstance(problem, SdeditError):
         return problem
     if is_out_of_memory(problem):
-        return OutOfMemory("out of memory; try --max-side 768, or --dtype bf16 or fp16")
+        return OutOfMemory("out of memory; an edit takes less with --max-side 768, or --dtype bf16 or fp16")
     if isinstance(problem, OSError) and problem.errno == ENOSPC:
         return OutputError(f"stdout: cannot be written ({problem.strerror})")
     first = str(problem).strip().split("\n")[0]

@@ -10,6 +10,7 @@ from ..options import Edit, field_named
 
 if TYPE_CHECKING:
     from ..engine.editor import Editor
+    from ..noise import Scheduler
     from ..runtime.openvino import Machine
 
 OPENVINO = "openvino"
@@ -38,6 +39,14 @@ def check_asked(edit: Edit) -> None:
         check_supported(edit)
     if edit.backend == OPENVINO and (left := _left_by_openvino(edit)):
         raise UsageError(f"{left} is not done by --backend openvino; leave it out, or use --backend torch")
+
+
+def check_sampler(edit: Edit, scheduler: Scheduler) -> None:
+    """Raises UsageError for a sampler that the backend of an edit does not have."""
+    if edit.backend == "jax":
+        from ..jaxport.plan import check_linear
+
+        check_linear(scheduler)
 
 
 def needs_torch(edit: Edit) -> bool:

@@ -11,7 +11,7 @@ from ..errors import ModelError, UsageError, shortened
 from ..options import Edit
 from ..options.adapters import no_strength
 from ..pictures.signing import signer
-from .backends import OPENVINO, check_backend
+from .backends import OPENVINO, check_backend, check_sampler
 from .image_prompts import check_look
 from .models import PARTS, check_readable, completed, fetched, is_there, readable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .worker import EditorWorker
 
 # What the sampler of a checkpoint and its text encoder may not have.
-_CHOICES = ("sampler", "schedule", "steps", "exact_steps", "strength", "timesteps", "sigmas", "clip_skip")
+_CHOICES = ("backend", "sampler", "schedule", "steps", "exact_steps", "strength", "timesteps", "sigmas", "clip_skip")
 
 
 class Preflight:
@@ -77,8 +77,9 @@ class Preflight:
         from ..engine.sampling import chosen_scheduler, grid_of
 
         checkpoint = self.checkpoint()
-        scheduler = scheduler_of(checkpoint, edit.sampler)
-        grid_of(chosen_scheduler(scheduler, edit), edit)
+        scheduler = chosen_scheduler(scheduler_of(checkpoint, edit.sampler), edit)
+        check_sampler(edit, scheduler)
+        grid_of(scheduler, edit)
         text = checkpoint.components.get("text_encoder")
         layers = getattr(text.config, "num_hidden_layers", None) if text else None
         if edit.clip_skip is not None and layers is not None and edit.clip_skip > layers:

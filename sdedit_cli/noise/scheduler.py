@@ -19,7 +19,7 @@ from ..configs.scheduler import FIELDS, OPTIONS, PREDICTED_VARIANCES, SchedulerC
 from ..errors import ModelError, UsageError, WrongTypeError, did_you_mean
 from .grid import Grid, ask
 from .process import Process, denoised, denoised_ve, process_of
-from .samplers import CLASS_NAMES, CLASS_OF, CURVE_OPTIONS, curve_options, find
+from .samplers import CLASS_NAMES, CLASS_OF, CURVE_OPTIONS, CURVES, curve_options, find
 from .solvers import SOLVERS, Solver, State, Step
 
 FILE = "scheduler_config.json"
@@ -267,7 +267,9 @@ def configured(said: Mapping[str, Any], source: str, overrides: Mapping[str, Any
         return config
     changes = dict(overrides)
     if "curve" in changes:
-        curves = curve_options(changes.pop("curve"))
+        curve = changes.pop("curve")
+        curves = curve_options(curve)
+        _check_curve(curve, curves, config.class_name)
         changes = {**{key: on for key, on in curves.items() if on or key in OPTIONS[config.class_name]}, **changes}
     for key in changes:
         if key not in FIELDS:
@@ -281,15 +283,28 @@ def configured(said: Mapping[str, Any], source: str, overrides: Mapping[str, Any
         raise UsageError(str(error)) from None
 
 
+def _check_curve(curve: str | None, curves: Mapping[str, bool], class_name: str) -> None:
+    """Raises UsageError for a curve that a sampler's levels cannot follow, with the samplers whose levels can."""
+    if any(on and option not in OPTIONS[class_name] for option, on in curves.items()):
+        able = [CLASS_NAMES[name] for name in CLASS_NAMES if all(o in OPTIONS[name] for o, on in curves.items() if on)]
+        raise UsageError(
+            f"sampler '{CLASS_NAMES[class_name]}' has no schedule '{curve}'; these samplers do: {', '.join(able)}"
+        )
+
+
 def _check(config: SchedulerConfig, solver: Solver) -> None:
     """Raises UsageError for combinations that no equation stands behind."""
     name = CLASS_NAMES[config.class_name]
     if config.prediction_type not in solver.predictions:
         able = ", ".join(solver.predictions)
         raise UsageError(f"sampler '{name}' cannot use a model that predicts '{config.prediction_type}', only {able}")
-    curves = [key for key in CURVE_OPTIONS if getattr(config, key) and key not in ("use_flow_sigmas", "use_lu_lambdas")]
+    curves = [
+        curve
+        for curve, options in CURVES.items()
+        if curve not in ("flow", "lu_lambdas") and any(getattr(config, key) for key in options)
+    ]
     if len(curves) > 1:
-        raise UsageError(f"{' and '.join(curves)} are both on; a run follows one curve")
+        raise UsageError(f"the schedules {' and '.join(curves)} are both on, and a run follows one; leave one out")
     if "solver_order" in OPTIONS[config.class_name] and not 1 <= config.solver_order <= 3:
         raise UsageError(f"solver_order is {config.solver_order}, '{name}' has 1, 2 and 3")
     if name in ("dpmpp_2m", "dpmpp_2s"):

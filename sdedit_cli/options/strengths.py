@@ -106,7 +106,9 @@ def rounds_of(edit: E) -> tuple[E, ...]:
     count = len(given.given) if repeats == 1 and not given.is_ramp else repeats
     if count == 1 or (not given.is_ramp and count != len(given.given)):
         wanted = "2 and more" if given.is_ramp else f"{len(given.given)}"
-        raise UsageError(f"strength is {given}, of {wanted} rounds, and repeats is {repeats}; let them agree")
+        raise UsageError(
+            f"strength is {given}, of {wanted} rounds, and repeats is {repeats}; let them agree (--repeats K)"
+        )
     return tuple(edit.varied({"strength": one, "repeats": 1}) for one in given.of(count))
 
 

@@ -97,4 +97,4 @@ def is_tiff(data: bytes) -> bool:
 
 def folder_hint(source: str) -> str:
     """What to say of a folder that was named as a picture."""
-    return f"{source}: is a folder; name the pictures in it: '{Path(source) / '*.png'}'"
+    return f"{source}: is a folder, and a picture is expected; as INPUT '{Path(source) / '*.png'}' names all in it"

@@ -68,7 +68,7 @@ class XformersAttention:
 
 def _memory_efficient_attention() -> Callable[..., Tensor]:
     if find_spec("xformers") is None:
-        raise UsageError("xformers is not installed; try: pip install 'sdedit-cli[xformers]', or attention slicing")
+        raise UsageError("xformers is not installed; try: pip install 'sdedit-cli[xformers]', or --attention sliced")
     if not torch.cuda.is_available():
-        raise UsageError("xformers' attention needs a CUDA device and there is none; try attention slicing")
+        raise UsageError("xformers' attention needs a CUDA device and there is none; try --attention sliced")
     return cast("Callable[..., Tensor]", import_module("xformers.ops").memory_efficient_attention)

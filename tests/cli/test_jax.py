@@ -86,11 +86,12 @@ def test_what_is_not_done_is_refused_by_name_before_anything_is_loaded(
     photo(folder / "a.png", (32, 32))
     photo(folder / "x.safetensors", (8, 8), format="png")
     photo(folder / "x.bin", (8, 8), format="png")
-    code = run(["run", "a.png", "-m", str(model), "-p", "a cat", "--backend", "jax", *options])
-    error = capfd.readouterr().err
-    assert code == 2
-    assert words in error
-    assert "Traceback" not in error
+    for dry in ([], ["--dry-run"]):
+        code = run(["run", "a.png", "-m", str(model), "-p", "a cat", "--backend", "jax", *options, *dry])
+        error = capfd.readouterr().err
+        assert code == 2
+        assert words in error
+        assert "Traceback" not in error
     assert not Path("a.edited.png").exists()
 
 

@@ -200,7 +200,12 @@ def test_a_missing_model_has_no_hash(folder: Path) -> None:
     ("problem", "kind", "code", "text"),
     [
         (KeyError("x"), InternalError, 1, "internal error: KeyError: 'x'"),
-        (MemoryError(), OutOfMemory, 3, "out of memory; try --max-side 768, or --dtype bf16 or fp16"),
+        (
+            MemoryError(),
+            OutOfMemory,
+            3,
+            "out of memory; an edit takes less with --max-side 768, or --dtype bf16 or fp16",
+        ),
         (OSError(28, "No space left on device"), OutputError, 3, "stdout: cannot be written (No space left on device)"),
         (PictureError("a.png: no such file"), PictureError, 3, "a.png: no such file"),
         (Stop(15), Terminated, 143, "terminated"),

@@ -41,7 +41,9 @@ def find_weights(folder: Path, variant: str | None = None, use_safetensors: bool
     variants = sorted({tag for stem, kind in _stems(use_safetensors) for tag in _variants(names, stem, kind)})
     if variants:
         told = ", ".join(shown(tag) for tag in variants[:6])
-        raise ModelError(f"{folder}: has weights of the variants {told} and no others; say which with --variant")
+        raise ModelError(
+            f"{folder}: has weights of the variants {told} and no others; say which: --variant of run, batch and convert"
+        )
     wanted = " or ".join(f".{kind}" for kind in _KINDS[use_safetensors])
     found = ", ".join(shown(path.name) for path in sorted(folder.iterdir())[:6]) or "nothing"
     raise ModelError(f"{folder}: has no weights in {wanted} files (found: {found}); download the model again")
