@@ -17,7 +17,7 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
     code, error = (130, "interrupted") if number == signal.SIGINT else (143, "terminated")
     end = (
         '{"schema": "sdedit.event/1", "event": "end", "ok": false, "saved": 0, "skipped": 0, "failed": 0, '
-        f'"exit_code": {code}, "error": "{error}"}}\n'
+        f'"exit_code": {code}, "error": "{error}", "word": "{error}"}}\n'
     )
     for stream, text in ((2, f"sdedit: {error}\n"), (1, end if "--json" in sys.argv else "")):
         try:

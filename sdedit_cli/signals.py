@@ -134,6 +134,7 @@ def released() -> Generator[None, None, None]:
 def check() -> None:
     """Raises Stop when a signal came and its exception was lost, as in a destructor or a foreign callback."""
     if _state.pending and not _state.depth and not _state.settled:
+        _state.raised = True
         raise Stop(_state.pending)
 
 

@@ -97,25 +97,28 @@ class Events:
         if self.stream is None:
             return
         line = json.dumps({"schema": SCHEMA, "event": event, **facts}, default=str)
-        stream, self.stream = self.stream, None
         data = line.encode("ascii") + b"\n"
-        try:
-            write_all(stream, data)
-        except Stop:
-            # A line that may be there in part is followed by no other.
-            self.stream = stream if len(data) <= _AT_ONCE else None
-            raise
-        self.stream = stream
+        # Signals wait for the end of the line, but where a reader does not read: that one ends the waiting, no other.
+        with signals.held():
+            stream, self.stream = self.stream, None
+            try:
+                write_all(stream, data)
+            except Stop:
+                # A line that may be there in part is followed by no other.
+                self.stream = stream if len(data) <= _AT_ONCE else None
+                raise
+            self.stream = stream
 
     def failed(self, source: str, problem: SdeditError, output: str = "") -> None:
         """Tells what spoke against an input, or against one `output` of it."""
         facts = {"output": output} if output else {}
         self.emit("failed", input=source, **facts, error=str(problem), word=problem.word, exit_code=problem.exit_code)
 
-    def end(self, exit_code: int, error: str = "") -> None:
-        """The last event of a run."""
-        facts: dict[str, Any] = {"ok": exit_code == 0, **self.counts, "exit_code": exit_code}
-        self.emit("end", **facts, **({"error": error} if error else {}))
+    def end(self, error: SdeditError | None = None, told: str = "") -> None:
+        """The last event of a run, with what ended it, in the words `told` where they are others."""
+        facts: dict[str, Any] = {"ok": error is None, **self.counts, "exit_code": error.exit_code if error else 0}
+        why = {"error": first_line(told or error), "word": error.word} if error else {}
+        self.emit("end", **facts, **why)
 
 
 @contextmanager
@@ -137,15 +140,15 @@ def ended(events: Events) -> Generator[None, None, None]:
         if isinstance(error, InternalError):
             error = signals.came() or error  # what was interrupted made another exception of it
         error = error.as_error(more) if isinstance(error, Stop) else error
-        _tell_end(events, error.exit_code, first_line(error))
+        _tell_end(events, error)
         error.reported = True
         if error is problem:
             raise
         raise error from problem
-    _tell_end(events, 0)
+    _tell_end(events)
 
 
-def _tell_end(events: Events, exit_code: int, error: str = "") -> None:
+def _tell_end(events: Events, error: SdeditError | None = None) -> None:
     # Whoever does not read it while a signal asks us to go has only the exit code.
     with suppress(Stop):
-        events.end(exit_code, error)
+        events.end(error)

@@ -16,7 +16,7 @@ import click
 
 from .. import signals
 from ..batch.events import Events, ReaderGone
-from ..errors import InternalError, Interrupted, OutputError, UsageError, as_error, first_line
+from ..errors import InternalError, Interrupted, OutputError, SdeditError, UsageError, as_error
 from ..signals import Stop, stoppable
 from .render import Reporter
 
@@ -143,8 +143,7 @@ def run(arguments: list[str]) -> int:
             return _carried_out(arguments)
         except Stop as stop:  # the second one, while the first was being dealt with
             signals.settle()
-            error = stop.as_error()
-            return _fail(arguments, error.exit_code, str(error))
+            return _fail(arguments, stop.as_error())
 
 
 def _has_working_folder() -> bool:
@@ -160,7 +159,7 @@ def _carried_out(arguments: list[str]) -> int:
     if "_SDEDIT_COMPLETE" in os.environ:
         import_module(f"{__package__}.shells").register()
     if not _FOR_HELP.intersection(arguments) and not _has_working_folder():
-        return _fail(arguments, OutputError.exit_code, "the working folder is gone; change to one that is there")
+        return _fail(arguments, OutputError("the working folder is gone; change to one that is there"))
     try:
         outcome: Any = command.main(arguments, prog_name="sdedit", standalone_mode=False)
         _flush()
@@ -173,12 +172,11 @@ def _carried_out(arguments: list[str]) -> int:
         signals.settle()
         where = problem.ctx.command_path if isinstance(problem, click.UsageError) and problem.ctx else "sdedit"
         said = _elsewhere(problem) or " ".join(problem.format_message().split())
-        return _fail(arguments, 2, str(UsageError(said, f"see {where} --help")))
+        return _fail(arguments, UsageError(said, f"see {where} --help"))
     except (click.Abort, KeyboardInterrupt) as abort:
         signals.settle()
         stop = abort if isinstance(abort, Stop) else abort.__cause__
-        error = stop.as_error() if isinstance(stop, Stop) else Interrupted("interrupted")
-        return _fail(arguments, error.exit_code, str(error))
+        return _fail(arguments, stop.as_error() if isinstance(stop, Stop) else Interrupted("interrupted"))
     except (ReaderGone, BrokenPipeError):
         signals.settle()
         return _reader_gone()
@@ -189,7 +187,7 @@ def _carried_out(arguments: list[str]) -> int:
         if stop and isinstance(error, InternalError):
             error = stop.as_error()  # what was interrupted made another exception of it
         hint = "; --debug shows where" if isinstance(error, InternalError) and "--debug" not in arguments else ""
-        code = _fail(arguments, error.exit_code, f"{error}{hint}", said=error.reported)
+        code = _fail(arguments, error, hint)
         return _reader_gone(code) if isinstance(problem, OSError) and isinstance(error, OutputError) else code
 
 
@@ -208,17 +206,18 @@ def _elsewhere(problem: click.ClickException) -> str:
     return f"No such option '{name}'; {where} {'has' if len(have) == 1 else 'have'} it." if have else ""
 
 
-def _fail(arguments: Sequence[str], code: int, text: str, *, said: bool = False) -> int:
-    """Tells people what went wrong, and programs too unless their `end` event is out (`said`)."""
+def _fail(arguments: Sequence[str], error: SdeditError, hint: str = "") -> int:
+    """The exit code of an error, which people are told, and programs too unless their `end` event is out."""
+    code, text = error.exit_code, f"{error}{hint}"
     if "--debug" in arguments and sys.exc_info()[1] is not None:
         import traceback
 
         with contextlib.suppress(OSError):
             traceback.print_exc()
     Reporter().error(text)
-    if "--json" in arguments and not said and sys.stdout is not None:
+    if "--json" in arguments and not error.reported and sys.stdout is not None:
         try:
-            Events(sys.stdout.buffer).end(code, first_line(text))
+            Events(sys.stdout.buffer).end(error, text)
             _flush()
         except Stop:
             return code  # while waiting for a reader who does not read

@@ -263,6 +263,7 @@ def test_errors_come_as_events_too(folder: Path, capfd: Errors) -> None:
         end = events(capfd.readouterr().out)[-1]
         assert (end["event"], end["ok"], end["exit_code"]) == ("end", False, code)
         assert end["error"]
+        assert end["word"] == {2: "bad-request", 3: "input-unusable"}[code]
 
 
 def test_a_traceback_is_for_those_who_ask(folder: Path, capfd: Errors) -> None:

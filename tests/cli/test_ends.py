@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.cli import QUICK, environment, leftovers, one_line, photo, start
@@ -76,6 +77,23 @@ entry.main()
 """
 
 
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_two_signals_while_an_event_is_told_cost_no_end(folder: Path, first: signal.Signals) -> None:
+    """As a supervisor sends them that does not wait."""
+    photo(folder / "a.png")
+    with start("run", "a.png", "--json", *LONG, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        told: list[dict[str, Any]] = []
+        for line in process.stdout:
+            told.append(json.loads(line))
+            if told[-1]["event"] == "step" and told[-1]["step"] == 1:
+                for number in (first, signal.SIGINT, signal.SIGTERM):
+                    process.send_signal(number)
+        code = process.wait(60)
+    assert code in (130, 143)
+    assert (told[-1]["event"], told[-1]["exit_code"]) == ("end", code)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_signal_while_the_command_is_imported_ends_it_too(folder: Path, number: signal.Signals, code: int) -> None:
     words = [sys.executable, "-c", _EARLY, str(int(number)), "--json"]
@@ -84,6 +102,7 @@ def test_a_signal_while_the_command_is_imported_ends_it_too(folder: Path, number
     assert one_line(done.stderr) in ("sdedit: interrupted", "sdedit: terminated")
     end = json.loads(done.stdout)
     assert (end["event"], end["ok"], end["exit_code"]) == ("end", False, code)
+    assert end["word"] == end["error"] in ("interrupted", "terminated")
 
 
 @pytest.mark.parametrize("words", [["-o", "-"], ["--json"]], ids=["picture", "events"])

@@ -224,7 +224,7 @@ def test_whatever_ends_a_run_is_told_once_to_programs_and_then_to_people(
         work()
     assert caught.value.reported
     [end] = events(stream.getvalue())
-    assert (end["event"], end["exit_code"], end["error"]) == ("end", code, text)
+    assert (end["event"], end["exit_code"], end["error"], end["word"]) == ("end", code, text, kind.word)
 
 
 def test_an_error_is_not_reported_before_it_is() -> None:
