@@ -109,12 +109,30 @@ class Merging:
 
     @torch.no_grad()
     def exchange(self, networks: Mapping[str, nn.Module]) -> None:
-        """Goes on with these networks. One that is not among them any more has its base back."""
+        """Goes on with these networks. One that is not among them any more has its base back, and so has a copy of it
+        that takes its place: what adapters made of its weights is no base."""
         gone = [slot for slot, network in self.networks.items() if networks.get(slot) is not network]
         room = Room()
         for module in [module for module in {*self._now, *self._unsure} if module[0] in gone]:
+            if (other := networks.get(module[0])) is not None:
+                self._hand_on_base(module, other)
             self._make(module, (), room)
         self.networks = dict(networks)
+
+    def _hand_on_base(self, module: Module, other: nn.Module) -> None:
+        """Gives the module of another network its base, where its weights are bit for bit what adapters made here."""
+        slot, name = module
+        mine = self.networks[slot].get_submodule(name)
+        try:
+            theirs = other.get_submodule(name)
+        except AttributeError:  # another architecture
+            return
+        bases = {leaf: base for leaf in ("weight", "bias") if (base := self._bases.get((slot, f"{name}.{leaf}")))}
+        if not all(_same(getattr(mine, leaf), getattr(theirs, leaf, None)) for leaf in bases):
+            return
+        make_writable(theirs)
+        for leaf, base in bases.items():
+            getattr(theirs, leaf).copy_(base.tensor)
 
     def check(self, adapter: Adapter) -> None:
         """Raises ModelError for an adapter that does not fit these networks; nothing is computed."""
@@ -190,6 +208,15 @@ class Merging:
         elif base is not None:
             parameter.copy_(base.tensor)
             del self._bases[key]
+
+
+def _same(one: Tensor, other: Tensor | None) -> bool:
+    """Whether two parameters have the same numbers, in one precision and on one device."""
+    return (
+        other is not None
+        and (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
+        and torch.equal(one, other)
+    )
 
 
 def _too_large(parts: Parts, module: Module, dtype: torch.dtype) -> ModelError:

@@ -49,7 +49,7 @@ class Linear(nn.Linear):
 
 class Conv2d(nn.Conv2d):
     """`wrap` says along which axes the picture's edges meet; see `wrapped`. `way` is how a device computes it
-    otherwise, of a picture, a bias and a padding."""
+    otherwise, of a picture, a bias and a padding. Scripts set `padding_mode`, as on torch's own."""
 
     wrap: Wrap = NONE
     way: Callable[[Conv2d, Tensor, Tensor | None, tuple[int, int]], Tensor] | None = None
@@ -66,6 +66,9 @@ class Conv2d(nn.Conv2d):
         if any(self.wrap) and any(padding):
             high, wide = padding
             x_BCHW, padding = pad(x_BCHW, (wide, wide, high, high), self.wrap), (0, 0)
+        elif self.padding_mode != "zeros" and any(padding):
+            high, wide = padding
+            x_BCHW, padding = F.pad(x_BCHW, (wide, wide, high, high), self.padding_mode), (0, 0)
         if self.way is not None:
             return self.way(self, x_BCHW, bias, padding)
         return F.conv2d(x_BCHW, self.weight, bias, self.stride, padding, self.dilation, self.groups)

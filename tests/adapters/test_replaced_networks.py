@@ -60,6 +60,23 @@ def test_another_unet_gets_the_adapters_and_the_text_encoder_keeps_them_once(
     assert same(weights(pipe.text_encoder), base)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_copy_of_the_unet_has_the_adapters_once_and_the_base_beneath(
+    pipe: StableDiffusionImg2ImgPipeline, dtype: torch.dtype
+) -> None:
+    pipe.to(dtype)
+    base, first = weights(pipe.unet), pipe.unet
+    pipe.load_lora_weights(DIALECTS["kohya"](pipe, factors(pipe)))
+    merged, copied = weights(pipe.unet), deepcopy(pipe.unet)
+    pipe.unet = copied
+    pipe.enable_lora()
+    assert same(weights(copied), merged)
+    pipe.unload_lora_weights()
+    assert pipe.unet is copied
+    assert same(weights(copied), base)
+    assert same(weights(first), base)
+
+
 def made(pipe: StableDiffusionImg2ImgPipeline, prompt: str = "a <a> cat") -> Tensor:
     call = {"prompt": prompt, "image": picture(), "num_inference_steps": 2, "output_type": "pt"}
     return pipe(**call, generator=torch.Generator().manual_seed(3)).images

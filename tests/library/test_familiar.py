@@ -42,6 +42,24 @@ def edited(pipe: Any, **call: Any) -> np.ndarray:
     return np.asarray(pipe(**call, generator=torch.Generator().manual_seed(3), output_type="np").images)
 
 
+@pytest.mark.parametrize("part", ["unet", "vae"])
+@pytest.mark.parametrize("mode", ["circular", "reflect"])
+def test_convolutions_obey_the_padding_mode_that_scripts_set(
+    mode: str, part: str, pipe: StableDiffusionImg2ImgPipeline, folder: Path, oracle: Any
+) -> None:
+    """The recipe of notebooks for pictures whose edges meet."""
+    plain = edited(pipe)
+    theirs = type(oracle).from_pretrained(folder)
+    theirs.set_progress_bar_config(disable=True)
+    for one in (pipe, theirs):
+        for layer in getattr(one, part).modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.padding_mode = mode
+    mine = edited(pipe)
+    np.testing.assert_allclose(mine, edited(theirs), atol=1e-4)
+    assert np.abs(mine - plain).max() > 1e-3
+
+
 def test_a_pipeline_says_what_it_is(pipe: StableDiffusionImg2ImgPipeline, folder: Path, oracle: Any) -> None:
     config = pipe.config
     assert config._class_name == type(oracle).__name__
