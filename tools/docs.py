@@ -19,11 +19,12 @@ _INTRODUCTION = """\
 
 This page is generated from `sdedit_cli/options/` by `python -m tools.docs`.
 
-Every option can be given in these places; later ones win: the default, what a model that ships has as its own (the built-in one a strength
-of 0.75, 25 steps and a guidance scale of 5), the user config (the file that `SDEDIT_CONFIG` names, or `config.toml` in the platform's folder
-for configs), a preset (`--preset`), a picture (`--like`, which sets no files, no network, no machine and no safety), a job of a list
-(`sdedit batch`), the environment, the command line. Options of the commands alone, such as `-o` and `--sweep`, are in their `--help` and in
-[command-line.md](command-line.md) and [batch.md](batch.md). In TOML the key is the flag without its dashes; the
+Every option can be given in these places; later ones win: the default, what a model has as its own (the built-in one
+a strength of 0.75, 25 steps and a guidance scale of 5), the user config (the file that `SDEDIT_CONFIG` names, or
+`config.toml` in the platform's folder for configs), a preset (`--preset`), a picture (`--like`, which sets no files, no
+network, no machine and no safety), a job of a list (`sdedit batch`), the environment, the command line. What belongs to
+one command alone, such as `-o` and `--sweep`, is in its `--help`, [command-line.md](command-line.md) and
+[batch.md](batch.md). In TOML the key is the flag without its dashes; the
 variable is `SDEDIT_` and the flag in capitals, with `_` for each `-` (but {others}).
 """
 

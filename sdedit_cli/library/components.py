@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 
-from ..engine.components import Components
+from ..engine.components import NAMES, Components
 from ..errors import WrongTypeError
 from ..nn import AutoencoderKL, CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..noise import Scheduler
@@ -21,6 +22,14 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "tokenizer": (Tokenizer, type(None)),
     "unet": (UNet2DCondition,),
 }
+
+
+def asked_for(pipeline: type, components: Mapping[str, Any]) -> dict[str, Any]:
+    """The components that a pipeline's constructor is called with: None for one that a model lacks and a subclass, as
+    the reference itself, has no default for."""
+    parameters = inspect.signature(pipeline).parameters
+    lacking = [name for name in NAMES if name not in components and name in parameters]
+    return {name: None for name in lacking if parameters[name].default is inspect.Parameter.empty} | dict(components)
 
 
 def check_components(components: Mapping[str, Any]) -> None:

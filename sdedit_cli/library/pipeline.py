@@ -42,7 +42,7 @@ from .arguments import (
     paired,
 )
 from .callbacks import shown_tensors, steer, take_over
-from .components import as_scheduler, check_components
+from .components import as_scheduler, asked_for, check_components
 from .embeddings import Embeddings
 from .familiar import Familiar
 from .image_arguments import without_masks
@@ -184,7 +184,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
 
     @classmethod
     def _of(cls, source: Place, components: dict[str, Any], native_size: int | None) -> StableDiffusionImg2ImgPipeline:
-        pipeline = cls(**components)
+        pipeline = cls(**asked_for(cls, components))
         pipeline.native_size, pipeline.name_or_path = native_size, os.fspath(source)
         return pipeline
 

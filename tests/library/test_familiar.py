@@ -42,6 +42,25 @@ def edited(pipe: Any, **call: Any) -> np.ndarray:
     return np.asarray(pipe(**call, generator=torch.Generator().manual_seed(3), output_type="np").images)
 
 
+class Named(StableDiffusionImg2ImgPipeline):
+    """With a constructor like the reference's own."""
+
+    def __init__(
+        self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any, safety_checker: Any,
+        feature_extractor: Any, image_encoder: Any = None, requires_safety_checker: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder,
+            requires_safety_checker,
+        )  # fmt: skip
+        self.own = 1
+
+
+def test_a_subclass_with_the_references_constructor_can_be_loaded(folder: Path, oracle: Any) -> None:
+    pipe = Named.from_pretrained(folder)
+    assert (pipe.own, pipe.feature_extractor) == (1, None)
+
+
 @pytest.mark.parametrize("part", ["unet", "vae"])
 @pytest.mark.parametrize("mode", ["circular", "reflect"])
 def test_convolutions_obey_the_padding_mode_that_scripts_set(

@@ -42,7 +42,7 @@ def find_weights(folder: Path, variant: str | None = None, use_safetensors: bool
     if variants:
         told = ", ".join(shown(tag) for tag in variants[:6])
         raise ModelError(
-            f"{folder}: has weights of the variants {told} and no others; say which: --variant of run, batch and convert"
+            f"{folder}: has weights of the variants {told} and no others; say which (run, batch and convert: --variant)"
         )
     wanted = " or ".join(f".{kind}" for kind in _KINDS[use_safetensors])
     found = ", ".join(shown(path.name) for path in sorted(folder.iterdir())[:6]) or "nothing"
