@@ -71,8 +71,8 @@ class Looking:
             return
         animating = self._animating
         if animating is not None:
-            image = preview()[0] if animating.full else preview.sketch()
-            frames.seen[done] = framed(image)
+            images = (preview() if animating.full else []) or [preview.sketch()]
+            frames.seen[done] = framed(images[0])
         # Of those that are edited together, one until it is done.
         if self._sparing is not None and self._watched in (None, frames):
             self._watched = frames

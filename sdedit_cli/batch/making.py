@@ -272,7 +272,8 @@ class Making:
             if every and done % every == 0 and under.refused is None:
                 path = self._step_path(job, target, done)
                 try:
-                    facts["preview"] = save_step(path, preview()[0], under.picture, self._options.on_exists)
+                    for image in preview():
+                        facts["preview"] = save_step(path, image, under.picture, self._options.on_exists)
                 except OutputError as problem:  # no reason to lose the picture itself
                     under.refused = problem
             self._tell.events.emit("step", **facts)

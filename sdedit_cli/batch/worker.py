@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 class Preview(Protocol):
-    """The picture as it is after a step: called, decoded in full, which takes as long as some steps; sketched, what the
-    model sees in it by now, in no time. `glimpse` waits until the step is done, and gives what makes the sketch."""
+    """The picture as it is after a step: called, decoded in full, which takes as long as some steps, and none where
+    that is not finite; sketched, what the model sees in it by now, in no time. `glimpse` waits until the step is done,
+    and gives what makes the sketch."""
 
     @property
     def glimpse(self) -> Callable[[], Callable[[], Image.Image]]: ...

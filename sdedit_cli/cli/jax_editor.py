@@ -219,18 +219,23 @@ class JaxEditor:
         if wish.on_step is None or (done % order and done < steps):
             return
 
+        import numpy as np
+        import torch
+
+        from ..engine.image import postprocess
+
+        def shown(pixels_BCHW: Any) -> Image.Image:
+            return canvas.restore(postprocess(torch.from_numpy(np.nan_to_num(pixels_BCHW)), "pil")[0])
+
         def preview() -> list[Image.Image]:
-            import numpy as np
-            import torch
-
-            from ..engine.image import postprocess
-
-            pixels_BCHW = torch.from_numpy(np.nan_to_num(self.model.decode(x)))
-            return [canvas.restore(postprocess(pixels_BCHW, "pil")[0])]
+            pixels_BCHW = self.model.decode(x)
+            return [shown(pixels_BCHW)] if np.isfinite(pixels_BCHW).all() else []
 
         from ..engine.company import Preview
 
-        if wish.on_step(-(-done // order), -(-steps // order), Preview(preview, lambda: lambda: preview()[0])):
+        if wish.on_step(
+            -(-done // order), -(-steps // order), Preview(preview, lambda: lambda: shown(self.model.decode(x)))
+        ):
             raise Interrupted("interrupted; pictures finished before are kept")
 
 

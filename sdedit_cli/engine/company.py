@@ -23,8 +23,8 @@ from .sketch import Sketcher
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """The picture as it is after a step: called, the autoencoder's; sketched, what the model sees in it by now, in its
-    size, without the autoencoder.
+    """The picture as it is after a step: called, the autoencoder's, and none where that is not finite; sketched, what
+    the model sees in it by now, in its size, without the autoencoder.
 
     `glimpse` waits until the step is done, as devices run behind, and gives what makes the sketch.
     """
@@ -156,8 +156,9 @@ class Company:
             return
 
         def preview(x_BCHW: Tensor = guest.running.x_BCHW) -> list[Image.Image]:
-            image = guest.canvas.restore(postprocess(self._decoded(guest, x_BCHW)[0], "pil")[0])
-            return [guest.canvas.laid(image)]
+            pixels_BCHW, finite = self._decoded(guest, x_BCHW)
+            images: list[Image.Image] = postprocess(pixels_BCHW, "pil") if finite else []
+            return [guest.canvas.laid(guest.canvas.restore(image)) for image in images]
 
         def glimpse(saw: Saw | None = guest.running.saw) -> Callable[[], Image.Image]:
             assert saw is not None

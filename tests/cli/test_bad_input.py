@@ -352,10 +352,11 @@ def test_a_spoilt_model_is_refused_by_name(model: Path, capfd: Errors, spoil: An
 
 def test_a_result_that_is_not_finite_is_not_written(model: Path, capfd: Errors) -> None:
     change_weights(model / UNET, lambda tensors: tensors[FIRST].fill_(float("nan")))
-    assert run(["run", "a.png", "-m", "model", "--json", *QUICK]) == 8
+    assert run(["run", "a.png", "-m", "model", "--json", "--save-every", "1", "--steps-dir", "s", *QUICK]) == 8
     out, err = capfd.readouterr()
     assert "the result is not finite (seed 1), so nothing was written" in one_line(err)
     assert events(out)[-1]["exit_code"] == 8
+    assert not list(Path().glob("s/*")), "nor what would have become of it"
     assert not Path("a.edited.png").exists()
 
 
