@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -157,10 +158,12 @@ def test_exact_steps_take_the_shortest_schedule_that_runs_them(steps: int, stren
 
 @given(st.integers(1, 1000))
 def test_the_smallest_strength_works_and_is_short(total: int) -> None:
-    strength = smallest_strength(total)
-    assert Edit(steps=total, strength=strength).steps_run() >= 1
-    # It never names a strength that is a hundredth more than needed.
-    assert strength <= 1 / total + 0.01
+    strength = Decimal(f"{smallest_strength(total):g}")
+    assert Edit(steps=total, strength=float(strength)).steps_run() >= 1
+    # With one less in the last of four digits it runs none.
+    assert len(strength.normalize().as_tuple().digits) <= 4
+    less = strength - Decimal(1).scaleb(strength.adjusted() - 3)
+    assert int(total * less) == 0
 
 
 def test_listed_timesteps_are_the_schedule() -> None:
