@@ -78,8 +78,8 @@ def _source(file: _File) -> Source:
     members = list(_members(file, matrix, looked))
     if not members:
         raise no_rows(file.label)
-    if len(members) * len(matrix) > MAX_VARIANTS:
-        hint = f"{len(members):,} pictures in {len(matrix):,} combinations are too many for one file"
+    if len(members) * matrix.size > MAX_VARIANTS:
+        hint = f"{len(members):,} pictures in {matrix.size:,} combinations are too many for one file"
         raise too_many(file.label, MAX_VARIANTS, hint)
     rows = [
         replace(
