@@ -29,6 +29,7 @@ from sdedit_cli.options import (
     checked,
     edit_from,
     environment,
+    field_named,
     fields,
     layer_of,
     schedule_for,
@@ -131,6 +132,18 @@ def test_what_cannot_be_meant_is_refused_in_words_that_help(values: dict[str, ob
         Edit(**values)  # pyright: ignore[reportArgumentType]
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("field", [*(one for one in fields() if one.option.path), field_named("variant", "")], ids=str)
+@pytest.mark.parametrize("nothing", ["", " "])
+def test_the_name_of_nothing_is_no_path_wherever_it_comes_from(field: Field, nothing: str) -> None:
+    """It would be the current folder; a shell leaves it of a variable that is not set."""
+    words = "is empty; expected"
+    with pytest.raises(UsageError, match=f"{field.flag}: .*{words}"):
+        (field.parse_item if field.repeated else field.parse)(nothing, field.flag)
+    with pytest.raises(PresetError, match=f"p.toml: {field.key}: .*{words}"):
+        layer_of({field.name: nothing}, "p.toml")
+    assert environment({field.variable: ""}).values == {}
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "mps"])

@@ -106,6 +106,9 @@ def test_folders_of_adapters(tmp_path: Path) -> None:
         "lora": (Path("/first"), tmp_path / "l", Path("/m")),
         "embedding": (Path("/e"),),
     }
+    file.write_text('[loras]\nfolders = [""]\n')
+    with pytest.raises(PresetError, match=r"\[loras\] folders is \[''\]; expected a list of paths"):
+        user_config({"SDEDIT_CONFIG": str(file)})
     file.write_text("[loras]\nplaces = []\n")
     with pytest.raises(PresetError, match=r"\[loras\] has 'places'"):
         user_config({"SDEDIT_CONFIG": str(file)})
