@@ -78,6 +78,7 @@ def test_a_preset_that_is_not_there(name: str, words: str) -> None:
         (b"\xff\xfe", "is not a text file"),
         (b"description = 3", "description is 3"),
         (b"[strength]\nx = 1", "strength is"),
+        (b"seed = " + b"9" * 6000, "value has 6000 digits"),
     ],
 )
 def test_a_bad_preset_is_refused_with_its_file(tmp_path: Path, text: bytes, words: str) -> None:
@@ -87,6 +88,7 @@ def test_a_bad_preset_is_refused_with_its_file(tmp_path: Path, text: bytes, word
         load_preset(str(file))
     assert words in str(caught.value)
     assert "bad.toml" in str(caught.value)
+    assert "sys." not in str(caught.value)
 
 
 def test_the_user_config(tmp_path: Path) -> None:
