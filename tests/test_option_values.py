@@ -113,7 +113,8 @@ def test_documents_name_a_value_by_text_or_by_table() -> None:
         ("", "lora is .*expected a list of files with their scales"),
         ({}, "lora: a table has no 'path'; expected a file with its scales"),
         ({"scale": 1.0}, "lora: a table has no 'path'"),
-        ({"path": 3}, "lora: 'path' of a table is 3; expected text"),
+        ({"path": 3}, "lora: 'path' of a table is 3; expected a path or a name"),
+        ({"path": ""}, "lora: 'path' of a table is ''; expected a path or a name"),
         ({"path": "a", "scale": "b"}, "lora: 'scale' of a table is 'b'; expected a number"),
         ({"path": "a", "x": 1}, "lora: a table has 'x'; expected some of path, scale, text_scale"),
         ({"path": "a", "scael": 1}, "a table has 'scael'; did you mean 'scale'"),
@@ -150,7 +151,7 @@ def test_the_schema_has_both_ways_to_write_a_value() -> None:
             {
                 "type": "object",
                 "properties": {
-                    "path": {"type": "string"},
+                    "path": {"type": "string", "minLength": 1},
                     "scale": {"type": "number"},
                     "text_scale": {"type": "number"},
                 },

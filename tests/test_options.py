@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from sdedit_cli.options import (
     checked,
     edit_from,
     environment,
+    field_named,
     fields,
     layer_of,
     schedule_for,
@@ -132,6 +134,18 @@ def test_what_cannot_be_meant_is_refused_in_words_that_help(values: dict[str, ob
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("field", [*(one for one in fields() if one.option.path), field_named("variant", "")], ids=str)
+@pytest.mark.parametrize("nothing", ["", " "])
+def test_the_name_of_nothing_is_no_path_wherever_it_comes_from(field: Field, nothing: str) -> None:
+    """It would be the current folder; a shell leaves it of a variable that is not set."""
+    words = "is empty; expected"
+    with pytest.raises(UsageError, match=f"{field.flag}: .*{words}"):
+        (field.parse_item if field.repeated else field.parse)(nothing, field.flag)
+    with pytest.raises(PresetError, match=f"p.toml: {field.key}: .*{words}"):
+        layer_of({field.name: nothing}, "p.toml")
+    assert environment({field.variable: ""}).values == {}
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "mps"])
 def test_devices_may_be_numbered(device: str) -> None:
     assert Edit(device=device).device == device
@@ -157,10 +171,12 @@ def test_exact_steps_take_the_shortest_schedule_that_runs_them(steps: int, stren
 
 @given(st.integers(1, 1000))
 def test_the_smallest_strength_works_and_is_short(total: int) -> None:
-    strength = smallest_strength(total)
-    assert Edit(steps=total, strength=strength).steps_run() >= 1
-    # It never names a strength that is a hundredth more than needed.
-    assert strength <= 1 / total + 0.01
+    strength = Decimal(f"{smallest_strength(total):g}")
+    assert Edit(steps=total, strength=float(strength)).steps_run() >= 1
+    # With one less in the last of four digits it runs none.
+    assert len(strength.normalize().as_tuple().digits) <= 4
+    less = strength - Decimal(1).scaleb(strength.adjusted() - 3)
+    assert int(total * less) == 0
 
 
 def test_listed_timesteps_are_the_schedule() -> None:

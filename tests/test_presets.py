@@ -78,6 +78,7 @@ def test_a_preset_that_is_not_there(name: str, words: str) -> None:
         (b"\xff\xfe", "is not a text file"),
         (b"description = 3", "description is 3"),
         (b"[strength]\nx = 1", "strength is"),
+        (b"seed = " + b"9" * 6000, "value has 6000 digits"),
     ],
 )
 def test_a_bad_preset_is_refused_with_its_file(tmp_path: Path, text: bytes, words: str) -> None:
@@ -87,6 +88,7 @@ def test_a_bad_preset_is_refused_with_its_file(tmp_path: Path, text: bytes, word
         load_preset(str(file))
     assert words in str(caught.value)
     assert "bad.toml" in str(caught.value)
+    assert "sys." not in str(caught.value)
 
 
 def test_the_user_config(tmp_path: Path) -> None:
@@ -106,6 +108,9 @@ def test_folders_of_adapters(tmp_path: Path) -> None:
         "lora": (Path("/first"), tmp_path / "l", Path("/m")),
         "embedding": (Path("/e"),),
     }
+    file.write_text('[loras]\nfolders = [""]\n')
+    with pytest.raises(PresetError, match=r"\[loras\] folders is \[''\]; expected a list of paths"):
+        user_config({"SDEDIT_CONFIG": str(file)})
     file.write_text("[loras]\nplaces = []\n")
     with pytest.raises(PresetError, match=r"\[loras\] has 'places'"):
         user_config({"SDEDIT_CONFIG": str(file)})

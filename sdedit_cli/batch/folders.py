@@ -15,7 +15,7 @@ from ..pictures.endings import COMMON_ENDINGS, READ_ENDINGS
 from .journal import FOLDER, journals_of, read_all
 from .names import RESULT
 from .patterns import ANY_FOLDERS, fits, is_pattern, parts_of, reached
-from .rows import NOTHING, Unseen
+from .rows import NOTHING, Row, Unseen
 from .targets import natural
 
 
@@ -52,8 +52,8 @@ class Pictures:
 def pictures_of(source: str, search: Search, base: str = "") -> Pictures:
     """The pictures that a folder, a glob pattern or the path of one names, relative ones from the folder `base`.
 
-    A path is taken as it is, whatever lies there. Raises UsageError where a folder or pattern has none, JobFileError
-    where a folder cannot be read.
+    A path is taken as it is, whatever lies there. Raises UsageError where a folder or pattern has none, though all that
+    may be in it was seen, JobFileError where the folder itself cannot be read.
     """
     place = os.path.join(base, source)
     if os.path.isdir(place):
@@ -67,7 +67,7 @@ def pictures_of(source: str, search: Search, base: str = "") -> Pictures:
 def _in_folder(folder: str, search: Search, base: str) -> Pictures:
     depth = (ANY_FOLDERS, "*") if search.recursive else ("*",)
     found = _pictures(folder, depth, search, base)
-    if not found.names:
+    if not found.names and not found.unseen.unread:
         deeper = "" if search.recursive else "; --recursive looks into its folders too"
         raise _nothing(f"{shortened(folder)}: no picture in it", search, found, deeper)
     return found
@@ -79,7 +79,7 @@ def _by_pattern(pattern: str, search: Search, base: str) -> Pictures:
     fixed = next(at for at, part in enumerate(parts) if glob.has_magic(part))
     folder = "/".join(parts[:fixed]) or ("/" if fixed else "")
     found = _pictures(folder, tuple(part for part in parts[fixed:] if part), search, base, pattern)
-    if not found.names:
+    if not found.names and not found.unseen.unread:
         raise _nothing(f"'{shortened(pattern)}': no picture fits it", search, found, "")
     return found
 
@@ -90,8 +90,7 @@ def _nothing(begin: str, search: Search, found: Pictures, hint: str) -> UsageErr
         for flag, patterns in (("--include", search.include), ("--exclude", search.exclude))
         if patterns
     ]
-    more = [*found.notes, *found.unseen.unread][:3]
-    words = "; ".join([f"{begin} (0 inputs); looked for {COMMON_ENDINGS}", *chosen, *more])
+    words = "; ".join([f"{begin} (0 inputs); looked for {COMMON_ENDINGS}", *chosen, *found.notes[:3]])
     return UsageError(f"{words}{hint}")
 
 
@@ -99,12 +98,17 @@ def _pictures(folder: str, wanted: tuple[str, ...], search: Search, base: str, p
     include = [parts_of(one) for one in search.include]
     exclude = [parts_of(one) for one in search.exclude]
     notes: list[str] = []
-    unread: list[str] = []
+    unread: list[Row] = []
     linked: list[str] = []
 
     def enters(name: str) -> bool:
-        open_ended = any(place < len(wanted) for place in reached(name.split("/"), wanted))
-        return open_ended and not any(fits(name, one) for one in exclude)
+        parts = name.split("/")
+
+        def leads_on(pattern: Sequence[str]) -> bool:
+            return any(place < len(pattern) for place in reached(parts, pattern))
+
+        chosen = leads_on(wanted) and (not include or any(map(leads_on, include)))
+        return chosen and not any(fits(name, one) for one in exclude)
 
     def takes(name: str) -> bool:
         return (
@@ -177,7 +181,7 @@ def _order(name: str) -> tuple[list[list[tuple[int, str]]], str]:
 
 
 def _files(
-    folder: str, enters: Callable[[str], bool], leave_out: Path | None, unread: list[str], linked: list[str]
+    folder: str, enters: Callable[[str], bool], leave_out: Path | None, unread: list[Row], linked: list[str]
 ) -> Iterator[str]:
     """Every file below a folder by its name in it, in no order; links to files are files, links to folders are not
     followed (they may lead in a circle). Hidden ones are left out. What cannot be read and what is not followed is
@@ -198,7 +202,8 @@ def _files(
             reason = getattr(problem, "strerror", None) or problem
             if at_root:
                 raise JobFileError(f"{shortened(place)}: cannot be read ({reason})") from None
-            unread.append(f"{shortened(place)}: cannot be read ({reason}); what is in it is left out")
+            problem = f"{shortened(place)}: the folder cannot be read ({reason}); make it readable, or leave it out"
+            unread.append(Row(str(place), inside, problem=problem))
             continue
         for entry in seen:
             name = f"{inside}/{entry.name}" if inside else entry.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 from ..errors import first_line
 from .journal import FOLDER, Entry, Journal, Known
@@ -26,8 +27,10 @@ def note_lost(rows: Sequence[LostRow], known: Mapping[str, Known], journal: Jour
 
 
 def was_lost(job: Job, of_output: Known | None, known: Mapping[str, Known]) -> bool:
-    """Whether the row of a job could not be meant when it was last tried: nothing came of its output since then."""
-    names = (_name(job.source, job.index), _name("", job.index))
+    """Whether the row of a job could not be meant when it was last tried, or a folder of its input not be read: nothing
+    came of its output since then."""
+    folders = (_name(str(folder), 0) for folder in PurePath(job.source).parents)
+    names = (_name(job.source, job.index), _name("", job.index), *folders)
     last = max((known[name].last.n for name in names if name in known), default=0)
     return last > (of_output.last.n if of_output else 0)
 

@@ -27,7 +27,9 @@ class Matrix:
     values: Mapping[str, Sequence[object]]
     words: Mapping[str, Sequence[str]]
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """How many combinations there are, which may be more than `len` can say."""
         return math.prod(map(len, self.values.values()))
 
     def members(self) -> Iterator[tuple[dict[str, object], str]]:

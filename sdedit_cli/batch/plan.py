@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from ..disk.checks import check_name
-from ..errors import JobFileError, SdeditError, UsageError, shortened
+from ..errors import JobFileError, PictureError, SdeditError, UsageError, shortened
 from ..options.edit import seeds_from
 from ..pictures.endings import FORMATS, READ_ENDINGS
 from ..pictures.source import check_no_pipe
@@ -72,7 +72,8 @@ def _check_folder(destination: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All jobs of a batch in order, the rows that cannot be meant, and the folders that nobody looked into."""
+    """All jobs of a batch in order, the rows that cannot be meant and the folders that cannot be read, and those that
+    nobody looked into."""
 
     jobs: tuple[Job, ...]
     failures: tuple[LostRow, ...]
@@ -91,6 +92,8 @@ def plan_batch(source: Source, place: Place, ways: Ways) -> Plan:
             jobs.append(job_of(row, index, wording, place))
         except SdeditError as problem:
             failures.append(LostRow(index, row, problem))
+    for index, row in enumerate(source.unseen.unread, len(source.rows) + 1):
+        failures.append(LostRow(index, row, PictureError(row.problem)))
     _refuse_doubles(jobs)
     refuse_clashes(jobs, "DEST")
     return Plan(tuple(jobs), tuple(failures), source.unseen)

@@ -61,18 +61,18 @@ class LostRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """Folders of a source in which there may be pictures that nobody saw: a warning of each that cannot be read, and
-    links to folders, which are not followed."""
+    """Folders of a source in which there may be pictures that nobody saw: those that cannot be read, each as a row with
+    its problem, which is one failed job, and links to folders, which are not followed."""
 
-    unread: tuple[str, ...] = ()
+    unread: tuple[Row, ...] = ()
     linked: tuple[str, ...] = ()
 
     @classmethod
     def of_all(cls, several: Sequence[Unseen]) -> Unseen:
         """Those of several searches, each once."""
-        unread = dict.fromkeys(text for one in several for text in one.unread)
+        unread = {row.input: row for one in several for row in one.unread}
         linked = dict.fromkeys(link for one in several for link in one.linked)
-        return cls(tuple(unread), tuple(linked))
+        return cls(tuple(unread.values()), tuple(linked))
 
 
 NOTHING = Unseen()

@@ -53,7 +53,7 @@ class Sheet:
 
 def side_of(sweep: Sweep) -> int:
     """How large a picture of the sweep may be on its sheet. Raises UsageError where an axis is too long for one."""
-    side = next((side for most, side in _SIDES if len(sweep) <= most), _SMALLEST_SIDE)
+    side = next((side for most, side in _SIDES if sweep.size <= most), _SMALLEST_SIDE)
     across, down, blocks = _counts(sweep, side)
     if max(across, down * blocks) * (side + GAP) > _LONGEST_SHEET - 2000:
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import JobFileError, UsageError, shortened
@@ -63,4 +64,6 @@ def rows_of(
 def _pictures(source: str, search: Search) -> Source:
     found = pictures_of(source, search)
     rows = [Row(path, name) for path, name in zip(found.paths(), found.names, strict=True)]
-    return Source(rows, Path(found.folder), notes=found.notes, unseen=found.unseen)
+    unread = [replace(row, problem=f"{row.problem} with --exclude '{row.name}'") for row in found.unseen.unread]
+    unseen = replace(found.unseen, unread=tuple(unread))
+    return Source(rows, Path(found.folder), notes=found.notes, unseen=unseen)

@@ -78,7 +78,9 @@ class Sweep:
         places = itertools.product(*(range(len(axis.values)) for axis in self.further))
         return [(at, ", ".join(axis.named(one) for axis, one in zip(self.further, at, strict=True))) for at in places]
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """How many combinations there are, which may be more than `len` can say."""
         return math.prod(len(axis.values) for axis in self.axes)
 
     def cells(self) -> Iterator[Cell]:
@@ -101,9 +103,9 @@ def sweep_of(texts: Sequence[str], most: int) -> Sweep:
         raise UsageError(f"--sweep: {double} is there twice; give all of its values at once")
     checked(Layer("--sweep", dict.fromkeys(name for name in names if name != PRESET)))
     sweep = Sweep(tuple(axes))
-    if len(sweep) > most:
+    if sweep.size > most:
         raise UsageError(
-            f"--sweep: {len(sweep):,} combinations are over the limit of {most:,} pictures; "
+            f"--sweep: {sweep.size:,} combinations are over the limit of {most:,} pictures; "
             "leave values out, or allow it with --sweep-limit N"
         )
     return sweep

@@ -54,7 +54,7 @@ def pieces(sweep: Sweep, parts: Sequence[Part]) -> Iterator[bytes]:
 <meta name=viewport content="width=device-width, initial-scale=1">
 <title>{escaped(title)}</title>
 <style>{style}</style>
-<main{" class=many" if len(sweep) > _MANY else ""}>
+<main{" class=many" if sweep.size > _MANY else ""}>
 """.encode()
     for part in parts:
         yield from (text.encode() for text in _part(sweep, part))

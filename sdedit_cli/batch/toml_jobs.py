@@ -76,10 +76,11 @@ def _source(file: _File) -> Source:
     defaults, output = _defaults(file)
     looked: list[Pictures] = []
     members = list(_members(file, matrix, looked))
-    if not members:
+    unseen = Unseen.of_all([found.unseen for found in looked])
+    if not members and not unseen.unread:
         raise no_rows(file.label)
-    if len(members) * len(matrix) > MAX_VARIANTS:
-        hint = f"{len(members):,} pictures in {len(matrix):,} combinations are too many for one file"
+    if len(members) * matrix.size > MAX_VARIANTS:
+        hint = f"{len(members):,} pictures in {matrix.size:,} combinations are too many for one file"
         raise too_many(file.label, MAX_VARIANTS, hint)
     rows = [
         replace(
@@ -93,7 +94,6 @@ def _source(file: _File) -> Source:
         for values, variant in ([({}, "")] if row.problem else matrix.members())
     ]
     notes = dict.fromkeys(note for found in looked for note in found.notes)
-    unseen = Unseen.of_all([found.unseen for found in looked])
     return Source(rows, Path(file.folder), defaults, tuple(notes), unseen)
 
 
@@ -128,7 +128,7 @@ def _members(file: _File, matrix: Matrix, looked: list[Pictures]) -> Iterator[Ro
             shared = list(_found(inputs, f"{file.label}: inputs", file, looked))
         pictures = (shared or []) if named is None else _found([job[named]], f"{place}: {named}", file, looked)
         rest = {key: value for key, value in job.items() if key != named}
-        if named is None and not pictures:
+        if named is None and not inputs:
             yield row_of(rest, place, file.folder)
         yield from (row_of({INPUT: picture, **rest}, place, file.folder) for picture in pictures)
 

@@ -70,8 +70,6 @@ class Assignment:
         )
         for note in found.notes:
             to.note(note)
-        for text in found.unseen.unread:
-            warn(text, to, events)
         ways = ways_of(layers, given)
         if ways.masks:
             found = replace(found, rows=ways.masks.without(found.rows, found.root))
@@ -223,16 +221,15 @@ class Assignment:
 
     def _prune(self, known: Mapping[str, Known], journal: Journal | None) -> list[SdeditError]:
         """Removes what no job makes or reads, where the journal knows it and nobody touched it; what cannot be."""
-        folder, unseen = self.place.folder, self.plan.unseen
-        if self.plan.failures or unseen.unread:
-            what = "some jobs" if self.plan.failures else "some folders"
-            text = f"--prune: nothing is removed while {what} cannot be read, as their outputs are not known"
+        folder, linked = self.place.folder, self.plan.unseen.linked
+        if self.plan.failures:
+            text = "--prune: nothing is removed while some jobs or folders cannot be read: their outputs are not known"
             warn(text, self.to, self.events)
             return []
         problems: list[SdeditError] = []
         made = {name_of(folder, target.path) for job in self.plan.jobs for target in job.targets if target.path}
         read = read_by(self.plan.jobs) | {os.path.realpath(path) for path in [self.given["like"]] if path}
-        for path in prunable(folder, strays(known, made, unseen.linked), known, read):
+        for path in prunable(folder, strays(known, made, linked), known, read):
             if journal is None:
                 self.events.emit("pruned", output=str(path), dry_run=True)
                 self.to.note(f"would remove {path}: no job makes it any more")

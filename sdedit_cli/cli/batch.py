@@ -9,7 +9,8 @@ import click
 from ..errors import StaleOutputs
 from ..pictures.endings import FORMATS
 from .channels import channels, reporting_options
-from .flags import FILES, REPORTING, FileName, GroupedCommand, ParamType, edit_options, option
+from .flags import FILES, REPORTING, GroupedCommand, edit_options, option
+from .paths import FileName, ParamType
 from .preset_options import preset_options, save_preset
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from ..disk.checks import refuse_existing
 from ..disk.leftovers import clear_leftovers
 from ..errors import ModelError, shortened
 from .models import check_readable, is_there
+from .paths import FilePath
 from .render import plain
 
-PATH: Any = click.Path(path_type=Path, readable=False)
+PATH: Any = FilePath(path_type=Path, readable=False)
 DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,11 +14,7 @@ from ..options import GROUPS, Field, fields
 from ..presets import ADAPTER_VARIABLES, user_config
 from .folders import KINDS, Kind, adapter_folders
 from .models import model_names
-
-if TYPE_CHECKING:
-    ParamType = click.ParamType[Any]
-else:
-    ParamType = click.ParamType  # generic only in newer releases of click
+from .paths import FileName, ParamType
 
 FILES = GROUPS[-1]
 REPORTING = "Reporting"
@@ -41,15 +37,6 @@ class Value(ParamType):
         words = _SUGGEST[self.field.name]() if self.field.name in _SUGGEST else self.field.option.spellings
         found = [CompletionItem(word) for word in words if word.lower().startswith(incomplete.lower())]
         return found if found or not self.field.option.path else [CompletionItem(incomplete, type="file")]
-
-
-class FileName(ParamType):
-    """A file or a folder by its name, which the shell completes; not checked here."""
-
-    name = "file"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(incomplete, type="file")]
 
 
 def _sampler_names() -> Sequence[str]:

@@ -22,6 +22,7 @@ from ..options import Edit
 from ..options.adapters import EMBEDDING_SUFFIXES, no_strength
 from ..presets import ADAPTER_VARIABLES, UserConfig, expanded, user_config
 from .models import PARTS, completed, is_there
+from .paths import FilePath
 
 _SHIPPED = Path(__file__).parents[1] / "assets" / "adapters"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt")
@@ -183,7 +184,7 @@ def adapter_folders(given: Mapping[str, Any], config: UserConfig) -> dict[str, F
     return found
 
 
-class AdapterPath(click.Path):
+class AdapterPath(FilePath):
     """A path, or the name of an adapter in the folders of this machine: as `--lora NAME` finds it.
 
     What is neither stays as it was given, for who opens it to refuse.

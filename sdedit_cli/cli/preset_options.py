@@ -26,7 +26,8 @@ from ..presets import (
     preset_text,
     user_config,
 )
-from .flags import FILES, F, FileName, ParamType, option, options
+from .flags import FILES, F, option, options
+from .paths import FileName
 from .preset_tables import own_options, table_defaults
 from .render import Reporter
 
@@ -34,16 +35,15 @@ if TYPE_CHECKING:
     from .layering import Layering
 
 
-class PresetName(ParamType):
+class PresetName(FileName):
     """A preset's name or file; the names are completed."""
 
     name = "preset"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         known = preset_paths(user_config(os.environ).preset_folders)
-        return [CompletionItem(word) for word in known if word.startswith(incomplete)] or [
-            CompletionItem(incomplete, type="file")
-        ]
+        found = [CompletionItem(word) for word in known if word.startswith(incomplete)]
+        return found or super().shell_complete(ctx, param, incomplete)
 
 
 def preset_options(command: F) -> F:

@@ -22,6 +22,7 @@ from ..presets import (
     user_config,
 )
 from .file_commands import Answer
+from .paths import FilePath
 from .preset_tables import check_tables
 from .render import plain
 
@@ -33,7 +34,7 @@ SHIPPED = "comes with sdedit"
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a preset on stdout.")
 @click.option(
     "--strokes",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Write the stroke drawings that come with sdedit into DIR; 'sdedit run DIR/apple.png --preset drawing-apple'.",
 )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ..errors import UsageError
-from .flags import FILES, REPORTING, F, FileName, option, options
+from .flags import FILES, REPORTING, F, option, options
+from .paths import FileName
 from .render import Reporter
 from .screen.ways import AUTO, WAYS
 

@@ -15,7 +15,8 @@ from ..errors import UsageError
 from ..options.masks import check_masked
 from ..pictures.endings import FORMATS
 from .channels import channels, reporting_options
-from .flags import FILES, REPORTING, FileName, GroupedCommand, edit_options, option
+from .flags import FILES, REPORTING, GroupedCommand, edit_options, option
+from .paths import FileName, FilePath
 from .preset_options import preset_options, save_preset
 from .previews import animations, preview_options, previewing
 from .seeds import new_seed
@@ -72,7 +73,7 @@ Examples:
 )
 @option(
     "--steps-dir",
-    type=click.Path(path_type=Path, file_okay=False, readable=False),
+    type=FilePath(path_type=Path, file_okay=False, readable=False),
     metavar="DIR",
     group=FILES,
     help="Folder for the pictures of --save-every.  [default: beside the output]",

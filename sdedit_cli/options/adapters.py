@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import UsageError, did_you_mean, shown
 from .blocks import NAMES, block_numbers
-from .values import composite, split_numbers
+from .values import composite, named, split_numbers
 
 LORA_SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt")
 # Words before an '=' -> the member that they set.
@@ -80,14 +80,7 @@ def _lora(text: str) -> LoraFile:
         most -= is_number
         items.insert(0, last)
         path = rest
-    _check_named(path)
-    return LoraFile(path, **_strengths(items, ("scale", "te_scale"), path))
-
-
-def _check_named(path: str) -> None:
-    """Raises UsageError for the name of nothing, as an unset variable of a shell gives it: it would be this folder."""
-    if not path.strip():
-        raise UsageError("the path is empty; expected a file, a folder or a name")
+    return LoraFile(named(path), **_strengths(items, ("scale", "te_scale"), path))
 
 
 def tagged_lora(path: str, items: Sequence[str], label: str) -> LoraFile:
@@ -178,12 +171,11 @@ class EmbeddingFile:
 
 
 def _embedding(text: str) -> EmbeddingFile:
-    _check_named(text)
-    path, colon, token = text.rpartition(":")
+    path, colon, token = named(text).rpartition(":")
     # Neither a drive's letter nor a folder or file with a colon in its name makes what follows a word.
     is_path = set(token) & set("/\\") or token.lower().endswith(EMBEDDING_SUFFIXES)
-    named = colon and len(path) > 1 and token and not is_path
-    return EmbeddingFile(path, token) if named else EmbeddingFile(text)
+    is_named = colon and len(path) > 1 and token and not is_path
+    return EmbeddingFile(path, token) if is_named else EmbeddingFile(text)
 
 
 EMBEDDING_FILE = composite(EmbeddingFile, "a file with its word", "files with their words", "PATH[:TOKEN]", _embedding)
@@ -211,8 +203,7 @@ class IPAdapterFile:
 
 def _ip_adapter(text: str) -> IPAdapterFile:
     path, numbers = split_numbers(text, 1)
-    _check_named(path)
-    return IPAdapterFile(path, *numbers)
+    return IPAdapterFile(named(path), *numbers)
 
 
 IP_ADAPTER_FILE = composite(

@@ -12,7 +12,7 @@ from types import MemberDescriptorType
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from .option import Field, Option
-from .values import KINDS, as_is, without_none
+from .values import KINDS, PATH, as_is, without_none
 
 T = TypeVar("T")
 
@@ -35,7 +35,8 @@ def declared(of: type) -> tuple[Field, ...]:
 def _field(name: str, hint: Any, default: Any, option: Option) -> Field:
     plain = without_none(hint)
     many = getattr(plain, "__origin__", None) is tuple
-    return Field(name, option.kind or KINDS[get_args(plain)[0] if many else plain], many, default, option)
+    usual = PATH if option.path else KINDS[get_args(plain)[0] if many else plain]
+    return Field(name, option.kind or usual, many, default, option)
 
 
 def fit_values(options: object) -> None:

@@ -29,6 +29,7 @@ from .size import MAX_SIDE, SIZE
 from .steps import MAX_STEPS, check_falling, check_length, schedule_for
 from .strengths import STRENGTH, Strengths, extent_of, rounds_of
 from .tile import TILE
+from .values import NAME
 
 GROUPS = ("Edit", "Mask", "Sampling", "Model", "Speed", "Machine", "Files")
 CURVES = ("karras", "exponential", "beta", "lu_lambdas")
@@ -265,6 +266,7 @@ class Edit(MachineOptions):
         None,
         "Which weights of a model folder to take, such as fp16, where a component has them.",
         "Model",
+        kind=NAME,
         metavar="NAME",
         blank="those without a name, else the only ones",
     )

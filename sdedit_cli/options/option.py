@@ -193,7 +193,7 @@ class Field:
             value["pattern"] = f"^({'|'.join(choice.replace(':N', ':[0-9]+') for choice in option.choices)})$"
         elif option.choices or option.numbers:
             value["enum"] = list(option.choices or option.numbers)
-        elif self.kind is KINDS[str]:
+        elif self.kind.name == KINDS[str].name:
             value["maxLength"] = MAX_CHARACTERS
         if option.low is not None:
             value["exclusiveMinimum" if option.above else "minimum"] = option.low

@@ -51,6 +51,6 @@ def schedule_for(steps: int, strength: float) -> int:
 
 
 def smallest_strength(total: int) -> float:
-    """The smallest strength, in as few digits as will do, that runs one of `total` steps."""
-    digits = max(2, len(str(total)))
-    return next(s for d in range(digits, 9) if int(total * (s := math.ceil(10**d / total) / 10**d)) >= 1)
+    """The smallest strength of at most four digits that runs one of `total` steps."""
+    whole = 10 ** (len(str(total - 1)) + 3)
+    return -(-whole // total) / whole

@@ -24,4 +24,5 @@ def toml_table(text: str, label: str, error: type[SdeditError]) -> dict[str, Any
     try:
         return toml.loads(text)
     except (ValueError, RecursionError) as problem:
-        raise error(f"{label}: is not TOML: {problem}") from None
+        words, _, _ = str(problem).partition("; use sys.")  # advice for who writes programs, of a number too long
+        raise error(f"{label}: is not TOML: {words}") from None

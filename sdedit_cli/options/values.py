@@ -72,6 +72,22 @@ def _number(value: object) -> float:
         raise ValueError from None
 
 
+def _not_empty(problem: str) -> Callable[[str], str]:
+    """What reads a text that an unset variable of a shell leaves empty, which is a UsageError."""
+
+    def parse(text: str) -> str:
+        if not text.strip():
+            raise UsageError(problem)
+        return text
+
+    return parse
+
+
+named = _not_empty("the path is empty; expected a file, a folder or a name")
+"""A path as it is. Raises UsageError for that of nothing: it would be the current folder."""
+_not_blank = _not_empty("the name is empty; expected one such as fp16")
+
+
 def _truth(text: str) -> bool:
     try:
         return _TRUTHS[text.strip().lower()]
@@ -86,6 +102,9 @@ KINDS: dict[type, ValueType] = {
     bool: ValueType("bool", "true or false", "truths", "", {"type": "boolean"}, _truth, _exactly(bool)),
 }
 
+PATH = ValueType("str", "a path or a name", "paths", "PATH", {"type": "string", "minLength": 1}, named, written(named))
+NAME = ValueType("str", "a name", "names", "NAME", {"type": "string", "minLength": 1}, _not_blank, written(_not_blank))
+
 
 def without_none(hint: Any) -> Any:
     """The type that a hint names besides None."""
@@ -99,7 +118,9 @@ def composite(of: type[T], noun: str, nouns: str, metavar: str, parse: Callable[
     """
     hints = get_type_hints(of)
     members = dataclasses.fields(cast("Any", of))
-    kinds = {member.name: KINDS[without_none(hints[member.name])] for member in members}
+    kinds = {
+        member.name: PATH if member.name == "path" else KINDS[without_none(hints[member.name])] for member in members
+    }
     required = {member.name for member in members if member.default is dataclasses.MISSING}
 
     def fit(value: object) -> T:

@@ -74,7 +74,9 @@ def _folders(table: object, name: str, path: Path) -> tuple[Path, ...]:
     if stray is not None:
         raise PresetError(f"{path}: [{name}] has '{stray}'; it knows folders = [\"...\"] alone")
     listed = entries.get("folders", [])
-    if not isinstance(listed, list) or not all(isinstance(item, str) for item in cast("list[object]", listed)):
+    if not isinstance(listed, list) or not all(
+        isinstance(item, str) and item.strip() for item in cast("list[object]", listed)
+    ):
         raise PresetError(f"{path}: [{name}] folders is {listed!r}; expected a list of paths")
     # A relative folder counts from the file that names it, wherever the command is run.
     return tuple(path.parent / expanded(item) for item in cast("list[str]", listed))

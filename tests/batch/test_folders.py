@@ -142,10 +142,16 @@ def test_a_folder_that_cannot_be_read_is_told_and_costs_no_other(
     monkeypatch.setattr(os, "scandir", Unlisted(tmp_path / "closed", PermissionError(13, "Permission denied")))
     found = rows_of(str(tmp_path), recursive=True)
     assert [str(row.name) for row in found.rows] == ["a.png", "open/c.png"]
-    (text,) = found.unseen.unread
-    assert text == f"{tmp_path / 'closed'}: cannot be read (Permission denied); what is in it is left out"
-    (tmp_path / "jobs.toml").write_text('inputs = ["**/*.png"]\n[[job]]\n[[job]]\nprompt = "x"\n')
-    assert rows_of(str(tmp_path / "jobs.toml")).unseen.unread == found.unseen.unread
+    (row,) = found.unseen.unread
+    problem = f"{tmp_path / 'closed'}: the folder cannot be read (Permission denied); make it readable, or leave it out"
+    assert (row.input, row.problem) == (str(tmp_path / "closed"), f"{problem} with --exclude 'closed'")
+    for pattern in ("**/*.png", "*/b.png"):  # the second one has no other picture
+        (tmp_path / "jobs.toml").write_text(f'inputs = ["{pattern}"]\n[[job]]\n[[job]]\nprompt = "x"\n')
+        (row,) = rows_of(str(tmp_path / "jobs.toml")).unseen.unread
+        assert (row.input, row.problem) == (str(tmp_path / "closed"), problem)
+    assert not rows_of(str(tmp_path / "jobs.toml")).rows
+    for choice in ({"exclude": ["closed"]}, {"include": ["open/*"]}):
+        assert not rows_of(str(tmp_path), recursive=True, **choice).unseen.unread
     monkeypatch.setattr(os, "scandir", Unlisted(tmp_path, PermissionError(13, "Permission denied")))
     with pytest.raises(JobFileError, match="cannot be read"):
         rows_of(str(tmp_path))

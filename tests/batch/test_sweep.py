@@ -14,6 +14,9 @@ from sdedit_cli.batch.sweep import sweep_of
 from sdedit_cli.errors import UsageError
 from sdedit_cli.options.adapters import LoraFile
 
+THOUSAND = ",".join(map(str, range(1, 1001)))
+SEVEN = ("seed", "steps", "cfg-scale", "max-side", "mask-grow", "mask-padding", "mask-blur")
+
 
 def values(text: str) -> tuple[object, ...]:
     return sweep_of([text], 1000).across.values
@@ -54,6 +57,7 @@ def test_values_are_read_by_the_declaration_of_their_option(text: str, expected:
         (["steps=4", "timesteps=9 1"], "steps and timesteps exclude each other"),
         (['prompt="open'], "open quote"),
         (["seed=1,2", "steps=3,4,5", "eta=0,1"], "12 combinations are over the limit of 11"),
+        ([f"{key}={THOUSAND}" for key in SEVEN], f"{10**21:,} combinations are over the limit of 11"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_words(texts: list[str], words: str) -> None:
@@ -67,7 +71,7 @@ def test_cells_are_every_combination_and_names_of_files_differ() -> None:
     cells = list(sweep.cells())
     assert [cell.at for cell in cells] == list(itertools.product(range(2), range(2), range(3)))
     assert (
-        len({cell.variant for cell in cells}) == len({cell.label for cell in cells}) == len(cells) == len(sweep) == 12
+        len({cell.variant for cell in cells}) == len({cell.label for cell in cells}) == len(cells) == sweep.size == 12
     )
     assert cells[1].values == {"strength": 0.3, "lora": (LoraFile("a/x.bin"),), "seed": 2}
     assert not any(mark in cell.variant for cell in cells for mark in "/\\:")

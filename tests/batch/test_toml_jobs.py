@@ -222,11 +222,12 @@ def test_a_product_over_the_limit_is_refused_and_not_made(art: Path) -> None:
     seeds = ", ".join(map(str, range(50_001)))
     with pytest.raises(JobFileError, match=r"more than 100,000 jobs; 2 pictures in 50,001 combinations"):
         read(art, f'inputs = ["c.png", "art/a.png"]\n[matrix]\nseed = [{seeds}]\n')
-    lists = "".join(
-        f"{key} = [{', '.join(map(str, range(1, 1000)))}]\n" for key in ("seed", "steps", "count", "max-side")
-    )
-    with pytest.raises(JobFileError, match=r"more than 100,000 jobs; 1 pictures in 996,005,996,001 combinations"):
-        read(art, f'inputs = "c.png"\n[matrix]\n{lists}')
+    listed = ", ".join(map(str, range(1, 1001)))
+    keys = ("seed", "steps", "count", "max-side", "cfg-scale", "mask-padding", "mask-blur")
+    for several in (4, 7):  # and more than Python counts the length of anything to
+        lists = "".join(f"{key} = [{listed}]\n" for key in keys[:several])
+        with pytest.raises(JobFileError, match=f"more than 100,000 jobs; 1 pictures in {1000**several:,} combinations"):
+            read(art, f'inputs = "c.png"\n[matrix]\n{lists}')
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
@@ -243,7 +244,7 @@ def test_no_two_members_have_one_name(prompts: list[str], strengths: list[float]
     """Not on a file system that takes capitals for small letters either, and no name is too long for one."""
     matrix = read_matrix({"prompt": prompts, "strength": strengths, "vae": vaes}, "x")
     members = list(matrix.members())
-    assert len(members) == len(matrix) == len(prompts) * len(strengths) * len(vaes)
+    assert len(members) == matrix.size == len(prompts) * len(strengths) * len(vaes)
     assert len({variant.casefold() for _, variant in members}) == len(members)
     for values, variant in members:
         assert values["prompt"] in prompts

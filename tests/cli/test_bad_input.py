@@ -79,6 +79,7 @@ Errors = pytest.CaptureFixture[str]
         (["a.png", "-o", "text.png/x.png"], 3, "cannot be a folder"),
         (["a.png", "-o", "text.png"], 3, "text.png: exists already"),
         (["a.png", "--prompt"], 2, "requires an argument"),
+        (["a.png", "--like", ""], 2, "'--like': the path is empty; expected a file, a folder or a name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -165,6 +165,34 @@ def test_what_cannot_be_removed_is_a_failure_of_its_own(
     assert [one["output"] for one in events(out.out) if one["event"] == "pruned"] == ["out/c.png"]
 
 
+def test_a_folder_that_cannot_be_read_is_one_failed_job(
+    place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "in" / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        photo(place / "in" / name)
+    words = ("--recursive", "--json", "-q")
+    shut = (
+        "in/sub: the folder cannot be read (Input/output error); make it readable, or leave it out with --exclude 'sub'"
+    )
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", Unlisted(Path("in/sub"), OSError(5, "Input/output error")))
+    assert batch("in", *words) == 4
+    (failed,) = told(capfd, "failed")
+    assert (failed["input"], failed["word"]) == ("in/sub", "input-unusable")
+    assert failed["error"] == shut
+    assert batch("in", *words, "--check") == 6
+    assert [(one["input"], one["reason"]) for one in told(capfd, "stale")] == [("in/sub", shut)]
+    for choice in (("--exclude", "sub"), ("--include", "/a.*")):
+        assert batch("in", *words, "--check", *choice) == 0
+    Path("in/a.png").unlink()
+    assert batch("in", *words) == 5
+    monkeypatch.setattr(os, "scandir", real)
+    capfd.readouterr()
+    assert batch("in", *words, "--retry-failed") == 0
+    assert [one["input"] for one in told(capfd, "saved")] == ["in/sub/b.png"]
+
+
 def test_what_came_of_a_folder_that_cannot_be_read_is_not_pruned(
     place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,9 +206,8 @@ def test_what_came_of_a_folder_that_cannot_be_read_is_not_pruned(
     monkeypatch.setattr(os, "scandir", Unlisted(Path("in/sub"), OSError(5, "Input/output error")))
     for more in ((), ("--dry-run",)):
         capfd.readouterr()
-        assert batch("in", *words, *more) == 0
+        assert batch("in", *words, *more) == 4
         warned = [one["message"] for one in told(capfd, "warning")]
-        assert "in/sub: cannot be read (Input/output error); what is in it is left out" in warned
         assert any(text.startswith("--prune: nothing is removed") for text in warned)
     assert sorted(path.name for path in Path("out").rglob("*.png")) == ["a.png", "b.png", "c.png"]
     monkeypatch.setattr(os, "scandir", real)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from helpers.cli import photo
 
 from sdedit_cli.cli.layering import layering
 from sdedit_cli.cli.main import command, run
+from sdedit_cli.cli.paths import FileName
 from sdedit_cli.errors import ModelError
 from sdedit_cli.options import GROUPS, Edit, fields
 from sdedit_cli.pictures.carriers import carried
@@ -50,6 +52,25 @@ def test_options_are_not_given_unless_given() -> None:
     defaults = {param.name: param.default for param in page.params if param.name in names}
     assert set(defaults) == names
     assert set(defaults.values()) == {None}
+
+
+def commands(group: click.Group = command) -> Iterator[tuple[click.Context, click.Command]]:
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        one = group.get_command(ctx, name)
+        if isinstance(one, click.Group):
+            yield from commands(one)
+        elif one:
+            yield click.Context(one), one
+
+
+def test_no_command_takes_the_name_of_nothing_for_a_path() -> None:
+    """It would be the current folder; a shell leaves it of a variable that is not set."""
+    paths = [(ctx, p) for ctx, one in commands() for p in one.params if isinstance(p.type, (FileName, click.Path))]
+    assert {"inputs", "dest", "output", "like", "presets", "src", "files"} <= {param.name for _, param in paths}
+    for ctx, param in paths:
+        with pytest.raises(click.BadParameter, match="the path is empty; expected a file, a folder or a name"):
+            param.type("", param, ctx)
 
 
 def none_given(**given: object) -> dict[str, object]:

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from ...errors import UsageError, shortened
-from ..flags import F, FileName, option, options
+from ..flags import F, option, options
+from ..paths import FileName
 
 SWEEP = "Sweep"
 _MOST_PICTURES = 1000
