@@ -129,7 +129,10 @@ def test_an_ema_copy_that_is_incomplete_is_refused_with_the_way_out() -> None:
         found({**keys, **ema}, ema=True)
 
 
-WRAPPERS = ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]
+WRAPPERS = [
+    *("module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."),
+    *("state_dict.", "state_dict.module."),
+]
 
 
 @pytest.mark.parametrize("model", MODELS)
