@@ -87,3 +87,19 @@ def test_a_conditioning_of_zeros_says_nothing() -> None:
 def test_a_text_of_another_node_is_the_prompt(source: dict[str, object]) -> None:
     nodes = {**ENCODED, "20": source, "5": node("CLIPTextEncode", text=["20", 0], clip=["1", 1])}
     assert prompts(found_in(nodes, ["5", 0], ["6", 0])) == ("good, cat", "bad dog")
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("blurry, embedding:onet", "blurry, onet"),
+        ("embedding:easy.safetensors, ugly", "easy, ugly"),
+        ("(embedding:bad.pt:1.2), ((embedding:sub/worse.v2.pt))", "(bad:1.2), ((worse.v2))"),
+        ("blurry\nembedding:sub\\onet:", "blurry\nonet:"),
+        ("my embedding: a word, re-embedding:x, Embedding:x", "my embedding: a word, re-embedding:x, Embedding:x"),
+    ],
+)
+def test_an_embedding_becomes_the_word_that_it_is_here(said: str, read: str) -> None:
+    nodes = {**ENCODED, "6": node("CLIPTextEncode", text=said, clip=["1", 1])}
+    assert prompts(found_in(nodes, ["5", 0], ["6", 0])) == ("good cat", read)
+    assert prompts(found_in({"1": node("Loader", positive=said, negative="")}, ["1", 1], ["1", 2])) == (read, "")

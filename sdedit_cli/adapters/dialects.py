@@ -46,6 +46,7 @@ _TEXT = (
     "base_model_model_text_encoder_",
     "text_encoders_clip_l_transformer_",
     "text_encoders_clip_h_transformer_",
+    "clip_l_",  # OneTrainer's OMI names
     "cond_stage_model_transformer_",
     "",
 )
@@ -99,6 +100,8 @@ _NAMED = re.compile(
 )
 # The names of the first attention processors.
 _PROCESSOR = re.compile(r"\.(attn[12])\.to_(q|k|v|out\.0)$")
+# OneTrainer's OMI names have every upsampler behind an attention, which those of levels without one do not have.
+_LONE_UPSAMPLER = re.compile(r"(output_blocks_\d+)_1_conv")
 _TEXT_ATTENTION = re.compile(r"\.self_attn\.(q|k|v|out)_proj$")
 
 
@@ -117,7 +120,11 @@ def module_names(unet: UNetConfig | None, text: CLIPTextConfig | None) -> dict[s
 
 def _unet_names(config: UNetConfig) -> Iterator[tuple[str, str]]:
     table = unet_table(config)
-    yield from kohya(table).items()
+    names = kohya(table)
+    yield from names.items()
+    yield from (
+        (f"{match[1]}_2_conv", name) for key, name in names.items() if (match := _LONE_UPSAMPLER.fullmatch(key))
+    )
     for name in modules(table):
         if match := _PROCESSOR.search(name):
             leaf = match[2].removesuffix(".0")
@@ -175,7 +182,7 @@ _TELLING: tuple[tuple[str, str], ...] = (
     (r"diffusion_model_", "slider"),
     (r".*\.lora_[AB]\b", "diffusers, PEFT form"),
     (r".*\.(lora|lora_linear_layer)\.(down|up)\.", "diffusers"),
-    (r"(unet|text_encoder|te)[._].*\.(lora_down|lora_up|alpha|dora_scale|oft_R)\b", "OneTrainer"),
+    (r"(unet|text_encoder|te|clip_l)[._].*\.(lora_down|lora_up|alpha|dora_scale|oft_R)\b", "OneTrainer"),
 )
 
 

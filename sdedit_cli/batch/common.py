@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..options import WORDS, fields
 from .request import Request
 from .targets import Job
+
+# Where web UIs end one prompt and begin another: each is denoised by, and the results are added up.
+_AND = re.compile(r"(?<![^\s,)\]])AND(?![^\s,(\[])")
+COMPOSED = "prompts are not composed here, so it is read as a word, as 'and' is"
+
+
+def is_composed(prompt: str) -> bool:
+    """Whether a prompt is several to web UIs, with an AND between them."""
+    return _AND.search(prompt) is not None
 
 
 class Common:
@@ -61,6 +71,15 @@ class Common:
     def without_prompt(self) -> str | None:
         """Which pictures have no prompt, for people: '' for all of them, None for none."""
         return self._share(lambda job: not _word(job, "prompt") and job.request.settings.prompt_embeds is None)
+
+    def composed(self) -> str | None:
+        """Which pictures have a prompt that web UIs would compose, as `without_prompt`."""
+
+        def holds(job: Job) -> bool:
+            settings = job.request.settings
+            return settings.weighting and settings.prompt_embeds is None and is_composed(_word(job, "prompt"))
+
+        return self._share(holds)
 
     def without_mask(self) -> str | None:
         """Which pictures lack the mask that their options speak of, as `without_prompt`."""

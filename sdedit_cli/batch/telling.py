@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import SdeditError, first_line, listed
-from .common import Common
+from .common import COMPOSED, Common
 from .events import Events
 from .request import Request
 from .targets import Job
@@ -108,6 +108,8 @@ class Telling:
         common = self._common
         if (bare := common.without_prompt()) is not None:
             self.to.note(f"no prompt (-p){bare}: nothing says what the picture shall show")
+        if (several := common.composed()) is not None:
+            self.warn(f"AND in the prompt{several}: {COMPOSED}")
         if (whole := common.without_mask()) is not None:
             self.to.note(f"no mask (--mask){whole}: all of the picture is edited")
         self.to.note(f"{common.seeds()}, {common.extent()}")

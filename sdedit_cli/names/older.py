@@ -18,8 +18,8 @@ _OLD_LEAF = re.compile(r"\.(query|key|value|proj_attn)\.(weight|bias)$")
 _HARMLESS = re.compile(
     r"(^|\.)position_ids$|^(vision_model|visual_projection|text_projection)\.|^logit_scale$|^model_ema\.|\.num_batches_tracked$"
 )
-# Wrappers of training scripts: torch.compile, DistributedDataParallel.
-NAME_WRAPPERS = ("_orig_mod.", "module.")
+# Wrappers of training scripts: a state dict saved with what was beside it, torch.compile, DistributedDataParallel.
+NAME_WRAPPERS = ("state_dict.", "_orig_mod.", "module.")
 
 
 def is_harmless(name: str) -> bool:

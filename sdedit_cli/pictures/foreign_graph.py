@@ -5,6 +5,7 @@ A graph is a table of nodes by their ids; an input is a value, or [id, number] f
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -19,6 +20,8 @@ _TEXTS = (
     *("string_a", "string_b", "populated_text"),
 )
 _OTHER = {"positive": "negative", "negative": "positive"}
+# Words of its prompts that name files of embeddings: `embedding:NAME`, with or without folder and ending.
+_EMBEDDING = re.compile(r"(?<![^\s()])embedding:([^\s,():]+)")
 # What it gives is made of no text, though it is linked to one.
 _SILENT = "ConditioningZeroOut"
 # Links that lead from a conditioning to none of its texts.
@@ -133,14 +136,19 @@ def _prompt(graph: Mapping[str, Node], inputs: Node, side: str) -> str:
     """
     link, other = _link(inputs.get(side)), _OTHER[side]
     if link is None:
-        return text(inputs.get(side))
+        return _bare(text(inputs.get(side)))
     telling = {key: node for key, node in graph.items() if node.get("class_type") != _SILENT}
     names = [name for name in _TEXTS if name != other]
     parts: dict[str, None] = {}
     for key in _behind(telling, [link], (*_ASIDE, other)):
         held = _inputs(graph[key])
         parts |= {said.strip(): None for name in names if (said := text(held.get(name))).strip()}
-    return ", ".join(parts)
+    return _bare(", ".join(parts))
+
+
+def _bare(prompt: str) -> str:
+    """The prompt with the words of embeddings as they are here: the bare names of their files."""
+    return _EMBEDDING.sub(lambda match: file("embedding", match[1]).name, prompt)
 
 
 def _clip_skip(node: Node) -> int | None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from helpers.cli import BUILT_IN, QUICK, events, photo
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sdedit_cli.cli.main import run
 
@@ -79,6 +81,48 @@ def test_what_some_jobs_lack_is_said_whichever_comes_first(
     for order in (lines, [lines[0], *reversed(lines[1:])]):
         Path(jobs).write_text("\n".join(order))
         assert len([line for line in told(capfd, "batch", jobs, "out", "--dry-run")[1] if line.startswith(said)]) == 1
+
+
+def composed(line: str) -> bool:
+    return "prompts are not composed here" in line
+
+
+@pytest.mark.parametrize(
+    ("prompt", "more", "is_told"),
+    [
+        ("a cat AND a dog", [], True),
+        ("a cat :1.2\nAND (a dog:0.5) :0.7", [], True),
+        ("(a cat)AND(a dog)", [], True),
+        ("a cat and a dog, BRAND ANDY R-AND-B", [], False),
+        ("a cat AND a dog", ["--no-weighting"], False),
+        ("a cat", ["-n", "rain AND fog"], False),
+    ],
+)
+def test_prompts_that_web_uis_would_compose_are_warned_of(
+    folder: Path, capfd: pytest.CaptureFixture[str], prompt: str, more: list[str], is_told: bool
+) -> None:
+    listed(folder)
+    for command in (["run", "a.png", "b.png"], ["batch", ".", "out"]):
+        _, lines = told(capfd, *command, "-p", prompt, *more, "--dry-run")
+        assert [line.partition(":")[0] for line in lines if composed(line)] == ["sdedit"] * is_told
+
+
+def test_an_and_of_one_job_or_of_another_program_is_warned_of_too(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jobs = listed(folder, "input,prompt", "a.png,a tree", "b.png,a tree AND a house")
+    _, lines = told(capfd, "batch", jobs, "out", *QUICK)
+    (line,) = filter(composed, lines)
+    assert line.startswith("sdedit: warning: AND in the prompt for 1 of 2 pictures:")
+    info = PngInfo()
+    info.add_text("parameters", "a tree AND a house\nSteps: 4, Sampler: Euler, Seed: 1")
+    Image.new("RGB", (16, 16)).save("like.png", pnginfo=info)
+    _, lines = told(capfd, "run", "a.png", "--like", "like.png", "--dry-run")
+    assert len(list(filter(composed, lines))) == 1
+    assert run(["embed", "encode", "-p", "a tree AND a house", "-o", "kept.safetensors"]) == 0
+    assert composed(capfd.readouterr().err)
+    _, lines = told(capfd, "run", "a.png", "--prompt-embeds", "kept.safetensors", "--dry-run")
+    assert not any(map(composed, lines))
 
 
 def test_seeds_that_follow_each_other_and_those_of_a_sweep_are_told(

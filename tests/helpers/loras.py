@@ -99,6 +99,19 @@ def _comfy(pipe: Any, of: Factors) -> dict[str, Tensor]:
     return made
 
 
+def _omi(pipe: Any, of: Factors) -> dict[str, Tensor]:
+    """Where a level has no attention, its upsampler stands where one of a level with attention would."""
+    names = original_names(pipe)
+    made: dict[str, Tensor] = {}
+    for (slot, module), own in of.items():
+        place = f"clip_l.{module}"
+        if slot == "unet":
+            place = f"unet.{names[module]}"
+            place = place.replace(".1.conv", ".2.conv") if "upsamplers" in module else place
+        made |= _KOHYA(place, *own)
+    return made
+
+
 def _bare(slot: str, module: str) -> str:
     return module if slot == "unet" else module.removeprefix("text_model.")
 
@@ -119,6 +132,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "diffusers, middle": _with(lambda s, m: f"{s}.{m}", _MIDDLE),
     "ComfyUI": _comfy,
     "OneTrainer": _with(lambda s, m: f"{s}.{m}" if s == "unet" else f"lora_te_{_flat(m)}", _KOHYA),
+    "OneTrainer, OMI": _omi,
     "slider": _with(lambda s, m: f"diffusion_model_{_flat(m)}" if s == "unet" else kohya(s, m), _KOHYA),
 }
 WITHOUT_ALPHA = frozenset(name for name in DIALECTS if "PEFT" in name or "middle" in name)

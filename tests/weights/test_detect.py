@@ -129,7 +129,10 @@ def test_an_ema_copy_that_is_incomplete_is_refused_with_the_way_out() -> None:
         found({**keys, **ema}, ema=True)
 
 
-WRAPPERS = ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]
+WRAPPERS = [
+    *("module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."),
+    *("state_dict.", "state_dict.module."),
+]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -255,6 +258,18 @@ def test_an_unknown_prediction_type_is_refused_with_the_known_ones() -> None:
 REFUSED = {
     "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": "looks like a LoRA",
     "string_to_param.*": "textual inversion",
+    "emp_params": "textual inversion embedding, .*; give it to --embedding",
+    "clip_l": "textual inversion",
+    "<a-word>": "textual inversion embedding, .*; give it to --embedding",
+    "weight": "no Stable Diffusion checkpoint",
+    "prompt_embeds": "a file of encoded prompts, .*; give it to --prompt-embeds",
+    "diffusion_model.input_blocks.1.1.proj_in.diff": "an adapter of whole differences, .*; give it to --lora",
+    "diffusion_model.input_blocks.1.1.proj_in.diff_b": "an adapter of whole differences, .*; give it to --lora",
+    "unet.different.diffuser": "no Stable Diffusion checkpoint",
+    "lora_unet_down_blocks_0_attentions_0_proj_in.oft_blocks": "looks like a LoRA",
+    "lycoris_down_blocks_0_attentions_0_proj_in.oft_blocks": "a LyCORIS adapter",
+    "ip_adapter.0.to_q_lora.down.weight": "an IP-Adapter, .*; give it to --ip-adapter",
+    "ip_adapter.1.to_k_ip_lora.lora_down.weight": "an IP-Adapter, .*; give it to --ip-adapter",
     "model.diffusion_model.double_blocks.0.img_attn.qkv.weight": "FLUX",
     "model.diffusion_model.joint_blocks.0.x_block.mlp.fc1.weight": "Stable Diffusion 3",
     "control_model.time_embed.0.weight": "ControlNet",

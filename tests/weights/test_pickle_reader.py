@@ -192,7 +192,7 @@ class Lightning:
         raise AssertionError("a class of the file was called")
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "params_ema", "model", "module"])
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "params_ema", "model", "module", "checkpoint"])
 def test_wrappers_are_taken_off(wrapper: str, tmp_path: Path) -> None:
     assert_same(saved(tmp_path / "f", {wrapper: {"a": torch.ones(1)}, "epoch": 1}), {"a": torch.ones(1)})
 
@@ -220,6 +220,8 @@ def part(name: str) -> dict[str, Any]:
         ({"model": part("a"), "model_ema": part("a"), "callbacks": part("b")}, ["a.proj.weight"]),
         ({"model": part("a"), "rng_state": torch.ones(3), "betas": torch.ones(3)}, ["a.proj.weight"]),
         ({"model": {"state_dict": part("a"), "epoch": 1}, "step": 2}, ["a.proj.weight"]),
+        ({"checkpoint": {"state_dict": part("a"), "epoch": 1}, "step": 2}, ["a.proj.weight"]),
+        ({"checkpoint": part("a"), "unet": part("b")}, ["checkpoint.a.proj.weight", "unet.b.proj.weight"]),
         ({"state_dict": part("a"), "first_stage_model": part("b")}, ["a.proj.weight"]),
         ({"model": part("a"), "discriminator": part("b")}, ["a.proj.weight"]),
         ({"net": part("a"), "loss": part("b"), "teacher": part("c")}, ["a.proj.weight"]),

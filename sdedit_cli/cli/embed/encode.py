@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ...batch.common import COMPOSED, is_composed
 from ...batch.request import Request
 from ...errors import UsageError, printable
 from ...options import field_named
@@ -64,7 +65,7 @@ def encoded(request: Request, output: Path) -> list[str]:
     preflight.check(complete=False)
     preflight.check_choices(edit)
     check()
-    said: list[str] = []
+    said = [f"warning: AND in the prompt: {COMPOSED}"] if edit.weighting and is_composed(edit.prompt) else []
 
     def hear(event: str, facts: dict[str, Any]) -> None:
         if event == "truncated":

@@ -114,8 +114,9 @@ def restored(names: Collection[str]) -> dict[str, str]:
 
 _LORA = ("lora_unet_", "lora_te_", "lora_A.weight", "lora_embedding_A", "lora.down.weight", "lora_down.weight")
 _ELSEWHERE = "give it to {}, and a checkpoint here"
+_EMBEDDING = ("a textual inversion embedding", _ELSEWHERE.format("--embedding"))
 _NOT_OURS = "give a Stable Diffusion 1.x or 2.x checkpoint"
-# parts of names, what a file that has one of them is, what to do with it
+# parts of names (^ before them, $ behind them), what a file that has one of them is, what to do with it
 _OTHER_MODELS = (
     (("double_blocks.",), "a FLUX model", _NOT_OURS),
     (("joint_blocks.",), "a Stable Diffusion 3 model", _NOT_OURS),
@@ -123,10 +124,12 @@ _OTHER_MODELS = (
     ((".time_stack.", ".time_mixer."), "a Stable Video Diffusion model", _NOT_OURS),
 )
 _OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("ip_adapter.", "image_proj."), "an IP-Adapter", _ELSEWHERE.format("--ip-adapter")),  # FaceID has a LoRA within
     (_LORA, "a LoRA", _ELSEWHERE.format("--lora")),
-    (("hada_w1_a", "lokr_w1"), "a LyCORIS adapter", _ELSEWHERE.format("--lora")),
-    (("string_to_param", "emb_params"), "a textual inversion embedding", _ELSEWHERE.format("--embedding")),
-    (("ip_adapter.", "image_proj."), "an IP-Adapter", _ELSEWHERE.format("--ip-adapter")),
+    (("hada_w1_a", "lokr_w1", ".oft_blocks$", ".oft_diag$"), "a LyCORIS adapter", _ELSEWHERE.format("--lora")),
+    ((".diff$", ".diff_b$"), "an adapter of whole differences", _ELSEWHERE.format("--lora")),
+    (("string_to_param", "emb_params", "emp_params", "^clip_l$", "^clip_g$"), *_EMBEDDING),
+    (("^prompt_embeds$",), "a file of encoded prompts", _ELSEWHERE.format("--prompt-embeds")),
     (("control_model.", "controlnet_cond_embedding.", "input_hint_block."), "a ControlNet", _NOT_OURS),
     (("adapter.body.", "body.0.block1."), "a T2I-Adapter", _NOT_OURS),
     (("rdb1.", "RDB1."), "an upscaler", _ELSEWHERE.format("--upscaler")),
@@ -147,12 +150,18 @@ def is_another_model(names: Collection[str], places: Mapping[Slot, Place]) -> bo
     return "unet" not in places and any(name.startswith(ldm.UNET) for name in names)
 
 
+def _is_word(names: Sequence[str]) -> bool:
+    """Whether a file has one tensor, called as diffusers calls that of an embedding: by its word."""
+    return len(names) == 1 and "." not in names[0] and names[0] not in ("weight", "bias")
+
+
 def looks_like(names: Sequence[str]) -> str:
     """What a file that holds no component of Stable Diffusion seems to be, and what to try, for an error."""
     if names and all(map(OF_HYPERNETWORK.match, names)):
         return f"looks like a hypernetwork of web UIs, not like a Stable Diffusion checkpoint; {_NOT_OURS}"
-    for marks, kind, advice in _OTHERS:
-        if any(mark in name for mark in marks for name in names):
+    whole = [f"^{name}$" for name in names]
+    for marks, kind, advice in (*_OTHERS, (("",), *_EMBEDDING)) if _is_word(names) else _OTHERS:
+        if any(mark in name for mark in marks for name in whole):
             return f"looks like {kind}, not like a Stable Diffusion checkpoint; {advice}"
     if {"1.conv.0.weight", "1.weight"} & set(names):
         return "looks like one half of a TAESD in its first layout; give the AutoencoderTiny file in diffusers layout"

@@ -13,7 +13,7 @@ Entry = TensorRef | ArrayRef
 # What training scripts put weights under. The first three say that these are the weights, whatever is beside them; the
 # others are names of parts too (a whole LDM has its UNet under `model`, beside `first_stage_model`).
 _SURE = ("state_dict", "model_state_dict", "params_ema")
-_WRAPPERS = (*_SURE, "model", "module", "params", "net")
+_WRAPPERS = (*_SURE, "model", "module", "params", "net", "checkpoint")
 _LEFTOVER = re.compile(r"optim|sched|callback|scaler|(^|_)rng|loops", re.IGNORECASE)
 # Parts of a model: what lies beside one of them is another, and no wrapper.
 _PARTS = frozenset({"first_stage_model", "cond_stage_model", "unet", "vae", "text_encoder", "text_encoder_2"})
