@@ -25,6 +25,7 @@ from sdedit_cli.configs.vae import VAEConfig
 from sdedit_cli.errors import ModelError, PresetError, SdeditError, UsageError
 from sdedit_cli.noise.scheduler import Scheduler
 from sdedit_cli.options import Edit, toml_table
+from sdedit_cli.pictures.foreign_graph import said_by_graph
 from sdedit_cli.presets import MAX_BYTES, read_toml
 from sdedit_cli.text import Tokenizer, encode_weighted, segments
 from sdedit_cli.text.grammar import _NUMBER, _SIGNED, parse
@@ -70,6 +71,18 @@ def test_tags_of_prompts_take_time_by_the_length(unit: str) -> None:
     assert twice < 2.2 * once + 500
     # Of patterns, Python counts nothing: none of these may look on from a place where it failed before.
     assert not set("*+") & set(_OPENING.pattern + _END.pattern)
+
+
+def test_a_graph_in_a_picture_takes_time_by_its_length() -> None:
+    def work(size: int) -> int:
+        sampler = {"inputs": {**dict.fromkeys(("noise", "guider", "sampler", "sigmas"), ["hub", 0]), "cfg": 7}}
+        samplers = {str(n): {"class_type": "Any", **sampler} for n in range(size)}
+        hub = {"inputs": {"steps": 20, **{f"in{n}": n for n in range(size)}}}
+        texts = {"prompt": json.dumps({**samplers, "hub": hub})}
+        assert said_by_graph(texts)
+        return lines_run(lambda: said_by_graph(texts))
+
+    assert work(400) < 2.2 * work(200) + 500
 
 
 @pytest.mark.parametrize("unit", ["a", "a-", "a ", "a" * 1000 + ".", "a. ", '"".', "-"])
