@@ -25,6 +25,7 @@ from sdedit_cli.configs.vae import VAEConfig
 from sdedit_cli.errors import ModelError, PresetError, SdeditError, UsageError
 from sdedit_cli.noise.scheduler import Scheduler
 from sdedit_cli.options import Edit, toml_table
+from sdedit_cli.pictures.foreign_graph import said_by_graph
 from sdedit_cli.presets import MAX_BYTES, read_toml
 from sdedit_cli.text import Tokenizer, encode_weighted, segments
 from sdedit_cli.text.grammar import _NUMBER, _SIGNED, parse
@@ -72,19 +73,73 @@ def test_tags_of_prompts_take_time_by_the_length(unit: str) -> None:
     assert not set("*+") & set(_OPENING.pattern + _END.pattern)
 
 
-@pytest.mark.parametrize("unit", ["a", "a-", "a ", "a" * 1000 + ".", "a. ", '"".', "-"])
+def test_a_graph_in_a_picture_takes_time_by_its_length() -> None:
+    def work(size: int) -> int:
+        sampler = {"inputs": {**{name: ["hub", 0] for name in ("noise", "guider", "sampler", "sigmas")}, "cfg": 7}}
+        samplers = {str(n): {"class_type": "Any", **sampler} for n in range(size)}
+        hub = {"inputs": {"steps": 20, **{f"in{n}": n for n in range(size)}}}
+        texts = {"prompt": json.dumps({**samplers, "hub": hub})}
+        assert said_by_graph(texts)
+        return lines_run(lambda: said_by_graph(texts))
+
+    assert work(400) < 2.2 * work(200) + 500
+
+
+@pytest.mark.parametrize("unit", ["a", "a-", "a ", "a" * 1000 + ".", "a. ", '"".', "-", '"', '\\"', '"""', "#", "\\"])
 def test_a_long_text_of_toml_is_read_before_the_suite_ends(unit: str) -> None:
     """Its names are counted by a pattern, which took a minute for each 100,000 letters of a word."""
     text = "".join(unit * 63 + "=" for _ in range(1_000_000 // 64 // len(unit))) if "." in unit else unit * 1_000_000
     assert toml_table(f"prompt = '{text}'", "f", PresetError) == {"prompt": text}
 
 
-@pytest.mark.parametrize(
-    "name", ["a" + ".a" * 64, "long-name . " * 64 + "a", "''." * 64 + "a", "\n[x" + ".y" * 64 + "]"]
-)
+_DEEP = {
+    "plain": "a" + ".a" * 64,
+    "blanks": "long-name . \t" * 64 + "a",
+    "empty": "''." * 64 + "a",
+    "double quotes": '"a".' * 64 + '"a"',
+    "single quotes": "'a b'  .  " * 64 + "'a'",
+    "quotes in quotes": r""" "a\"b\\". '"'. "'".""" * 22 + "a",
+    "a header": "\n[x" + ".y" * 64 + "]\nz",
+    "a header in quotes": "\n[[ " + '"y" . ' * 64 + "y ]]\nz",
+    "an inline table": "t = { " + "'a'." * 64 + "a = 1 }\nz",
+}
+
+
+@pytest.mark.parametrize("name", _DEEP.values(), ids=_DEEP)
 def test_a_name_of_many_parts_is_refused_wherever_it_stands(name: str) -> None:
     with pytest.raises(PresetError, match="has too many dots"):
         toml_table(f"prompt = 'a'\n{name} = 1", "f", PresetError)
+
+
+_TEXTS = (
+    *('""', r'"\\"', r'"\""', '"#"', '"\'"', "''", "'\\'", "'\"'", "'#'", '""""""', "''''''", '"""a""""', '"""a"""""'),
+    *(
+        '"""\n"a\\""""',
+        '"""\\\\"""',
+        "'''a''''",
+        "'''a'''''",
+        "'''\n'\"a\\'''",
+        '"""#\n\'\'\'"""',
+        "'''#\n\"\"\"'''",
+        "1.5",
+    ),
+)
+
+
+@pytest.mark.parametrize("part", ["a.", '"a".', "'a' . "])
+@pytest.mark.parametrize("text", _TEXTS)
+def test_no_text_before_a_name_of_many_parts_hides_it(text: str, part: str) -> None:
+    name = part * 64 + "a"
+    for toml in (f"t = {{ b = {text}, {name} = 1 }}", f"b = {text} # {text[:3]}\n{name} = 1"):
+        assert toml_table(toml.replace(name, "a"), "f", PresetError)
+        with pytest.raises(PresetError, match="has too many dots"):
+            toml_table(toml, "f", PresetError)
+
+
+@pytest.mark.parametrize("part", ["a.", '\\"a\\".', "'a' . "])
+@pytest.mark.parametrize("form", ['"{}"', '"""\n{}"""', '"""\\""" {}""""', "1 # {}"])
+def test_a_text_or_a_comment_may_read_like_a_name_of_many_parts(form: str, part: str) -> None:
+    assert list(toml_table("prompt = " + form.format(part * 70), "f", PresetError)) == ["prompt"]
 
 
 def test_a_number_is_read_in_one_way_alone() -> None:

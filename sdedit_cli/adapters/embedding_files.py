@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import ModelError, listed, shown
 from ..weights.formats.mapped_file import reading
-from ..weights.formats.open import open_weights
+from ..weights.formats.open import head_of, open_weights
 from ..weights.formats.source import MemorySource, WeightSource
 
 _FOLDER_FILES = ("learned_embeds.safetensors", "learned_embeds.bin")
@@ -67,13 +67,9 @@ def no_single(folder: Path, names: Sequence[str], what: str) -> str:
 
 def open_embedding(path: Path) -> WeightSource:
     """What a file of any layout holds, an embedding or not. Raises ModelError for one that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            is_png = file.read(8) == _PNG
-    except OSError as problem:
-        raise ModelError(f"{path}: cannot be read ({problem.strerror or problem})") from None
+    head, _ = head_of(path)
     with reading(whole=True):  # as of all adapters: they are small and used for long
-        return of_dict(_png(path), path, "PNG") if is_png else open_weights(path)
+        return of_dict(_png(path), path, "PNG") if head.startswith(_PNG) else open_weights(path)
 
 
 def is_bookkeeping(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from .bundled import PREFIX as BUNDLED
 from .deltas import Misfit, Scaling
 from .dialects import Module
 from .embedding_files import no_single
+from .patterns import Patterns
 from .peft_config import check_config
 
 HEADER = "lora_adapter_metadata"
@@ -183,10 +185,9 @@ class Header:
 
         Raises Misfit for one that is no finite number, and for patterns that are more than names.
         """
-        slot, name = module
-        told = self.parts.get(slot, {})
+        told = self.parts.get(module[0], {})
         # PEFT calls it so for LoRA, and 'alpha' for LoHa and LoKr.
-        found = _by_pattern(told, "alpha", name, told.get("lora_alpha", told.get("alpha")))
+        found = self._patterned(module, "alpha_pattern", told.get("lora_alpha", told.get("alpha")))
         return Scaling(
             _alpha(found),
             rank_stabilised=told.get("use_rslora") is True,
@@ -195,26 +196,21 @@ class Header:
 
     def whole_scale(self, module: Module) -> float | None:
         """What PEFT multiplies a LoKr of two whole matrices by, where LyCORIS has 1; None for files of others."""
-        slot, name = module
-        told = self.parts.get(slot, {})
-        alpha, rank = self.scaling(module).alpha, _by_pattern(told, "rank", name, told.get("r"))
+        told = self.parts.get(module[0], {})
+        alpha, rank = self.scaling(module).alpha, self._patterned(module, "rank_pattern", told.get("r"))
         is_rank = isinstance(rank, int) and rank > 0
         return alpha / rank if told.get("peft_type") == "LOKR" and alpha is not None and is_rank else None
 
+    def _patterned(self, module: Module, title: str, otherwise: object) -> Any:
+        slot, name = module
+        patterns = self._patterns.get((slot, title))
+        return patterns.get(name, otherwise) if patterns else otherwise
 
-def _by_pattern(told: Mapping[str, Any], what: str, name: str, otherwise: object) -> Any:
-    """The value of the first pattern for a module of that name. Raises Misfit for expressions, which may take for ever.
-
-    '^' before a pattern, which ends names otherwise, makes it a whole name.
-    """
-    for pattern, value in as_object(told.get(f"{what}_pattern")).items():
-        plain = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
-        if set(plain) & set("^$*+?()[]{}|\\"):
-            raise Misfit(f"{what}_pattern has '{shown(pattern)}'; expected names of modules, expressions are not read")
-        is_whole = plain in (name, name.removeprefix("text_model."))
-        if is_whole or (not pattern.startswith("^") and name.endswith("." + plain)):
-            return value
-    return otherwise
+    @cached_property
+    def _patterns(self) -> Mapping[tuple[str, str], Patterns]:
+        titles = ("alpha_pattern", "rank_pattern")
+        told = {(slot, title): told.get(title) for slot, told in self.parts.items() for title in titles}
+        return {key: Patterns(key[1], as_object(values)) for key, values in told.items() if values}
 
 
 def _alpha(found: object) -> float | None:

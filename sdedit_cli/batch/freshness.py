@@ -11,7 +11,7 @@ from typing import Any
 from ..disk.hashes import file_hash
 from ..disk.stamps import NOWHERE, Stamp
 from ..disk.stood import NOTHING, Stood, stamps_of
-from ..errors import OutputError
+from ..errors import OutputError, listed
 from ..pictures.source import byte_limit
 from .journal import Entry, Known
 from .ledger import CLEAN, FLAGGED
@@ -108,7 +108,7 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Which of the facts of a picture are others now, for people."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     words = [_WORDS.get(name, f"{name.replace('_', '-')} changed") for name in names]
-    return "; ".join(words) or "what it is made of changed"
+    return listed(words) or "what it is made of changed"
 
 
 def _other(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from .. import signals
 from ..disk.own import open_own
 from ..disk.whole import cannot_write
-from ..errors import OutputError
+from ..errors import OutputError, shown
 
 # What file systems say that know no locks: there is nobody to wait for.
 _WITHOUT_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)
@@ -113,6 +113,6 @@ def _taken(handle: int, shared: bool) -> bool:
 def _holder(path: Path) -> str:
     try:
         told = json.loads(path.read_text("utf-8"))
-        return f"process {int(told['pid'])} on {told['host']}"
-    except (OSError, ValueError, TypeError, KeyError):
+        return f"process {shown(int(told['pid']))} on {shown(told['host'])}"
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return "its process is not known"

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 
+from ..disk.checks import endless_or_pipe
 from ..errors import InputError, PictureError
 from ..options import Layer
 from .names import parted
@@ -43,18 +44,20 @@ class PromptSource:
 
 
 def _of_text(row: Row) -> list[Layer]:
-    path = os.path.splitext(row.input)[0] + ".txt"
+    path, expected = os.path.splitext(row.input)[0] + ".txt", f"expected the prompt of {parted(row.name)[1]}"
     try:
+        if words := endless_or_pipe(os.stat(path), path):
+            raise PictureError(f"{path}: is {words}; {expected}")
         with open(path, "rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError:
         return []
     if len(data) > _MOST_BYTES:
-        raise PictureError(f"{path}: has more than {_MOST_BYTES:,} bytes; expected the prompt of {parted(row.name)[1]}")
+        raise PictureError(f"{path}: has more than {_MOST_BYTES:,} bytes; {expected}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise PictureError(f"{path}: is not UTF-8 text; expected the prompt of {parted(row.name)[1]}") from None
+        raise PictureError(f"{path}: is not UTF-8 text; {expected}") from None
     return [Layer(path, {"prompt": " ".join(text.split())})]
 
 

@@ -146,7 +146,7 @@ def _read(path: Path) -> Read | None:
         whole = told["name"] == path.stem and told["sha256"] == _sha256(embeds_BTC)
         texts = tuple(str(text) for text in told["truncated"])
         return Read(embeds_BTC, texts, int(told["limit"])) if whole else None
-    except (SdeditError, OSError, LookupError, ValueError, TypeError, RecursionError):
+    except (SdeditError, OSError, LookupError, ValueError, TypeError, OverflowError, RecursionError):
         return None
 
 

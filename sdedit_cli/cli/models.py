@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..batch.request import Model
-from ..disk.checks import endless
+from ..disk.checks import endless_or_pipe
 from ..errors import ModelError, did_you_mean, shortened
 from ..options import BUILT_IN_NAME
 from ..presets import MODELS_VARIABLE, expanded
@@ -94,9 +94,9 @@ def readable(name: str) -> Generator[None, None, None]:
 
 
 def check_readable(path: Path, label: str) -> None:
-    """Raises ModelError when the file or folder at `path` cannot be opened, or could be read for ever."""
+    """Raises ModelError when the file or folder at `path` cannot be opened, is a pipe, or could be read for ever."""
     try:
-        if words := endless(path.stat(), path):
+        if words := endless_or_pipe(path.stat(), path):
             raise ModelError(f"{shortened(label)}: is {words}; expected a file or a folder")
         if path.is_dir():
             os.listdir(path)

@@ -80,6 +80,11 @@ def endless(status: os.stat_result, path: Path | str | None = None) -> str:
     return "a file of the kernel" if os.path.realpath(path).startswith(_OF_THE_KERNEL) else ""
 
 
+def endless_or_pipe(status: os.stat_result, path: Path | str | None = None) -> str:
+    """As `endless`, for what is read more than once, or might be waited for in vain: of a pipe too."""
+    return "a pipe" if stat.S_ISFIFO(status.st_mode) else endless(status, path)
+
+
 def _is_null(status: os.stat_result) -> bool:
     try:
         return os.path.samestat(status, os.stat(os.devnull))

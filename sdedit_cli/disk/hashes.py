@@ -6,14 +6,13 @@ import contextlib
 import errno
 import hashlib
 import os
-import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..signals import began
-from .checks import endless
+from .checks import endless_or_pipe
 from .shelf import Notes
 from .stamps import stamped
 
@@ -29,7 +28,7 @@ def file_hash(path: Path | str) -> str:
     """The SHA-256 of a file in hex. Raises OSError, also for what may have no end."""
     status = os.stat(path)
     # The kernel's files say that they are empty.
-    words = "a pipe" if stat.S_ISFIFO(status.st_mode) else endless(status, None if status.st_size else path)
+    words = endless_or_pipe(status, None if status.st_size else path)
     if words:
         raise OSError(errno.EINVAL, f"{words}, which may never end")
     digest = hashlib.sha256()

@@ -48,13 +48,13 @@ def said_by_graph(texts: Mapping[str, str]) -> Said | None:
     graph = {key: table(node) for key, node in table(read_json(texts.get("prompt"))).items()}
     if not graph or len(graph) > _MOST_NODES or not any("class_type" in node for node in graph.values()):
         return None
-    samplers = [key for key in graph if {"steps", "cfg"} <= _gathered(graph, key).keys()]
+    samplers = dict.fromkeys(key for key in graph if _says(graph, key, "steps") and _says(graph, key, "cfg"))
     outputs = [key for key, node in graph.items() if text(node.get("class_type")).startswith(_SAVING)]
-    used = list(_behind(graph, outputs)) if outputs else list(graph)
-    ours = next((key for key in used if key in samplers), samplers[-1] if samplers else None)
+    used = dict.fromkeys(_behind(graph, outputs)) if outputs else graph
+    ours = next((key for key in used if key in samplers), next(reversed(samplers), None))
     if ours is None:
         return None
-    inputs = _gathered(graph, ours)
+    inputs = {name: value for held in _tables(graph, ours) for name, value in held.items()}
     values: dict[str, object] = {
         "prompt": _prompt(graph, inputs, "positive"),
         "negative_prompt": _prompt(graph, inputs, "negative"),
@@ -74,11 +74,16 @@ def _inputs(node: Node) -> Node:
     return table(node.get("inputs"))
 
 
-def _gathered(graph: Mapping[str, Node], key: str) -> Node:
-    """The inputs of a sampler: its own, and of one that has them from other nodes theirs."""
+def _tables(graph: Mapping[str, Node], key: str) -> list[Node]:
+    """The inputs of a sampler: of the nodes that it has some from, and its own, which go before those."""
     own = _inputs(graph[key])
-    parts = [graph[link] for name in _SPREAD if (link := _link(own.get(name))) is not None and link in graph]
-    return {name: value for node in (*parts, graph[key]) for name, value in _inputs(node).items()}
+    links = (_link(own.get(name)) for name in _SPREAD)
+    return [*(_inputs(graph[link]) for link in links if link is not None and link in graph), own]
+
+
+def _says(graph: Mapping[str, Node], key: str, name: str) -> bool:
+    """Whether a sampler has an input of that name. Asked of all nodes, which may share one that has very many."""
+    return any(name in held for held in _tables(graph, key))
 
 
 def _strength(graph: Mapping[str, Node], inputs: Node) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ def test_more_pixels_than_an_embedding_needs_are_not_decoded(side: int, tmp_path
     (tmp_path / "w.png").write_bytes(bomb(side))
     with pytest.raises(ModelError, match=r"pixels|exceeds limit"), in_memory(300_000_000):
         read_embedding(tmp_path / "w.png", WIDTH)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such files")
+def test_a_pipe_is_no_embedding_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.pt")
+    with pytest.raises(ModelError, match="is a pipe or a device"):
+        read_embedding(tmp_path / "w.pt", WIDTH)
 
 
 def test_a_chunk_that_claims_gigabytes_gets_none(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdedit_cli.batch.books import Books
-from sdedit_cli.batch.freshness import judge
+from sdedit_cli.batch.freshness import changed, judge
 from sdedit_cli.batch.journal import Entry, Journal, Known, journal_of, read_all
 from sdedit_cli.batch.request import Model, Request
 from sdedit_cli.batch.survey import Item, prunable, survey
@@ -29,6 +29,15 @@ DONE = Entry("done", "a.png", key="k", sha256=hashlib.sha256(b"picture").hexdige
 
 def journal(folder: Path, shard: tuple[int, int] | None = None) -> Journal:
     return journal_of(folder, shard, read_all(folder))
+
+
+def test_of_many_facts_that_changed_a_few_are_named() -> None:
+    facts = {"prompt": "p", "clip_skip": "2", **{f"a\n{n}" + "x" * 100_000: "1" for n in range(1000)}}
+    told = changed({}, facts)
+    assert told.startswith("the prompt changed, clip-skip changed, a\\n0xxx")
+    assert told.endswith(" and 997 more")
+    assert len(told) < 1000
+    assert changed(facts, {**facts, "clip_skip": "1"}) == "clip-skip changed"
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

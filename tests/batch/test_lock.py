@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -86,13 +87,23 @@ def test_parts_work_beside_each_other_and_never_beside_the_whole(tmp_path: Path)
         pass
 
 
-@pytest.mark.parametrize("text", ["", "no json", "[]", '{"pid": "x"}'])
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"pid": "x"}', '{"pid": 1e999, "host": "x"}', "[" * 200_000])
 def test_whatever_stands_in_the_file_the_message_is_one(tmp_path: Path, text: str) -> None:
     path = tmp_path / "lock"
     with locked(path):
         path.write_text(text)
         with pytest.raises(OutputError, match="not known"), locked(path):
             raise AssertionError("two hold one lock")
+
+
+def test_the_name_of_a_holder_is_shown_as_it_is_and_in_short(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path):
+        path.write_text(json.dumps({"pid": 10**4000, "host": "\x1b[2J" + "x" * 100_000}))
+        with pytest.raises(OutputError) as refused, locked(path):
+            raise AssertionError("two hold one lock")
+    assert "a number of 13288 bits on \\x1b[2Jxxx" in str(refused.value)
+    assert len(str(refused.value)) < 400 + len(str(path))
 
 
 def test_a_place_that_cannot_be_is_told_in_words(tmp_path: Path) -> None:

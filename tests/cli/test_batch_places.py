@@ -327,6 +327,18 @@ def test_a_pipe_is_no_input_of_a_batch_and_waited_for_by_none(
             assert {one["word"] for one in told if one["event"] == "failed"} == {"input-unusable"}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes have no files there")
+def test_a_pipe_is_no_prompt_beside_a_picture_and_waited_for_by_none(
+    source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(source / "a.txt")
+    (source / "b.txt").write_text("a face")
+    for more in (["--dry-run"], []):
+        assert run(["batch", "in", "out", *QUICK, "--json", *more]) in (4, 5)
+        failed = [one["error"] for one in events(capfd.readouterr().out) if one["event"] == "failed"]
+        assert any(error.endswith("a.txt: is a pipe; expected the prompt of a.png") for error in failed)
+
+
 def test_a_failure_says_of_which_output_it_is(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Two rows of one input are told apart by nothing else."""
     for path in (source / "b.png", Path("no.safetensors")):

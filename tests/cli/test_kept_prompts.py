@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import pytest
 import torch
 from helpers.cli import BUILT_IN, QUICK, leftovers, photo, start
 from helpers.embeddings import a1111, vectors
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load, save_file
 
 from sdedit_cli.cli import kept_prompts
 from sdedit_cli.cli.kept_prompts import KeptPrompts, stamps_of
@@ -193,7 +195,13 @@ def _other(path: Path) -> None:
     shutil.move(new, path)
 
 
-@pytest.mark.parametrize("harm", [_cut, _flip, _other, lambda path: path.write_bytes(b"")])
+def _infinite(path: Path) -> None:
+    with safe_open(path, "pt") as held:
+        told = json.loads(held.metadata()["sdedit"])
+    save_file(load(path.read_bytes()), path, {"sdedit": json.dumps({**told, "limit": math.inf})})
+
+
+@pytest.mark.parametrize("harm", [_cut, _flip, _other, _infinite, lambda path: path.write_bytes(b"")])
 def test_a_damaged_entry_is_ignored_and_written_anew(
     folder: Path, filled: list[str], harm: Callable[[Path], object]
 ) -> None:

@@ -78,6 +78,26 @@ def test_a_picture_comes_through_a_pipe(folder: Path) -> None:
 
 
 @posix
+@pytest.mark.parametrize("option", ["-m", "--vae", "--tiny-vae", "--lora", "--embedding", "--upscaler", "--ip-adapter"])
+def test_a_pipe_is_no_model_nor_a_part_of_one(folder: Path, capfd: Errors, option: str) -> None:
+    os.mkfifo(folder / "pipe.pt")
+    photo(folder / "a.png")
+    words = [option, "pipe.pt", *(["--upscale", "2"] if option == "--upscaler" else [])]
+    words += ["--ip-image", "a.png"] if option == "--ip-adapter" else []
+    for more in (["--dry-run"], ["-o", "x.png"]):
+        assert run(["run", "a.png", "-p", "a cat", *words, *more]) == 3
+        assert "pipe.pt: is a pipe; expected a file or a folder" in one_line(capfd.readouterr().err)
+
+
+@posix
+@pytest.mark.parametrize("words", [["info"], ["lora", "inspect"], ["embed", "inspect"]], ids=" ".join)
+def test_a_pipe_says_nothing_of_a_model(folder: Path, capfd: Errors, words: list[str]) -> None:
+    os.mkfifo(folder / "pipe.pt")
+    assert run([*words, "pipe.pt"]) == 3
+    assert "pipe.pt: is a pipe; expected a file or a folder" in one_line(capfd.readouterr().err)
+
+
+@posix
 @pytest.mark.parametrize("value", ["x", "0", "-1", "nan", "1e400", "9" * 400, "\x1b[2J"])
 @pytest.mark.parametrize("name", ["SDEDIT_MAX_MEGABYTES", "SDEDIT_MAX_MEGAPIXELS"])
 def test_a_limit_that_is_none_is_a_usage_error(

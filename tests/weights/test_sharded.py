@@ -49,3 +49,12 @@ def test_a_bad_index_is_refused(content: Any, problem: str, tmp_path: Path) -> N
     save_file({"a": torch.ones(2)}, tmp_path / "1.safetensors")
     with pytest.raises(ModelError, match=problem):
         open_weights(index(tmp_path, content))
+
+
+@pytest.mark.parametrize("before", ["\ufeff", " \ufeff\n", "\r\n\t"])
+def test_an_index_names_no_index_whatever_it_begins_with(before: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(before + json.dumps({"weight_map": {"a": path.name}}), encoding="utf-8")
+    (tmp_path / "outer.json").write_text(json.dumps({"weight_map": {"a": path.name}}), encoding="utf-8")
+    with pytest.raises(ModelError, match="is a JSON file, expected the weights"):
+        open_weights(tmp_path / "outer.json")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from ...configs.base import LARGEST_TEXT, bounded_text, object_in
 from ...errors import ModelError
@@ -54,13 +56,13 @@ def open_weights(path: Path | str) -> WeightSource:
     """
     path = Path(path)
     try:
-        return with_scales(_opened(path))
+        return with_scales(_opened(path, _of_index))
     except (MemoryError, RecursionError):
         raise ModelError(f"{path}: takes more memory to read than there is; it is damaged or made to do so") from None
 
 
-def _opened(path: Path) -> WeightSource:
-    head, size = _head(path)
+def _opened(path: Path, of_json: Callable[[Path], WeightSource]) -> WeightSource:
+    head, size = head_of(path)
     if _is_safetensors(head, size):
         return SafetensorsFile(path)
     if head.startswith(_ZIP) or _is_pickle(head):
@@ -72,7 +74,7 @@ def _opened(path: Path) -> WeightSource:
     if _is_flax(head):
         return FlaxSource(path)
     if start.startswith(b"{"):
-        return _from_json(path)
+        return of_json(path)
     if head[257:262] == b"ustar":
         raise ModelError(f"{path}: is a tar archive: unpack it and name the weights in it")
     if _is_text(head):
@@ -81,7 +83,9 @@ def _opened(path: Path) -> WeightSource:
     return SafetensorsFile(path)
 
 
-def _head(path: Path) -> tuple[bytes, int]:
+def head_of(path: Path) -> tuple[bytes, int]:
+    """The first bytes of a file, and how many it has. Raises ModelError for what is no file, is empty or cannot be
+    read; nothing waits for a pipe."""
     try:
         if path.is_dir():
             raise ModelError(f"{path}: is a folder, expected a weights file")
@@ -113,24 +117,22 @@ def _is_pickle(head: bytes) -> bool:
     return head.startswith((*_NEW_PICKLES, *_OLD_PICKLES))
 
 
-def _from_json(path: Path) -> WeightSource:
+def _of_index(path: Path) -> WeightSource:
     try:
         content = object_in(bounded_text(path, LARGEST_TEXT, ModelError, _WEIGHTS))
     except (ValueError, OSError):
         content = None
     if content and "weight_map" in content:
-        return ShardedSource(path, _open_shard)
+        return ShardedSource(path, lambda shard: _opened(shard, _no_shard))
     raise ModelError(
         f"{path}: is a JSON file without a 'weight_map', such as a server's error message, and no weights; "
         f"expected {_WEIGHTS}"
     )
 
 
-def _open_shard(path: Path) -> WeightSource:
-    head, size = _head(path)
-    if not _is_safetensors(head, size) and head.lstrip()[:1] == b"{":
-        raise ModelError(f"{path}: is a JSON file, expected the weights that an index names; download it again")
-    return _opened(path)
+def _no_shard(path: Path) -> NoReturn:
+    """Of an index nothing is opened but weights: one that names another, or itself, would take for ever."""
+    raise ModelError(f"{path}: is a JSON file, expected the weights that an index names; download it again")
 
 
 def _is_text(head: bytes) -> bool:
