@@ -11,7 +11,7 @@ from .quiet import quiet
 
 _ICO, _ICNS = b"\0\0\1\0", b"icns"
 _JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-_BITMAP_HEADS = (40, 52, 56, 64, 108, 124)
+_BITMAP_HEADS, _OLD_BITMAP_HEAD = (40, 52, 56, 64, 108, 124), 12
 _MOST, _MOST_CHUNKS = 4096, 256
 
 
@@ -50,9 +50,14 @@ def _size(data: bytes, begin: int, end: int) -> tuple[int, int]:
         return _size_of_png(data, begin + len(PNG))
     if start.startswith(_JPEG_2000):
         return _size_of_jpeg_2000(data[begin:end])
-    if len(start) == 16 and struct.unpack_from("<I", start)[0] in _BITMAP_HEADS:
-        width, height = struct.unpack_from("<ii", start, 4)
-        return abs(width), abs(height) // 2  # a mask stands below the colours
+    head = struct.unpack_from("<I", start.ljust(4, b"\0"))[0]
+    if head == _OLD_BITMAP_HEAD:
+        width, height = struct.unpack_from("<HH", start.ljust(8, b"\0"), 4)
+        return width, height // 2  # a mask stands below the colours, here and in the others
+    if len(start) == 16 and head in _BITMAP_HEADS:
+        width, height = struct.unpack_from("<II", start, 4)
+        # As Pillow takes it: below 0 is a height only where its uppermost byte is full.
+        return width, ((1 << 32) - height if height >> 24 == 0xFF else height) // 2
     return 0, 0
 
 

@@ -30,6 +30,7 @@ _MODES = {0: "L", 1: "L", 2: "RGB", 5: "CMYK"}  # by TIFF's photometric interpre
 _CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4}
 _ICC, _ORIENTATION, _BITS, _SAMPLES, _PLANAR, _EXTRA_SAMPLES = 34675, 274, 258, 277, 284, 338
 _KIND, _SUB_PAGES, _DNG = 254, 330, 50706
+_TILE = (322, 323)
 _REDUCED = 1
 _USUAL_SAMPLES = 4
 _ASSOCIATED = 1
@@ -137,6 +138,13 @@ def is_misread(image: Any) -> bool:
     bits = tags.get(_BITS, (1,))
     plain = image.mode in ("RGB", "CMYK", "YCbCr", "LAB") or (image.mode == "RGBA" and _EXTRA_SAMPLES in tags)
     return not plain or max(bits) > 8 or samples != len(image.getbands())
+
+
+def tile_size(image: Any) -> tuple[int, int] | None:
+    """Width and height of the tiles of a TIFF that Pillow opens, which may be larger than the picture; libtiff makes
+    room for a whole one. None where it has none."""
+    width, height = (image.tag_v2.get(number) for number in _TILE)
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
 
 def is_smaller_copy(image: Any) -> bool:
