@@ -21,7 +21,7 @@ from .readers import is_run_length_bitmap, pillow
 from .refusals import is_tiff, program, unreadable, why
 from .samples import deep, shallow
 from .source import limit_of, read_bytes
-from .tiff import DeepTiff, fine_of_tiff, is_misread, is_raw, is_smaller_copy, tile_size
+from .tiff import MOST_PAGES, DeepTiff, fine_of_tiff, is_misread, is_raw, is_smaller_copy, pages_of, tile_size
 from .transparency import WHITE, Colour, declared, png_key, seen, split
 
 if TYPE_CHECKING:
@@ -266,7 +266,8 @@ def _layers(opened: Opened, notes: list[str]) -> Layers:
         notes.append(f"is damaged behind its first frame; {FIRST_ALONE}")
     elif frames > 1:
         is_copy = is_tiff(opened.data) and is_smaller_copy(image)
-        notes.append(f"has {frames} frames{', the first a smaller copy of another' if is_copy else ''}; {FIRST_ALONE}")
+        many = f"more than {MOST_PAGES}" if frames > MOST_PAGES and is_tiff(opened.data) else frames
+        notes.append(f"has {many} frames{', the first a smaller copy of another' if is_copy else ''}; {FIRST_ALONE}")
     turn = orientation(image)
     if turn is None:
         notes.append("its EXIF data is broken and left out")
@@ -295,5 +296,7 @@ def _frames(image: Image.Image, data: bytes) -> int | None:
             return getattr(pillow(data), "n_frames", 1)
         except Exception:
             return None
+    if is_tiff(data):
+        return pages_of(data)
     # Of these, the others are sizes and views of one picture.
     return 1 if image.format in ("MPO", "ICO") else getattr(image, "n_frames", 1)

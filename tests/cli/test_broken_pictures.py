@@ -197,12 +197,13 @@ def test_a_tile_is_no_larger_than_a_picture_may_be(folder: Path) -> None:
         struct.pack("<IHHHH", 12, 60000, 60000, 1, 8),
         struct.pack("<IIIHH", 40, 60000, 120000, 1, 8),
         struct.pack("<IIIHH", 40, 1, 0xFE000000, 1, 8),
+        struct.pack("<IIIHHI", 40, 9000, 18000, 1, 8, 1),
     ],
-    ids=["old", "plain", "neither above nor below 0"],
+    ids=["old", "plain", "neither above nor below 0", "run lengths"],
 )
 def test_bitmaps_in_icons_are_measured_as_they_are_read(folder: Path, head: bytes) -> None:
     inner = head.ljust(200, b"\0")
     entry = struct.pack("<BBBBHHII", 32, 32, 0, 0, 1, 8, len(inner), 22)
     (folder / "a.ico").write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + inner)
-    with pytest.raises(PictureError, match="holds a picture of"):
+    with pytest.raises(PictureError, match=r"holds a (picture of|bitmap packed by run lengths)"):
         read(folder / "a.ico")
