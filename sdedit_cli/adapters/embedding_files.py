@@ -95,7 +95,7 @@ def _png(path: Path) -> dict[str, Any]:
         # From memory: of a file, Pillow would make room for as much as a broken chunk says that it has.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of many pixels: the limit here is lower
-            image = Image.open(io.BytesIO(_bytes(path)))
+            image = Image.open(io.BytesIO(_bytes(path)), formats=("PNG",))
         with image:
             if image.width * image.height > _MOST_PIXELS:
                 raise ValueError(f"it has {image.width} x {image.height} pixels")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..disk.whole import write_bytes
 from ..options.files import EDIT
 from ..pictures.animation import animated, framed
+from ..pictures.readers import pillow
 from ..pictures.transparency import seen
 from .request import Animating
 from .worker import Preview, Reporter
@@ -91,10 +91,8 @@ class Looking:
         """
         if self._animating is None:
             return None
-        from PIL import Image
-
         path = self._animating.paths[job.index, target.seed]
-        last: Any = Image.open(io.BytesIO(data()))
+        last: Any = pillow(data())
         if job.request.edit.alpha == EDIT and picture.alpha:  # which nothing but the last one has
             last, picture = _opaque(last, picture), replace(picture, alpha=None)
         images = [*(image for _, image in sorted(frames.seen.items())), framed(last)]

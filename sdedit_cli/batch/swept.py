@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SdeditError, first_line
 from ..pictures.profiles import seen_in_srgb
+from ..pictures.readers import pillow
 from .ledger import Ledger
 from .sheet import Tile, shown_at, shrunk
 from .sheet_plot import Line, Point, distance
@@ -146,9 +146,7 @@ class Collecting(Ledger):
 
 
 def _opened(data: bytes) -> Image.Image:
-    from PIL import Image
-
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    return pillow(data).convert("RGB")
 
 
 def looked_at(seen: Image.Image) -> Image.Image:

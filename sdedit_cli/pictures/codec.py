@@ -1,10 +1,8 @@
-"""Pictures in: any file that Pillow reads becomes upright RGB of 8 bits, alpha and colour profile."""
+"""Pictures in: any file that is read (see `readers`) becomes upright RGB of 8 bits, alpha and colour profile."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,11 +16,12 @@ from .fine import fine_of, of_png
 from .inside import sizes_inside
 from .layers import Layers
 from .profiles import label, settled
-from .quiet import quiet, silence_libtiff, silence_log
+from .quiet import quiet
+from .readers import is_run_length_bitmap, pillow
 from .refusals import is_tiff, program, unreadable, why
 from .samples import deep, shallow
 from .source import limit_of, read_bytes
-from .tiff import DeepTiff, fine_of_tiff, is_misread, is_raw, is_smaller_copy
+from .tiff import MOST_PAGES, DeepTiff, fine_of_tiff, is_misread, is_raw, is_smaller_copy, pages_of, tile_size
 from .transparency import WHITE, Colour, declared, png_key, seen, split
 
 if TYPE_CHECKING:
@@ -31,9 +30,11 @@ if TYPE_CHECKING:
     from .fine import Fine
 
 MAX_MEGAPIXELS = 100.0
+# Pillow unpacks these pixel by pixel, whatever few bytes they come from: so many take seconds.
+RLE_MEGAPIXELS = 10.0
 FIRST_ALONE = "the first is edited"
 MEGAPIXELS_VARIABLE = "SDEDIT_MAX_MEGAPIXELS"
-_BIG_ENDIAN = re.compile(r";(16|32)B")
+_RAISE = f"scale it down, or raise {MEGAPIXELS_VARIABLE} if you trust the file"
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,24 @@ def open_picture(data: bytes, name: str, limit: float) -> Opened:
     _check_size(opened.size, f"{name}: is", limit)
     if isinstance(opened.image, DeepTiff):
         opened.image.check_numbers(limit)
+    elif is_tiff(data) and (tile := tile_size(opened.image)):
+        _check_size(tile, f"{name}: is a TIFF in tiles of", limit)
+    elif is_run_length_bitmap(opened.image):
+        _check_size(
+            opened.size,
+            f"{name}: is a BMP packed by run lengths, which unpack slowly, of",
+            RLE_MEGAPIXELS,
+            "save it as PNG",
+        )
     return opened
 
 
-def _check_size(size: tuple[int, int], what: str, limit: float) -> None:
+def _check_size(size: tuple[int, int], what: str, limit: float, cure: str = _RAISE) -> None:
     width, height = size
     if width * height > limit * 1e6:
         raise PictureError(
             f"{what} {width} x {height} pixels ({rounded(width * height / 1e6)} megapixels), over the limit of "
-            f"{limit:g} megapixels; scale it down, or raise {MEGAPIXELS_VARIABLE} if you trust the file"
+            f"{limit:g} megapixels; {cure}"
         )
 
 
@@ -184,28 +194,6 @@ def _bare(data: bytes, parts: Parts | None) -> Opened | None:
         return None
     image.info["exif"] = parts.exif or None
     return Opened(image, data, parts, ("what stands beside its pixels is broken and left out",))
-
-
-def pillow(data: bytes) -> Image.Image:
-    """The picture in `data`, opened by Pillow and not yet decoded; raises whatever Pillow does."""
-    from PIL import Image
-
-    # Our limit replaces Pillow's own, whose warning starts at another size.
-    Image.MAX_IMAGE_PIXELS = None
-    silence_log()
-    if is_tiff(data):
-        silence_libtiff()
-    with quiet():
-        image: Any = Image.open(io.BytesIO(data))
-    # libtiff gives numbers in the order of the machine, and Pillow turns those of big-endian files once more.
-    image.tile = [
-        getattr(tile, "_make", tuple)((codec, box, at, (_BIG_ENDIAN.sub(r";\1N", args[0]), *args[1:])))
-        if codec == "libtiff"
-        else tile
-        for tile in getattr(image, "tile", [])
-        for codec, box, at, args in [tile]
-    ]
-    return image
 
 
 def read_picture(source: str, limit: float, background: Colour | None = None) -> Picture:
@@ -278,7 +266,8 @@ def _layers(opened: Opened, notes: list[str]) -> Layers:
         notes.append(f"is damaged behind its first frame; {FIRST_ALONE}")
     elif frames > 1:
         is_copy = is_tiff(opened.data) and is_smaller_copy(image)
-        notes.append(f"has {frames} frames{', the first a smaller copy of another' if is_copy else ''}; {FIRST_ALONE}")
+        many = f"more than {MOST_PAGES}" if frames > MOST_PAGES and is_tiff(opened.data) else frames
+        notes.append(f"has {many} frames{', the first a smaller copy of another' if is_copy else ''}; {FIRST_ALONE}")
     turn = orientation(image)
     if turn is None:
         notes.append("its EXIF data is broken and left out")
@@ -307,5 +296,7 @@ def _frames(image: Image.Image, data: bytes) -> int | None:
             return getattr(pillow(data), "n_frames", 1)
         except Exception:
             return None
+    if is_tiff(data):
+        return pages_of(data)
     # Of these, the others are sizes and views of one picture.
     return 1 if image.format in ("MPO", "ICO") else getattr(image, "n_frames", 1)

@@ -12,6 +12,7 @@ from .containers import gif_start
 from .film import arguments, bare, check, webp, wholes
 from .profiles import seen_in_srgb
 from .quiet import quiet
+from .readers import pillow
 from .transparency import WHITE, Colour
 
 if TYPE_CHECKING:
@@ -120,11 +121,9 @@ def encode_film(film: Film, images: Sequence[Image.Image], format: str, extra: M
 
 def _read_back(data: bytes, whole: Image.Image, format: str) -> None:
     """Raises OutputError unless the bytes are a picture again; PNG, which loses nothing, must give the very pixels."""
-    from PIL import Image
-
     try:
         with quiet():
-            again = Image.open(io.BytesIO(data))
+            again = pillow(data)
             again.load()
         same = again.size == whole.size and (format != "png" or again.tobytes() == whole.tobytes())
     except MemoryError:

@@ -3,10 +3,10 @@ for its content to say."""
 
 from __future__ import annotations
 
-# Of what Pillow reads, without programs (EPS), and without formats that are mostly something else than a picture.
+# Of the formats that are read (see `readers`), without endings that are mostly something else than a picture.
 _READ = """
 png apng jpg jpeg jpe jfif mpo webp tif tiff bmp dib gif avif avifs jp2 j2k jpf jpx jpc j2c qoi ppm pgm pbm pnm pfm
-tga icb vda vst ico icns cur psd dds pcx dcx sgi rgb rgba bw ras xbm xpm im msp blp
+tga icb vda vst ico icns cur psd dds pcx dcx sgi rgb rgba bw ras xbm xpm msp
 """
 READ_ENDINGS = frozenset(f".{ending}" for ending in _READ.split())
 COMMON_ENDINGS = ".png, .jpg, .webp, .tif, .bmp, .gif and the like"

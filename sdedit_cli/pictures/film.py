@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutOfMemory, OutputError, PictureError
-from .codec import FIRST_ALONE, Film, Opened, Picture, decoded, open_picture, pillow
+from .codec import FIRST_ALONE, Film, Opened, Picture, decoded, open_picture
 from .containers import riff_chunks
 from .exif import orientation, turned
 from .profiles import settled
 from .quiet import quiet
+from .readers import pillow
 from .refusals import why
 from .samples import shallow
 from .source import read_bytes
@@ -58,8 +59,8 @@ def _of_pages(note: str) -> str:
 
 def _film(opened: Opened, picture: Picture, shown: str, limit: float, background: Colour | None) -> Film | None:
     image: Any = None if isinstance(opened.image, DeepTiff) else pillow(opened.data)
-    count = getattr(image, "n_frames", 1)
-    if image is None or image.format not in _MOVING or count == 1:
+    count = getattr(image, "n_frames", 1) if image and image.format in _MOVING else 1
+    if count == 1:
         return None
     if count * image.width * image.height > limit * 1e6:
         raise PictureError(

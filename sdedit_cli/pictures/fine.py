@@ -5,9 +5,10 @@ They go beside the picture of 8 bits, and hold wherever that has not been change
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from .readers import pillow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,9 +58,7 @@ def of_png(data: bytes) -> Fine | None:
 
 def decoded_as(data: bytes, raw: str = "", mode: str = "") -> Image.Image:
     """A PNG whose numbers Pillow takes for those of a raw mode, and its pixels for those of a mode."""
-    from PIL import Image
-
-    image: Any = Image.open(io.BytesIO(data))
+    image: Any = pillow(data)
     if mode:
         image._mode = mode
     if raw:

@@ -11,14 +11,15 @@ from .quiet import quiet
 
 _ICO, _ICNS = b"\0\0\1\0", b"icns"
 _JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-_BITMAP_HEADS = (40, 52, 56, 64, 108, 124)
+_BITMAP_HEADS, _OLD_BITMAP_HEAD = (40, 52, 56, 64, 108, 124), 12
+_RUN_LENGTHS = (1, 2)
 _MOST, _MOST_CHUNKS = 4096, 256
 
 
 def sizes_inside(data: bytes) -> Iterator[tuple[int, int]]:
     """Width and height of every picture in an icon, as far as they can be told; of no other file any.
 
-    Raises ValueError, with what it is, for one that says so too late.
+    Raises ValueError, with what it is, for one that says so too late or would take too long to unpack.
     """
     places = _of_ico(data) if data.startswith(_ICO) else _of_icns(data) if data.startswith(_ICNS) else ()
     for begin, end in dict.fromkeys(places):
@@ -45,14 +46,21 @@ def _of_icns(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _size(data: bytes, begin: int, end: int) -> tuple[int, int]:
     """Of a PNG, a JPEG 2000 or a bitmap by its header; (0, 0) for others, and where it is broken."""
-    start = data[begin : begin + 16]
+    start = data[begin : begin + 20]
     if start.startswith(PNG):
         return _size_of_png(data, begin + len(PNG))
     if start.startswith(_JPEG_2000):
         return _size_of_jpeg_2000(data[begin:end])
-    if len(start) == 16 and struct.unpack_from("<I", start)[0] in _BITMAP_HEADS:
-        width, height = struct.unpack_from("<ii", start, 4)
-        return abs(width), abs(height) // 2  # a mask stands below the colours
+    head = struct.unpack_from("<I", start.ljust(4, b"\0"))[0]
+    if head == _OLD_BITMAP_HEAD:
+        width, height = struct.unpack_from("<HH", start.ljust(8, b"\0"), 4)
+        return width, height // 2  # a mask stands below the colours, here and in the others
+    if len(start) == 20 and head in _BITMAP_HEADS:
+        width, height, packing = struct.unpack_from("<II4xI", start, 4)
+        if packing in _RUN_LENGTHS:
+            raise ValueError("a bitmap packed by run lengths, as no icon is")
+        # As Pillow takes it: below 0 is a height only where its uppermost byte is full.
+        return width, ((1 << 32) - height if height >> 24 == 0xFF else height) // 2
     return 0, 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OutputError
 from .containers import png_chunks
 from .fine import NEAR
+from .readers import pillow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,13 +69,10 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 def _read_back(data: bytes, samples: Numbers) -> None:
     """Raises OutputError unless a reader that knows 8 bits sees the upper ones."""
-    import io
-
     import numpy as np
-    from PIL import Image
 
     try:
-        upper: Any = np.asarray(Image.open(io.BytesIO(data)))
+        upper: Any = np.asarray(pillow(data))
         same = np.array_equal(upper, samples >> 8)
     except MemoryError:
         raise

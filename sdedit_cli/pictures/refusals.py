@@ -31,6 +31,26 @@ _FOREIGN_FILES = (
     (b"gimp xcf", "a GIMP (XCF) drawing, which Pillow does not read"),
     (b"8bps\0\2", "a large Photoshop (PSB) drawing, which Pillow does not read"),
     (b"\x1ae\xdf\xa3", "a video"),
+    (b"\0\0\x01\xb3", "a video"),
+    *((bytes((0x1C, record)), "a stream of IPTC fields, whose picture is not read") for record in (1, 2, 3)),
+    (b"\xd7\xcd\xc6\x9a", "a Windows drawing (WMF), which is not read"),
+    (b"\x01\0\0\0l\0\0\0", "a Windows drawing (EMF), which is not read"),
+    (b"simple  =", "a FITS picture, which is not read"),
+    (b"blp1", "a BLP texture, which is not read"),
+    (b"blp2", "a BLP texture, which is not read"),
+    (b"ftex", "an FTEX texture, which is not read"),
+    (b"image type:", "an IFUNC (IM) picture, which is not read"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an OLE file (FlashPix, Office), which is not read"),
+    (b"\x89hdf\r\n\x1a\n", "an HDF5 file, which is not read"),
+    (b"grib", "a GRIB file of weather data, which is not read"),
+    (b"bufr", "a BUFR file of weather data, which is not read"),
+)
+# Those whose mark stands further on, as it is.
+_FOREIGN_WITHIN = (
+    (20, b"GIMP", "a GIMP brush, which is not read"),
+    (4, b"\x11\xaf", "an Autodesk (FLI) animation, which is not read"),
+    (4, b"\x12\xaf", "an Autodesk (FLC) animation, which is not read"),
+    (2048, b"PCD_", "a Photo CD picture, which is not read"),
 )
 _AVIF = (b"avif", b"avis")
 # Brands of the container that HEIF and AVIF share.
@@ -55,7 +75,8 @@ def unreadable(data: bytes, name: str, why: str) -> str:
     if not data:
         return f"{name}: is empty (0 bytes); expected a picture"
     if kind := _kind(data):
-        return f"{name}: is {kind}; expected a picture such as PNG, JPEG, WebP or TIFF"
+        convert = "; convert it to PNG first" if kind.endswith("read") else ""
+        return f"{name}: is {kind}; expected a picture such as PNG, JPEG, WebP or TIFF{convert}"
     return f"{name}: cannot be read as a picture ({why}); it may be damaged"
 
 
@@ -80,6 +101,7 @@ def _kind(data: bytes) -> str:
         return f"a Photoshop (PSD) drawing of {bits} bits, which Pillow does not read"
     start = data[:512].lstrip().lower()
     kind = next((kind for mark, kind in _FOREIGN_FILES if start.startswith(mark)), "")
+    kind = kind or next((kind for at, mark, kind in _FOREIGN_WITHIN if data.startswith(mark, at)), "")
     return kind or ("a text file" if not data.startswith(_BEGUN) and _is_text(data[:4096]) else "")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import struct
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PictureError
@@ -30,6 +31,8 @@ _MODES = {0: "L", 1: "L", 2: "RGB", 5: "CMYK"}  # by TIFF's photometric interpre
 _CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4}
 _ICC, _ORIENTATION, _BITS, _SAMPLES, _PLANAR, _EXTRA_SAMPLES = 34675, 274, 258, 277, 284, 338
 _KIND, _SUB_PAGES, _DNG = 254, 330, 50706
+_TILE = (322, 323)
+MOST_PAGES = 1000
 _REDUCED = 1
 _USUAL_SAMPLES = 4
 _ASSOCIATED = 1
@@ -137,6 +140,31 @@ def is_misread(image: Any) -> bool:
     bits = tags.get(_BITS, (1,))
     plain = image.mode in ("RGB", "CMYK", "YCbCr", "LAB") or (image.mode == "RGBA" and _EXTRA_SAMPLES in tags)
     return not plain or max(bits) > 8 or samples != len(image.getbands())
+
+
+def pages_of(data: bytes) -> int:
+    """How many pages a TIFF has, at least 1 and at most one more than `MOST_PAGES`: Pillow takes a time by their square
+    to count them, and gives up on the picture where the chain of them breaks off."""
+    order, is_big = ("<" if data.startswith(b"II") else ">"), b"+" in data[2:4]
+    head, entry, count, link = (8, 20, f"{order}Q", f"{order}Q") if is_big else (4, 12, f"{order}H", f"{order}I")
+    seen: set[int] = set()
+    at = 0
+    try:
+        (at,) = struct.unpack_from(link, data, head)
+        while at and at not in seen and len(seen) <= MOST_PAGES:
+            (entries,) = struct.unpack_from(count, data, at)
+            seen.add(at)
+            (at,) = struct.unpack_from(link, data, at + struct.calcsize(count) + entries * entry)
+    except (struct.error, IndexError):
+        pass  # beyond the end of the file, or of all files
+    return max(1, len(seen))
+
+
+def tile_size(image: Any) -> tuple[int, int] | None:
+    """Width and height of the tiles of a TIFF that Pillow opens, which may be larger than the picture; libtiff makes
+    room for a whole one. None where it has none."""
+    width, height = (image.tag_v2.get(number) for number in _TILE)
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
 
 def is_smaller_copy(image: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import struct
 import sys
@@ -13,6 +14,7 @@ import pytest
 from helpers.pngs import chunk, png
 from PIL import Image, ImageCms
 
+import sdedit_cli
 from sdedit_cli.cli.main import run
 from sdedit_cli.errors import PictureError
 from sdedit_cli.options import Edit
@@ -112,3 +114,96 @@ def test_a_broken_tiff_has_one_line_and_none_of_libtiff(folder: Path, capfd: pyt
     assert run(["run", "a.tif", "-p", "x", "-q"]) == 3
     (line,) = capfd.readouterr().err.splitlines()
     assert "a.tif: is damaged or cut short" in line
+
+
+def fields(inner: bytes) -> bytes:
+    """A stream of IPTC fields, one of which holds another file that Pillow would open, whatever it is."""
+    head = [(3, 60, b"\1\0"), (3, 20, b"\0\x40"), (3, 30, b"\0\x40"), (3, 120, b"\5"), (8, 10, inner), (9, 10, b"")]
+    return b"".join(struct.pack(">BBBH", 0x1C, *at, len(body)) + body for *at, body in head)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
+IM = b"Image type: L image\r\n%s\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (fields(EPS), "a stream of IPTC fields"),
+        (fields(png(PIXELS, 8, 2)), "a stream of IPTC fields"),
+        (b"BLP1" + bytes(2000), "a BLP texture"),
+        (b"SIMPLE  =                    T".ljust(2880), "a FITS picture"),
+        ((IM % b"Image size (x*y): 8*8").ljust(511, b"\0") + b"\x1a" + bytes(64), "IM"),
+        ((IM % b"Image size (x*y): 8*8*8").ljust(511, b"\0") + b"\x1a" + bytes(512), "IM"),
+        (struct.pack(">IIIII", 28, 2, 8, 8, 1) + b"GIMP\0\0\0\1" + bytes(64), "a GIMP brush"),
+        (b"GRIB" + bytes(60), "a GRIB file"),
+    ],
+    ids=["program in fields", "picture in fields", "BLP", "FITS", "IM", "IM of three sides", "GBR", "GRIB"],
+)
+def test_what_may_hold_anything_and_what_nobody_edits_is_not_read(folder: Path, data: bytes, words: str) -> None:
+    (folder / "a.png").write_bytes(data)
+    with pytest.raises(PictureError, match=rf"a\.png: is .*{words}.* not read; expected .*; convert it to PNG first$"):
+        read(folder / "a.png")
+
+
+def test_pillow_is_told_which_formats_to_read_wherever_it_is_asked() -> None:
+    for path in Path(sdedit_cli.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
+                assert "formats" in {one.arg for one in node.keywords}, path
+
+
+@pytest.mark.parametrize("said", [(8, 8, 8), (8.5, 8)], ids=str)
+def test_a_size_that_is_none_is_one_files_fault(
+    folder: Path, said: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of Pillow's readers hand on what a file says of its size as it stands there."""
+    from PIL.PpmImagePlugin import PpmImageFile
+
+    monkeypatch.setattr(PpmImageFile, "_open", lambda image: vars(image).update(_size=said, _mode="RGB"))
+    (folder / "a.png").write_bytes(b"P6 8 8 255\n" + bytes(192))
+    with pytest.raises(PictureError, match=r"a\.png: cannot be read as a picture .it does not say its width"):
+        read(folder / "a.png")
+
+
+def bitmap(width: int, height: int, rows: bytes) -> bytes:
+    """A BMP of 8 bits packed by run lengths."""
+    palette = bytes(1024)
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(rows), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 1078 + len(rows), 0, 0, 1078) + head + palette + rows
+
+
+def test_run_lengths_are_unpacked_as_far_as_that_is_quick(folder: Path) -> None:
+    (folder / "a.bmp").write_bytes(bitmap(8, 2, b"\x08\1\0\0\x08\2\0\1"))
+    assert read(folder / "a.bmp").rgb.size == (8, 2)
+    (folder / "a.bmp").write_bytes(bitmap(4000, 3000, b"\0\0" * 3000 + b"\0\1"))
+    with pytest.raises(PictureError, match=r"run lengths.* 4000 x 3000 pixels .* of 10 megapixels; save it as PNG"):
+        read(folder / "a.bmp")
+
+
+def test_a_tile_is_no_larger_than_a_picture_may_be(folder: Path) -> None:
+    packed = zlib.compress(bytes(1000)).ljust(100, b"\0")
+    values = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 40000, 323: 40000, 324: 8, 325: 100}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    table = struct.pack("<H", len(values)) + entries + bytes(4)
+    (folder / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 108) + packed + table)
+    with pytest.raises(PictureError, match="tiles of 40000 x 40000 pixels"):
+        read(folder / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        struct.pack("<IHHHH", 12, 60000, 60000, 1, 8),
+        struct.pack("<IIIHH", 40, 60000, 120000, 1, 8),
+        struct.pack("<IIIHH", 40, 1, 0xFE000000, 1, 8),
+        struct.pack("<IIIHHI", 40, 9000, 18000, 1, 8, 1),
+    ],
+    ids=["old", "plain", "neither above nor below 0", "run lengths"],
+)
+def test_bitmaps_in_icons_are_measured_as_they_are_read(folder: Path, head: bytes) -> None:
+    inner = head.ljust(200, b"\0")
+    entry = struct.pack("<BBBBHHII", 32, 32, 0, 0, 1, 8, len(inner), 22)
+    (folder / "a.ico").write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + inner)
+    with pytest.raises(PictureError, match=r"holds a (picture of|bitmap packed by run lengths)"):
+        read(folder / "a.ico")

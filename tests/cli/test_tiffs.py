@@ -129,6 +129,46 @@ def test_a_first_page_that_is_a_smaller_copy_is_said_to_be_one(folder: Path) -> 
     assert any("a smaller copy of another" in note for note in read_picture("a.tif", 100).notes)
 
 
+def paged(count: int, last: int = 0, *, order: str = "<", big: bool = False) -> bytes:
+    """A TIFF of a picture and pages of no tags behind it; the last one is followed by `last`."""
+    tifffile.imwrite("base.tif", COLOURS.astype(np.float32)[..., 0], byteorder=order, bigtiff=big)
+    data = bytearray(Path("base.tif").read_bytes())
+    place, entry, number, link = (8, 20, f"{order}Q", f"{order}Q") if big else (4, 12, f"{order}H", f"{order}I")
+    (at,) = struct.unpack_from(link, data, place)
+    (entries,) = struct.unpack_from(number, data, at)
+    page = struct.calcsize(number) + struct.calcsize(link)
+    begin = len(data) + len(data) % 2
+    struct.pack_into(link, data, at + struct.calcsize(number) + entries * entry, begin if count > 1 else last)
+    pages = [struct.pack(number, 0) + struct.pack(link, begin + page * n) for n in range(1, count - 1)]
+    pages += [struct.pack(number, 0) + struct.pack(link, last)] if count > 1 else []
+    return bytes(data.ljust(begin, b"\0")) + b"".join(pages)
+
+
+# A big one in the other order Pillow does not open, and tifffile tells nothing of further pages.
+@pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), ("<", True)])
+@pytest.mark.parametrize(
+    ("count", "last", "told"),
+    [
+        (1, 0, ""),
+        (3, 0, "has 3 frames; the first is edited"),
+        (3, 1 << 30, "has 3 frames; the first is edited"),
+        (3000, 0, "has more than 1000 frames; the first is edited"),
+    ],
+    ids=["one", "some", "beyond the end", "many"],
+)
+def test_pages_are_counted_as_far_as_they_go(
+    folder: Path, count: int, last: int, told: str, order: str, big: bool
+) -> None:
+    Path("a.tif").write_bytes(paged(count, last, order=order, big=big))
+    assert [note for note in read_picture("a.tif", 100).notes if "frames" in note] == ([told] if told else [])
+
+
+def test_pages_in_a_circle_are_counted_once(folder: Path) -> None:
+    (at,) = struct.unpack_from("<I", paged(1), 4)
+    Path("a.tif").write_bytes(paged(2, at))
+    assert "has 2 frames; the first is edited" in read_picture("a.tif", 100).notes
+
+
 def boxed(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(body), kind) + body
 
