@@ -18,7 +18,7 @@ from helpers.pipelines import picture
 
 import sdedit_cli
 from sdedit_cli import EulerDiscreteScheduler, Scheduler, StableDiffusionImg2ImgPipeline
-from sdedit_cli.errors import ModelError, UsageError
+from sdedit_cli.errors import ModelError, UsageError, WrongTypeError
 from sdedit_cli.noise import CLASS_NAMES
 from sdedit_cli.noise.scheduler import STABLE_DIFFUSION
 
@@ -36,6 +36,12 @@ def test_what_is_no_config_is_refused_as_a_value_and_as_a_type(source: Any) -> N
     for kind in (ValueError, TypeError):
         with pytest.raises(kind, match=f"config is a {type(source).__name__}; expected a dict, a folder"):
             EulerDiscreteScheduler.from_config(source)
+
+
+@pytest.mark.parametrize("source", [None, 3, ["scheduler"], {"_class_name": "DDIMScheduler"}])
+def test_what_is_no_place_is_refused_by_its_type(source: Any) -> None:
+    with pytest.raises(WrongTypeError, match=f"scheduler is a {type(source).__name__}; expected a path or a Hub id"):
+        EulerDiscreteScheduler.from_pretrained(source)
 
 
 def ours(name: str) -> Any:
@@ -198,11 +204,26 @@ def test_a_pipeline_runs_on_the_scheduler_that_it_is_given(pipe: StableDiffusion
     assert torch.equal(by_name, edited())
 
 
+@pytest.mark.parametrize("package", [sdedit_cli, diffusers], ids=["ours", "theirs"])
+def test_loaders_take_their_sources_by_the_references_names(package: Any, folder: Path) -> None:
+    asked: dict[str, Any] = {"return_unused_kwargs": False, "timestep_spacing": "trailing"}
+    made = package.DDIMScheduler.from_pretrained(pretrained_model_name_or_path=folder, subfolder="scheduler", **asked)
+    again = package.DDIMScheduler.from_config(config=made.config, **asked)
+    assert again.config.timestep_spacing == "trailing"
+    assert effective("DDIMScheduler", again.config) == effective("DDIMScheduler", made.config)
+
+
+def test_a_config_at_hand_is_in_no_subfolder() -> None:
+    with pytest.raises(UsageError, match="unknown scheduler option 'subfolder'"):
+        EulerDiscreteScheduler.from_config(SAID, subfolder="scheduler")
+
+
 def test_from_pretrained_reads_a_folder_its_subfolder_or_the_built_in_model(folder: Path, tmp_path: Path) -> None:
     made = EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler", use_karras_sigmas=True)
     assert type(made) is EulerDiscreteScheduler
     assert made.config.use_karras_sigmas
     assert made == EulerDiscreteScheduler.from_pretrained(folder / "scheduler", use_karras_sigmas=True, token=None)
+    assert made == EulerDiscreteScheduler.from_config(folder, subfolder="scheduler", use_karras_sigmas=True)
     made.save_pretrained(tmp_path)
     assert theirs("EulerDiscreteScheduler").from_pretrained(tmp_path).config.use_karras_sigmas
     built_in = EulerDiscreteScheduler.from_pretrained("built-in", subfolder="scheduler")

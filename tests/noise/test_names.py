@@ -274,6 +274,7 @@ def test_names_need_no_torch() -> None:
 def test_a_scheduler_its_config_and_its_dict_say_the_same(name: str) -> None:
     """Callers of the reference pass `pipe.scheduler.config`."""
     scheduler = Scheduler.named(name)
+    assert Scheduler.from_config(config=scheduler) == scheduler
     for source in (scheduler, scheduler.config, scheduler.settings, scheduler.settings.to_dict()):
         for overrides in ({}, {"prediction_type": "epsilon"}):
             assert Scheduler.from_config(source, **overrides).settings.to_dict() == scheduler.settings.to_dict()
