@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..configs.scheduler import SchedulerConfig
+from ..configs.scheduler import OPTIONS, SchedulerConfig
 from ..engine.loading import located
 from ..noise import CLASS_NAMES, Scheduler
 from ..noise.scheduler import FILE, configured, said_by
@@ -24,9 +25,17 @@ class NamedScheduler(Scheduler):
 
     @arguments_named()
     def __init__(self, **options: Any) -> None:
-        """Raises UsageError for an option that the class does not take, or a value that it cannot have."""
+        """Names with `_` before them, which a config has too, are no options.
+
+        Raises UsageError for an option that the class does not take, or a value that it cannot have.
+        """
         name = type(self).__name__
-        super().__init__(configured({"_class_name": name}, name, options))
+        taken = {key: value for key, value in options.items() if not key.startswith("_")}
+        made = configured({"_class_name": name}, name, taken)
+        # What nobody said in the config that these come from, another class has its own defaults for, as before.
+        silent = {key: OPTIONS[name].get(key) for key in options.get("_use_default_values", ())}
+        given = tuple((key, value) for key, value in made.given if key not in silent or silent[key] != value)
+        super().__init__(replace(made, given=given))
 
     @classmethod
     def of(cls, settings: SchedulerConfig) -> NamedScheduler:

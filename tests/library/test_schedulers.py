@@ -98,6 +98,32 @@ def test_an_option_that_the_class_does_not_take_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", CLASS_NAMES)
+def test_a_config_may_be_the_constructors_keywords(name: str) -> None:
+    """What nobody said stays unsaid, so that another class takes its own defaults; what was changed is said."""
+    first = ours(name)(num_train_timesteps=900)
+    again = ours(name)(**first.config)
+    assert again == first
+    assert again.config == first.config
+    changed = ours(name)(**{**first.config, "prediction_type": "v_prediction"})
+    assert changed.config.prediction_type == "v_prediction"
+    assert "prediction_type" not in changed.config._use_default_values
+
+
+@pytest.mark.parametrize("package", [sdedit_cli, diffusers], ids=["ours", "theirs"])
+def test_another_class_has_its_own_defaults_for_what_no_config_said(package: Any) -> None:
+    first = package.DDIMScheduler(**package.DDIMScheduler(beta_start=0.001).config)
+    other = package.HeunDiscreteScheduler.from_config(first.config).config
+    assert (other["beta_start"], other["beta_end"], other["timestep_spacing"]) == (0.001, 0.012, "linspace")
+
+
+def test_another_class_made_of_a_configs_keywords_has_its_values() -> None:
+    config = ours("LMSDiscreteScheduler")().config
+    assert ours("HeunDiscreteScheduler")(**config).config.beta_end == config.beta_end
+    with pytest.raises(UsageError, match="takes no option 'use_karras_sigmas'"):
+        ours("DDIMScheduler")(**config)
+
+
+@pytest.mark.parametrize("name", CLASS_NAMES)
 def test_configs_go_both_ways(name: str) -> None:
     """X.from_config(pipe.scheduler.config): ours from theirs, theirs from ours, and theirs from theirs agree."""
     source = Scheduler.from_config(SAID)
