@@ -144,11 +144,12 @@ class Switches:
         return [model for model, wanted in ((self.unet, unet), (self.vae, vae)) if wanted]
 
     @arguments_named()
-    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str = "cuda") -> None:
-        """Keeps the networks in main memory and brings each to the device only while it runs.
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
+        """Keeps the networks in main memory and brings each to the device ('cuda' for None) only while it runs.
 
         Raises UsageError when the device is not there.
         """
+        device = "cuda" if device is None else device
         name = str(device) if gpu_id is None or ":" in str(device) else f"{device}:{gpu_id}"
         place = pick(name)
         self.end_offload()
