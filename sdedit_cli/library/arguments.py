@@ -66,7 +66,7 @@ def as_number(name: str, value: object, meaning: str) -> float:
 
 def check_whole(name: str, value: object) -> None:
     """Raises WrongTypeError for what is neither a whole number nor None."""
-    if value is not None and not isinstance(value, Integral):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
         raise WrongTypeError(f"{name} is {value!r}; expected a whole number")
 
 

@@ -63,6 +63,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"generator": "x"}, TypeError, "a torch.Generator"),
     ({"generator": 5}, TypeError, "a torch.Generator"),
     ({"num_inference_steps": 3.0}, TypeError, "a whole number"),
+    ({"num_inference_steps": True}, TypeError, "num_inference_steps is True; expected a whole number"),
     ({"num_images_per_prompt": 1.5}, TypeError, "a whole number"),
     ({"num_images_per_prompt": 0}, ValueError, "1 or more"),
     ({"strength": "0.5"}, TypeError, "a number from 0 to 1"),
