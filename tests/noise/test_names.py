@@ -122,6 +122,8 @@ def test_names_of_comfyui_are_known(name: str, known: str) -> None:
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'DPM\\+\\+ 2M Karras'"):
         find("DPM++ 2M Karas")
+    with pytest.raises(UsageError, match="did you mean 'DPM\\+\\+ 2M Karras'"):
+        find("dpmpp2m karra")
     with pytest.raises(UsageError, match="known are DDIM"):
         Scheduler.named("nothing of the sort")
     with pytest.raises(ModelError, match="did you mean 'PNDMScheduler'"):
