@@ -85,6 +85,13 @@ def test_every_class_is_a_name_of_the_package_and_takes_keywords(name: str) -> N
     assert effective(name, made.config) == effective(name, reference.config)
 
 
+def test_everything_but_what_needs_jax_comes_with_a_star() -> None:
+    names: dict[str, Any] = {}
+    exec("from sdedit_cli import *", names)
+    assert names.keys() >= {*CLASS_NAMES, "Edit", "Scheduler", "StableDiffusionImg2ImgPipeline", "__version__"}
+    assert not [name for name in names if name.startswith("Flax")]
+
+
 def test_a_name_that_is_no_scheduler_is_no_name_of_the_package() -> None:
     with pytest.raises(AttributeError, match="SASolverScheduler"):
         ours("SASolverScheduler")
