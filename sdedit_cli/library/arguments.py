@@ -41,6 +41,8 @@ def check_numbers(
 ) -> None:
     """Raises WrongTypeError for what is no number, UsageError for one out of range or an unknown output type."""
     check_whole("num_inference_steps", steps)
+    if isinstance(steps, bool):
+        raise WrongTypeError(f"num_inference_steps is {steps}; expected a whole number")
     if not 0 <= strength <= 1:
         raise UsageError(f"strength is {strength}; expected 0..1 (how much of the picture may change)")
     if steps_needed and (steps is None or steps < 1):
@@ -66,7 +68,7 @@ def as_number(name: str, value: object, meaning: str) -> float:
 
 def check_whole(name: str, value: object) -> None:
     """Raises WrongTypeError for what is neither a whole number nor None."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+    if value is not None and not isinstance(value, Integral):
         raise WrongTypeError(f"{name} is {value!r}; expected a whole number")
 
 
