@@ -189,19 +189,10 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         return pipeline
 
     @arguments_named()
-    def save_pretrained(
-        self,
-        save_directory: Place,
-        safe_serialization: bool = True,
-        variant: str | None = None,
-        max_shard_size: int | str | None = None,
-        push_to_hub: bool = False,
-        **options: Any,
-    ) -> None:
-        """Writes all components in the diffusers layout, and what is fused."""
+    def save_pretrained(self, save_directory: Place, safe_serialization: bool = True, **options: Any) -> None:
+        """Writes all components in the diffusers layout, and what is fused. Options: `variant`, `max_shard_size`."""
         from .loading import save
 
-        options |= {"variant": variant, "max_shard_size": max_shard_size, "push_to_hub": push_to_hub}
         options["safe_serialization"] = safe_serialization
         self._keep_words()
         facts = {"requires_safety_checker": self.requires_safety_checker, "native_size": self.native_size}
