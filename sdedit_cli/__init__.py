@@ -10,22 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .jaxport import FlaxStableDiffusionImg2ImgPipeline, FlaxStableDiffusionPipelineOutput
-    from .library.output import StableDiffusionPipelineOutput
-    from .library.pipeline import StableDiffusionImg2ImgPipeline
-    from .noise import Scheduler
-    from .options import Edit
+    from .jaxport import FlaxStableDiffusionImg2ImgPipeline as FlaxStableDiffusionImg2ImgPipeline
+    from .jaxport import FlaxStableDiffusionPipelineOutput as FlaxStableDiffusionPipelineOutput
+    from .library.output import StableDiffusionPipelineOutput as StableDiffusionPipelineOutput
+    from .library.pipeline import StableDiffusionImg2ImgPipeline as StableDiffusionImg2ImgPipeline
+    from .noise import Scheduler as Scheduler
+    from .options import Edit as Edit
 
 __version__ = "0.1.0"
-__all__ = [
-    "Edit",
-    "FlaxStableDiffusionImg2ImgPipeline",
-    "FlaxStableDiffusionPipelineOutput",
-    "Scheduler",
-    "StableDiffusionImg2ImgPipeline",
-    "StableDiffusionPipelineOutput",
-    "__version__",
-]
 
 _HOMES = {
     "Edit": ".options",
@@ -40,6 +32,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
+    if name == "__all__":
+        # For `import *`, which finds each: those that need JAX, which may not be there, are had by their names.
+        return [name for name in __dir__() if _HOMES.get(name) != ".jaxport"]
     # Rooms are asked for here before they are found beside: those must not cost the table of schedulers.
     if not name.islower() and name in _scheduler_names():
         from .library.schedulers import CLASSES
@@ -49,7 +44,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted((*__all__, *_scheduler_names()))
+    return sorted(("__version__", *_HOMES, *_scheduler_names()))
 
 
 def _scheduler_names() -> tuple[str, ...]:

@@ -29,7 +29,7 @@ A message names the file, the value, what was expected and what to try, in one o
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import ENOSPC
 from pathlib import PurePath
 from reprlib import Repr
@@ -225,13 +225,16 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(shown(shortened(name), 160) for name in names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """'; did you mean X?' for the known word that is nearest, or has this one as a part; '' when there is none."""
+def did_you_mean(word: str, known: Sequence[str], plain: Callable[[str], str] = str.lower) -> str:
+    """'; did you mean X?' for the known word that is nearest, or has this one as a part; '' when there is none.
+
+    Words are compared as `plain` makes them.
+    """
     from difflib import get_close_matches
 
-    lowered = {name.lower(): name for name in known}
+    lowered = {plain(name): name for name in known}
     # The work grows with the length of the word, and no long one is near.
-    asked = word[:100].lower()
+    asked = plain(word[:100])
     near = get_close_matches(asked, list(lowered), n=1, cutoff=0.6)
     if not near and len(asked) >= _LEAST_PART:
         near = sorted((name for name in lowered if asked in name), key=len)

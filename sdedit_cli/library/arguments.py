@@ -41,6 +41,8 @@ def check_numbers(
 ) -> None:
     """Raises WrongTypeError for what is no number, UsageError for one out of range or an unknown output type."""
     check_whole("num_inference_steps", steps)
+    if isinstance(steps, bool):
+        raise WrongTypeError(f"num_inference_steps is {steps}; expected a whole number")
     if not 0 <= strength <= 1:
         raise UsageError(f"strength is {strength}; expected 0..1 (how much of the picture may change)")
     if steps_needed and (steps is None or steps < 1):

@@ -64,11 +64,13 @@ def as_scheduler(value: object) -> NamedScheduler:
 _COMPUTE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def as_dtype(value: object) -> torch.dtype:
-    """float32 for None, a torch dtype, or one by its name. Raises WrongTypeError for anything else."""
+def as_dtype(value: object, name: str = "torch_dtype") -> torch.dtype:
+    """float32 for None, a torch dtype that networks compute in, or one by its name. Raises WrongTypeError for anything
+    else, which is called `name`."""
     if value is None:
         return torch.float32
     dtype = DTYPES.get(value) if isinstance(value, str) else value
     if not isinstance(dtype, torch.dtype) or dtype not in _COMPUTE:
-        raise WrongTypeError(f"torch_dtype is {value!r}; expected a torch.dtype or one of {', '.join(DTYPES)}")
+        expected = ", ".join((*map(str, _COMPUTE), *DTYPES))
+        raise WrongTypeError(f"{name} is {value!r}; expected one of {expected}")
     return dtype

@@ -53,6 +53,7 @@ HARMLESS: Mapping[str, _Harmless] = {
     "sess_options": _NO_ONNX,
     "use_flashpack": _Harmless(_OFF, "files are read as they are; leave it out"),
     "load_connected_pipeline": _Harmless(_OFF, "load the other pipeline by a call of its own"),
+    "return_unused_kwargs": _Harmless(_OFF, "an option that is not taken is an error that names it; leave it out"),
     "output_loading_info": _Harmless(_OFF, "what does not fit is an error that names it; leave it out"),
     "original_config": _NO_YAML,
     "original_config_file": _NO_YAML,

@@ -141,9 +141,9 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
 
     @arguments_named()
     def to(self, *args: Any, **kwargs: Any) -> StableDiffusionImg2ImgPipeline:
-        """Moves all networks to a device, a dtype, or both, as `torch.nn.Module.to`; returns the pipeline.
+        """Moves all networks to a device, a dtype, or both, by place or as `device=`, `dtype=`; returns the pipeline.
 
-        Raises UsageError for a device that is not there.
+        Raises UsageError for a device that is not there, WrongTypeError for what is neither.
         """
         self.move(*args, **kwargs)
         return self

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..configs.scheduler import SchedulerConfig
+from ..configs.scheduler import OPTIONS, SchedulerConfig
 from ..engine.loading import located
 from ..noise import CLASS_NAMES, Scheduler
 from ..noise.scheduler import FILE, configured, said_by
-from .keywords import as_folder, split_resolving, without_harmless
+from .keywords import as_folder, as_place, split_resolving, without_harmless
 from .words import arguments_named
 
 
@@ -24,9 +25,17 @@ class NamedScheduler(Scheduler):
 
     @arguments_named()
     def __init__(self, **options: Any) -> None:
-        """Raises UsageError for an option that the class does not take, or a value that it cannot have."""
+        """Names with `_` before them, which a config has too, are no options.
+
+        Raises UsageError for an option that the class does not take, or a value that it cannot have.
+        """
         name = type(self).__name__
-        super().__init__(configured({"_class_name": name}, name, options))
+        taken = {key: value for key, value in options.items() if not key.startswith("_")}
+        made = configured({"_class_name": name}, name, taken)
+        # What nobody said in the config that these come from, another class has its own defaults for, as before.
+        silent = {key: OPTIONS[name].get(key) for key in options.get("_use_default_values", ())}
+        given = tuple((key, value) for key, value in made.given if key not in silent or silent[key] != value)
+        super().__init__(replace(made, given=given))
 
     @classmethod
     def of(cls, settings: SchedulerConfig) -> NamedScheduler:
@@ -38,27 +47,34 @@ class NamedScheduler(Scheduler):
     @classmethod
     @arguments_named()
     def from_config(
-        cls, source: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler, **overrides: Any
+        cls, config: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler, **overrides: Any
     ) -> NamedScheduler:
         """This sampler over what a config (of any class) says of the training, with options overridden.
 
+        A place is read as `from_pretrained` reads it, and takes its options.
         Raises ModelError when the config is not usable, UsageError for an override that the class does not take.
         """
-        said, origin = said_by(source)
-        return cls.of(configured({**said, "_class_name": cls.__name__}, origin, overrides))
+        if isinstance(config, (str, os.PathLike)):
+            return cls.from_pretrained(config, **overrides)
+        return cls._over(*said_by(config), without_harmless(overrides))
 
     @classmethod
     @arguments_named()
     def from_pretrained(
-        cls, source: str | os.PathLike[str], subfolder: str | None = None, **options: Any
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], subfolder: str | None = None, **options: Any
     ) -> NamedScheduler:
         """The same, of the config in a folder (a path or a Hub id), or in its `subfolder`.
 
         Options are overrides, and those of `weights.resolve`. Raises ModelError where there is no usable config.
         """
         resolving, overrides = split_resolving(options)
+        source = as_place(pretrained_model_name_or_path, "the scheduler")
         path = located(source, subfolder=subfolder, weight_name=FILE, **resolving)
-        return cls.from_config(path, **overrides)
+        return cls._over(*said_by(path), overrides)
+
+    @classmethod
+    def _over(cls, said: Mapping[str, Any], origin: str, overrides: Mapping[str, Any]) -> NamedScheduler:
+        return cls.of(configured({**said, "_class_name": cls.__name__}, origin, overrides))
 
     @arguments_named()
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False) -> None:

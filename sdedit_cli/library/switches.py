@@ -15,14 +15,19 @@ from torch import nn
 from ..adapters.strengths import is_strength
 from ..engine.components import VAE
 from ..engine.engine import Engine
-from ..errors import UsageError
+from ..errors import UsageError, WrongTypeError, shown
 from ..nn import FreeU, UNet2DCondition
 from ..nn.fuse import fuse_qkv, unfuse_qkv
 from ..runtime.attention import Slicing, attention_for, set_attention
 from ..runtime.device import pick
 from ..runtime.equip import equip, place
 from ..runtime.memory import Offload
+from .arguments import check_retired
+from .components import as_dtype
 from .words import arguments_named
+
+_IDLE = ("silence_dtype_warnings", "non_blocking")
+"""Keywords of `to` that ask for nothing here."""
 
 
 class Switches:
@@ -78,18 +83,22 @@ class Switches:
         set_attention(self.unet, self.vae, self._slicing, self._xformers, self._xformers_op)
         self.equip()
 
-    def move(self, *args: Any, **kwargs: Any) -> None:
-        """What `to` of the pipeline does. Raises UsageError for a device that is not there."""
-        named = next((x for x in (*args, kwargs.get("device")) if type(x) in (str, torch.device, int)), None)
-        # A bare number is the index of a GPU, as torch has it.
-        device = None if named is None else pick(f"cuda:{named}" if isinstance(named, int) else str(named))
-        if device is not None:
+    def move(self, *args: Any, device: Any = None, dtype: Any = None, **others: Any) -> None:
+        """What `to` of the pipeline does. Raises UsageError for a device that is not there, two of a kind and unknown
+        keywords, WrongTypeError for what is neither a device nor a precision."""
+        check_retired([name for name in others if name not in _IDLE], self.move)
+        precision = _only("dtype", *(one for one in args if isinstance(one, torch.dtype)), dtype)
+        named = _only("device", *(one for one in args if not isinstance(one, torch.dtype)), device)
+        # Both are looked at before anything moves.
+        wanted = None if precision is None else as_dtype(precision, "dtype")
+        target = None if named is None else _picked(named)
+        if target is not None:
             self.end_offload()
         networks = self.engine.networks()
-        if device is not None:
-            place(networks, device)
+        if target is not None:
+            place(networks, target)
         for network in networks:
-            network.to(*args, **kwargs)
+            network.to(wanted)
         self.equip()
 
     def equip(self) -> None:
@@ -135,11 +144,12 @@ class Switches:
         return [model for model, wanted in ((self.unet, unet), (self.vae, vae)) if wanted]
 
     @arguments_named()
-    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str = "cuda") -> None:
-        """Keeps the networks in main memory and brings each to the device only while it runs.
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
+        """Keeps the networks in main memory and brings each to the device ('cuda' for None) only while it runs.
 
         Raises UsageError when the device is not there.
         """
+        device = "cuda" if device is None else device
         name = str(device) if gpu_id is None or ":" in str(device) else f"{device}:{gpu_id}"
         place = pick(name)
         self.end_offload()
@@ -150,3 +160,22 @@ class Switches:
         """Networks stay where they are put again."""
         self.engine.release()
         self._offload = None
+
+
+def _only(kind: str, *given: object) -> object:
+    """The one that is not None, None where all are. Raises UsageError for several."""
+    told = [one for one in given if one is not None]
+    if len(told) > 1:
+        raise UsageError(f"`to` was given {' and '.join(map(shown, told))}; expected one {kind}")
+    return told[0] if told else None
+
+
+def _picked(value: object) -> torch.device:
+    """The device. A bare number is the index of a GPU, as torch has it."""
+    if isinstance(value, (str, torch.device)):
+        return pick(str(value))
+    if type(value) is int:
+        return pick(f"cuda:{value}")
+    raise WrongTypeError(
+        f"`to` was given {shown(value)}; expected a device ('cuda', 'cpu' or the number of a GPU) or a torch.dtype"
+    )

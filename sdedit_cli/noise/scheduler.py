@@ -56,14 +56,14 @@ class Scheduler:
 
     @classmethod
     def from_config(
-        cls, source: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler, **overrides: Any
+        cls, config: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler, **overrides: Any
     ) -> Scheduler:
         """The scheduler of a config (a dict, a folder, a JSON file, another scheduler or its config), with options
         overridden.
 
         Raises ModelError when the config is not usable, UsageError for an override that the sampler does not take.
         """
-        return cls(configured(*said_by(source), overrides))
+        return cls(configured(*said_by(config), overrides))
 
     @classmethod
     def named(cls, name: str, **overrides: Any) -> Scheduler:

@@ -63,6 +63,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"generator": "x"}, TypeError, "a torch.Generator"),
     ({"generator": 5}, TypeError, "a torch.Generator"),
     ({"num_inference_steps": 3.0}, TypeError, "a whole number"),
+    ({"num_inference_steps": True}, TypeError, "num_inference_steps is True; expected a whole number"),
     ({"num_images_per_prompt": 1.5}, TypeError, "a whole number"),
     ({"num_images_per_prompt": 0}, ValueError, "1 or more"),
     ({"strength": "0.5"}, TypeError, "a number from 0 to 1"),
@@ -262,7 +263,12 @@ def test_no_output_type_is_an_array_and_outputs_are_read_by_name(pipe: Any) -> N
     out = pipe(prompt="a", image=picture(), num_inference_steps=4, output_type=None)
     assert isinstance(out.images, np.ndarray)
     assert out["images"] is out[0] is out.images
-    assert list(out) == ["images", "nsfw_content_detected"]
+    assert list(out) == list(out.keys()) == ["images", "nsfw_content_detected"]
+    assert dict(out.items()) == {**out} == {"images": out.images, "nsfw_content_detected": None}
+    assert [one is out.images for one in out.values()] == [True, False]
+    assert out.get("images") is out.images
+    assert out.get("image", 5) == 5
+    assert 0 not in out
     with pytest.raises(KeyError):
         out["picture"]
 

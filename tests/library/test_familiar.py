@@ -193,6 +193,46 @@ def test_a_device_that_is_not_there_is_refused_in_our_words(pipe: StableDiffusio
     assert pipe.to("cpu", torch.float32) is pipe
 
 
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        (("cpu", torch.bfloat16), {"silence_dtype_warnings": True}),
+        ((torch.bfloat16,), {"device": "cpu", "non_blocking": True}),
+        ((None, torch.bfloat16), {}),
+        ((), {"device": torch.device("cpu"), "dtype": torch.bfloat16, "silence_dtype_warnings": False}),
+    ],
+)
+def test_a_device_and_a_precision_may_be_told_in_either_way(
+    pipe: StableDiffusionImg2ImgPipeline, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    assert pipe.to(*args, **kwargs) is pipe
+    assert {pipe.unet.dtype, pipe.vae.dtype, pipe.dtype} == {torch.bfloat16}
+    assert pipe.to(None).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "kind", "words"),
+    [
+        ((3.5,), {}, TypeError, "given 3.5; expected a device"),
+        ((True,), {}, TypeError, "given True; expected a device"),
+        ((torch.tensor(1.0, dtype=torch.float64),), {}, TypeError, "given tensor.*; expected a device"),
+        ((torch.complex64,), {}, TypeError, "dtype is torch.complex64; expected one of torch.float16"),
+        (("cpu",), {"dtype": torch.int8}, TypeError, "dtype is torch.int8; expected one of"),
+        ((), {"torch_dtype": torch.float16}, ValueError, "`torch_dtype`: no such argument; did you mean 'dtype'"),
+        (("cpu", "float16"), {}, ValueError, "given cpu and float16; expected one device"),
+        ((torch.float16,), {"dtype": torch.float32}, ValueError, "torch.float16 and torch.float32; expected one dtype"),
+        (("float16",), {}, ValueError, "device 'float16' is unknown"),
+    ],
+)
+def test_what_is_no_device_or_precision_moves_nothing(
+    pipe: StableDiffusionImg2ImgPipeline, args: Any, kwargs: Any, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words) as told:
+        pipe.to(*args, **kwargs)
+    assert isinstance(told.value, UsageError)
+    assert {pipe.unet.dtype, pipe.vae.dtype} == {torch.float32}
+
+
 @pytest.mark.filterwarnings("ignore:the prompt is longer")
 @pytest.mark.parametrize("length", [2, 20, 24, 32])
 def test_a_negative_text_beside_embeddings_has_their_length(length: int, folder: Path, oracle: Any) -> None:

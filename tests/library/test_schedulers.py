@@ -18,7 +18,7 @@ from helpers.pipelines import picture
 
 import sdedit_cli
 from sdedit_cli import EulerDiscreteScheduler, Scheduler, StableDiffusionImg2ImgPipeline
-from sdedit_cli.errors import ModelError, UsageError
+from sdedit_cli.errors import ModelError, UsageError, WrongTypeError
 from sdedit_cli.noise import CLASS_NAMES
 from sdedit_cli.noise.scheduler import STABLE_DIFFUSION
 
@@ -36,6 +36,12 @@ def test_what_is_no_config_is_refused_as_a_value_and_as_a_type(source: Any) -> N
     for kind in (ValueError, TypeError):
         with pytest.raises(kind, match=f"config is a {type(source).__name__}; expected a dict, a folder"):
             EulerDiscreteScheduler.from_config(source)
+
+
+@pytest.mark.parametrize("source", [None, 3, ["scheduler"], {"_class_name": "DDIMScheduler"}])
+def test_what_is_no_place_is_refused_by_its_type(source: Any) -> None:
+    with pytest.raises(WrongTypeError, match=f"scheduler is a {type(source).__name__}; expected a path or a Hub id"):
+        EulerDiscreteScheduler.from_pretrained(source)
 
 
 def ours(name: str) -> Any:
@@ -79,6 +85,13 @@ def test_every_class_is_a_name_of_the_package_and_takes_keywords(name: str) -> N
     assert effective(name, made.config) == effective(name, reference.config)
 
 
+def test_everything_but_what_needs_jax_comes_with_a_star() -> None:
+    names: dict[str, Any] = {}
+    exec("from sdedit_cli import *", names)
+    assert names.keys() >= {*CLASS_NAMES, "Edit", "Scheduler", "StableDiffusionImg2ImgPipeline", "__version__"}
+    assert not [name for name in names if name.startswith("Flax")]
+
+
 def test_a_name_that_is_no_scheduler_is_no_name_of_the_package() -> None:
     with pytest.raises(AttributeError, match="SASolverScheduler"):
         ours("SASolverScheduler")
@@ -89,6 +102,32 @@ def test_an_option_that_the_class_does_not_take_is_refused_by_name() -> None:
         ours("DDIMScheduler")(use_karras_sigmas=True)
     with pytest.raises(UsageError, match=r"beta_strat.*did you mean 'beta_start'"):
         ours("DDIMScheduler")(beta_strat=0.1)
+
+
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_a_config_may_be_the_constructors_keywords(name: str) -> None:
+    """What nobody said stays unsaid, so that another class takes its own defaults; what was changed is said."""
+    first = ours(name)(num_train_timesteps=900)
+    again = ours(name)(**first.config)
+    assert again == first
+    assert again.config == first.config
+    changed = ours(name)(**{**first.config, "prediction_type": "v_prediction"})
+    assert changed.config.prediction_type == "v_prediction"
+    assert "prediction_type" not in changed.config._use_default_values
+
+
+@pytest.mark.parametrize("package", [sdedit_cli, diffusers], ids=["ours", "theirs"])
+def test_another_class_has_its_own_defaults_for_what_no_config_said(package: Any) -> None:
+    first = package.DDIMScheduler(**package.DDIMScheduler(beta_start=0.001).config)
+    other = package.HeunDiscreteScheduler.from_config(first.config).config
+    assert (other["beta_start"], other["beta_end"], other["timestep_spacing"]) == (0.001, 0.012, "linspace")
+
+
+def test_another_class_made_of_a_configs_keywords_has_its_values() -> None:
+    config = ours("LMSDiscreteScheduler")().config
+    assert ours("HeunDiscreteScheduler")(**config).config.beta_end == config.beta_end
+    with pytest.raises(UsageError, match="takes no option 'use_karras_sigmas'"):
+        ours("DDIMScheduler")(**config)
 
 
 @pytest.mark.parametrize("name", CLASS_NAMES)
@@ -198,11 +237,26 @@ def test_a_pipeline_runs_on_the_scheduler_that_it_is_given(pipe: StableDiffusion
     assert torch.equal(by_name, edited())
 
 
+@pytest.mark.parametrize("package", [sdedit_cli, diffusers], ids=["ours", "theirs"])
+def test_loaders_take_their_sources_by_the_references_names(package: Any, folder: Path) -> None:
+    asked: dict[str, Any] = {"return_unused_kwargs": False, "timestep_spacing": "trailing"}
+    made = package.DDIMScheduler.from_pretrained(pretrained_model_name_or_path=folder, subfolder="scheduler", **asked)
+    again = package.DDIMScheduler.from_config(config=made.config, **asked)
+    assert again.config.timestep_spacing == "trailing"
+    assert effective("DDIMScheduler", again.config) == effective("DDIMScheduler", made.config)
+
+
+def test_a_config_at_hand_is_in_no_subfolder() -> None:
+    with pytest.raises(UsageError, match="unknown scheduler option 'subfolder'"):
+        EulerDiscreteScheduler.from_config(SAID, subfolder="scheduler")
+
+
 def test_from_pretrained_reads_a_folder_its_subfolder_or_the_built_in_model(folder: Path, tmp_path: Path) -> None:
     made = EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler", use_karras_sigmas=True)
     assert type(made) is EulerDiscreteScheduler
     assert made.config.use_karras_sigmas
     assert made == EulerDiscreteScheduler.from_pretrained(folder / "scheduler", use_karras_sigmas=True, token=None)
+    assert made == EulerDiscreteScheduler.from_config(folder, subfolder="scheduler", use_karras_sigmas=True)
     made.save_pretrained(tmp_path)
     assert theirs("EulerDiscreteScheduler").from_pretrained(tmp_path).config.use_karras_sigmas
     built_in = EulerDiscreteScheduler.from_pretrained("built-in", subfolder="scheduler")

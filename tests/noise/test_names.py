@@ -122,6 +122,8 @@ def test_names_of_comfyui_are_known(name: str, known: str) -> None:
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'DPM\\+\\+ 2M Karras'"):
         find("DPM++ 2M Karas")
+    with pytest.raises(UsageError, match="did you mean 'DPM\\+\\+ 2M Karras'"):
+        find("dpmpp2m karra")
     with pytest.raises(UsageError, match="known are DDIM"):
         Scheduler.named("nothing of the sort")
     with pytest.raises(ModelError, match="did you mean 'PNDMScheduler'"):
@@ -274,6 +276,7 @@ def test_names_need_no_torch() -> None:
 def test_a_scheduler_its_config_and_its_dict_say_the_same(name: str) -> None:
     """Callers of the reference pass `pipe.scheduler.config`."""
     scheduler = Scheduler.named(name)
+    assert Scheduler.from_config(config=scheduler) == scheduler
     for source in (scheduler, scheduler.config, scheduler.settings, scheduler.settings.to_dict()):
         for overrides in ({}, {"prediction_type": "epsilon"}):
             assert Scheduler.from_config(source, **overrides).settings.to_dict() == scheduler.settings.to_dict()
