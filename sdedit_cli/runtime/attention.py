@@ -68,7 +68,7 @@ class XformersAttention:
 
 def _memory_efficient_attention() -> Callable[..., Tensor]:
     if find_spec("xformers") is None:
-        raise UsageError("xformers is not installed; try: pip install 'sdedit-cli[xformers]', or --attention sliced")
+        raise UsageError("xformers is not installed; try: pip install 'sdedit-cli[xformers]', or sliced attention")
     if not torch.cuda.is_available():
-        raise UsageError("xformers' attention needs a CUDA device and there is none; try --attention sliced")
+        raise UsageError("xformers' attention needs a CUDA device and there is none; try sliced attention")
     return cast("Callable[..., Tensor]", import_module("xformers.ops").memory_efficient_attention)
