@@ -90,6 +90,9 @@ def test_a_long_text_of_toml_is_read_before_the_suite_ends(unit: str) -> None:
     """Its names are counted by a pattern, which took a minute for each 100,000 letters of a word."""
     text = "".join(unit * 63 + "=" for _ in range(1_000_000 // 64 // len(unit))) if "." in unit else unit * 1_000_000
     assert toml_table(f"prompt = '{text}'", "f", PresetError) == {"prompt": text}
+    for begin in ("a = ", 'a = "', 'a = """', "a = '''", "#"):
+        with suppress(PresetError):
+            toml_table(begin + text[:100_000], "f", PresetError)
 
 
 _DEEP = {

@@ -80,7 +80,9 @@ def slug(device: str = "cpu") -> str:
 
 def _unlike_most(known: list[str]) -> str:
     """What sets a processor apart from those of its name: a unit for matrices, or vectors of half the width."""
-    return "amx" if "amx_bf16" in known else "" if "avx512f" in known else "avx2"
+    if "amx_bf16" in known:
+        return "amx"
+    return "avx2" if "avx2" in known and "avx512f" not in known else ""
 
 
 def has_compiler() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -64,6 +65,9 @@ def rows_of(
 def _pictures(source: str, search: Search) -> Source:
     found = pictures_of(source, search)
     rows = [Row(path, name) for path, name in zip(found.paths(), found.names, strict=True)]
-    unread = [replace(row, problem=f"{row.problem} with --exclude '{row.name}'") for row in found.unseen.unread]
+    # From the top on: a name alone would leave out readable ones that lie deeper, too.
+    unread = [
+        replace(row, problem=f"{row.problem} with --exclude '/{glob.escape(row.name)}'") for row in found.unseen.unread
+    ]
     unseen = replace(found.unseen, unread=tuple(unread))
     return Source(rows, Path(found.folder), notes=found.notes, unseen=unseen)

@@ -26,7 +26,7 @@ from .arguments import check_retired
 from .components import as_dtype
 from .words import arguments_named
 
-_IDLE = ("silence_dtype_warnings", "non_blocking")
+_IDLE = ("silence_dtype_warnings", "non_blocking", "memory_format")
 """Keywords of `to` that ask for nothing here."""
 
 

@@ -21,9 +21,10 @@ def sizes_inside(data: bytes) -> Iterator[tuple[int, int]]:
 
     Raises ValueError, with what it is, for one that says so too late or would take too long to unpack.
     """
-    places = _of_ico(data) if data.startswith(_ICO) else _of_icns(data) if data.startswith(_ICNS) else ()
+    is_ico = data.startswith(_ICO)
+    places = _of_ico(data) if is_ico else _of_icns(data) if data.startswith(_ICNS) else ()
     for begin, end in dict.fromkeys(places):
-        yield _size(data, begin, end)
+        yield _size(data, begin, end) or (_size_of_bitmap(data, begin) if is_ico else (0, 0))
 
 
 def _of_ico(data: bytes) -> Iterator[tuple[int, int]]:
@@ -44,13 +45,18 @@ def _of_icns(data: bytes) -> Iterator[tuple[int, int]]:
         at += max(length, 8)
 
 
-def _size(data: bytes, begin: int, end: int) -> tuple[int, int]:
-    """Of a PNG, a JPEG 2000 or a bitmap by its header; (0, 0) for others, and where it is broken."""
-    start = data[begin : begin + 20]
-    if start.startswith(PNG):
+def _size(data: bytes, begin: int, end: int) -> tuple[int, int] | None:
+    """Of a PNG or a JPEG 2000, (0, 0) where it is broken; None for others."""
+    if data.startswith(PNG, begin):
         return _size_of_png(data, begin + len(PNG))
-    if start.startswith(_JPEG_2000):
+    if data.startswith(_JPEG_2000, begin):
         return _size_of_jpeg_2000(data[begin:end])
+    return None
+
+
+def _size_of_bitmap(data: bytes, begin: int) -> tuple[int, int]:
+    """By its header; (0, 0) for what is none, and where it is broken."""
+    start = data[begin : begin + 20]
     head = struct.unpack_from("<I", start.ljust(4, b"\0"))[0]
     if head == _OLD_BITMAP_HEAD:
         width, height = struct.unpack_from("<HH", start.ljust(8, b"\0"), 4)

@@ -155,7 +155,7 @@ def pages_of(data: bytes) -> int:
             (entries,) = struct.unpack_from(count, data, at)
             seen.add(at)
             (at,) = struct.unpack_from(link, data, at + struct.calcsize(count) + entries * entry)
-    except (struct.error, IndexError):
+    except (struct.error, OverflowError):
         pass  # beyond the end of the file, or of all files
     return max(1, len(seen))
 

@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_read_is_told_and_costs_no_other(
     assert [str(row.name) for row in found.rows] == ["a.png", "open/c.png"]
     (row,) = found.unseen.unread
     problem = f"{tmp_path / 'closed'}: the folder cannot be read (Permission denied); make it readable, or leave it out"
-    assert (row.input, row.problem) == (str(tmp_path / "closed"), f"{problem} with --exclude 'closed'")
+    assert (row.input, row.problem) == (str(tmp_path / "closed"), f"{problem} with --exclude '/closed'")
     for pattern in ("**/*.png", "*/b.png"):  # the second one has no other picture
         (tmp_path / "jobs.toml").write_text(f'inputs = ["{pattern}"]\n[[job]]\n[[job]]\nprompt = "x"\n')
         (row,) = rows_of(str(tmp_path / "jobs.toml")).unseen.unread

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from helpers.cli import events, leftovers, one_line, photo
+from helpers.disks import Unlisted
 from PIL import Image
 
 from sdedit_cli.cli.main import run
@@ -271,6 +273,15 @@ def test_real_pictures_that_are_not_there_are_told_before_anything_is_made(
     assert told.count("--sweep-realism: ") == told.count(real.partition("/")[0]) == 1
     assert "--sweep-realism: " in one_line(told)
     assert not Path("a.sweep.png").exists()
+
+
+def test_a_folder_of_real_pictures_that_cannot_be_read_is_told(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("real/sub").mkdir(parents=True)
+    monkeypatch.setattr(os, "scandir", Unlisted(Path("real/sub"), OSError(5, "Input/output error")))
+    assert run(["run", "a.png", "--sweep", "strength=0.25,0.5", "--sweep-realism", "real", *FEW]) == 3
+    assert "--sweep-realism: real/sub: the folder cannot be read" in one_line(capfd.readouterr().err)
 
 
 def test_a_model_without_such_features_leaves_the_plot_by_strength(

@@ -163,6 +163,11 @@ def test_pages_are_counted_as_far_as_they_go(
     assert [note for note in read_picture("a.tif", 100).notes if "frames" in note] == ([told] if told else [])
 
 
+def test_a_page_beyond_all_files_is_none(folder: Path) -> None:
+    Path("a.tif").write_bytes(paged(3, (1 << 64) - 8, big=True))
+    assert "has 3 frames; the first is edited" in read_picture("a.tif", 100).notes
+
+
 def test_pages_in_a_circle_are_counted_once(folder: Path) -> None:
     (at,) = struct.unpack_from("<I", paged(1), 4)
     Path("a.tif").write_bytes(paged(2, at))

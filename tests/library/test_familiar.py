@@ -197,7 +197,7 @@ def test_a_device_that_is_not_there_is_refused_in_our_words(pipe: StableDiffusio
     ("args", "kwargs"),
     [
         (("cpu", torch.bfloat16), {"silence_dtype_warnings": True}),
-        ((torch.bfloat16,), {"device": "cpu", "non_blocking": True}),
+        ((torch.bfloat16,), {"device": "cpu", "non_blocking": True, "memory_format": torch.channels_last}),
         ((None, torch.bfloat16), {}),
         ((), {"device": torch.device("cpu"), "dtype": torch.bfloat16, "silence_dtype_warnings": False}),
     ],

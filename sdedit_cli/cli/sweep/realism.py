@@ -34,13 +34,14 @@ def real_pictures(folder: str, limit: float, warn: Callable[[str], None]) -> Rea
     from ...pictures.codec import read_picture
 
     try:
-        paths = list(pictures_of(folder, Search(recursive=True)).paths())
+        pictures = pictures_of(folder, Search(recursive=True))
+        paths = list(pictures.paths())
     except SdeditError as error:
         raise PictureError(f"{_FLAG}: {error}") from None
     step = max(1.0, len(paths) / _MOST_PICTURES)
     chosen = [paths[int(number * step)] for number in range(min(len(paths), _MOST_PICTURES))]
     found: list[Image.Image] = []
-    problems: list[PictureError] = []
+    problems = [PictureError(row.problem) for row in pictures.unseen.unread]
     for path in chosen:
         try:
             picture = read_picture(path, limit)
