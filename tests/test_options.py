@@ -134,10 +134,10 @@ def test_what_cannot_be_meant_is_refused_in_words_that_help(values: dict[str, ob
         assert word in str(caught.value)
 
 
-PATHS = [*(one for one in fields() if one.option.path), field_named("variant", "")]
+NAMED_PLACES = [*(one for one in fields() if one.option.path), field_named("variant", "")]
 
 
-@pytest.mark.parametrize("field", PATHS, ids=lambda field: field.name)
+@pytest.mark.parametrize("field", NAMED_PLACES, ids=lambda field: field.name)
 @pytest.mark.parametrize("nothing", ["", " "])
 def test_the_name_of_nothing_is_no_path_wherever_it_comes_from(field: Field, nothing: str) -> None:
     """It would be the current folder; a shell leaves it of a variable that is not set."""
