@@ -63,12 +63,11 @@ class Conv2d(nn.Conv2d):
 
     def _convolved(self, x_BCHW: Tensor, bias: Tensor | None) -> Tensor:
         padding = cast("tuple[int, int]", self.padding)
-        if any(self.wrap) and any(padding):
-            high, wide = padding
-            x_BCHW, padding = pad(x_BCHW, (wide, wide, high, high), self.wrap), (0, 0)
-        elif self.padding_mode != "zeros" and any(padding):
-            high, wide = padding
-            x_BCHW, padding = F.pad(x_BCHW, (wide, wide, high, high), self.padding_mode), (0, 0)
+        wraps = any(self.wrap)
+        if any(padding) and (wraps or self.padding_mode != "zeros"):
+            sides = (padding[1], padding[1], padding[0], padding[0])
+            x_BCHW = pad(x_BCHW, sides, self.wrap) if wraps else F.pad(x_BCHW, sides, self.padding_mode)
+            padding = (0, 0)
         if self.way is not None:
             return self.way(self, x_BCHW, bias, padding)
         return F.conv2d(x_BCHW, self.weight, bias, self.stride, padding, self.dilation, self.groups)

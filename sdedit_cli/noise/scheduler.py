@@ -269,8 +269,8 @@ def configured(said: Mapping[str, Any], source: str, overrides: Mapping[str, Any
     if "curve" in changes:
         curve = changes.pop("curve")
         curves = curve_options(curve)
-        _check_curve(curve, curves, config.class_name)
-        changes = {**{key: on for key, on in curves.items() if on or key in OPTIONS[config.class_name]}, **changes}
+        _check_curve(curve, config.class_name)
+        changes = {**{key: on for key, on in curves.items() if key in OPTIONS[config.class_name]}, **changes}
     for key in changes:
         if key not in FIELDS:
             raise UsageError(f"unknown scheduler option '{key}'{did_you_mean(key, tuple(FIELDS))}")
@@ -283,13 +283,12 @@ def configured(said: Mapping[str, Any], source: str, overrides: Mapping[str, Any
         raise UsageError(str(error)) from None
 
 
-def _check_curve(curve: str | None, curves: Mapping[str, bool], class_name: str) -> None:
+def _check_curve(curve: str | None, class_name: str) -> None:
     """Raises UsageError for a curve that a sampler's levels cannot follow, with the samplers whose levels can."""
-    if any(on and option not in OPTIONS[class_name] for option, on in curves.items()):
-        able = [CLASS_NAMES[name] for name in CLASS_NAMES if all(o in OPTIONS[name] for o, on in curves.items() if on)]
-        raise UsageError(
-            f"sampler '{CLASS_NAMES[class_name]}' has no schedule '{curve}'; these samplers do: {', '.join(able)}"
-        )
+    needed, own = CURVES.get(curve or "", {}).keys(), CLASS_NAMES[class_name]
+    able = [solver for name, solver in CLASS_NAMES.items() if needed <= OPTIONS[name].keys()]
+    if own not in able:
+        raise UsageError(f"sampler '{own}' has no schedule '{curve}'; these samplers do: {', '.join(able)}")
 
 
 def _check(config: SchedulerConfig, solver: Solver) -> None:

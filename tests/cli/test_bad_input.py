@@ -62,6 +62,7 @@ Errors = pytest.CaptureFixture[str]
         (["a.png", "-o", "{seed:c}.png", "--seed", "99999999"], 2, "is no template"),
         (["a.png", "-m", "org/name", "--dry-run"], 3, "not in the Hub's cache"),
         (["a.png", "--vae", "nope", "--dry-run"], 3, "--vae nope: no such file or folder"),
+        (["a.png", "--clip-skip", "99", "--dry-run"], 2, "--clip-skip is 99"),
         (["a.png", "--clip-skip", "99"], 2, "--clip-skip is 99"),
         (["a.png", "--schedule", "lu_lambdas", "--sampler", "ddim", "--dry-run"], 2, "these samplers do: dpmpp_2m"),
         (["a.png", "--schedule", "beta", "--sampler", "Euler Karras", "--dry-run"], 2, "schedules karras and beta"),
@@ -254,16 +255,15 @@ def test_a_picture_of_somebody_else(folder: Path, capfd: Errors) -> None:
 
 
 def test_errors_come_as_events_too(folder: Path, capfd: Errors) -> None:
-    for words, code in (
-        (["none.png", "--json"], 3),
-        (["a.png", "--json", "--strength", "2"], 2),
-        (["--json", "--nope"], 2),
+    for words, code, word in (
+        (["none.png", "--json"], 3, "input-unusable"),
+        (["a.png", "--json", "--strength", "2"], 2, "bad-request"),
+        (["--json", "--nope"], 2, "bad-request"),
     ):
         assert run(["run", *words]) == code
         end = events(capfd.readouterr().out)[-1]
-        assert (end["event"], end["ok"], end["exit_code"]) == ("end", False, code)
+        assert (end["event"], end["ok"], end["exit_code"], end["word"]) == ("end", False, code, word)
         assert end["error"]
-        assert end["word"] == {2: "bad-request", 3: "input-unusable"}[code]
 
 
 def test_a_traceback_is_for_those_who_ask(folder: Path, capfd: Errors) -> None:
