@@ -196,7 +196,8 @@ def drawn(field: Field) -> st.SearchStrategy[Any]:
         whole = st.integers(math.ceil(low), math.floor(high))
         one = whole if field.kind.name == "int" else st.floats(low, high, exclude_min=option.above)
     else:
-        one = KINDS[field.kind.name]
+        # Paths and names are texts that say something.
+        one = PATH if field.kind.schema.get("minLength") else KINDS[field.kind.name]
     return st.lists(one, min_size=1, max_size=3).map(tuple) if field.many else one
 
 
