@@ -29,7 +29,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXT = "sd-ti-embedding"
 MOST_VECTORS = 512
 # Bounds of what is read of a picture: its pixels, and the text that is packed in them.
-_MOST_PIXELS = 1 << 26
+_MOST_PIXELS = 1 << 25
 _MOST_BYTES = 1 << 28
 _MOST_TEXT = 1 << 24
 _UNREADABLE = (ValueError, TypeError, OSError, OverflowError, RuntimeError, RecursionError, SyntaxError, zlib.error)
@@ -139,7 +139,9 @@ def _of_pixels(pixels_HWC: np.ndarray[Any, Any]) -> bytes:
     dark = np.flatnonzero(~(cut.max(axis=2) > 0).any(axis=0))
     if not len(dark):
         raise ValueError("it has no strips of data")
-    low, high = (_clear(strip & 0x0F) for strip in (cut[:, : dark[0]], cut[:, dark[-1] + 1 :]))
+    strips = (cut[:, : dark[0]], cut[:, dark[-1] + 1 :])
+    # What is packed is no longer than its text may be.
+    low, high = (_clear(strip.reshape(-1)[:_MOST_TEXT] & 0x0F) for strip in strips)
     count = min(len(low), len(high))
     packed = (low[:count] | (high[:count] << 4)).astype(np.uint8).tobytes()
     return zlib.decompressobj().decompress(packed, _MOST_TEXT)
@@ -150,11 +152,11 @@ def _clear(nibbles: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     as are known."""
     count, known = nibbles.size, 1
     factor, addend = 1664525, 1013904223
-    states = np.full(count, addend, dtype=np.uint64)
+    states = np.full(count, addend, dtype=np.uint32)  # whose products are taken mod 2^32
     while known < count:
         new = min(known, count - known)
-        states[known : known + new] = (states[:new] * np.uint64(factor) + np.uint64(addend)) % np.uint64(2**32)
+        states[known : known + new] = states[:new] * np.uint32(factor) + np.uint32(addend)
         # The step of twice as many: x -> f (f x + a) + a.
         factor, addend = factor * factor % 2**32, (factor * addend + addend) % 2**32
         known += new
-    return nibbles.reshape(-1) ^ ((states % np.uint64(255)) & np.uint64(0x0F)).astype(np.uint8)
+    return nibbles ^ ((states % np.uint32(255)) & np.uint32(0x0F)).astype(np.uint8)

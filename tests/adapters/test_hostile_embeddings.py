@@ -12,6 +12,7 @@ from helpers.bounded import in_memory
 from helpers.cli import bomb
 from helpers.embeddings import WIDTH, in_pixels, in_text
 from helpers.taken_apart import pieces_of, png_chunk
+from PIL import Image
 
 from sdedit_cli.adapters.embedding import read_embedding
 from sdedit_cli.errors import ModelError
@@ -31,6 +32,15 @@ def test_what_is_no_tensor_is_refused(keep: Any, value: object, tmp_path: Path) 
 def test_more_pixels_than_an_embedding_needs_are_not_decoded(side: int, tmp_path: Path) -> None:
     (tmp_path / "w.png").write_bytes(bomb(side))
     with pytest.raises(ModelError, match=r"pixels|exceeds limit"), in_memory(300_000_000):
+        read_embedding(tmp_path / "w.png", WIDTH)
+
+
+def test_no_more_is_unpacked_of_pixels_than_a_text_may_have(tmp_path: Path) -> None:
+    """Strips as wide as these hold 37 million halves of bytes each, of which a text may take 16."""
+    picture = Image.new("RGB", (5000, 5000), (1, 1, 1))
+    picture.paste((0, 0, 0), (2500, 0, 2501, 5000))
+    picture.save(tmp_path / "w.png")
+    with pytest.raises(ModelError, match=r"w\.png"), in_memory(650_000_000):
         read_embedding(tmp_path / "w.png", WIDTH)
 
 
