@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from .beside import NOTHING, Beside, beside
 from .containers import PNG, Parts, taken_apart
 from .exif import orientation, turned
 from .fine import fine_of, of_png
-from .inside import sizes_inside
+from .inside import reach_of_frames, sizes_inside
 from .layers import Layers
 from .profiles import label, settled
 from .quiet import quiet
@@ -126,6 +127,9 @@ def open_picture(data: bytes, name: str, limit: float) -> Opened:
             _check_size(size, f"{name}: holds a picture of", limit)
     except ValueError as problem:
         raise PictureError(f"{name}: holds {problem}; save it anew") from None
+    for reach in reach_of_frames(data):
+        # There is room made for the first when the file is opened, also by who only looks at it, without a limit.
+        _check_size(reach, f"{name}: has a frame that reaches to", limit if limit < math.inf else MAX_MEGAPIXELS)
     opened = _opened(data, name)
     _check_size(opened.size, f"{name}: is", limit)
     if isinstance(opened.image, DeepTiff):

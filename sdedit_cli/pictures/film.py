@@ -62,11 +62,7 @@ def _film(opened: Opened, picture: Picture, shown: str, limit: float, background
     count = getattr(image, "n_frames", 1) if image and image.format in _MOVING else 1
     if count == 1:
         return None
-    if count * image.width * image.height > limit * 1e6:
-        raise PictureError(
-            f"{shown}: has {count} frames of {image.width} x {image.height} pixels, over the limit of {limit:g} "
-            "megapixels together; shorten it, scale it down, or take --frames first"
-        )
+    _check_together(count, image.size, shown, limit)
     turn = None if isinstance(opened.image, DeepTiff) else orientation(opened.image)
     # A PNG may have a picture for readers that know no animations, which is no frame of it.
     first = 1 if image.info.get("default_image") else 0
@@ -74,12 +70,22 @@ def _film(opened: Opened, picture: Picture, shown: str, limit: float, background
     times: list[float] = []
     for index in range(first, count):
         image.seek(index)
+        _check_together(count, image.size, shown, limit)  # frames of a GIF may be larger than those before
         image.load()
         frames.append(_frame(image.copy(), opened.icc, turn or 1, picture, background))
         times.append(float(image.info.get("duration") or 0))
     # A GIF that does not say plays once; the others say.
     plays = image.info.get("loop", 1 if image.format == "GIF" else 0)
     return Film(tuple(frames), tuple(times), int(plays))
+
+
+def _check_together(count: int, size: tuple[int, int], shown: str, limit: float) -> None:
+    width, height = size
+    if count * width * height > limit * 1e6:
+        raise PictureError(
+            f"{shown}: has {count} frames of {width} x {height} pixels, over the limit of {limit:g} megapixels "
+            "together; shorten it, scale it down, or take --frames first"
+        )
 
 
 def _frame(image: Image.Image, icc: bytes, turn: int, picture: Picture, background: Colour | None) -> Picture:

@@ -1,4 +1,5 @@
-"""How large the pictures inside icons (ICO, ICNS) are: Pillow decodes them whatever the icon says of them."""
+"""How much room Pillow makes for what is inside a file, whatever that says of itself: pictures in icons (ICO, ICNS),
+the frames of a GIF, and the canvas of a WebP."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import io
 import struct
 from collections.abc import Iterator
 
-from .containers import PNG
+from .containers import PNG, gif_start
 from .quiet import quiet
 
 _ICO, _ICNS = b"\0\0\1\0", b"icns"
@@ -14,17 +15,66 @@ _JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _BITMAP_HEADS, _OLD_BITMAP_HEAD = (40, 52, 56, 64, 108, 124), 12
 _RUN_LENGTHS = (1, 2)
 _MOST, _MOST_CHUNKS = 4096, 256
+_WEBP, _CANVAS = b"RIFF", b"WEBPVP8X"
+_GIF_HEAD = 13
+_EXTENSION, _FRAME, _END = b"!,;"
+_COMMENT, _APPLICATION, _TURNS = 0xFE, 0xFF, b"NETSCAPE2.0"
 
 
 def sizes_inside(data: bytes) -> Iterator[tuple[int, int]]:
-    """Width and height of every picture in an icon, as far as they can be told; of no other file any.
+    """Width and height of every picture in an icon, as far as they can be told, and of a WebP's canvas; of no other
+    file any.
 
     Raises ValueError, with what it is, for one that says so too late or would take too long to unpack.
     """
+    if data.startswith(_WEBP) and data[8:16] == _CANVAS and len(data) >= 30:
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        yield width, height
     is_ico = data.startswith(_ICO)
     places = _of_ico(data) if is_ico else _of_icns(data) if data.startswith(_ICNS) else ()
     for begin, end in dict.fromkeys(places):
         yield _size(data, begin, end) or (_size_of_bitmap(data, begin) if is_ico else (0, 0))
+
+
+def reach_of_frames(data: bytes) -> Iterator[tuple[int, int]]:
+    """How far to the right and down a GIF reaches with each further frame; of no other file any.
+
+    Pillow makes room for as much, for the first when it opens the file. Blocks are passed over as it does that: it
+    reads on behind an extension whose first block is empty.
+    """
+    if not data.startswith(b"GIF8") or len(data) < _GIF_HEAD:
+        return
+    at, is_first = gif_start(data), True
+    right, lower = struct.unpack_from("<HH", data, 6)
+    while at + 10 < len(data) and data[at] != _END:
+        kind, at = data[at], at + 1
+        if kind == _EXTENSION:
+            label, length, start = data[at], data[at + 1], data[at + 2 : at + 13]
+            at = _behind_block(data, at + 1)
+            if label == _COMMENT and not length:
+                continue
+            if label == _APPLICATION and is_first and length >= len(_TURNS) and start == _TURNS:
+                at = _behind_block(data, at)
+            at = _behind_blocks(data, at)
+        elif kind == _FRAME:
+            left, top, width, height, flags = struct.unpack_from("<4HB", data, at)
+            right, lower = max(right, left + width), max(lower, top + height)
+            yield right, lower
+            # Behind a table of colours there is one byte more.
+            at += 10 + (3 << (flags % 8 + 1) if flags & 0x80 else 0)
+            at, is_first = _behind_blocks(data, at), False
+
+
+def _behind_block(data: bytes, at: int) -> int:
+    return at + 1 + data[at] if at < len(data) else at
+
+
+def _behind_blocks(data: bytes, at: int) -> int:
+    """Behind the empty block that ends a row of them."""
+    length = len(data)
+    while at < length and (size := data[at]):
+        at += 1 + size
+    return at + 1
 
 
 def _of_ico(data: bytes) -> Iterator[tuple[int, int]]:

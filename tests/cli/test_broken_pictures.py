@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import struct
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.bounded import in_memory
 from helpers.pngs import chunk, png
 from PIL import Image, ImageCms
 
@@ -18,6 +20,7 @@ import sdedit_cli
 from sdedit_cli.cli.main import run
 from sdedit_cli.errors import PictureError
 from sdedit_cli.options import Edit
+from sdedit_cli.pictures.carriers import find
 from sdedit_cli.pictures.codec import Picture, read_picture
 from sdedit_cli.pictures.containers import MAX_UNFOLDED, taken_apart
 from sdedit_cli.pictures.prepared import prepared
@@ -207,3 +210,38 @@ def test_bitmaps_in_icons_are_measured_as_they_are_read(folder: Path, head: byte
     (folder / "a.ico").write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + inner)
     with pytest.raises(PictureError, match=r"holds a (picture of|bitmap packed by run lengths)"):
         read(folder / "a.ico")
+
+
+def frame(width: int, height: int) -> bytes:
+    """A frame of a GIF that is to be cleared before the next one."""
+    return b"!\xf9\4\x08\0\0\0\0," + struct.pack("<4HB", 0, 0, width, height, 0) + b"\2\2L\1\0"
+
+
+# Pillow takes the comma for the length of a block; who takes it for a frame does not see the one behind it.
+HIDDEN = b"!\xf9\0," + struct.pack("<4HB", 0, 0, 8, 4, 0) + b"\2\xff" + bytes(33)
+FRAMES = {
+    "the first": frame(60000, 60000),
+    "a later one": frame(8, 4) + frame(60000, 60000),
+    "two together": frame(60000, 1) + frame(1, 60000),
+    "behind an empty block": HIDDEN + b"\0" + frame(60000, 60000) + bytes(255),
+    "behind turns that are not said": b"!\xff\x0bNETSCAPE2.0\0" + HIDDEN[3:] + b"\0" + frame(60000, 60000) + bytes(255),
+}
+
+
+@pytest.mark.parametrize("frames", FRAMES.values(), ids=FRAMES)
+def test_frames_of_a_gif_are_measured_before_there_is_room_made_for_them(folder: Path, frames: bytes) -> None:
+    head = b"GIF89a" + struct.pack("<HHBBB", 8, 4, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
+    (folder / "a.gif").write_bytes(head + frames + b";")
+    for look in (read, find):
+        with pytest.raises(PictureError, match="frame that reaches to 60000 x 60000 pixels"), in_memory(500_000_000):
+            look(folder / "a.gif")
+
+
+def test_the_canvas_of_a_webp_is_measured_before_there_is_room_made_for_it(folder: Path) -> None:
+    stills = [Image.new("RGB", (8, 4), colour) for colour in ("red", "blue")]
+    stills[0].save(buffer := io.BytesIO(), "webp", save_all=True, append_images=stills[1:])
+    data = bytearray(buffer.getvalue())
+    data[24:30] = struct.pack("<I", 59999)[:3] * 2
+    (folder / "a.webp").write_bytes(data)
+    with pytest.raises(PictureError, match="holds a picture of 60000 x 60000 pixels"):
+        read(folder / "a.webp")
