@@ -16,6 +16,7 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install '
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.configs.vae import VAEConfig
 from sdedit_cli.nn import AutoencoderKL, FreeU, ImageSource, Tiles, UNet2DCondition, wrapped
+from sdedit_cli.nn.base import Conv2d
 from sdedit_cli.nn.tiling import Pieces
 from sdedit_cli.runtime.openvino import InMemory, Machine, attach
 
@@ -153,6 +154,22 @@ def test_edges_that_meet(machine: Machine) -> None:
         assert far(*both(unet, lambda: unet.step(*given))) < BOUND
         assert far(*both(vae, lambda: vae.decode(given[0]))) < BOUND
     assert far(*both(unet, lambda: unet.step(*given))) < BOUND
+
+
+@pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
+def test_convolutions_that_pad_as_a_script_says_are_another_network(machine: Machine, mode: str) -> None:
+    unet, vae = random_unet(), random_vae()
+    attach([unet, vae], machine)
+    given = inputs(unet)
+    for network, call in ((unet, lambda: unet.step(*given)), (vae, lambda: vae.decode(given[0]))):
+        with torch.no_grad():
+            before = call()
+        for layer in network.modules():
+            if isinstance(layer, Conv2d):
+                layer.padding_mode = mode  # type: ignore[assignment]
+        ours, theirs = both(network, call)
+        assert far(ours, theirs) < BOUND
+        assert far(theirs, before) > 1e-3, "the mode is seen"
 
 
 def random_vae() -> AutoencoderKL:

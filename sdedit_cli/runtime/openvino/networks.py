@@ -6,6 +6,7 @@ Shapes: B rows, C channels, H W picture or latents, E time embedding.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from ...nn import AutoencoderKL, Context, FreeU, UNet2DCondition
 from ...nn.base import Model
 from .machine import Machine
-from .plan import Plan, flat
+from .plan import Plan, flat, padding_of
 from .program import Program
 
 # Programs of a method that are held at once: each has a copy of the weights. Edits of one batch may differ in the
@@ -41,6 +42,7 @@ class _Programs:
         self._made_of: object = None
 
     def run(self, plan: Plan, inputs: Sequence[Tensor]) -> Tensor:
+        plan = replace(plan, padding=padding_of(self._network))
         weights = list(self._network.parameters())
         # Adapters write into weights, which counts a version; other precisions and devices have other memory.
         made_of = [(weight.data_ptr(), weight._version) for weight in weights]

@@ -5,18 +5,18 @@ Shapes: B rows, C channels, H W latents or picture, E time embedding, N heads, S
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...configs.unet import UNetConfig
 from ...configs.vae import VAEConfig
 from ...nn import AutoencoderKL, Context, FreeU, ImageSource, UNet2DCondition, Wrap
-from ...nn.base import Model
+from ...nn.base import Conv2d, Model
 from .machine import release
 
 # To be raised when another conversion of the same network is wanted.
@@ -25,7 +25,7 @@ _OURS = 1
 
 @dataclass(frozen=True)
 class Plan:
-    """A method of a network of this config.
+    """A method of a network of this config, whose convolutions of these names have another `padding` than zeros.
 
     Of a UNet: how many `layers` read a text, and for each of the `images` its scales in them and whether it has masks.
     """
@@ -37,6 +37,7 @@ class Plan:
     layers: int = 0
     freeu: FreeU | None = None
     images: tuple[tuple[tuple[float, ...], bool], ...] = ()
+    padding: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -47,9 +48,10 @@ class Plan:
     def network(self) -> Model[Any]:
         """A network of the config, without weights."""
         with torch.device("meta"):
-            if isinstance(self.config, UNetConfig):
-                return UNet2DCondition(self.config).eval().to(self.dtype)
-            return AutoencoderKL(self.config).eval().to(self.dtype)
+            made = UNet2DCondition(self.config) if isinstance(self.config, UNetConfig) else AutoencoderKL(self.config)
+        for name, mode in self.padding:
+            vars(made.get_submodule(name))["padding_mode"] = mode
+        return made.eval().to(self.dtype)
 
     def arguments(self, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
         """What the method takes, of the tensors that `flat` has put in a row."""
@@ -71,6 +73,13 @@ class Plan:
                 rest = rest[3 if has_masks else 2 :]
             images.append(ImageSource(tuple(pairs), scales, tuple(masks)))
         return x_BCHW, emb_BE, Context(kv, tuple(images)), self.freeu
+
+
+def padding_of(network: Model[Any]) -> tuple[tuple[str, str], ...]:
+    """The convolutions whose `padding_mode` a script has set."""
+    modules = cast("Iterator[tuple[str, nn.Module]]", network.named_modules())
+    found = ((name, module) for name, module in modules if isinstance(module, Conv2d))
+    return tuple((name, conv.padding_mode) for name, conv in found if conv.padding_mode != "zeros")
 
 
 def flat(x_BCHW: Tensor, emb_BE: Tensor, context: Context) -> list[Tensor]:
