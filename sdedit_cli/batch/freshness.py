@@ -11,7 +11,7 @@ from typing import Any
 from ..disk.hashes import file_hash
 from ..disk.stamps import NOWHERE, Stamp
 from ..disk.stood import NOTHING, Stood, stamps_of
-from ..errors import OutputError, listed
+from ..errors import OutputError, listed, shown
 from ..pictures.source import byte_limit
 from .journal import Entry, Known
 from .ledger import CLEAN, FLAGGED
@@ -33,6 +33,8 @@ _CIRCUMSTANCES = {
 
 
 NEW = "not made yet"
+# Of what a journal says that somebody else may have written: no error of ours is longer.
+_MOST_SHOWN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ def judge(
         reason = "" if environment is None else _other(made.environment, environment)
     # What is there as it was made is fresh, whatever was tried in between: the input may be as it was again.
     if reason and last.event == "failed":
-        return Verdict(f"failed: {last.error}" if last.error else "failed", ours, failed=True, stood=stood)
+        said = f"failed: {shown(last.error, _MOST_SHOWN)}" if last.error else "failed"
+        return Verdict(said, ours, failed=True, stood=stood)
     return Verdict(reason, ours, stood=stood)
 
 
@@ -116,4 +119,4 @@ def _other(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     name = next((name for name, value in now.items() if before.get(name) not in (None, value)), None)
     if name is None:
         return ""
-    return _CIRCUMSTANCES.get(name, f"made on another {name}").format(before=before[name], now=now[name])
+    return _CIRCUMSTANCES.get(name, f"made on another {name}").format(before=shown(before[name]), now=now[name])

@@ -40,6 +40,19 @@ def test_of_many_facts_that_changed_a_few_are_named() -> None:
     assert changed(facts, {**facts, "clip_skip": "1"}) == "clip-skip changed"
 
 
+def test_what_somebody_wrote_into_a_journal_is_told_in_short(tmp_path: Path) -> None:
+    long = "\x1b[2J" + "x" * 1_000_000
+    tried = Known(replace(DONE, event="failed", error=long), frozenset())
+    assert judge(tmp_path / "a.png", "k", {}, tried).reason.startswith("failed: \\x1b[2Jxxx")
+    (tmp_path / "a.png").write_bytes(b"picture")
+    for key in ("backend", "device"):
+        made = replace(DONE, environment={key: long, "together": [long] * 1000})
+        for known in (tried, Known(made, frozenset([made.sha256]))):
+            reason = judge(tmp_path / "a.png", "k", DONE.facts, known, {key: "torch", "together": 1}).reason
+            assert len(reason) < 1100
+            assert reason.isprintable()
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     book = journal(tmp_path)
     book.add(DONE)
