@@ -15,14 +15,16 @@ from typing import Any
 
 import pytest
 
+from sdedit_cli.batch.json_lines import row_of_json
 from sdedit_cli.batch.request import Model, Request
+from sdedit_cli.batch.tables import read_csv
 from sdedit_cli.batch.targets import plan
 from sdedit_cli.configs.base import LARGEST_TEXT, read_json
 from sdedit_cli.configs.clip import CLIPTextConfig
 from sdedit_cli.configs.scheduler import OPTIONS
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.configs.vae import VAEConfig
-from sdedit_cli.errors import ModelError, PresetError, SdeditError, UsageError
+from sdedit_cli.errors import JobFileError, ModelError, PresetError, SdeditError, UsageError
 from sdedit_cli.noise.scheduler import Scheduler
 from sdedit_cli.options import Edit, toml_table
 from sdedit_cli.pictures.foreign_graph import said_by_graph
@@ -71,6 +73,23 @@ def test_tags_of_prompts_take_time_by_the_length(unit: str) -> None:
     assert twice < 2.2 * once + 500
     # Of patterns, Python counts nothing: none of these may look on from a place where it failed before.
     assert not set("*+") & set(_OPENING.pattern + _END.pattern)
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_names_that_no_option_has_are_compared_with_those_of_options_once(kind: str, tmp_path: Path) -> None:
+    names = [f"strengths{n}" for n in range(2000)]
+    line, path = json.dumps({"input": "a.png", **dict.fromkeys(names, 1)}), tmp_path / "jobs.csv"
+    path.write_text(",".join(["input", *names]) + "\na.png\n")
+
+    def work() -> None:
+        if kind == "json":
+            assert "no option is called 'strengths0'; did you mean" in row_of_json(line, "line 1").problem
+            return
+        with pytest.raises(JobFileError, match="no column is called 'strengths0'; did you mean"):
+            read_csv(str(path))
+
+    work()
+    assert lines_run(work) < 40 * len(names)
 
 
 def test_a_graph_in_a_picture_takes_time_by_its_length() -> None:

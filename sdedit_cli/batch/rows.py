@@ -110,11 +110,20 @@ def row_of(record: Mapping[str, object], place: str, folder: str, *, text: bool 
 
 def word_of(key: str) -> str:
     """'input', 'output' or the spelling of an option in TOML for a key of a record. Raises UsageError."""
-    word = _words().get(key.replace("_", "-"))
+    word = known_word(key)
     if word is None:
-        hint = _SAID_ELSEWHERE.get(key.replace("_", "-")) or did_you_mean(key, tuple(_words()))
-        raise UsageError(f"no option is called '{shown(key)}'{hint}")
+        raise UsageError(_unknown(key))
     return word
+
+
+def known_word(key: str) -> str | None:
+    """As `word_of`; None for a key that nothing is called by."""
+    return _words().get(key.replace("_", "-"))
+
+
+def _unknown(key: str) -> str:
+    hint = _SAID_ELSEWHERE.get(key.replace("_", "-")) or did_you_mean(key, tuple(_words()))
+    return f"no option is called '{shown(key)}'{hint}"
 
 
 _SAID_ELSEWHERE = {
@@ -133,10 +142,9 @@ def _sorted_out(record: Mapping[str, object]) -> tuple[dict[str, object], str]:
     given: dict[str, object] = {}
     problem = ""
     for key, value in record.items():
-        try:
-            word = word_of(key)
-        except UsageError as misfit:
-            problem = problem or str(misfit)
+        word = known_word(key)
+        if word is None:
+            problem = problem or _unknown(key)  # once: a record may have any number of them, and near words take time
             continue
         if word in given and not problem:
             problem = f"gives {word} twice ('{shown(key)}' is another name of it)"

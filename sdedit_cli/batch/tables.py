@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import JobFileError, UsageError, shortened, shown
 from .job_files import encoding_note, lines_of, read_list
-from .rows import INPUT, MAX_ROWS, Row, Source, no_rows, row_of, too_many, word_of
+from .rows import INPUT, MAX_ROWS, Row, Source, known_word, no_rows, row_of, too_many, word_of
 
 _DELIMITERS = (",", ";", "\t")
 _SAID = re.compile(r'"?sep=(.)"?\s*', re.I)
@@ -119,10 +119,7 @@ def _spelled(name: str) -> str:
 
 
 def _known(name: str) -> str:
-    try:
-        return word_of(_spelled(name))
-    except UsageError:
-        return ""
+    return known_word(_spelled(name)) or ""
 
 
 def _unknown(name: str) -> str:
