@@ -21,6 +21,7 @@ TIFF = (b"II*\0", b"MM\0*")
 # What the chunks of a file may unfold into: more than any text or profile of use, and little beside a picture.
 MAX_UNFOLDED = 32 << 20
 _MOST_FRAMES = 2**31 - 1
+_MOST_LEFT_OUT, _MORE = 8, "what else stands broken beside its pixels"
 EXIF_TEXTS = ("Raw profile type exif", "Raw profile type APP1")
 
 # The application extension of a GIF that has XMP. Bytes that count down lead those out of it who take it for blocks.
@@ -99,7 +100,7 @@ class _Beside:
         self.texts: dict[str, str] = {}
         self.exif = self.icc = b""
         self.frames = 1
-        self.left_out: list[str] = []
+        self.left_out: dict[str, None] = {}
         self._room = MAX_UNFOLDED
 
     def add(self, kind: bytes, body: bytes) -> None:
@@ -116,6 +117,11 @@ class _Beside:
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             name, rest = body.split(b"\0", 1)
             self._add_text(name.decode("latin-1"), kind, rest)
+
+    def leave_out(self, what: str) -> None:
+        """Notes what is left out, and of much of it that there is more: any number of chunks may be broken."""
+        is_told = what in self.left_out or len(self.left_out) < _MOST_LEFT_OUT
+        self.left_out[what if is_told else _MORE] = None
 
     def _add_text(self, key: str, kind: bytes, rest: bytes) -> None:
         if key in self.texts:
@@ -159,7 +165,7 @@ def _png(data: bytes) -> Parts:
             continue
         name = f"a chunk of the kind {kind.decode('ascii', 'replace')}"
         if not sound:
-            beside.left_out.append(f"{name} with a wrong checksum")
+            beside.leave_out(f"{name} with a wrong checksum")
         elif kind == b"tRNS":
             key = body
             kept.append(whole)
@@ -169,12 +175,12 @@ def _png(data: bytes) -> Parts:
             try:
                 beside.add(kind, body)
             except (ValueError, IndexError, zlib.error, struct.error):
-                beside.left_out.append(f"{name} that cannot be read")
+                beside.leave_out(f"{name} that cannot be read")
     if data[_KIND_OF_PNG : _KIND_OF_PNG + 1] in _GRAY:
         stated = of_gray(stated)
     # A profile goes before what else the file says of its colours: it is how its writer says the same to all.
     if not beside.icc and (lost := unsaid(stated)):
-        beside.left_out.append(lost)
+        beside.left_out[lost] = None
     return Parts(
         b"".join(kept),
         beside.texts,
@@ -184,7 +190,7 @@ def _png(data: bytes) -> Parts:
         beside.icc or profile_of(stated),
         beside.frames,
         key,
-        tuple(dict.fromkeys(beside.left_out)),
+        tuple(beside.left_out),
     )
 
 

@@ -67,6 +67,14 @@ def test_texts_of_one_file_unfold_into_so_much_together(folder: Path) -> None:
     assert parts.left_out == ("a chunk of the kind zTXt that cannot be read",)
 
 
+def test_of_many_broken_chunks_a_few_are_named(folder: Path) -> None:
+    kinds = [bytes((97 + n % 26, 65 + n // 26 % 26, 65 + n // 676, 97)) for n in range(5000)]
+    (folder / "a.png").write_bytes(png(PIXELS, 8, 2, *(bytes(4) + kind + bytes(4) for kind in [*kinds, *kinds])))
+    notes = read(folder / "a.png").notes
+    assert notes[0] == "left out is a chunk of the kind aAAa with a wrong checksum"
+    assert notes[8:] == ("left out is what else stands broken beside its pixels",)
+
+
 def test_an_animation_of_more_frames_than_there_may_be_is_a_picture(folder: Path) -> None:
     (folder / "a.png").write_bytes(png(PIXELS, 8, 2, chunk(b"acTL", struct.pack(">II", 2**32 - 1, 0))))
     picture = prepared("a.png", 100, Edit(frames="all"))
