@@ -36,12 +36,13 @@ class Vocabulary:
         """This vocabulary. Raises ModelError when a merge makes a token without id: the library would panic on it."""
         for left, right in self.merges:
             if left + right not in self.ids:
-                raise self.misfit(f"the merge '{left} {right}' makes a token that has no id")
+                raise self.misfit(f"the merge '{shown(left)} {shown(right)}' makes a token that has no id")
         return self
 
     def misfit(self, reason: str) -> ModelError:
         return ModelError(
-            f"{self.source}: vocabulary and merges do not fit each other ({reason}); take both from the same checkpoint"
+            f"{self.source}: vocabulary and merges do not fit each other ({shown(reason, 300)}); take both from the "
+            "same checkpoint"
         )
 
 
@@ -94,7 +95,9 @@ def _from_model_part(data: dict[str, Any], source: str) -> Vocabulary:
     facts = cast("dict[str, Any]", model)
     kind = facts.get("type", "BPE")
     if kind != "BPE" or facts.get("end_of_word_suffix", END_OF_WORD) != END_OF_WORD:
-        raise ModelError(f"{source}: holds a {kind} tokenizer that is not CLIP's, expected byte pairs with '</w>'")
+        raise ModelError(
+            f"{source}: holds a {shown(kind)} tokenizer that is not CLIP's, expected byte pairs with '</w>'"
+        )
     ids, merges = facts.get("vocab"), facts.get("merges")
     if not isinstance(ids, dict) or not isinstance(merges, list):
         raise ModelError(f"{source}: 'model' has no 'vocab' object or no 'merges' list; copy the file again")
