@@ -62,7 +62,8 @@ def _film(opened: Opened, picture: Picture, shown: str, limit: float, background
     count = getattr(image, "n_frames", 1) if image and image.format in _MOVING else 1
     if count == 1:
         return None
-    _check_together(count, image.size, shown, limit)
+    size = image.size
+    _check_together(count, size, shown, limit)
     turn = None if isinstance(opened.image, DeepTiff) else orientation(opened.image)
     # A PNG may have a picture for readers that know no animations, which is no frame of it.
     first = 1 if image.info.get("default_image") else 0
@@ -70,9 +71,10 @@ def _film(opened: Opened, picture: Picture, shown: str, limit: float, background
     times: list[float] = []
     for index in range(first, count):
         image.seek(index)
-        _check_together(count, image.size, shown, limit)  # frames of a GIF may be larger than those before
+        _check_together(count, image.size, shown, limit)
         image.load()
-        frames.append(_frame(image.copy(), opened.icc, turn or 1, picture, background))
+        # A later frame of a GIF may reach beyond the screen, for which Pillow enlarges it; what is beyond is not shown.
+        frames.append(_frame(image.crop((0, 0, *size)), opened.icc, turn or 1, picture, background))
         times.append(float(image.info.get("duration") or 0))
     # A GIF that does not say plays once; the others say.
     plays = image.info.get("loop", 1 if image.format == "GIF" else 0)

@@ -218,6 +218,30 @@ def test_frames_beyond_the_limit_and_broken_ones_are_refused(folder: Path) -> No
         read_film("cut.gif", 100)
 
 
+def beyond_the_screen(path: Path) -> Path:
+    """A GIF of 48 x 32 pixels whose second frame says that it begins further to the right and down."""
+    data = bytearray(film(path).read_bytes())
+    second = data.index(b"!\xf9", data.index(b"!\xf9") + 1) + 8
+    assert data[second] == ord(",")
+    data[second + 1 : second + 5] = bytes((40, 0, 30, 0))
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_what_a_frame_has_beyond_the_screen_is_not_shown(folder: Path, output: str) -> None:
+    beyond_the_screen(folder / "in.gif")
+    assert run(["run", "in.gif", *WORDS, "--frames", "all", "-o", f"out.{output}"]) == 0
+    with Image.open(f"out.{output}") as image:
+        assert image.size == (48, 32)
+
+
+def test_frames_that_grow_are_held_to_the_limit_at_the_size_that_they_have_then(folder: Path) -> None:
+    beyond_the_screen(folder / "in.gif")
+    with pytest.raises(PictureError, match=r"3 frames of \d\d x \d\d pixels, over the limit"):
+        read_film("in.gif", 3.5 * 48 * 32 / 1e6)
+
+
 def test_a_format_that_does_not_move_is_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film(folder / "in.gif")
     for name, format in (("x.jpg", "jpeg"), ("x.avif", "avif")):
