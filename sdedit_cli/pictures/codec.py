@@ -14,7 +14,7 @@ from .beside import NOTHING, Beside, beside
 from .containers import PNG, Parts, taken_apart
 from .exif import orientation, turned
 from .fine import fine_of, of_png
-from .inside import reach_of_frames, sizes_inside
+from .inside import reach_of_frames, scans_of, sizes_inside
 from .layers import Layers
 from .profiles import label, settled
 from .quiet import quiet
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MAX_MEGAPIXELS = 100.0
 # Pillow unpacks these pixel by pixel, whatever few bytes they come from: so many take seconds.
 RLE_MEGAPIXELS = 10.0
+# As libtiff has it for JPEGs in a TIFF; programs write a tenth of that.
+MOST_SCANS = 100
 FIRST_ALONE = "the first is edited"
 MEGAPIXELS_VARIABLE = "SDEDIT_MAX_MEGAPIXELS"
 _RAISE = f"scale it down, or raise {MEGAPIXELS_VARIABLE} if you trust the file"
@@ -142,6 +144,11 @@ def open_picture(data: bytes, name: str, limit: float) -> Opened:
             f"{name}: is a BMP packed by run lengths, which unpack slowly, of",
             RLE_MEGAPIXELS,
             "save it as PNG",
+        )
+    elif (scans := scans_of(data)) > MOST_SCANS:
+        raise PictureError(
+            f"{name}: is a JPEG of {scans} scans, each of which goes over all pixels; expected at most {MOST_SCANS}: "
+            "save it anew if you trust the file"
         )
     return opened
 

@@ -1,9 +1,10 @@
 """How much room Pillow makes for what is inside a file, whatever that says of itself: pictures in icons (ICO, ICNS),
-the frames of a GIF, and the canvas of a WebP."""
+the frames of a GIF, and the canvas of a WebP. And how often a JPEG has it go over the pixels."""
 
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 
@@ -16,6 +17,9 @@ _BITMAP_HEADS, _OLD_BITMAP_HEAD = (40, 52, 56, 64, 108, 124), 12
 _RUN_LENGTHS = (1, 2)
 _MOST, _MOST_CHUNKS = 4096, 256
 _WEBP, _CANVAS = b"RIFF", b"WEBPVP8X"
+_JPEG, _SCAN, _END_OF_JPEG = b"\xff\xd8\xff", b"\xda", b"\xd9"
+# Those that begin a segment: no stuffed byte, no restart, nothing that stands alone.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 _GIF_HEAD = 13
 _EXTENSION, _FRAME, _END = b"!,;"
 _COMMENT, _APPLICATION, _TURNS = 0xFE, 0xFF, b"NETSCAPE2.0"
@@ -63,6 +67,16 @@ def reach_of_frames(data: bytes) -> Iterator[tuple[int, int]]:
             # Behind a table of colours there is one byte more.
             at += 10 + (3 << (flags % 8 + 1) if flags & 0x80 else 0)
             at, is_first = _behind_blocks(data, at), False
+
+
+def scans_of(data: bytes) -> int:
+    """How many scans a JPEG has: each goes over all pixels, however short it is. 0 for other files."""
+    scans, at = 0, 2
+    while data.startswith(_JPEG) and (found := _MARKER.search(data, at)) and found[1] != _END_OF_JPEG:
+        scans += found[1] == _SCAN
+        # As a reader does, past the segment; behind that of a scan are its bits, in which there are no such markers.
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return scans
 
 
 def _behind_block(data: bytes, at: int) -> int:

@@ -21,7 +21,7 @@ from sdedit_cli.cli.main import run
 from sdedit_cli.errors import PictureError
 from sdedit_cli.options import Edit
 from sdedit_cli.pictures.carriers import find
-from sdedit_cli.pictures.codec import Picture, read_picture
+from sdedit_cli.pictures.codec import MOST_SCANS, Picture, read_picture
 from sdedit_cli.pictures.containers import MAX_UNFOLDED, taken_apart
 from sdedit_cli.pictures.prepared import prepared
 
@@ -243,6 +243,22 @@ def test_frames_of_a_gif_are_measured_before_there_is_room_made_for_them(folder:
     for look in (read, find):
         with pytest.raises(PictureError, match="frame that reaches to 60000 x 60000 pixels"), in_memory(500_000_000):
             look(folder / "a.gif")
+
+
+def test_a_jpeg_goes_over_its_pixels_so_often_and_no_more(folder: Path) -> None:
+    """A scan of a hundred million pixels may have a hundred bytes."""
+    Image.new("RGB", (16, 16), "red").save(
+        buffer := io.BytesIO(), "jpeg", progressive=True, exif=b"Exif\0\0\xff\xda" * 99
+    )
+    body, last = buffer.getvalue()[:-2].rsplit(b"\xff\xda", 1)
+    own = body.count(b"\xff\xda") - 99
+    for more in (MOST_SCANS - own, MOST_SCANS - own + 1):
+        (folder / "a.jpg").write_bytes(body + (b"\xff\xda" + last) * more + b"\xff\xd9" + b"\xff\xda" * 99)
+        if own + more <= MOST_SCANS:
+            assert read(folder / "a.jpg").rgb.size == (16, 16)
+            continue
+        with pytest.raises(PictureError, match=r"a\.jpg: is a JPEG of 101 scans, .* at most 100: save it anew"):
+            read(folder / "a.jpg")
 
 
 def test_the_canvas_of_a_webp_is_measured_before_there_is_room_made_for_it(folder: Path) -> None:
