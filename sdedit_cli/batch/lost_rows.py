@@ -16,14 +16,14 @@ def note_lost(rows: Sequence[LostRow], known: Mapping[str, Known], journal: Jour
 
     Raises OutputError.
     """
-    noted: dict[str, Known] = {}
+    entries: list[Entry] = []
     for number, row, problem in rows:
         name, text = _name(row.input, number), first_line(problem)
         before = known.get(name)
         if before is None or (before.last.error, before.last.word) != (text, problem.word):
-            entry = Entry("failed", name, input=row.input, error=text, word=problem.word)
-            noted[name] = Known(journal.add(entry), frozenset())
-    return noted
+            entries.append(Entry("failed", name, input=row.input, error=text, word=problem.word))
+    added = journal.add_all(entries) if entries else []
+    return {entry.output: Known(entry, frozenset()) for entry in added}
 
 
 def was_lost(job: Job, of_output: Known | None, known: Mapping[str, Known]) -> bool:

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from sdedit_cli.batch.books import Books
 from sdedit_cli.batch.freshness import changed, judge
 from sdedit_cli.batch.journal import Entry, Journal, Known, journal_of, read_all
+from sdedit_cli.batch.lost_rows import note_lost
 from sdedit_cli.batch.request import Model, Request
+from sdedit_cli.batch.rows import LostRow, Row
 from sdedit_cli.batch.survey import Item, prunable, survey
 from sdedit_cli.batch.targets import Job, Target
 from sdedit_cli.disk.stamps import stamp_of
-from sdedit_cli.errors import OutputError
+from sdedit_cli.errors import JobFileError, OutputError
 from sdedit_cli.options import Edit
 
 DONE = Entry("done", "a.png", key="k", sha256=hashlib.sha256(b"picture").hexdigest(), facts={"prompt": "p"})
@@ -51,6 +53,17 @@ def test_what_somebody_wrote_into_a_journal_is_told_in_short(tmp_path: Path) -> 
             reason = judge(tmp_path / "a.png", "k", DONE.facts, known, {key: "torch", "together": 1}).reason
             assert len(reason) < 1100
             assert reason.isprintable()
+
+
+def test_rows_that_cannot_be_meant_wait_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [LostRow(n, Row(f"{n}.png", f"{n}.png"), JobFileError("no")) for n in range(50)]
+    book, waits = journal(tmp_path), list[int]()
+    monkeypatch.setattr(os, "fsync", waits.append)
+    noted = note_lost(rows, {}, book)
+    assert len(waits) == 1
+    book.close()
+    assert read_all(tmp_path) == noted
+    assert [known.last.n for known in noted.values()] == list(range(1, 51))
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
