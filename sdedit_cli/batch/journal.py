@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +29,7 @@ FOLDER = ".sdedit"
 PLACED = ("done", "intent")  # the events after which a file may be there
 SCHEMA = 1
 _MOST_BYTES = 2 << 30
+_SHORTEST = len('{"event":"x","output":"y"}')
 _LARGEST = 1 << 62  # of a number that means something
 _INTENT, _DONE = (f'{{"v": {SCHEMA}, "event": "{event}", "output": '.encode() for event in ("intent", "done"))
 _TEXTS = ("event", "output", "key", "sha256", "input", "input_sha256", "error", "word", "safety")
@@ -128,19 +129,28 @@ def _tables(path: Path) -> Iterator[dict[str, Any]]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise OutputError(f"{path}: has more than {_MOST_BYTES:,} bytes; move it away to begin anew")
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as file:  # a line at a time: many short ones would take many times their bytes at once
+            yield from _told(file)
     except OSError as problem:
         raise OutputError(f"{path}: cannot be read ({problem.strerror})") from None
+
+
+def _told(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """What lines tell of outputs."""
     held = b""
-    for line in [*lines, b""]:
+    for line in lines:
+        if len(line) < _SHORTEST:
+            continue
         # Most intents are carried out by the next line, which says all that they say, and are not read.
         is_intent = line.startswith(_INTENT)
-        told = None if is_intent or not line else _table(line)
+        told = None if is_intent else _table(line)
         if held and not (told and _carries_out(line, held)) and (intent := _table(held)):
             yield intent
         held = line if is_intent else b""
         if told:
             yield told
+    if held and (intent := _table(held)):
+        yield intent
 
 
 def _carries_out(line: bytes, intent: bytes) -> bool:

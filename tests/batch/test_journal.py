@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def test_what_somebody_wrote_into_a_journal_is_told_in_short(tmp_path: Path) -> 
             reason = judge(tmp_path / "a.png", "k", DONE.facts, known, {key: "torch", "together": 1}).reason
             assert len(reason) < 1100
             assert reason.isprintable()
+
+
+def test_a_journal_of_empty_lines_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / ".sdedit").mkdir()
+    (tmp_path / ".sdedit" / "journal.jsonl").write_bytes(b"\n" * 1_000_000)
+    tracemalloc.start()
+    assert read_all(tmp_path) == {}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_rows_that_cannot_be_meant_wait_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
