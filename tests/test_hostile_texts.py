@@ -247,6 +247,13 @@ def test_a_preset_is_read_in_time_by_its_size(tmp_path: Path, text: str) -> None
         read_toml(tmp_path / "p.toml")
 
 
+def test_what_the_reader_of_toml_says_is_told_in_short() -> None:
+    twice = ", ".join(["a" * 100_000 + " = 1"] * 2)
+    with pytest.raises(PresetError, match="f: is not TOML: Duplicate inline table key 'aaa") as refused:
+        toml_table(f"x = {{ {twice} }}", "f", PresetError)
+    assert len(str(refused.value)) < 400
+
+
 def test_a_preset_is_a_file_of_bounded_size(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_bytes(b"#" * (MAX_BYTES + 1))
     with pytest.raises(PresetError, match="has more than 1 MB; expected TOML"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import SdeditError, shown
 
+_MOST_SAID = 300  # characters of what the reader says: it may name a key of any length
 # Comments and strings, each taken in one way alone. One without an end goes as far as it can: the reader refuses it.
 _ASIDE = re.compile(
     r"""
@@ -36,7 +37,7 @@ def toml_table(text: str, label: str, error: type[SdeditError]) -> dict[str, Any
         return toml.loads(text)
     except (ValueError, RecursionError) as problem:
         words, _, _ = str(problem).partition("; use sys.")  # advice for who writes programs, of a number too long
-        raise error(f"{label}: is not TOML: {words}") from None
+        raise error(f"{label}: is not TOML: {shown(words, _MOST_SAID)}") from None
 
 
 def _covered(found: re.Match[str]) -> str:
