@@ -19,6 +19,7 @@ from ..errors import OutputError, shown
 
 # What file systems say that know no locks: there is nobody to wait for.
 _WITHOUT_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)
+_MOST_BYTES = 1 << 20  # of what is read of a holder: a file of any size may lie there
 _PAUSE = 0.2  # seconds between two looks at a lock that is held
 
 
@@ -112,7 +113,8 @@ def _taken(handle: int, shared: bool) -> bool:
 
 def _holder(path: Path) -> str:
     try:
-        told = json.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            told = json.loads(file.read(_MOST_BYTES))
         return f"process {shown(int(told['pid']))} on {shown(told['host'])}"
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return "its process is not known"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_the_second_is_refused_with_the_holder(tmp_path: Path) -> None:
     end(process)
     with locked_folder(tmp_path / "x", None):
         pass
+
+
+def test_the_holder_that_is_told_is_read_no_further_than_its_name_may_be(tmp_path: Path) -> None:
+    process = holder(tmp_path / "x")
+    with (tmp_path / "x" / "lock").open("r+b") as file:
+        file.truncate(100_000_000)
+    tracemalloc.start()
+    with pytest.raises(OutputError, match="its process is not known"), locked_folder(tmp_path / "x", None):
+        raise AssertionError("two hold one lock")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+    end(process)
 
 
 def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
