@@ -19,7 +19,7 @@ from sdedit_cli.batch.json_lines import row_of_json
 from sdedit_cli.batch.request import Model, Request
 from sdedit_cli.batch.tables import read_csv
 from sdedit_cli.batch.targets import plan
-from sdedit_cli.configs.base import LARGEST_TEXT, read_json
+from sdedit_cli.configs.base import LARGEST_TEXT, object_in, read_json
 from sdedit_cli.configs.clip import CLIPTextConfig
 from sdedit_cli.configs.scheduler import OPTIONS
 from sdedit_cli.configs.unet import UNetConfig
@@ -224,6 +224,13 @@ def test_a_config_has_a_size_limit_and_is_a_file(tmp_path: Path) -> None:
     path.symlink_to("/dev/zero")
     with pytest.raises(ModelError, match="is no file; expected a config"):
         read_json(path)
+
+
+def test_a_config_has_so_many_parts_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text := '{"a": [' + "[]," * 1_000_000 + "[]]}")
+    with pytest.raises(ModelError, match=r"cannot be read as JSON .it has more than 2,000,000 parts"):
+        read_json(tmp_path / "config.json")
+    assert object_in(text) is None
 
 
 @pytest.mark.parametrize("key", ["added_tokens_decoder", "model_max_length", "bos_token", "extra_special_tokens"])

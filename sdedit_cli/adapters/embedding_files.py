@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..configs.base import in_measure
 from ..errors import ModelError, listed, shown
 from ..weights.formats.mapped_file import reading
 from ..weights.formats.open import head_of, open_weights
@@ -103,7 +104,7 @@ def _png(path: Path) -> dict[str, Any]:
             image.info.pop("transparency", None)  # Pillow warns where a palette's is lost, and colours alone count
             text: object = image.info.get(_PNG_TEXT)
             content = base64.b64decode(text) if isinstance(text, str) else _of_pixels(np.asarray(image.convert("RGB")))
-        held: object = json.loads(content)
+        held: object = json.loads(in_measure(content.decode()))
         table = cast("dict[str, Any]", held) if isinstance(held, dict) else {}
         return {key: _value(value) for key, value in table.items()}
     except (Image.DecompressionBombError, *_UNREADABLE) as problem:

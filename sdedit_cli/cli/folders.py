@@ -6,7 +6,6 @@ ships with sdedit; of several with one name the first wins, as with models.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -250,14 +249,16 @@ def _own_name(path: Path) -> str:
 
 
 def _said(path: Path, key: str) -> str:
+    from ..configs.base import object_in
+
     if path.suffix.lower() != ".safetensors":
         return ""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header: Any = json.loads(file.read(length)) if length <= _MOST_HEADER else {}
+            header: Any = object_in(file.read(length).decode() if length <= _MOST_HEADER else "") or {}
         return str(header["__metadata__"][key])
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return ""
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LARGEST_TEXT = 64_000_000
+# Lists, objects and what stands between commas; the headers, indexes and vocabularies of models have some 100,000.
+MOST_PARTS = 2_000_000
 _BLOCK = 1 << 16
 _LARGEST_INT = 1 << 63
 
@@ -31,7 +33,7 @@ _LARGEST_INT = 1 << 63
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ModelError when the file is missing, not JSON, or not an object."""
     try:
-        data: object = json.loads(read_text(path))
+        data: object = json.loads(in_measure(read_text(path)))
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; a model folder has a config there") from None
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -44,10 +46,18 @@ def read_json(path: Path) -> dict[str, Any]:
 def object_in(text: str) -> dict[str, Any] | None:
     """The JSON object that a text of strangers holds; None where it holds anything else."""
     try:
-        value: object = json.loads(text)
+        value: object = json.loads(in_measure(text))
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def in_measure(text: str) -> str:
+    """The text of JSON as it is. Raises ValueError where it has so many parts that it takes many times as much memory
+    as its own bytes: an empty list has two of these, and sixty of memory."""
+    if sum(map(text.count, "[{,")) > MOST_PARTS:
+        raise ValueError(f"it has more than {MOST_PARTS:,} parts")
+    return text
 
 
 def as_object(value: object) -> dict[str, Any]:

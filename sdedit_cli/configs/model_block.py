@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import ModelError, shown
-from .base import as_object, read_json
+from .base import as_object, in_measure, object_in, read_json
 
 FILE = "model_index.json"
 KEY = "_sdedit"
@@ -58,7 +58,7 @@ def noted_block(metadata: Mapping[str, object], source: str) -> ModelBlock:
     if NOTE not in metadata:
         return ModelBlock()
     try:
-        said: object = json.loads(str(metadata[NOTE]))
+        said: object = json.loads(in_measure(str(metadata[NOTE])))
     except (ValueError, RecursionError):
         raise ModelError(f"{source}: its metadata '{NOTE}' is no JSON object; convert the model again") from None
     return block_of({KEY: said}, source)
@@ -82,7 +82,7 @@ def _metadata(path: Path) -> Mapping[str, object]:
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = as_object(json.loads(file.read(size)) if 2 <= size <= _LONGEST_HEADER else None)
-    except (OSError, ValueError, RecursionError):
+            header = object_in(file.read(size).decode() if 2 <= size <= _LONGEST_HEADER else "") or {}
+    except (OSError, ValueError):
         return {}
     return as_object(header.get("__metadata__"))

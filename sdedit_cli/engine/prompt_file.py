@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..adapters.recognise import taken_for
-from ..configs.base import as_object
+from ..configs.base import as_object, in_measure
 from ..errors import ModelError, shown
 from ..options import MAX_ITEMS, Edit, layer_of
 
@@ -122,7 +122,7 @@ def _tensor(source: WeightSource, name: str) -> Tensor:
 def _header(source: WeightSource) -> Mapping[str, Any]:
     """What our own header says; nothing for a file of others. Raises ModelError for one of a later version."""
     try:
-        told = as_object(json.loads(source.metadata.get(HEADER, "{}")))
+        told = as_object(json.loads(in_measure(source.metadata.get(HEADER, "{}"))))
     except (ValueError, RecursionError):
         raise ModelError(f"{source.path}: its header is damaged; encode the prompts again") from None
     if told and told.get("schema") != SCHEMA:

@@ -14,6 +14,8 @@ from ..errors import PictureError, shown
 from ..options import KINDS, MAX_ITEMS, Layer, fields, layer_of
 
 SCHEMA = "sdedit.edit/1"
+# Of a block: prompts and lists of an edit are shorter, and lists of nothing take many times their characters.
+_LONGEST = 4_000_000
 # Every block has these two; further ingredients are listed when there are some.
 _ALWAYS = ("model", "vae")
 # What an ingredient has besides its name and hash.
@@ -129,6 +131,8 @@ def parse_block(text: str, source: str) -> Found:
     A picture is not a command: the options that it may not set are left out, and listed.
     """
     try:
+        if len(text) > _LONGEST:
+            raise ValueError
         loaded: Any = json.loads(text)
         _check_schema(loaded["schema"], source)
         edit = _table(loaded["edit"])

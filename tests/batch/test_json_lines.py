@@ -97,6 +97,7 @@ BAD = [
     (f'{{"input": "a", "seed": {"9" * 5000}}}', "is not JSON that is meant: a number of 5000 digits"),
     ('{"input": "a", "prompt": "\\ud800"}', "prompt is not valid UTF-8"),
     ('{"input": "a", "steps": 5, "timesteps": [3]}', "steps and timesteps exclude each other"),
+    (f'{{"input": "a", "lora": [{"[]," * 2_000_000}[]]}}', "characters; expected at most 4,000,000"),
     ("[" * 100_000, "is JSON too deep to be a job"),
     ('{"input": "a", "lora": ' + "[" * 500 + "]" * 500 + "}", "lora is ["),
     ('{"input": "a", "prompt": ' + '{"x": ' * 500 + "1" + "}" * 501, "prompt is {"),

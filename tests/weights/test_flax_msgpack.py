@@ -78,6 +78,7 @@ DAMAGED = {
     "same key twice": (b"\x82" + (msgpack("a") + msgpack(ARRAY)) * 2, "there twice"),
     "key is a list": (b"\x81\x90" + msgpack(ARRAY), "is no name"),
     "nested without end": (b"\x81\xa1a" * 100 + b"\xc0", "nested"),
+    "half a million lists": (b"\x81\xa1a\xdd" + (500_000).to_bytes(4, "big") + b"\x90" * 500_000, "split beyond"),
     "reserved code": (b"\x81\xa1a\xc1", "0xC1"),
     "unknown dtype": (msgpack({"a": ARRAY}).replace(b"float32", b"floaty2"), "dtype"),
     "shape larger than bytes": (msgpack({"a": ARRAY}).replace((4).to_bytes(8, "big"), (5).to_bytes(8, "big")), "shape"),

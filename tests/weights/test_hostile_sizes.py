@@ -18,6 +18,7 @@ from helpers.weights import entry, raw_safetensors, unpickled, write
 
 import sdedit_cli.weights.formats.open as opening
 from sdedit_cli.configs.base import LARGEST_TEXT
+from sdedit_cli.configs.model_block import ModelBlock, read_block
 from sdedit_cli.errors import ModelError, shown
 from sdedit_cli.weights import open_weights
 from sdedit_cli.weights.formats.flax import FlaxSource
@@ -62,6 +63,18 @@ def test_safetensors_names_and_shapes_are_bounded(tmp_path: Path) -> None:
     header = "{" + ",".join(f'"{name}":{one}' for name in names) + "}"
     with pytest.raises(ModelError, match="'49999' is there twice"):
         open_weights(write(tmp_path / "f", raw_safetensors(header.encode())))
+
+
+@pytest.mark.parametrize("part", [b"[],", b"{},", b"1,"])
+def test_a_header_of_parts_without_end_is_refused_before_they_are_made(part: bytes, tmp_path: Path) -> None:
+    path = write(tmp_path / "f", raw_safetensors(b'{"a": [' + part * 2_000_001 + b"1]}"))
+    tracemalloc.start()
+    with pytest.raises(ModelError, match=r"header is not JSON .it has more than 2,000,000 parts"):
+        open_weights(path)
+    assert read_block(path) == ModelBlock()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * path.stat().st_size
 
 
 def test_text_of_a_file_reaches_the_terminal_printable_and_short(tmp_path: Path) -> None:

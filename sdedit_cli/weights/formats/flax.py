@@ -23,7 +23,7 @@ from .source import EntrySource
 
 DEPTH_LIMIT = 64
 NAME_LIMIT = 1024
-ITEM_LIMIT = 5_000_000
+ITEM_LIMIT = 500_000  # a Stable Diffusion model has some 15,000
 _CHUNKED = "__msgpack_chunked_array__"
 
 _DTYPES: dict[str, torch.dtype] = {

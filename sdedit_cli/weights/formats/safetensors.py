@@ -17,6 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ...configs.base import in_measure
 from ...errors import ModelError, shown
 from .mapped_file import MappedFile
 from .shapes import is_possible, sides
@@ -106,7 +107,7 @@ def _parse(file: MappedFile, raw: bytes) -> dict[str, Any]:
         return found
 
     try:
-        header: object = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+        header: object = json.loads(in_measure(raw.decode("utf-8")), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         why = f"header is not JSON ({str(error)[:80]}): damaged, or another kind of file; download it again"
         raise _broken(file, why) from None
