@@ -125,7 +125,7 @@ def _numbers(state: Mapping[str, object]) -> dict[str, Tensor]:
     """As tensors, the alphas that are plain numbers: pickles and state dicts hold them so, where safetensors cannot."""
     found = {name: value for name, value in state.items() if name.endswith(_NUMBERS) and not isinstance(value, Tensor)}
     return {
-        name: torch.tensor(float(value), dtype=torch.float64)
+        name: torch.tensor(_float(value), dtype=torch.float64)
         for name, value in found.items()
         if not isinstance(value, bool) and isinstance(value, Real)
     }
@@ -216,10 +216,15 @@ class Header:
 def _alpha(found: object) -> float | None:
     if found is None:
         return None
-    try:
-        alpha = float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else math.nan
-    except OverflowError:
-        alpha = math.inf
+    alpha = _float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else math.nan
     if not math.isfinite(alpha):
         raise Misfit(f"alpha is {shown(found)}; expected a finite number")
     return alpha
+
+
+def _float(value: Real | float) -> float:
+    """A number as a float; an infinite one for a whole number that is too large for any."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -202,6 +202,10 @@ def test_alphas_may_be_plain_numbers_where_a_file_can_hold_them(
     for stranger in (True, "2", None, np.zeros((2, 2))):
         with pytest.raises(TypeError, match=r"as 'lora_unet_.*'; expected a tensor"):
             pipe.load_lora_weights({**plain, next(iter(plain)): stranger})
+    large = next(key for key in plain if key.endswith(".alpha"))
+    torch.save({**plain, large: 10**400}, tmp_path / "large.pt")
+    with pytest.raises(ModelError, match=r"alpha' has numbers that are not finite"):
+        pipe.load_lora_weights(tmp_path / "large.pt")
 
 
 def test_a_training_script_saves_layers_without_a_pipeline(
