@@ -12,6 +12,9 @@ from .check import LARGEST, one_of, refuse, sizes
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
+# Prompts are filled up to all of them, and take time by their square; the longest encoders of this kind have 248.
+_MOST_POSITIONS = 4096
+
 
 @dataclass(frozen=True)
 class CLIPTextConfig(NetworkConfig):
@@ -53,8 +56,9 @@ class CLIPTextConfig(NetworkConfig):
     def check(self, source: str = "config") -> None:
         one_of(source, "hidden_act", self.hidden_act, ACTIVATIONS)
         sizes(source, "vocab_size", self.vocab_size, largest=1 << 24)
-        for key in ("hidden_size", "intermediate_size", "num_attention_heads", "max_position_embeddings"):
+        for key in ("hidden_size", "intermediate_size", "num_attention_heads"):
             sizes(source, key, getattr(self, key), largest=LARGEST)
+        sizes(source, "max_position_embeddings", self.max_position_embeddings, largest=_MOST_POSITIONS)
         sizes(source, "eos_token_id", self.eos_token_id, least=0, largest=1 << 24)
         sizes(source, "num_hidden_layers", self.num_hidden_layers, largest=1024)
         if self.hidden_size % self.num_attention_heads:

@@ -91,6 +91,7 @@ CLIP_REFUSALS: list[tuple[str, Any]] = [
     ("num_hidden_layers", 10**6),
     ("vocab_size", 0),
     ("max_position_embeddings", 0),
+    ("max_position_embeddings", 4097),
     ("eos_token_id", 10**30),
 ]
 
