@@ -49,6 +49,8 @@ class Familiar(Switches):
         self.requires_safety_checker = True
         self.name_or_path: str | None = None
         """What the pipeline was loaded from."""
+        self._guidance_scale = 7.5  # callbacks written for the reference set it, to change the guidance in mid-run
+        self._num_timesteps = 0
         self._clip_skip: int | None = None
         self._cross_attention_kwargs: dict[str, Any] | None = None
 
@@ -61,6 +63,16 @@ class Familiar(Switches):
         }
         facts = {"_class_name": type(self).__name__, "_name_or_path": self.name_or_path, **classes}
         return ConfigMapping({**facts, "requires_safety_checker": self.requires_safety_checker})
+
+    @property
+    def guidance_scale(self) -> float:
+        """How closely the last call follows the prompt, as callbacks read it."""
+        return self._guidance_scale
+
+    @property
+    def num_timesteps(self) -> int:
+        """Model calls of the last run, interrupted or not."""
+        return self._num_timesteps
 
     @property
     def clip_skip(self) -> int | None:

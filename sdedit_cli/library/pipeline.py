@@ -88,10 +88,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         """Pixels on a side that a small model was trained at, as its checkpoint says; saved with it."""
         check_components(self.components)
         self.equip()
-        # Callbacks written for the reference set these two to change the guidance in mid-run, or to end it.
-        self._guidance_scale = 7.5
-        self._interrupt = False
-        self._num_timesteps = 0
+        self._interrupt = False  # as callbacks written for the reference set it, to end the run
 
     @property
     def components(self) -> dict[str, Any]:
@@ -122,17 +119,8 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         self._interrupt = value
 
     @property
-    def num_timesteps(self) -> int:
-        """Model calls of the last run, interrupted or not."""
-        return self._num_timesteps
-
-    @property
     def dtype(self) -> torch.dtype:
         return self.unet.dtype
-
-    @property
-    def guidance_scale(self) -> float:
-        return self._guidance_scale
 
     @property
     def do_classifier_free_guidance(self) -> bool:
@@ -189,11 +177,23 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         return pipeline
 
     @arguments_named()
-    def save_pretrained(self, save_directory: Place, safe_serialization: bool = True, **options: Any) -> None:
-        """Writes all components in the diffusers layout, and what is fused. Options: `variant`, `max_shard_size`."""
+    def save_pretrained(
+        self,
+        save_directory: Place,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **options: Any,
+    ) -> None:
+        """Writes all components in the diffusers layout, and what is fused.
+
+        Raises UsageError for what is not done (pickles, the Hub), OutputError where the folder cannot be written.
+        """
         from .loading import save
 
-        options["safe_serialization"] = safe_serialization
+        options |= {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
+        options["push_to_hub"] = push_to_hub
         self._keep_words()
         facts = {"requires_safety_checker": self.requires_safety_checker, "native_size": self.native_size}
         with self.without_adapters(), self._bundled_aside():

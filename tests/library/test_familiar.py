@@ -149,6 +149,13 @@ def test_keywords_that_ask_for_nothing_are_accepted(folder: Path, oracle: Any, t
     assert (tmp_path / "unet").is_dir()
 
 
+def test_what_is_saved_and_how_may_be_told_by_place(pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path, True, "fp16", "1GB", False)
+    assert (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").is_file()
+    with pytest.raises(UsageError, match="`push_to_hub` is True"):
+        pipe.save_pretrained(tmp_path, True, None, None, True)
+
+
 @pytest.mark.parametrize("name", HARMLESS)
 def test_keywords_that_ask_for_what_is_not_done_are_refused_in_words(name: str, folder: Path) -> None:
     if True in HARMLESS[name].values:
