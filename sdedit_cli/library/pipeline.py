@@ -27,7 +27,6 @@ from ..noise import Scheduler
 from ..text import Tokenizer
 from .adapters import Adapters
 from .arguments import (
-    WORDS_FOR_ARRAYS,
     as_number,
     check_callback,
     check_generator,
@@ -39,6 +38,7 @@ from .arguments import (
     check_whole,
     check_width,
     checked_count,
+    checked_output_type,
     paired,
 )
 from .callbacks import shown_tensors, steer, take_over
@@ -295,12 +295,12 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         Raises UsageError (a ValueError) for arguments that cannot be meant.
         """
         check_retired(retired, self.__call__)
-        output_type = "np" if output_type is None or output_type in WORDS_FOR_ARRAYS else output_type
+        output_type = checked_output_type(output_type)
         per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
         strength = as_number("strength", strength, " from 0 to 1")
         eta = as_number("eta", 0.0 if eta is None else eta, ", the share of fresh noise")
         custom = timesteps is not None or sigmas is not None
-        check_numbers(strength, num_inference_steps, per_prompt, output_type, steps_needed=not custom)
+        check_numbers(strength, num_inference_steps, per_prompt, steps_needed=not custom)
         guidance_scale = 1.0 if guidance_scale is None else guidance_scale
         self._guidance_scale = as_number("guidance_scale", guidance_scale, ", how closely to follow the prompt")
         self._interrupt = False

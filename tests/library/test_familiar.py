@@ -116,6 +116,20 @@ def test_the_image_processor_makes_the_oracles_tensors(
     assert np.array_equal(*made)
 
 
+def test_what_the_image_processor_cannot_make_is_told_as_a_call_tells_it(
+    pipe: StableDiffusionImg2ImgPipeline, oracle: Any
+) -> None:
+    x_BCHW = torch.rand(2, 3, 8, 8)
+    for word in ("np.array", "numpy", None):
+        made = (one.image_processor.postprocess(x_BCHW, word) for one in (pipe, oracle))
+        assert np.array_equal(*made)
+    for kind in ("PIL", "tensor", 3):
+        with pytest.raises(UsageError, match=f"output_type is {kind!r}; expected one of pil, np, pt, latent"):
+            pipe.image_processor.postprocess(x_BCHW, kind)  # type: ignore[arg-type] # what is under test
+    with pytest.raises(TypeError, match="image is a ndarray; expected a tensor"):
+        pipe.image_processor.postprocess(np.zeros((1, 3, 8, 8)))  # type: ignore[arg-type] # what is under test
+
+
 def test_a_bar_is_shown_when_it_is_asked_for(
     pipe: StableDiffusionImg2ImgPipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
