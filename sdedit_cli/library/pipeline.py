@@ -295,6 +295,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         Raises UsageError (a ValueError) for arguments that cannot be meant.
         """
         check_retired(retired, self.__call__)
+        check_components(self.components)  # each may have been replaced
         output_type = checked_output_type(output_type)
         per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
         strength = as_number("strength", strength, " from 0 to 1")

@@ -42,6 +42,18 @@ def edited(pipe: Any, **call: Any) -> np.ndarray:
     return np.asarray(pipe(**call, generator=torch.Generator().manual_seed(3), output_type="np").images)
 
 
+@pytest.mark.parametrize("name", ["unet", "vae", "text_encoder", "tokenizer"])
+def test_a_component_of_another_library_is_told_by_its_name(
+    name: str, pipe: StableDiffusionImg2ImgPipeline, oracle: Any
+) -> None:
+    own = getattr(pipe, name)
+    setattr(pipe, name, getattr(oracle, name))
+    with pytest.raises(TypeError, match=f"`{name}` is a (diffusers|transformers).*; expected sdedit's own"):
+        edited(pipe)
+    setattr(pipe, name, own)
+    edited(pipe)
+
+
 class Named(StableDiffusionImg2ImgPipeline):
     """With a constructor like the reference's own."""
 
