@@ -54,6 +54,29 @@ def test_a_component_of_another_library_is_told_by_its_name(
     edited(pipe)
 
 
+@pytest.mark.parametrize("generators", [1, 2])
+@pytest.mark.parametrize("name", ["vae", "unet", "text_encoder"])
+def test_networks_may_compute_in_precisions_of_their_own(
+    name: str, generators: int, pipe: StableDiffusionImg2ImgPipeline
+) -> None:
+    """Scripts keep the autoencoder in single precision where half of it overflows."""
+    seeds = [torch.Generator().manual_seed(seed) for seed in range(generators)]
+    call: dict[str, Any] = {
+        "prompt": ["a cat"] * generators,
+        "image": picture(),
+        "num_inference_steps": 3,
+        "guidance_scale": 2.0,
+    }
+    before = pipe(**call, generator=[seed.clone_state() for seed in seeds], output_type="pt").images
+    getattr(pipe, name).to(torch.bfloat16)
+    after = pipe(**call, generator=seeds, output_type="pt").images
+    assert after.dtype == pipe.vae.dtype
+    assert (after.float() - before).abs().max() < 0.2
+    latents = pipe(**call, generator=seeds, output_type="latent").images
+    assert latents.dtype == pipe.unet.dtype
+    assert pipe(**{**call, "image": latents}, output_type="np").images.shape == (generators, 32, 32, 3)
+
+
 class Named(StableDiffusionImg2ImgPipeline):
     """With a constructor like the reference's own."""
 
