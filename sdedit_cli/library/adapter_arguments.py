@@ -44,9 +44,9 @@ def located(source: object, weight_name: str | None, options: Mapping[str, Any])
 
 def asked_slots(components: object, **wanted: bool) -> list[str]:
     """The components that are meant, without those that are not `wanted`. Raises UsageError for what is no list of some
-    that adapters change."""
+    that adapters change, and for none."""
     listed = list(cast("Iterable[object]", components)) if isinstance(components, (list, tuple, set)) else [None]
-    if not all(slot in SLOTS for slot in listed):
+    if not listed or not all(slot in SLOTS for slot in listed):
         raise UsageError(f"components is {components!r}; expected a list of some of {', '.join(SLOTS)}")
     return [str(slot) for slot in listed if wanted.get(str(slot), True)]
 

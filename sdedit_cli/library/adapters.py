@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
+from weakref import WeakSet
 
 from torch import nn
 
@@ -39,6 +40,8 @@ class _Fused:
     slot: str
     strengths: Strengths
     scale: float
+    aside: WeakSet[Adapter]
+    """Those that were loaded and not fused with it: they are not at work on what it changes."""
 
     def patched(self) -> Mapping[Module, Parts]:
         found = AdapterSet({"": self.adapter}, {"": self.strengths}).patched(self.scale)
@@ -143,6 +146,11 @@ class Adapters(AdapterFiles):
         }
         self._take(replace(self._adapters, active=active))
         self._weights |= dict(zip(names, weights, strict=True))
+        for name in names:
+            instead = {fused.name for fused in self._fused if adapters[name] in fused.aside}
+            if instead and name not in self.fused_loras:
+                layers = f"the layers of {listed(sorted(instead))}, which is fused"
+                warn(f"'{name}' is not at work on {layers}; call unfuse_lora() before")
 
     def get_active_adapters(self) -> list[str]:
         """The names of the active adapters: they are at work unless `disable_lora` was called."""
@@ -191,10 +199,11 @@ class Adapters(AdapterFiles):
         fuse_text_encoder: bool = True,
     ) -> None:
         """Fixes the active adapters (or `adapter_names`), times `lora_scale`, in the weights of these components until
-        `unfuse_lora`. What is fused already stays as it is.
+        `unfuse_lora`. What is fused already stays as it is, and others that are loaded are not at work on the layers of
+        these until then.
 
         `fuse_unet` and `fuse_text_encoder` leave one out, as they did in older releases of the reference. Raises
-        UsageError for unknown components, for a scale that is no finite number, and where none is loaded.
+        UsageError for unknown components and none, for a scale that is no finite number, and where none is loaded.
         """
         components = asked_slots(components, unet=fuse_unet, text_encoder=fuse_text_encoder)
         scale = checked_scale("lora_scale", lora_scale)
@@ -203,14 +212,15 @@ class Adapters(AdapterFiles):
         self._known(names)
         if not names:
             raise UsageError("no adapter is loaded that could be fused; load one with load_lora_weights")
-        wanted = self._fused
+        wanted, adapters = self._fused, self._adapters.adapters
+        aside = WeakSet(adapter for name, adapter in adapters.items() if name not in names)
         for name in names:
-            adapter = self._adapters.adapters[name]
+            adapter = adapters[name]
             slots = [slot for slot in components if not self._is_fused(adapter, slot)]
-            if not slots:
+            if components and not slots:
                 warn(f"'{name}' is fused already, and stays as strong as it is; call unfuse_lora() before")
             strengths = self._adapters.active.get(name, self._strengths.get(name, {}))
-            wanted += tuple(_Fused(name, adapter, slot, strengths, scale) for slot in slots)
+            wanted += tuple(_Fused(name, adapter, slot, strengths, scale, aside) for slot in slots)
         self._settle(_fused=wanted)
 
     @arguments_named()
@@ -237,6 +247,11 @@ class Adapters(AdapterFiles):
 
     def _is_fused(self, adapter: Adapter, slot: str) -> bool:
         return any(fused.adapter is adapter and fused.slot == slot for fused in self._fused)
+
+    def _gives_way(self, adapter: Adapter, module: Module) -> bool:
+        """Whether a module is changed by what is fused in place of an adapter."""
+        own = (fused for fused in self._fused if fused.slot == module[0] and module in fused.adapter.patches)
+        return any(adapter is fused.adapter or adapter in fused.aside for fused in own)
 
     @contextmanager
     def without_adapters(self) -> Generator[None, None, None]:
@@ -280,7 +295,7 @@ class Adapters(AdapterFiles):
         """Makes the weights what the adapters say, at the share of their strengths that a call asks for."""
         wanted = self._fixed()
         for module, parts in self._adapters.patched(self._share).items() if self._enabled else ():
-            loose = tuple(part for part in parts if not self._is_fused(part[0], module[0]))
+            loose = tuple(part for part in parts if not self._gives_way(part[0], module))
             if loose:
                 wanted[module] = (*wanted.get(module, ()), *loose)
         self._apply(wanted)

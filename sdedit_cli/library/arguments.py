@@ -17,7 +17,7 @@ from ..engine.image import OUTPUT_TYPES
 from ..engine.tensors import check_tensor
 from ..errors import UsageError, WrongTypeError, did_you_mean
 
-WORDS_FOR_ARRAYS = ("np.array", "numpy")
+_WORDS_FOR_ARRAYS = ("np.array", "numpy")
 """Other words for the output type 'np'."""
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 _RETIRED = {
@@ -36,10 +36,8 @@ def check_retired(kwargs: Collection[str], call: Callable[..., Any]) -> None:
         raise UsageError(f"`{name}`: no such argument{did_you_mean(name, list(signature(call).parameters))}")
 
 
-def check_numbers(
-    strength: float, steps: int | None, images_per_prompt: int, output_type: str, *, steps_needed: bool = True
-) -> None:
-    """Raises WrongTypeError for what is no number, UsageError for one out of range or an unknown output type."""
+def check_numbers(strength: float, steps: int | None, images_per_prompt: int, *, steps_needed: bool = True) -> None:
+    """Raises WrongTypeError for what is no number, UsageError for one out of range."""
     check_whole("num_inference_steps", steps)
     if isinstance(steps, bool):
         raise WrongTypeError(f"num_inference_steps is {steps}; expected a whole number")
@@ -48,9 +46,15 @@ def check_numbers(
     if steps_needed and (steps is None or steps < 1):
         raise UsageError(f"num_inference_steps is {steps}; expected 1 or more")
     checked_count(images_per_prompt)
-    if output_type not in OUTPUT_TYPES:
-        hint = did_you_mean(str(output_type), OUTPUT_TYPES)
-        raise UsageError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}{hint}")
+
+
+def checked_output_type(value: object) -> str:
+    """One of OUTPUT_TYPES, 'np' for its other words and for None. Raises UsageError for anything else."""
+    found = "np" if value is None or value in _WORDS_FOR_ARRAYS else value
+    if not isinstance(found, str) or found not in OUTPUT_TYPES:
+        hint = did_you_mean(str(value), OUTPUT_TYPES)
+        raise UsageError(f"output_type is {value!r}; expected one of {', '.join(OUTPUT_TYPES)}{hint}")
+    return found
 
 
 def as_number(name: str, value: object, meaning: str) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from ..configs.mapping import ConfigMapping
 from ..engine.image import ImageInput, postprocess, preprocess
-from ..errors import UsageError
+from ..errors import UsageError, WrongTypeError
+from .arguments import checked_output_type
 from .switches import Switches
 
 
@@ -31,11 +32,16 @@ class ImageProcessor:
         sides = (width, height)
         return preprocess(image, self.vae_scale_factor, self.vae_latent_channels, self.image_channels, sides)
 
-    def postprocess(self, image: Tensor, output_type: str = "pil", do_denormalize: Sequence[bool] | None = None) -> Any:
+    def postprocess(
+        self, image: Tensor, output_type: str | None = "pil", do_denormalize: Sequence[bool] | None = None
+    ) -> Any:
         """Decoded pictures (B, C, H, W) in -1..1 as `output_type` says; rows of `do_denormalize` that are false hold
-        values in 0..1 already."""
+        values in 0..1 already. Raises UsageError for another output type, WrongTypeError for what is no tensor."""
+        kind = checked_output_type(output_type)
+        if not isinstance(cast("object", image), Tensor):
+            raise WrongTypeError(f"image is a {type(image).__name__}; expected a tensor (B, C, H, W)")
         kept = None if do_denormalize is None else [not turned for turned in do_denormalize]
-        return image if output_type == "latent" else postprocess(image, output_type, kept)
+        return image if kind == "latent" else postprocess(image, kind, kept)
 
 
 class Familiar(Switches):
@@ -49,6 +55,8 @@ class Familiar(Switches):
         self.requires_safety_checker = True
         self.name_or_path: str | None = None
         """What the pipeline was loaded from."""
+        self._guidance_scale = 7.5  # callbacks written for the reference set it, to change the guidance in mid-run
+        self._num_timesteps = 0
         self._clip_skip: int | None = None
         self._cross_attention_kwargs: dict[str, Any] | None = None
 
@@ -61,6 +69,16 @@ class Familiar(Switches):
         }
         facts = {"_class_name": type(self).__name__, "_name_or_path": self.name_or_path, **classes}
         return ConfigMapping({**facts, "requires_safety_checker": self.requires_safety_checker})
+
+    @property
+    def guidance_scale(self) -> float:
+        """How closely the last call follows the prompt, as callbacks read it."""
+        return self._guidance_scale
+
+    @property
+    def num_timesteps(self) -> int:
+        """Model calls of the last run, interrupted or not."""
+        return self._num_timesteps
 
     @property
     def clip_skip(self) -> int | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..adapters.ip_adapter import IPAdapter
 from ..adapters.strengths import one_or_more
 from ..engine.tensors import check_tensor
-from ..errors import UsageError, WrongTypeError
+from ..errors import UsageError, WrongTypeError, warn
 
 MASKS = "ip_adapter_masks"
 
@@ -62,9 +62,9 @@ def spread(embeds: Tensor, prompts: int, count: int) -> Tensor:
     return embeds.repeat_interleave(count // len(embeds), dim=0)
 
 
-def masks_of(masks: Any, pictures: Sequence[int]) -> list[Tensor | None]:
-    """Masks (P, H, W) of each adapter, or None for one that counts everywhere. Raises UsageError where they do not fit
-    the pictures."""
+def masks_of(masks: Any, pictures: Sequence[int], size: tuple[int, int]) -> list[Tensor | None]:
+    """Masks (P, H, W) of each adapter, or None for one that counts everywhere; those that are stretched to latents of
+    `size` (height, width) are warned of. Raises UsageError where they do not fit the pictures."""
     if masks is None:
         return [None] * len(pictures)
     listed = list(masks[:, None]) if isinstance(masks, Tensor) and masks.ndim == 4 else masks
@@ -74,7 +74,21 @@ def masks_of(masks: Any, pictures: Sequence[int]) -> list[Tensor | None]:
     for one, count in zip(cast("list[Any]", listed), pictures, strict=True):
         if one is None:
             continue
-        if not isinstance(one, Tensor) or one.ndim != 4 or one.shape[:2] != (1, count):
+        if not isinstance(one, Tensor) or one.ndim != 4 or one.shape[:2] != (1, count) or not one.numel():
             found: Any = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
             raise UsageError(f"`{MASKS}` holds {found}; expected a tensor {shape} for {count} pictures")
-    return [None if one is None else one[0] for one in cast("list[Tensor | None]", listed)]
+    found = [None if one is None else one[0] for one in cast("list[Tensor | None]", listed)]
+    for one in found:
+        if one is not None and _is_stretched(one.shape[-2:], size):
+            (height, width), shape = size, " x ".join(map(str, reversed(one.shape[-2:])))
+            warn(
+                f"`{MASKS}` has a mask of {shape}, which is stretched to the picture's {width} x {height} latents; "
+                "give masks of its width and height"
+            )
+    return found
+
+
+def _is_stretched(mask: Sequence[int], size: tuple[int, int]) -> bool:
+    """Whether a mask (height, width) has another shape than latents, by more than sides that are rounded explain."""
+    (height, width), (rows, columns) = mask, size
+    return abs(height * columns / width - rows) >= 1 and abs(width * rows / height - columns) >= 1

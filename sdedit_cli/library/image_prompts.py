@@ -245,7 +245,7 @@ class ImagePrompts:
         side = vae.scale if pixels_BCHW.shape[1] == vae.in_channels else 1
         size = (pixels_BCHW.shape[2] // side, pixels_BCHW.shape[3] // side)
         count, prompts = rows[0], rows[0] // rows[1]
-        wanted, sources = masks_of(masks, [one.shape[1] for one in made]), list[ImageSource]()
+        wanted, sources = masks_of(masks, [one.shape[1] for one in made], size), list[ImageSource]()
         layers = image_layers(self.unet.config)
         for adapter, one, scale, mask in zip(self._ip_adapters, made, self._ip_scales, wanted, strict=True):
             parts = [spread(part, prompts, count) for part in (one.chunk(2) if guided else (one,))]

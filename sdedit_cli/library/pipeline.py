@@ -27,7 +27,6 @@ from ..noise import Scheduler
 from ..text import Tokenizer
 from .adapters import Adapters
 from .arguments import (
-    WORDS_FOR_ARRAYS,
     as_number,
     check_callback,
     check_generator,
@@ -39,6 +38,7 @@ from .arguments import (
     check_whole,
     check_width,
     checked_count,
+    checked_output_type,
     paired,
 )
 from .callbacks import shown_tensors, steer, take_over
@@ -88,10 +88,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         """Pixels on a side that a small model was trained at, as its checkpoint says; saved with it."""
         check_components(self.components)
         self.equip()
-        # Callbacks written for the reference set these two to change the guidance in mid-run, or to end it.
-        self._guidance_scale = 7.5
-        self._interrupt = False
-        self._num_timesteps = 0
+        self._interrupt = False  # as callbacks written for the reference set it, to end the run
 
     @property
     def components(self) -> dict[str, Any]:
@@ -122,17 +119,8 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         self._interrupt = value
 
     @property
-    def num_timesteps(self) -> int:
-        """Model calls of the last run, interrupted or not."""
-        return self._num_timesteps
-
-    @property
     def dtype(self) -> torch.dtype:
         return self.unet.dtype
-
-    @property
-    def guidance_scale(self) -> float:
-        return self._guidance_scale
 
     @property
     def do_classifier_free_guidance(self) -> bool:
@@ -189,11 +177,23 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         return pipeline
 
     @arguments_named()
-    def save_pretrained(self, save_directory: Place, safe_serialization: bool = True, **options: Any) -> None:
-        """Writes all components in the diffusers layout, and what is fused. Options: `variant`, `max_shard_size`."""
+    def save_pretrained(
+        self,
+        save_directory: Place,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **options: Any,
+    ) -> None:
+        """Writes all components in the diffusers layout, and what is fused.
+
+        Raises UsageError for what is not done (pickles, the Hub), OutputError where the folder cannot be written.
+        """
         from .loading import save
 
-        options["safe_serialization"] = safe_serialization
+        options |= {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
+        options["push_to_hub"] = push_to_hub
         self._keep_words()
         facts = {"requires_safety_checker": self.requires_safety_checker, "native_size": self.native_size}
         with self.without_adapters(), self._bundled_aside():
@@ -295,12 +295,13 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         Raises UsageError (a ValueError) for arguments that cannot be meant.
         """
         check_retired(retired, self.__call__)
-        output_type = "np" if output_type is None or output_type in WORDS_FOR_ARRAYS else output_type
+        check_components(self.components)  # each may have been replaced
+        output_type = checked_output_type(output_type)
         per_prompt = 1 if num_images_per_prompt is None else num_images_per_prompt
         strength = as_number("strength", strength, " from 0 to 1")
         eta = as_number("eta", 0.0 if eta is None else eta, ", the share of fresh noise")
         custom = timesteps is not None or sigmas is not None
-        check_numbers(strength, num_inference_steps, per_prompt, output_type, steps_needed=not custom)
+        check_numbers(strength, num_inference_steps, per_prompt, steps_needed=not custom)
         guidance_scale = 1.0 if guidance_scale is None else guidance_scale
         self._guidance_scale = as_number("guidance_scale", guidance_scale, ", how closely to follow the prompt")
         self._interrupt = False
@@ -327,9 +328,10 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
                 negative_prompt_embeds,
                 clip_skip=clip_skip,
             )
-            text_RTC = torch.cat([negative, positive]) if guided and negative is not None else positive
+            # Each network may compute in a precision of its own.
+            vae, dtype = self.vae.config, self.unet.dtype
+            text_RTC = torch.cat([negative, positive] if guided and negative is not None else [positive]).to(dtype)
             check_width(text_RTC, self.unet.config.cross_attention_dim)
-            vae, dtype = self.vae.config, positive.dtype
             pixels_BCHW = preprocess(image, vae.scale, vae.latent_channels, vae.in_channels)
             grid, start = grid_for(self.scheduler, num_inference_steps or 0, strength, timesteps, sigmas)
             made = self._image_embeds(ip_adapter_image, ip_adapter_image_embeds, guided)

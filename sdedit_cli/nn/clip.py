@@ -5,9 +5,10 @@ Shapes: B rows, T tokens, C width, N heads, D width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -110,6 +111,11 @@ class TextTransformer(nn.Module):
         self.final_layer_norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
 
+def _named(name: str) -> str:
+    is_bare = name.startswith(("embeddings.", "encoder.", "final_layer_norm."))
+    return f"text_model.{name}" if is_bare else name
+
+
 class CLIPTextModel(Model[CLIPTextConfig]):
     """Token numbers to the text that the UNet's cross-attention reads.
 
@@ -120,6 +126,12 @@ class CLIPTextModel(Model[CLIPTextConfig]):
         super().__init__(config)
         config.check()
         self.text_model = TextTransformer(config)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch has it, also of transformers' text encoders: recent ones have their names without `text_model`, and
+        old ones saved the numbers of positions."""
+        known = {_named(name): value for name, value in state_dict.items() if not name.endswith("position_ids")}
+        return super().load_state_dict(known, strict, assign)
 
     def final_norm(self, x_BTC: Tensor) -> Tensor:
         """The norm after the last layer; for clip skip it follows an earlier one."""

@@ -59,10 +59,12 @@ class Scheduler:
         cls, config: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler, **overrides: Any
     ) -> Scheduler:
         """The scheduler of a config (a dict, a folder, a JSON file, another scheduler or its config), with options
-        overridden.
+        overridden; beside a folder `subfolder` is where in it the config lies.
 
         Raises ModelError when the config is not usable, UsageError for an override that the sampler does not take.
         """
+        if isinstance(config, (str, os.PathLike)):
+            config = Path(config, overrides.pop("subfolder", None) or "")
         return cls(configured(*said_by(config), overrides))
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,29 @@ def test_embeddings_are_the_oracles_and_stand_for_pictures(pair: Pair) -> None:
 
 def seeds(*numbers: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(number) for number in numbers]
+
+
+def test_a_mask_of_another_shape_is_stretched_and_told(pair: Pair) -> None:
+    """Of sides that were rounded nothing is said. The reference warns too, and goes on with rows of another length."""
+    pair.load("base")
+    pipe, image = pair.ours, picture(48, 40)
+    mask = torch.zeros(1, 1, 40, 48)
+    mask[..., :20] = 1.0
+
+    def masked(size: tuple[int, int]) -> Tensor:
+        sized = torch.nn.functional.interpolate(mask, size=size)
+        asked = {"ip_adapter_image": A, "cross_attention_kwargs": {"ip_adapter_masks": [sized]}}
+        return made(pipe, image=image, **asked)
+
+    wanted = masked((40, 48))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for size in ((20, 24), (41, 48), (40, 49)):
+            masked(size)
+    with pytest.warns(UserWarning, match="mask of 48 x 20, which is stretched to the picture's 24 x 20 latents"):
+        assert torch.allclose(masked((20, 48)), wanted, atol=1e-4)
+    with pytest.raises(UsageError, match=r"holds \(1, 1, 0, 5\)"):
+        made(pipe, ip_adapter_image=A, cross_attention_kwargs={"ip_adapter_masks": [torch.zeros(1, 1, 0, 5)]})
 
 
 def test_masks_are_the_oracles(pair: Pair) -> None:

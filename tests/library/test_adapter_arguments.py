@@ -50,10 +50,11 @@ def test_older_scripts_leave_a_component_out(pipe: Any) -> None:
     assert pipe.unet.get_submodule(LAYER).weight.equal(base)
 
 
-@pytest.mark.parametrize("components", [None, 3, "unet", ["vae"], [["unet"]]])
+@pytest.mark.parametrize("components", [None, 3, "unet", ["vae"], [["unet"]], []])
 def test_components_that_are_none_are_told(pipe: Any, components: Any) -> None:
-    with pytest.raises((UsageError, WrongTypeError), match="components is"):
-        pipe.fuse_lora(components=components)
+    for method in (pipe.fuse_lora, pipe.unfuse_lora):
+        with pytest.raises((UsageError, WrongTypeError), match="components is"):
+            method(components=components)
 
 
 def test_weights_may_come_as_arrays_and_names_come_once(pipe: Any) -> None:

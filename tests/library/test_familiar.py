@@ -42,6 +42,41 @@ def edited(pipe: Any, **call: Any) -> np.ndarray:
     return np.asarray(pipe(**call, generator=torch.Generator().manual_seed(3), output_type="np").images)
 
 
+@pytest.mark.parametrize("name", ["unet", "vae", "text_encoder", "tokenizer"])
+def test_a_component_of_another_library_is_told_by_its_name(
+    name: str, pipe: StableDiffusionImg2ImgPipeline, oracle: Any
+) -> None:
+    own = getattr(pipe, name)
+    setattr(pipe, name, getattr(oracle, name))
+    with pytest.raises(TypeError, match=f"`{name}` is a (diffusers|transformers).*; expected sdedit's own"):
+        edited(pipe)
+    setattr(pipe, name, own)
+    edited(pipe)
+
+
+@pytest.mark.parametrize("generators", [1, 2])
+@pytest.mark.parametrize("name", ["vae", "unet", "text_encoder"])
+def test_networks_may_compute_in_precisions_of_their_own(
+    name: str, generators: int, pipe: StableDiffusionImg2ImgPipeline
+) -> None:
+    """Scripts keep the autoencoder in single precision where half of it overflows."""
+    seeds = [torch.Generator().manual_seed(seed) for seed in range(generators)]
+    call: dict[str, Any] = {
+        "prompt": ["a cat"] * generators,
+        "image": picture(),
+        "num_inference_steps": 3,
+        "guidance_scale": 2.0,
+    }
+    before = pipe(**call, generator=[seed.clone_state() for seed in seeds], output_type="pt").images
+    getattr(pipe, name).to(torch.bfloat16)
+    after = pipe(**call, generator=seeds, output_type="pt").images
+    assert after.dtype == pipe.vae.dtype
+    assert (after.float() - before).abs().max() < 0.2
+    latents = pipe(**call, generator=seeds, output_type="latent").images
+    assert latents.dtype == pipe.unet.dtype
+    assert pipe(**{**call, "image": latents}, output_type="np").images.shape == (generators, 32, 32, 3)
+
+
 class Named(StableDiffusionImg2ImgPipeline):
     """With a constructor like the reference's own."""
 
@@ -116,6 +151,20 @@ def test_the_image_processor_makes_the_oracles_tensors(
     assert np.array_equal(*made)
 
 
+def test_what_the_image_processor_cannot_make_is_told_as_a_call_tells_it(
+    pipe: StableDiffusionImg2ImgPipeline, oracle: Any
+) -> None:
+    x_BCHW = torch.rand(2, 3, 8, 8)
+    for word in ("np.array", "numpy", None):
+        made = (one.image_processor.postprocess(x_BCHW, word) for one in (pipe, oracle))
+        assert np.array_equal(*made)
+    for kind in ("PIL", "tensor", 3):
+        with pytest.raises(UsageError, match=f"output_type is {kind!r}; expected one of pil, np, pt, latent"):
+            pipe.image_processor.postprocess(x_BCHW, kind)  # type: ignore[arg-type] # what is under test
+    with pytest.raises(TypeError, match="image is a ndarray; expected a tensor"):
+        pipe.image_processor.postprocess(np.zeros((1, 3, 8, 8)))  # type: ignore[arg-type] # what is under test
+
+
 def test_a_bar_is_shown_when_it_is_asked_for(
     pipe: StableDiffusionImg2ImgPipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +196,13 @@ def test_keywords_that_ask_for_nothing_are_accepted(folder: Path, oracle: Any, t
     EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler", **nothing)
     pipe.save_pretrained(tmp_path, push_to_hub=False, max_shard_size=None, variant=None)
     assert (tmp_path / "unet").is_dir()
+
+
+def test_what_is_saved_and_how_may_be_told_by_place(pipe: StableDiffusionImg2ImgPipeline, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path, True, "fp16", "1GB", False)
+    assert (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").is_file()
+    with pytest.raises(UsageError, match="`push_to_hub` is True"):
+        pipe.save_pretrained(tmp_path, True, None, None, True)
 
 
 @pytest.mark.parametrize("name", HARMLESS)

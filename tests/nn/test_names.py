@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny.networks import oracle_from_config, oracle_name, tiny_unet
+from helpers.tiny.networks import oracle_from_config, oracle_name, oracle_of, tiny_clip, tiny_unet
 
 from sdedit_cli.configs.clip import CLIPTextConfig
 from sdedit_cli.configs.unet import UNetConfig
@@ -95,6 +95,19 @@ def test_text_encoder_names_carry_the_prefix_that_files_have() -> None:
     with torch.device("meta"):
         model = CLIPTextModel(CLIPTextConfig())
     assert all(name.startswith("text_model.") for name in model.state_dict())
+
+
+@pytest.mark.parametrize("prefix", ["", "text_model."])
+def test_a_text_encoder_takes_the_tensors_of_transformers(prefix: str) -> None:
+    """Of releases with and without the prefix; the old ones saved the numbers of positions too."""
+    ours, theirs = tiny_clip(seed=1), oracle_of(tiny_clip(seed=2))
+    state = {prefix + name.removeprefix("text_model."): value for name, value in theirs.state_dict().items()}
+    ours.load_state_dict({**state, prefix + "embeddings.position_ids": torch.arange(77)})
+    ids_BT = torch.arange(12).view(2, 6)
+    with torch.no_grad():
+        assert torch.allclose(ours(ids_BT).last_hidden_state, theirs(ids_BT).last_hidden_state, atol=1e-5)
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*'?vision_model.x"):
+        ours.load_state_dict({**state, "vision_model.x": torch.zeros(1)})
 
 
 @pytest.mark.parametrize(("network", "config", "data"), ARCHITECTURES.values(), ids=ARCHITECTURES)

@@ -68,7 +68,7 @@ class StableDiffusion:
         return vae.config.scaling_factor * posterior.sample(noise_BCHW)
 
     def decode(self, vae: VAE, latents_BCHW: Tensor) -> Tensor:
-        return vae.decode(latents_BCHW / vae.config.scaling_factor)
+        return vae.decode((latents_BCHW / vae.config.scaling_factor).to(vae.dtype))
 
 
 SD = StableDiffusion()
