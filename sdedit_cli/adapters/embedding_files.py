@@ -24,8 +24,8 @@ from ..weights.formats.source import MemorySource, WeightSource
 
 _FOLDER_FILES = ("learned_embeds.safetensors", "learned_embeds.bin")
 SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt", ".png")
-# Names of the vectors where they say nothing of the word: trainers' own.
-NAMELESS = ("emb_params", "emp_params", "clip_l", "*")
+# Names of the vectors where they say nothing of the word: trainers' own, and none where a file is the tensor itself.
+NAMELESS = ("emb_params", "emp_params", "clip_l", "*", "")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXT = "sd-ti-embedding"
 MOST_VECTORS = 512

@@ -128,7 +128,7 @@ def _kohya(adapter: Adapter, shape_of: ShapeOf) -> dict[str, Tensor]:
         if "magnitude" in leaves:
             # What PEFT has for the outputs of any layer, kohya has in the dimensions of the weight.
             flat = leaves.pop("magnitude").flatten()
-            leaves["dora_scale"] = flat.reshape(-1, *[1] * (leaves["down"].dim() - 1))
+            leaves["dora_scale"] = flat.reshape(-1, *[1] * (len(shape_of((slot, name))) - 1))
         if "oft_R" in leaves and patch.scaling.of_peft and len(shape_of((slot, name))) > 2:
             # Under kohya's names it is OneTrainer's, whose R turns as the Rᵀ of the vectors with the other sign.
             leaves["oft_R"] = (-leaves["oft_R"].float()).to(leaves["oft_R"].dtype)

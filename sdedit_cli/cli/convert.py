@@ -10,8 +10,10 @@ import click
 
 from ..disk.sizes import parse_size, size_text
 from ..errors import shown
+from ..options import field_named
 from ..signals import check, settle
 from .file_commands import DEBUG, PATH, check_source, clear_beside
+from .flags import Value
 from .progress import byte_bar, watched
 from .render import plain
 
@@ -38,7 +40,12 @@ if TYPE_CHECKING:
 @click.option(
     "--prediction-type", metavar="KIND", help="What the UNet predicts where SRC does not say: epsilon, v_prediction."
 )
-@click.option("--variant", metavar="NAME", help="Which weights of a model folder to take, such as fp16.")
+@click.option(
+    "--variant",
+    type=Value(field_named("variant", "")),
+    metavar="NAME",
+    help="Which weights of a model folder to take, such as fp16.",
+)
 @click.option(
     "--mmap/--no-mmap", default=True, help="Map SRC, or read it into memory first: for storage that comes and goes."
 )

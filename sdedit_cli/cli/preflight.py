@@ -221,5 +221,6 @@ def _check_machine(edit: Edit) -> None:
 
 
 def _has_choices(edit: Edit) -> bool:
-    chosen = (edit.sampler, edit.schedule, edit.timesteps, edit.sigmas, edit.clip_skip, edit.prompt_embeds)
+    named = (edit.sampler, edit.schedule, edit.variant, edit.prompt_embeds)
+    chosen = (*named, edit.timesteps, edit.sigmas, edit.clip_skip)
     return bool(edit.lora or edit.embedding or edit.ip_adapter) or any(value is not None for value in chosen)

@@ -92,6 +92,19 @@ def test_bare_vectors_are_a_word_by_their_token(pipe: StableDiffusionImg2ImgPipe
         pipe.load_textual_inversion(vectors())
 
 
+@pytest.mark.parametrize("named", ["<c2>", "<C2>", "MyCat"])
+def test_a_word_has_all_its_vectors_in_whatever_case_it_is_typed(
+    named: str, pipe: StableDiffusionImg2ImgPipeline
+) -> None:
+    """As in web UIs; the reference takes the first of them where the case is another than the word's."""
+    pipe.load_textual_inversion({named: vectors()})
+    assert pipe.tokenizer is not None
+    spelled = pipe.tokenizer.ids(f"a {named}, b")
+    assert len(spelled) == 6
+    for typed in (named.lower(), named.upper(), named.swapcase()):
+        assert pipe.tokenizer.ids(f"a {typed}, b") == spelled
+
+
 def test_what_a_caller_does_with_its_vectors_changes_no_word(pipe: StableDiffusionImg2ImgPipeline) -> None:
     own = {"<word>": vectors()}
     pipe.load_textual_inversion(own)

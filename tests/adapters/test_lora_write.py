@@ -182,6 +182,19 @@ def test_magnitudes_of_some_modules_are_refused_where_all_must_have_them() -> No
         written(Adapter(Path("x"), patches, 0), "peft", TINY.weight_shape)
 
 
+@pytest.mark.parametrize("form", ["loha", "lokr_first", "lora_4d"])
+def test_magnitudes_of_outputs_have_the_dimensions_of_the_weight(form: str) -> None:
+    """Under kohya's names, whatever the kind that they stand beside and however its factors lie."""
+    for size in (2, 4):
+        drawn_for = ((m, leaves_for(form, m, 1)) for m in MODULES if len(TINY.weight_shape(m)) == size)
+        module, leaves = next((module, leaves) for module, leaves in drawn_for if leaves)
+        out = TINY.weight_shape(module)[0]
+        patches = {module: Patch({**leaves, "magnitude": torch.rand(out) + 0.5})}
+        made = written(Adapter(Path("x"), patches, 0), "kohya", TINY.weight_shape)[""].tensors
+        (scale,) = (tensor for key, tensor in made.items() if key.endswith(".dora_scale"))
+        assert tuple(scale.shape) == (out, *[1] * (size - 1))
+
+
 def test_every_alpha_is_kept_exactly(tmp_path: Path) -> None:
     """Kohya's to diffusers' or PEFT's and back: the same numbers in each module, odd ones in half precision too."""
     alphas = [0.1, 1.0, 94.0, 3.5, 1e-3]

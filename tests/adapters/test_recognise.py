@@ -181,6 +181,13 @@ OTHERS: dict[str, tuple[dict[str, Tensor], str, str, str]] = {
         "",
     ),
     "ControlNet": (tensors(("input_hint_block.0.weight", (4, 4))), "weights", "a ControlNet", ""),
+    "Control-LoRA": (
+        tensors(("lora_controlnet", (1,)), ("input_hint_block.0.weight", (4, 4))),
+        "weights",
+        "a Control-LoRA",
+        "",
+    ),
+    "LLLite": (tensors(("lllite_unet_mid.down.0.weight", (4, 4))), "weights", "a ControlNet-LLLite", ""),
     "T2I-Adapter": (tensors(("body.0.block1.weight", (4, 4))), "weights", "a T2I-Adapter", ""),
     "upscaler": (tensors(("body.0.rdb1.conv1.weight", (4, 4))), "weights", "an upscaler", ""),
     "cloneofsimo": (tensors(("unet:0:up", (8, 4)), ("unet:0:down", (4, 8))), "weights", "not known", ""),
@@ -201,6 +208,15 @@ def test_adapters_are_told_by_their_keys(case: str, pickled: bool, tmp_path: Pat
     facts = file_facts(path)
     assert (facts["type"], facts["kind"]) == (kind, words)
     assert note in facts["note"]
+
+
+def test_a_bare_tensor_is_called_as_its_file_is(tmp_path: Path) -> None:
+    """Which is the word that it is loaded under; web UIs keep aesthetic gradients so, which are no words."""
+    torch.save(torch.ones(1, 768), tmp_path / "fantasy.pt")
+    facts = file_facts(tmp_path / "fantasy.pt")
+    assert facts["words"] == ["'fantasy' (1 x 768)"]
+    assert "aesthetic gradients" in facts["kind"]
+    assert read_embedding(tmp_path / "fantasy.pt", 768).token == "fantasy"
 
 
 def test_nested_pickles_and_folders_are_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

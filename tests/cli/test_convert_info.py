@@ -58,6 +58,7 @@ def test_convert_reports_on_stderr_and_leaves_stdout_alone(tmp_path: Path, capsy
         (["{model}", "new.safetensors", "--max-shard-size", "1MB"], 2, "--max-shard-size is for folders"),
         (["{model}", "new.safetensors", "--only", "vae", "--max-shard-size", "1MB"], 2, "leave --max-shard-size out"),
         (["{model}", "new", "--prediction-type", "v-pred"], 2, "prediction type 'v-pred'"),
+        (["{model}", "new", "--variant", ""], 2, "--variant: the name is empty"),
     ],
 )
 def test_wrong_requests_are_one_or_two_lines(

@@ -195,6 +195,7 @@ REFUSED: list[tuple[list[str], int, str]] = [
     (["-p", "x", "-o", "x.pt"], 2, "are a .safetensors file"),
     (["-p", "x", "-o", "there.safetensors"], 3, "exists and is not overwritten"),
     (["-p", "x", "-m", "nowhere"], 3, "no such path"),
+    (["-p", "x", "-m", "nowhere", "-o", "x.SAFETENSORS"], 3, "no such path"),
     (["-p", "x", "--clip-skip", "99"], 2, "layers to skip"),
     (["-p", "x", "--embedding", "nope"], 3, "no embedding of that name"),
 ]

@@ -116,6 +116,15 @@ def test_a_dry_run_tells_people_model_sampler_and_prompt(
     assert lines[:4] == ["model: built-in", f"sampler: {sampler}", "prompt: a cat", "negative prompt: fog"]
 
 
+def test_a_dry_run_refuses_a_variant_that_the_built_in_model_lacks(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photo(folder / "a.png")
+    for more in (["--dry-run"], []):
+        assert run(["run", "a.png", "-p", "x", "--variant", "fp16", *more]) == 3
+        assert "no component has weights of the variant 'fp16'" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "size"),
     [

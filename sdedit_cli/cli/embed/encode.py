@@ -38,7 +38,7 @@ def encode(output: Path, **given: Any) -> None:
     there. Weights, long prompts, embeddings and the text side of LoRAs are in it; prompts that change over the steps,
     such as [a:b:0.5], are refused. The file says what made it, without paths and times: equal prompts give equal bytes.
     """
-    if output.suffix != _SUFFIX:
+    if output.suffix.lower() != _SUFFIX:
         raise UsageError(f"-o {output}: encoded prompts are a {_SUFFIX} file; give it that ending")
     request = layering(given, (), None).request()
     if not (request.edit.prompt or request.edit.negative_prompt):

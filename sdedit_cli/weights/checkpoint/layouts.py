@@ -130,6 +130,8 @@ _OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ((".diff$", ".diff_b$"), "an adapter of whole differences", _ELSEWHERE.format("--lora")),
     (("string_to_param", "emb_params", "emp_params", "^clip_l$", "^clip_g$"), *_EMBEDDING),
     (("^prompt_embeds$",), "a file of encoded prompts", _ELSEWHERE.format("--prompt-embeds")),
+    (("^lora_controlnet$",), "a Control-LoRA", _NOT_OURS),
+    (("^lllite_",), "a ControlNet-LLLite", _NOT_OURS),
     (("control_model.", "controlnet_cond_embedding.", "input_hint_block."), "a ControlNet", _NOT_OURS),
     (("adapter.body.", "body.0.block1."), "a T2I-Adapter", _NOT_OURS),
     (("rdb1.", "RDB1."), "an upscaler", _ELSEWHERE.format("--upscaler")),
