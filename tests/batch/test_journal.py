@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from sdedit_cli.batch.books import Books
 from sdedit_cli.batch.freshness import changed, judge
 from sdedit_cli.batch.journal import Entry, Journal, Known, journal_of, read_all
+from sdedit_cli.batch.lost_rows import note_lost
 from sdedit_cli.batch.request import Model, Request
+from sdedit_cli.batch.rows import LostRow, Row
 from sdedit_cli.batch.survey import Item, prunable, survey
 from sdedit_cli.batch.targets import Job, Target
 from sdedit_cli.disk.stamps import stamp_of
-from sdedit_cli.errors import OutputError
+from sdedit_cli.errors import JobFileError, OutputError
 from sdedit_cli.options import Edit
 
 DONE = Entry("done", "a.png", key="k", sha256=hashlib.sha256(b"picture").hexdigest(), facts={"prompt": "p"})
@@ -218,6 +220,16 @@ def test_names_that_no_file_can_have_are_not_pruned(tmp_path: Path) -> None:
     names = ("a" * 5000, "a\0b.png", "\ud800.png", "link/x.png", "x.png")
     known = {name: Known(Entry("done", name), frozenset({hashlib.sha256(b"data").hexdigest()})) for name in names}
     assert prunable(tmp_path / "out", names, known) == [tmp_path / "out" / "x.png"]
+
+
+def test_what_an_error_says_is_noted_in_short_and_once(tmp_path: Path) -> None:
+    lost = [LostRow(1, Row("a.png", "a.png"), JobFileError("x" * 100_000))]
+    book = journal(tmp_path)
+    assert note_lost(lost, {}, book)
+    (known,) = read_all(tmp_path).values()
+    assert len(known.last.error) == 1000
+    assert not note_lost(lost, read_all(tmp_path), book)
+    book.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of the size of files")
