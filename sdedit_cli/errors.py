@@ -191,8 +191,8 @@ def quoted(value: object) -> str:
 
 def shortened(name: object, limit: int = 160) -> str:
     """The name of a file for a message, the middle of a very long one left out."""
-    text = str(name)
-    return text if len(text) <= limit else f"{text[:60]}...{text[-60:]}"
+    text, kept = str(name), min(60, (limit - 3) // 2)
+    return text if len(text) <= limit else f"{text[:kept]}...{text[-kept:]}"
 
 
 def first_line(message: object) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdedit_cli import errors
-from sdedit_cli.errors import SdeditError, shown
+from sdedit_cli.errors import SdeditError, shortened, shown
 
 PAGE = Path(__file__).parents[1] / "docs" / "batch.md"
 WORDS = {
@@ -64,6 +64,14 @@ def test_values_are_shown(value: object, text: str) -> None:
 )
 def test_large_values_are_cut(value: object) -> None:
     assert len(shown(value)) <= 80
+
+
+@pytest.mark.parametrize("limit", [40, 160])
+def test_long_names_lose_their_middle(limit: int) -> None:
+    for length in (limit, limit + 1, 1000):
+        text = shortened(f"a{'x' * (length - 2)}z", limit)
+        assert len(text) <= limit
+        assert (text[0], text[-1], "..." in text) == ("a", "z", length > limit)
 
 
 def test_every_failure_has_a_word_that_stays() -> None:

@@ -75,6 +75,8 @@ def test_a_preset_that_is_not_there(name: str, words: str) -> None:
         (b"strength = 2", "preset"),
         (b"strenght = 0.2", "did you mean 'strength'"),
         (b"strength = ", "is not TOML"),
+        (b"cfg-scale = 3\ncfg_scale = 4", "gives cfg-scale twice"),
+        (b"size = '64x64'\nmax-side = 9", "size and max-side exclude each other"),
         (b"\xff\xfe", "is not a text file"),
         (b"description = 3", "description is 3"),
         (b"[strength]\nx = 1", "strength is"),
@@ -89,6 +91,14 @@ def test_a_bad_preset_is_refused_with_its_file(tmp_path: Path, text: bytes, word
     assert words in str(caught.value)
     assert "bad.toml" in str(caught.value)
     assert "sys." not in str(caught.value)
+
+
+def test_a_file_whose_name_would_be_a_path_has_none(tmp_path: Path) -> None:
+    for name in (".toml", "a.toml.toml", "b.toml"):
+        (tmp_path / name).write_text("steps = 3\n")
+    assert {path.name for paths in preset_paths((tmp_path,)).values() for path in paths if path.parent == tmp_path} == {
+        "b.toml"
+    }
 
 
 def test_the_user_config(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ a strength of 0.75, 25 steps and a guidance scale of 5), the user config (the fi
 network, no machine and no safety), a job of a list (`sdedit batch`), the environment, the command line. What belongs to
 one command alone, such as `-o` and `--sweep`, is in its `--help`, [command-line.md](command-line.md) and
 [batch.md](batch.md). In TOML the key is the flag without its dashes; the
-variable is `SDEDIT_` and the flag in capitals, with `_` for each `-` (but {others}).
+variable is `SDEDIT_` and the flag in capitals, with `_` for each `-` (but {others}). One
+that is called so and read by nothing is told.
 """
 
 

@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..disk.stamps import NOWHERE, Stamp, stamp_of
-from ..errors import SdeditError, first_line
-from .journal import Entry, Journal, Known, known_after
+from ..errors import SdeditError
+from .journal import Entry, Journal, Known, known_after, text_of
 from .keys import key_of
 from .ledger import Ledger
 from .targets import Job, Target
@@ -93,7 +93,7 @@ class Books(Ledger):
         self._done[self._intent.output] = self.accounts[self._intent.output]
 
     def failed(self, job: Job, error: SdeditError) -> None:
-        text = first_line(error)
+        text = text_of(error)
         outputs = [name_of(self._folder, target.path) for target in job.targets if target.path is not None]
         for output in outputs:
             account = self.accounts[output]

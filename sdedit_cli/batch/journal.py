@@ -22,7 +22,7 @@ from typing import Any, cast
 from ..disk.own import check_own, open_own
 from ..disk.stamps import NOWHERE, Stamp
 from ..disk.whole import cannot_write
-from ..errors import OutputError
+from ..errors import OutputError, first_line, shortened, shown
 from .garbage import uncollected
 
 FOLDER = ".sdedit"
@@ -30,6 +30,7 @@ PLACED = ("done", "intent")  # the events after which a file may be there
 SCHEMA = 1
 _MOST_BYTES = 2 << 30
 _SHORTEST = len('{"event":"x","output":"y"}')
+_LONGEST_ERROR = 1000  # characters
 _LARGEST = 1 << 62  # of a number that means something
 _INTENT, _DONE = (f'{{"v": {SCHEMA}, "event": "{event}", "output": '.encode() for event in ("intent", "done"))
 _TEXTS = ("event", "output", "key", "sha256", "input", "input_sha256", "error", "word", "safety")
@@ -59,6 +60,11 @@ class Entry:
 
 
 _WRITTEN = (*(name for name in Entry.__slots__ if name != "n"), "n")
+
+
+def text_of(error: object) -> str:
+    """What a journal says of an error: its first line, which may quote what a list says at any length, in short."""
+    return shown(first_line(error), _LONGEST_ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +125,12 @@ def read_all(folder: Path) -> dict[str, Known]:
 
 
 def journals_of(folder: Path) -> list[Path]:
-    """The journals of a destination: its own, and those of shards."""
-    return sorted((folder / FOLDER).glob("journal*.jsonl"))
+    """The journals of a destination: its own, and those of shards. Raises OutputError where nobody may look."""
+    place = folder / FOLDER
+    try:
+        return sorted(place.glob("journal*.jsonl"))
+    except OSError as problem:
+        raise OutputError(f"{shortened(place)}: cannot be read ({problem.strerror})") from None
 
 
 def _tables(path: Path) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..disk.hashes import model_hash, remembered_hash
-from ..errors import ModelError
 from ..options import Edit
 from ..options.adapters import IMAGE_ENCODER
 from ..options.files import USUAL
@@ -47,14 +47,14 @@ class Contents:
 
 
 def hash_of(name: str) -> str:
-    """The hash of a model, an adapter or a picture; of a name that is no path here, the name. Raises ModelError."""
+    """The hash of a model, an adapter or a picture; the name of what cannot be read, or is no path here."""
     path = Path(name)
-    if not path.exists():
-        return f"name:{path}"  # of the Hub, or not there: the run says so
     try:
-        return model_hash(path, remembered_hash)
-    except OSError as problem:
-        raise ModelError(f"{path}: cannot be read ({problem.strerror})") from None
+        if os.path.exists(path):
+            return model_hash(path, remembered_hash)
+    except OSError:
+        pass
+    return f"name:{path}"  # of the Hub, or not there, or closed: the run says so of the pictures that it is for
 
 
 def said_of(model: Path) -> str | None:
@@ -110,7 +110,7 @@ def _image_encoder(edit: Edit, contents: Contents, model: Path) -> str | None:
 
 
 def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, format: str) -> dict[str, str]:
-    """What a picture is made of, by parts, each short: to say later which of them changed. Raises ModelError."""
+    """What a picture is made of, by parts, each short: to say later which of them changed."""
     identity = edit.identity(contents.hash_of)
     made_of: dict[str, Any] = {**identity, "model": contents.hash_of(str(model)), "input": input_sha256}
     made_of |= {"model_says": contents.said_of(model), "format": format, "version": NUMERIC_VERSION}
@@ -149,7 +149,7 @@ class Facts:
     def of(
         self, request: Request, seed: int, *, model: Path, input_sha256: str, format: str
     ) -> tuple[Mapping[str, str], str]:
-        """As `facts_of` and `key_of`, of the picture of a request with that seed. Raises ModelError."""
+        """As `facts_of` and `key_of`, of the picture of a request with that seed."""
         settings, words = request.settings, request.words
         place = id(settings), model, format
         common = self._known.get(place)

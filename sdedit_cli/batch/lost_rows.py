@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-from ..errors import first_line
-from .journal import FOLDER, Entry, Journal, Known
+from .journal import FOLDER, Entry, Journal, Known, text_of
 from .rows import LostRow
 from .targets import Job
 
@@ -18,7 +17,7 @@ def note_lost(rows: Sequence[LostRow], known: Mapping[str, Known], journal: Jour
     """
     entries: list[Entry] = []
     for number, row, problem in rows:
-        name, text = _name(row.input, number), first_line(problem)
+        name, text = _name(row.input, number), text_of(problem)
         before = known.get(name)
         if before is None or (before.last.error, before.last.word) != (text, problem.word):
             entries.append(Entry("failed", name, input=row.input, error=text, word=problem.word))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import MaskError, UsageError, listed
+from ..errors import MaskError, UsageError, listed, shortened
 from ..options import Layer
 from ..pictures.endings import READ_ENDINGS
 from .names import parted
@@ -23,8 +23,10 @@ class MaskFolder:
     _known: dict[str, dict[str, list[str]]] = field(default_factory=dict[str, dict[str, list[str]]])
 
     def __post_init__(self) -> None:
-        if not self.folder.is_dir():
-            raise UsageError(f"--mask-dir {self.folder}: no such folder; expected one with a mask for each picture")
+        if not os.path.isdir(self.folder):
+            raise UsageError(
+                f"--mask-dir {shortened(self.folder)}: no such folder; expected one with a mask for each picture"
+            )
 
     def layers(self, row: Row) -> list[Layer]:
         """The mask of a row's picture; nothing where the row names one itself. Raises MaskError."""

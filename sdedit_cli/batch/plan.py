@@ -9,8 +9,9 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from ..disk.checks import check_name
-from ..errors import JobFileError, PictureError, SdeditError, UsageError, shortened
+from ..errors import JobFileError, MaskError, PictureError, SdeditError, UsageError, shortened
 from ..options.edit import seeds_from
+from ..options.masks import ALPHA
 from ..pictures.endings import FORMATS, READ_ENDINGS
 from ..pictures.source import check_no_pipe
 from .garbage import uncollected
@@ -177,6 +178,8 @@ def _job_of(row: Row, index: int, wording: Wording, place: Place) -> Job:
     if row.place and not row.problem:
         _check_single(row)
     request = wording.request_of(row, index)
+    if (mask := request.settings.mask) not in (None, ALPHA):
+        check_no_pipe(mask, error=MaskError)
     seeds = seeds_from(request.words.get("seed", request.settings.seed), request.settings.count)
     names = place.names(row)
     label = "DEST" if row.output is None else f"{row.place}: output"

@@ -83,19 +83,19 @@ def format_of(template: str, format: str | None, label: str = "-o", *, or_folder
 
     `or_folder` says whether the name of a folder would do there.
     """
-    suffix = split_template(template)[1].lower()
+    suffix, named = split_template(template)[1].lower(), shortened(template)
     if not suffix:
-        whole = f"such as '{template}{{stem}}.png'" if template.endswith(("/", os.sep)) else f"such as '{template}.png'"
+        whole = f"such as '{named}{{stem}}.png'" if template.endswith(("/", os.sep)) else f"such as '{named}.png'"
         other = "or a folder ending in '/'" if or_folder else whole
-        raise UsageError(f"{label} {template}: has no ending; expected {_ENDINGS}, {other}")
+        raise UsageError(f"{label} {named}: has no ending; expected {_ENDINGS}, {other}")
     if "{" in suffix:
         return _written(format or "png")
-    named = SUFFIXES.get(suffix)
-    if named is None:
-        raise UsageError(f"{label} {template}: '{suffix}' cannot be written; expected {_ENDINGS}")
-    if format and format != named:
-        raise UsageError(f"{label} {template}: ends in {suffix}, and --format says {format}; change one of them")
-    return _written(named)
+    meant = SUFFIXES.get(suffix)
+    if meant is None:
+        raise UsageError(f"{label} {named}: '{shortened(suffix, 40)}' cannot be written; expected {_ENDINGS}")
+    if format and format != meant:
+        raise UsageError(f"{label} {named}: ends in {suffix}, and --format says {format}; change one of them")
+    return _written(meant)
 
 
 def _written(format: str) -> str:

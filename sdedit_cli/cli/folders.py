@@ -177,7 +177,7 @@ def adapter_folders(given: Mapping[str, Any], config: UserConfig) -> dict[str, F
     for name, kind in KINDS.items():
         named = [expanded(folder) for folder in given.get(kind.parameter) or ()]
         for folder in named:
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise ModelError(f"{kind.option} {shortened(folder)}: no such folder")
         found[name] = Folders(kind, (*named, *config.adapter_folders.get(name, ()), _SHIPPED / name))
     return found
@@ -294,9 +294,9 @@ def _scanned(kind: Kind, folder: Path) -> Iterator[Entry]:
                 continue
             within = path.relative_to(folder).as_posix()
             if path.suffix.lower() in kind.suffixes and not path.name.lower().endswith(".preview.png"):
-                if path.is_file():
+                if os.path.isfile(path):
                     yield Entry(path.stem, path, within)
-            elif path.is_dir():
+            elif os.path.isdir(path):
                 if _is_adapter(kind, path):
                     yield Entry(path.name, path, within)
                 elif depth < _DEEPEST:

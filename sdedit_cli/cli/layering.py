@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.request import Model, Request
-from ..errors import ModelError
+from ..errors import ModelError, did_you_mean, shown
 from ..options import BUILT_IN_NAME, Edit, Edits, Layer, checked, environment, fields, layer_of, merged
-from ..presets import FAST, Preset, UserConfig, user_config
+from ..options.option import ENV_PREFIX
+from ..presets import (
+    ADAPTER_VARIABLES,
+    CONFIG_VARIABLE,
+    FAST,
+    MODELS_VARIABLE,
+    Preset,
+    UserConfig,
+    user_config,
+)
 from .folders import Folders, adapter_folders, located
 from .loras import has_marks, with_tags
 from .models import find_model, model_names
@@ -130,7 +139,26 @@ def layering(given: Mapping[str, Any], presets: Sequence[Preset], like: str | No
             replay.append(Layer(like, {"model": model_of(found, like, config.model_folders)}))
     below = (config.layer, *(preset.layer for preset in presets), *replay)
     said = merged([*replay, line], "command line")
-    return Layering(below, (variables, line), said, config, folders, like, found, (*hiding, *quick, *notes))
+    notes = (*_unread(os.environ), *hiding, *quick, *notes)
+    return Layering(below, (variables, line), said, config, folders, like, found, notes)
+
+
+def _unread(variables: Mapping[str, str]) -> tuple[str, ...]:
+    """A note for each variable that is called as ours are and that nothing reads: a typing error would go unseen."""
+    known = {field.variable for field in fields()} | {CONFIG_VARIABLE, MODELS_VARIABLE, *ADAPTER_VARIABLES.values()}
+    stray = [name for name in variables if name.startswith(ENV_PREFIX) and name not in known]
+    if not stray:
+        return ()
+    from ..pictures.codec import MEGAPIXELS_VARIABLE
+    from ..pictures.source import MEGABYTES_VARIABLE
+
+    known |= {MEGAPIXELS_VARIABLE, MEGABYTES_VARIABLE}
+    return tuple(
+        f"{shown(name)} is set and does nothing: no option of an edit is called so"
+        + did_you_mean(name, sorted(known), lambda word: word.removeprefix(ENV_PREFIX).lower())
+        for name in stray
+        if name not in known
+    )
 
 
 def _of_fast(preset: Preset, line: Layer) -> str:

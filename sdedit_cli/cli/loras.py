@@ -32,7 +32,7 @@ def with_tags(edit: Edit, folders: Folders, like: Found | None) -> tuple[Edit, t
     said = like if like and like.layer.values.get("prompt") == edit.prompt else None
     try:
         tags = tags_of(edit.prompt)
-        strengths = [tagged_lora(tag.name, tag.items, tag.text) for tag in tags]
+        strengths = [tagged_lora(tag.name, tag.items, shown(tag.text)) for tag in tags]
     except UsageError as problem:
         if said is None:
             raise

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, UsageError, shown
 from ..presets import (
     FAST,
     Entry,
@@ -24,6 +24,7 @@ from ..presets import (
     own_folder,
     preset_paths,
     preset_text,
+    shipped_folder,
     user_config,
 )
 from .flags import FILES, F, option, options
@@ -103,6 +104,11 @@ def save_preset(given: Mapping[str, Any], layers: Layering, to: Reporter) -> Non
     path = _target(name)
     layers.plain()
     _check(path, replace=replace)
+    if own := next((one.name for one in given["presets"] if Path(os.path.realpath(path)) in one.files), None):
+        raise UsageError(
+            f"--save-preset {name}: the preset '{shown(own)}' is that file or begins with it, so that it would extend "
+            f"itself; save it under another name, or change the file by hand"
+        )
     extends = [_named_from(path, preset) for preset in given["presets"]]
     text = preset_text(layers.said, extends, _own_entries(click.get_current_context()))
     try:
@@ -113,7 +119,7 @@ def save_preset(given: Mapping[str, Any], layers: Layering, to: Reporter) -> Non
 
     write_bytes(path, data, replace=replace)
     to.note(f"wrote {path}, and edited nothing; use it with --preset {name}")
-    if not is_path(name) and load_preset(name, (path.parent,)).hides:
+    if not is_path(name) and (shipped_folder() / path.name).is_file():
         to.note(f"it hides the preset '{name}' that comes with sdedit")
 
 

@@ -15,7 +15,8 @@ SCHEMA = "sdedit.samplers/1"
 @click.command("samplers", cls=Answer, short_help="List the samplers.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a sampler on stdout.")
 def command(as_json: bool) -> None:
-    """List the samplers that --sampler takes: the name of web UIs, the short one, that of model folders.
+    """List the samplers that --sampler takes: the name of web UIs, the short one, that of model folders, and the curves
+    that --schedule may give it.
 
     Case, spaces, dashes and underscores don't count: 'DPM++ 2M Karras' is dpmpp_2m_karras.
     """
@@ -24,14 +25,16 @@ def command(as_json: bool) -> None:
 
 
 def listed() -> Iterator[dict[str, str | list[str]]]:
-    """Every sampler: its names, and the curves that may follow its name."""
+    """Every sampler: its names, and the curves that --schedule may give it."""
+    from ..configs.scheduler import OPTIONS
     from ..noise.samplers import CLASS_OF, CURVES, SAMPLERS
+    from ..options import CURVES as SCHEDULES
 
-    endings = {f" {curve.capitalize()}": curve for curve in CURVES}
+    endings = [f" {curve.capitalize()}" for curve in CURVES]
     for name, (solver, _) in SAMPLERS.items():
         if any(name.endswith(ending) for ending in endings):
             continue
-        curves = [curve for ending, curve in endings.items() if name + ending in SAMPLERS]
+        curves = [curve for curve in SCHEDULES if CURVES[curve].keys() <= OPTIONS[CLASS_OF[solver]].keys()]
         word = name.lower().replace("++", "pp").replace(" ", "_")
         yield {"name": name, "word": word, "class": CLASS_OF[solver], "curves": curves}
 

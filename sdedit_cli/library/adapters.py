@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
-from weakref import WeakSet
 
 from torch import nn
 
@@ -40,7 +39,7 @@ class _Fused:
     slot: str
     strengths: Strengths
     scale: float
-    aside: WeakSet[Adapter]
+    aside: frozenset[Adapter]
     """Those that were loaded and not fused with it: they are not at work on what it changes."""
 
     def patched(self) -> Mapping[Module, Parts]:
@@ -213,7 +212,7 @@ class Adapters(AdapterFiles):
         if not names:
             raise UsageError("no adapter is loaded that could be fused; load one with load_lora_weights")
         wanted, adapters = self._fused, self._adapters.adapters
-        aside = WeakSet(adapter for name, adapter in adapters.items() if name not in names)
+        aside = frozenset(adapter for name, adapter in adapters.items() if name not in names)
         for name in names:
             adapter = adapters[name]
             slots = [slot for slot in components if not self._is_fused(adapter, slot)]
@@ -271,11 +270,13 @@ class Adapters(AdapterFiles):
 
     def _take(self, wanted: AdapterSet) -> None:
         """Goes on with these adapters, or, when one of them does not fit, with those before."""
-        before = self._adapters
+        before, left = self._adapters, frozenset(wanted.adapters.values())
+        # What is gone is not held here either.
+        fused = tuple(replace(one, aside=one.aside & left) for one in self._fused)
         try:
             self._bundle(_words(wanted))
             # Without adapters nothing is disabled: the next one that is loaded is at work.
-            self._settle(_adapters=wanted, _enabled=self._enabled or not wanted.adapters)
+            self._settle(_adapters=wanted, _fused=fused, _enabled=self._enabled or not wanted.adapters)
         except BaseException:
             self._bundle(_words(before))
             raise

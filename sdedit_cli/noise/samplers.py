@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean, shown
 
 CLASS_NAMES: Mapping[str, str] = {
     "DDIMScheduler": "ddim",
@@ -114,7 +114,7 @@ def find(name: str) -> tuple[str, dict[str, Any]]:
     if entry is None:
         known = tuple(dict.fromkeys((*SAMPLERS, *CLASS_NAMES, *CLASS_NAMES.values())))
         some = f"; known are {', '.join(_BASE)}"
-        raise UsageError(f"unknown sampler '{name}'{did_you_mean(name, known, _plain) or some}")
+        raise UsageError(f"unknown sampler '{shown(name)}'{did_you_mean(name, known, _plain) or some}")
     return entry[0], dict(entry[1])
 
 

@@ -75,6 +75,8 @@ def layer_of(
     try:
         for word, value in data.items():
             field = field_named(word, source, of)
+            if field.name in values:
+                raise UsageError(f"{source}: gives {field.key} twice, with '-' and with '_'; leave one")
             values[field.name] = read(field, value, f"{source}: {field.key}")
         return checked(Layer(source, values))
     except UsageError as problem:
@@ -85,6 +87,7 @@ def checked(layer: Layer) -> Layer:
     """`layer`, unless it names the steps or the size in two ways at once (UsageError)."""
     for one, other in _RIVALS:
         if one in layer.values and other in layer.values:
+            one, other = (name.replace("_", "-") for name in (one, other))
             raise UsageError(f"{layer.source}: {one} and {other} exclude each other; give one of them")
     return layer
 

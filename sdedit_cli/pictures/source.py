@@ -74,14 +74,14 @@ def check_source(source: str | Path, limit: int) -> None:
     _check(os.stat(source), shortened(source), limit, source)
 
 
-def check_no_pipe(source: str, place: str = "") -> None:
-    """Raises PictureError for a pipe, where a picture is looked at more than once; `place` is where it is named."""
+def check_no_pipe(source: str, place: str = "", error: type[PictureError] = PictureError) -> None:
+    """Raises `error` for a pipe, where a picture is looked at more than once; `place` is where it is named."""
     try:
         is_pipe = stat.S_ISFIFO(os.stat(source).st_mode)
     except (OSError, ValueError):
         return  # who reads it says why it cannot be
     if is_pipe:
-        raise PictureError(
+        raise error(
             f"{place}{': ' if place else ''}{shortened(source)}: is a pipe, and a batch looks at a picture more than "
             "once; save it as a file, or edit it with 'sdedit run'"
         )

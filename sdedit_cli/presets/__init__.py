@@ -7,6 +7,7 @@ and `folders` under `[models]`, `[presets]`, `[loras]` and `[embeddings]`.
 
 from .config import (
     ADAPTER_VARIABLES,
+    CONFIG_VARIABLE,
     MODELS_VARIABLE,
     UserConfig,
     config_path,
@@ -20,6 +21,7 @@ from .text import Entry, preset_text
 __all__ = [
     "ADAPTER_VARIABLES",
     "COMMANDS",
+    "CONFIG_VARIABLE",
     "FAST",
     "MAX_BYTES",
     "MODELS_VARIABLE",

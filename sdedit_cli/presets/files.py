@@ -40,11 +40,15 @@ def shipped_folder() -> Path:
 
 
 def preset_paths(folders: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """The files of every preset by name: those of earlier folders hide later ones, and the shipped ones come last."""
+    """The files of every preset by name: those of earlier folders hide later ones, and the shipped ones come last.
+
+    A file whose name would be taken for a path, such as `a.toml.toml`, is none that has a name.
+    """
     found: dict[str, tuple[Path, ...]] = {}
     for folder in dict.fromkeys((*folders, shipped_folder())):
         for path in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
-            found[path.stem] = (*found.get(path.stem, ()), path)
+            if not is_path(path.stem):
+                found[path.stem] = (*found.get(path.stem, ()), path)
     return found
 
 

@@ -25,7 +25,8 @@ NOTES = ("description", "extends")
 class Preset:
     """What a preset means: a layer of an edit, and for commands the values of their own options, as TOML has them.
 
-    `own` is the table of the file alone; `hides` the one of that name that comes with sdedit, where this is another.
+    `own` is the table of the file alone; `hides` the one of that name that comes with sdedit, where this is another;
+    `files` are its file and those of all that it begins with, where they really are.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Preset:
     own: Mapping[str, Any]
     layer: Layer
     commands: Mapping[str, Mapping[str, Any]]
+    files: frozenset[Path]
     hides: Path | None = None
 
 
@@ -102,6 +104,7 @@ class _Loader:
             own,
             merged([*(parent.layer for parent in parents), layer], source),
             _together([*(parent.commands for parent in parents), commands]),
+            frozenset((above[-1],)).union(*(parent.files for parent in parents)),
             _hidden(path),
         )
 

@@ -257,6 +257,16 @@ def test_names_that_no_file_can_have_are_not_pruned(tmp_path: Path) -> None:
     assert prunable(tmp_path / "out", names, known) == [tmp_path / "out" / "x.png"]
 
 
+def test_what_an_error_says_is_noted_in_short_and_once(tmp_path: Path) -> None:
+    lost = [LostRow(1, Row("a.png", "a.png"), JobFileError("x" * 100_000))]
+    book = journal(tmp_path)
+    assert note_lost(lost, {}, book)
+    (known,) = read_all(tmp_path).values()
+    assert len(known.last.error) == 1000
+    assert not note_lost(lost, read_all(tmp_path), book)
+    book.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of the size of files")
 def test_a_line_that_a_full_disk_cuts_is_an_error_and_costs_itself_alone(tmp_path: Path) -> None:
     import resource

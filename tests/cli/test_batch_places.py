@@ -354,3 +354,20 @@ def test_a_failure_says_of_which_output_it_is(source: Path, capfd: pytest.Captur
     assert run(["batch", "jobs.jsonl", "out", "-p", "a face", *QUICK, "--json"]) == 4
     failed = [one for one in events(capfd.readouterr().out) if one["event"] == "failed"]
     assert sorted(one["output"] for one in failed) == [str(Path("out") / name) for name in ("x.png", "y.png", "z.png")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes have no files there")
+@pytest.mark.parametrize("option", ["mask", "vae", "lora", "embedding", "prompt-embeds", "config", "upscaler"])
+@pytest.mark.parametrize("path", ["pipe", "x" * 300], ids=["pipe", "long"])
+def test_a_row_that_names_what_cannot_be_read_costs_itself_alone(
+    source: Path, option: str, path: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Such as one whose columns are shifted, so that its prompt stands under `mask`."""
+    os.mkfifo("pipe")
+    bad = {"input": "in/a.png", option: path} | ({"upscale": 2} if option == "upscaler" else {})
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, [bad, {"input": "in/b.png"}])))
+    for more, code in (("--dry-run", 4), ("--check", 6)):
+        assert run(["batch", "jobs.jsonl", "out", *QUICK, "--json", more]) == code
+        told = events(capfd.readouterr().out)
+        assert [one["input"] for one in told if one["event"] == "failed"] == ["in/a.png"] * (code == 4)
+        assert [one["output"] for one in told if one["event"] == "plan"] == [str(Path("out/in/b.png"))] * (code == 4)

@@ -97,6 +97,25 @@ def test_layers_win_in_the_order_of_the_design(folder: Path, monkeypatch: pytest
     assert [getattr(edit, name) for name in names] == [0.5, 4.0, 0.3, 2, 50]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("STRENGHT", "did you mean 'SDEDIT_STRENGTH'?"),
+        ("MAX_MEGAPIXEL", "did you mean 'SDEDIT_MAX_MEGAPIXELS'?"),
+        ("LORA_DIR", "did you mean 'SDEDIT_LORA'?"),
+        ("QWXYZ", "no option of an edit is called so"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_told(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for known in ("MODELS", "LORAS", "EMBEDDINGS", "MAX_MEGABYTES", "SCALE_TO_MEGAPIXELS"):
+        monkeypatch.setenv(f"SDEDIT_{known}", "1")
+    assert layering(none_given(), [], None).request().notes == ()
+    monkeypatch.setenv(f"SDEDIT_{name}", "0.5")
+    (note,) = layering(none_given(), [], None).request().notes
+    assert note.startswith(f"SDEDIT_{name} is set and does nothing: no option of an edit is called so")
+    assert note.endswith(said)
+
+
 def test_presets_stack(folder: Path) -> None:
     for name, text in (("a", "steps = 10\nstrength = 0.5"), ("b", "steps = 20")):
         (folder / f"{name}.toml").write_text(text)

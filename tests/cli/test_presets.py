@@ -147,6 +147,31 @@ def test_a_preset_is_replaced_when_that_was_asked_for(folder: Path) -> None:
     assert read_toml(folder / "p.toml") == {"description": "", "steps": 7}
 
 
+def test_a_preset_is_not_written_over_one_that_it_would_begin_with(
+    folder: Path, own: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it held would be lost, and it could not be used."""
+    photo(folder / "a.png")
+    own.mkdir(parents=True, exist_ok=True)
+    texts = {"mine": "steps = 9\n", "more": "extends = 'mine'\n"}
+    for name, text in texts.items():
+        (own / f"{name}.toml").write_text(text)
+    for given, target in (("mine", "mine"), ("more", "mine"), ("mine", str(own / "mine.toml"))):
+        words = ["--preset", given, "--strength", "0.5", "--save-preset", target, "--on-exists", "overwrite"]
+        assert run(["run", "a.png", *words]) == 2
+        assert "it would extend itself; save it under another name" in one_line(capfd.readouterr().err)
+    assert {name: (own / f"{name}.toml").read_text() for name in texts} == texts
+
+
+def test_a_preset_may_begin_with_one_of_another_folder(folder: Path, own: Path) -> None:
+    photo(folder / "a.png")
+    (folder / "team").mkdir()
+    (folder / "team" / "base.toml").write_text("steps = 9\n")
+    (own.parent / "config.toml").write_text(f"[presets]\nfolders = [{json.dumps(str(folder / 'team'))}]\n")
+    assert run(["run", "a.png", "--preset", "base", "--strength", "0.5", "--save-preset", "mine"]) == 0
+    assert run(["run", "a.png", "--preset", "mine", "--dry-run"]) == 0
+
+
 def test_a_preset_that_hides_one_of_ours_says_so(folder: Path, own: Path, capfd: pytest.CaptureFixture[str]) -> None:
     photo(folder / "a.png")
     assert run(["run", "a.png", "--steps", "7", "--save-preset", "quick"]) == 0

@@ -14,6 +14,7 @@ from sdedit_cli.cli.info import file_facts
 from sdedit_cli.cli.lora.inspect import facts_of
 from sdedit_cli.cli.main import command, run
 
+LONG = "x" * 3000
 VISION = '{"architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip_vision_model"}'
 
 
@@ -159,3 +160,26 @@ def test_a_dry_run_says_why_an_output_would_be_made_again(folder: Path, capfd: p
     told = capfd.readouterr().err
     assert f"{Path('out/a.png')}: the input changed" in told
     assert "b.png" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["run", "a.png", "--dry-run", "--lora-dir", LONG], 3, "no such folder"),
+        (["run", "a.png", "--dry-run", "--embedding-dir", LONG], 3, "no such folder"),
+        (["batch", "a.png", "out", "--dry-run", "--mask-dir", LONG], 2, "no such folder"),
+        (["batch", "a.png", LONG, "--check"], 3, "cannot be read (File name too long)"),
+        (["run", "a.png", "--dry-run", "--sampler", LONG], 2, "unknown sampler"),
+        (["run", "a.png", "--dry-run", "-o", LONG], 2, "has no ending"),
+        (["run", "a.png", "--dry-run", "-p", f"<lora:blueprint:{LONG}>"], 2, "is no number"),
+    ],
+    ids=["loras", "embeddings", "masks", "results", "sampler", "output", "tag"],
+)
+def test_a_name_that_is_too_long_is_told_in_short(
+    folder: Path, words: list[str], code: int, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photo(folder / "a.png")
+    assert run(words) == code
+    told = capfd.readouterr().err
+    assert said in told
+    assert len(told) < 600
