@@ -102,3 +102,24 @@ def test_a_saved_folder_is_the_base_in_every_precision(folder: Path, tmp_path: P
     pipe.save_pretrained(tmp_path)
     saved = weights(Pipe.from_pretrained(tmp_path, torch_dtype=torch.bfloat16))
     assert [key for key in base if not torch.equal(saved[key], base[key].to(torch.bfloat16))] == []
+
+
+@pytest.mark.parametrize("move", ["deepcopy", "pickle"])
+def test_what_is_fused_of_several_keeps_the_others_aside_in_a_copy(move: str, folder: Path) -> None:
+    """One that was not fused is not at work on the layers of one that is, until that is unfused."""
+    pipe = Pipe.from_pretrained(folder)
+    for seed, name in enumerate("ab"):
+        pipe.load_lora_weights(DIALECTS["kohya"](pipe, factors(pipe, seed=seed)), name)
+    pipe.set_adapters(["a", "b"])
+    both = weights(pipe)
+    pipe.fuse_lora(adapter_names=["a"])
+    alone = weights(pipe)
+    assert any(not torch.equal(alone[key], both[key]) for key in both)
+    copied = MOVES[move](pipe)
+    copied.disable_lora()
+    copied.enable_lora()
+    found = weights(copied)
+    assert [key for key in alone if not torch.equal(found[key], alone[key])] == []
+    copied.unfuse_lora()
+    found = weights(copied)
+    assert [key for key in both if not torch.equal(found[key], both[key])] == []
