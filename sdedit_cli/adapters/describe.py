@@ -17,7 +17,7 @@ from .blocks import block_of, place
 from .deltas import Kind, Misfit, kinds_of, weight_delta
 from .dialects import Module, dialect_of, family_of
 from .kinds.leaves import exact_scale, is_finite, matrix, rank_of, same_rank
-from .lora import Patch, grouped, no_adapter, patch_of
+from .lora import Patch, grouped, no_adapter, patch_of, unread
 from .lowrank import norm_of_product
 from .open import Header, adapter_keys
 from .recognise import recognised
@@ -119,6 +119,9 @@ def _counted(values: Iterator[N | None]) -> dict[N, int]:
 
 def _look(module: Module, patch: Patch, architecture: Architecture | None) -> _Seen:
     kinds = kinds_of(patch.leaves)
+    for leaf, tensor in patch.leaves.items():
+        if problem := unread(tensor, leaf):
+            raise Misfit(f"{leaf} {problem}")
     alpha = with_alpha(patch).leaves.get("alpha")
     if alpha is not None and alpha.numel() != 1:
         raise Misfit(f"alpha has {alpha.numel()} numbers, one is expected")

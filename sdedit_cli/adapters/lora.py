@@ -203,13 +203,17 @@ def _family(unet: UNetConfig | None) -> str:
 
 def _tensor(source: WeightSource, key: str, leaf: str) -> Tensor:
     tensor = source.get(key)
-    if tensor.is_complex() or not (tensor.is_floating_point() or leaf in _WHOLE):
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise ModelError(
-            f"{source.path}: '{shown(key)}' holds {kind} numbers; expected floating point: those of quantised files "
-            "are not read"
-        )
+    if problem := unread(tensor, leaf):
+        raise ModelError(f"{source.path}: '{shown(key)}' {problem}")
     return tensor
+
+
+def unread(tensor: Tensor, leaf: str) -> str:
+    """Why the numbers of a leaf are not read; '' for those that are."""
+    if not tensor.is_complex() and (tensor.is_floating_point() or leaf in _WHOLE):
+        return ""
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return f"holds {kind} numbers; expected floating point: those of quantised files are not read"
 
 
 def _check_finite(source: WeightSource, key: str, tensor: Tensor) -> None:

@@ -47,6 +47,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file({UP: torch.ones(64, 2, 1, 1), DOWN: torch.ones(2, 64, 1, 1)}, place / "lora.safetensors")
     save_file({UP: torch.ones(64, 2, 1, 1)}, place / "half.safetensors")
     save_file({UP: torch.ones(64, 3, 1, 1), DOWN: torch.ones(2, 64, 1, 1)}, place / "ranks.safetensors")
+    whole = {UP: torch.ones(64, 2, 1, 1).to(torch.int8), DOWN: torch.ones(2, 64, 1, 1)}
+    save_file(whole, place / "quantised.safetensors")
     save_file({UP: torch.ones(9, 2, 1, 1), DOWN: torch.ones(2, 9, 1, 1)}, place / "small.safetensors")
     flux = {f"transformer.single_transformer_blocks.0.attn.to_q.lora_{x}.weight": torch.ones(4, 4) for x in "AB"}
     save_file(flux, place / "flux.safetensors")
@@ -174,7 +176,14 @@ def test_a_dry_run_takes_what_fits(place: Path, monkeypatch: pytest.MonkeyPatch)
     assert run([*EDIT, "--lora", "lora.safetensors", "--dry-run", "--clip-skip", "1"]) == 0
 
 
-@pytest.mark.parametrize(("given", "said"), [("half.safetensors", HALF), ("ranks.safetensors", "up 3, down 2")])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("half.safetensors", HALF),
+        ("ranks.safetensors", "up 3, down 2"),
+        ("quantised.safetensors", "up holds int8 numbers; expected floating point"),
+    ],
+)
 def test_a_file_of_which_no_module_is_whole_is_described(
     given: str, said: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
