@@ -244,7 +244,8 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
 
     def _encode(self, texts: list[str], *, clip_skip: int | None = None, length: int | None = None) -> Tensor:
         if self.text_encoder is None or self.tokenizer is None:
-            raise UsageError("this pipeline has no text encoder; give `prompt_embeds` and `negative_prompt_embeds`")
+            lacking = "text encoder" if self.text_encoder is None else "tokenizer"
+            raise UsageError(f"this pipeline has no {lacking}; give `prompt_embeds` and `negative_prompt_embeds`")
         self._keep_words()
         engine = self.engine
         engine.bring(self.text_encoder)

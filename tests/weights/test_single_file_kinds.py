@@ -15,7 +15,7 @@ from helpers.tiny.folders import save_folder
 from helpers.tiny.single_files import ShapeSource, folder_tensors, ldm_tensors, shared
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sdedit_cli.configs.unet import UNetConfig
 from sdedit_cli.errors import ModelError
@@ -113,6 +113,23 @@ def test_a_unet_of_the_caller_leaves_the_rest() -> None:
     loaded = load_networks(shared("sd15")[1], skip=("unet",))
     assert loaded.unet is None
     assert loaded.scheduler_config is not None
+
+
+@pytest.mark.parametrize("configured", [False, True])
+@pytest.mark.parametrize("family", ["sd15", "sd21"])
+def test_a_text_encoder_of_the_caller_has_a_tokenizer_of_the_family_or_the_config(
+    family: str, configured: bool, tmp_path: Path
+) -> None:
+    folder, whole = shared(family)
+    tensors = {name: tensor for name, tensor in load_file(whole).items() if name.startswith(ldm.UNET)}
+    save_file(tensors, tmp_path / "unet.safetensors")
+    config = folder if configured else None
+    skip = ("vae", "text_encoder", "scheduler")
+    tokenizer = load_networks(tmp_path / "unet.safetensors", skip=skip, config=config).tokenizer
+    expected = load_networks(folder).tokenizer
+    assert tokenizer is not None
+    assert expected is not None
+    assert tokenizer.encode("a <cat> of the sea") == expected.encode("a <cat> of the sea")
 
 
 NOTES = ("sdedit.configs", "sdedit.scheduler", "sdedit.tokenizer", "sdedit.prediction_type")

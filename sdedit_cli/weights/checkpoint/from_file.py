@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ...configs.base import read_json
+from ...configs.clip import CLIPTextConfig
 from ...configs.model_block import noted_block
 from ...errors import ModelError, listed
 from ...names import ldm
@@ -80,7 +81,7 @@ def read_file(
         components={slot: component for slot, component in components.items() if slot not in skip},
         prediction=prediction,
         scheduler=scheduler if "unet" in components or configured else None,
-        tokenizers={} if "tokenizer" in skip else _tokenizers(source, components, family, config),
+        tokenizers={} if "tokenizer" in skip else _tokenizers(source, components, family, config, skip),
         metadata=writable(source.metadata),
         native_size=notes.native_size(source.metadata),
         block=noted_block(source.metadata, str(source.path)),
@@ -143,16 +144,23 @@ def _given_config(folder: Path | None, kind: Kind) -> Config | None:
 
 
 def _tokenizers(
-    source: WeightSource, components: Mapping[Slot, Component], family: Family, config: Path | None
+    source: WeightSource,
+    components: Mapping[Slot, Component],
+    family: Family,
+    config: Path | None,
+    skip: Collection[str],
 ) -> dict[Slot, TokenizerFiles]:
+    texts: dict[Slot, CLIPTextConfig | None] = {
+        slot: component.text for slot, component in components.items() if component.text is not None
+    }
+    if "text_encoder" in skip:  # the caller's own reads the prompts of a file that has none
+        texts = {"text_encoder": None, **texts}
     found: dict[Slot, TokenizerFiles] = {}
-    for slot, component in components.items():
-        if component.text is None:
-            continue
-        given = config / component.kind.tokenizer if config else None
+    for slot, text in texts.items():
+        given = config / KINDS[slot].tokenizer if config else None
         folder = given if given and given.is_dir() else None
         carried = source.metadata.get(notes.TOKENIZER) if slot == "text_encoder" and folder is None else None
-        found[slot] = TokenizerFiles(source.path, family.padding[slot], component.text, folder, carried)
+        found[slot] = TokenizerFiles(source.path, family.padding[slot], text, folder, carried)
     return found
 
 
