@@ -55,7 +55,9 @@ class Familiar(Switches):
         self.requires_safety_checker = True
         self.name_or_path: str | None = None
         """What the pipeline was loaded from."""
-        self._guidance_scale = 7.5  # callbacks written for the reference set it, to change the guidance in mid-run
+        # Callbacks written for the reference set these two to change the guidance in mid-run, or to end it.
+        self._guidance_scale = 7.5
+        self._interrupt = False
         self._num_timesteps = 0
         self._clip_skip: int | None = None
         self._cross_attention_kwargs: dict[str, Any] | None = None
@@ -74,6 +76,15 @@ class Familiar(Switches):
     def guidance_scale(self) -> float:
         """How closely the last call follows the prompt, as callbacks read it."""
         return self._guidance_scale
+
+    @property
+    def interrupt(self) -> bool:
+        """Set it from a callback to end the run after the step; the pictures are decoded as they are then."""
+        return self._interrupt
+
+    @interrupt.setter
+    def interrupt(self, value: bool) -> None:
+        self._interrupt = value
 
     @property
     def num_timesteps(self) -> int:

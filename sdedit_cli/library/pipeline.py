@@ -88,7 +88,6 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
         """Pixels on a side that a small model was trained at, as its checkpoint says; saved with it."""
         check_components(self.components)
         self.equip()
-        self._interrupt = False  # as callbacks written for the reference set it, to end the run
 
     @property
     def components(self) -> dict[str, Any]:
@@ -108,15 +107,6 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
     @scheduler.setter
     def scheduler(self, value: Scheduler) -> None:
         self._scheduler = as_scheduler(value)
-
-    @property
-    def interrupt(self) -> bool:
-        """Set it from a callback to end the run after the step; the pictures are decoded as they are then."""
-        return self._interrupt
-
-    @interrupt.setter
-    def interrupt(self, value: bool) -> None:
-        self._interrupt = value
 
     @property
     def dtype(self) -> torch.dtype:
