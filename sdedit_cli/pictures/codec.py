@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -124,14 +125,15 @@ def pixel_limit(variables: Mapping[str, str]) -> float:
 def open_picture(data: bytes, name: str, limit: float) -> Opened:
     """The picture in `data`, opened and not yet decoded, within `limit` megapixels. Raises PictureError."""
     name = "stdin" if name == "-" else name
+    # For these there is room made when the file is opened, also where it is only looked at, without a limit.
+    room = limit if limit < math.inf else pixel_limit(os.environ)
     try:
         for size in sizes_inside(data):
-            _check_size(size, f"{name}: holds a picture of", limit)
+            _check_size(size, f"{name}: holds a picture of", room)
     except ValueError as problem:
         raise PictureError(f"{name}: holds {problem}; save it anew") from None
     for reach in reach_of_frames(data):
-        # There is room made for the first when the file is opened, also by who only looks at it, without a limit.
-        _check_size(reach, f"{name}: has a frame that reaches to", limit if limit < math.inf else MAX_MEGAPIXELS)
+        _check_size(reach, f"{name}: has a frame that reaches to", room)
     opened = _opened(data, name)
     _check_size(opened.size, f"{name}: is", limit)
     if isinstance(opened.image, DeepTiff):

@@ -267,5 +267,17 @@ def test_the_canvas_of_a_webp_is_measured_before_there_is_room_made_for_it(folde
     data = bytearray(buffer.getvalue())
     data[24:30] = struct.pack("<I", 59999)[:3] * 2
     (folder / "a.webp").write_bytes(data)
-    with pytest.raises(PictureError, match="holds a picture of 60000 x 60000 pixels"):
-        read(folder / "a.webp")
+    for look in (read, find):
+        with pytest.raises(PictureError, match="holds a picture of 60000 x 60000 pixels"):
+            look(folder / "a.webp")
+
+
+def test_who_only_looks_at_a_gif_is_held_to_the_limit_that_is_set(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image.new("L", (1200, 1000))
+    image.save(folder / "a.gif", comment=b"a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x64")
+    assert find(folder / "a.gif").layer.values["seed"] == 5
+    monkeypatch.setenv("SDEDIT_MAX_MEGAPIXELS", "1")
+    with pytest.raises(PictureError, match="over the limit of 1 megapixels"):
+        find(folder / "a.gif")
