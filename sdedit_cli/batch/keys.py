@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..disk.hashes import model_hash, remembered_hash
+from ..errors import ModelError
 from ..options import Edit
 from ..options.adapters import IMAGE_ENCODER
 from ..options.files import USUAL
@@ -47,13 +48,17 @@ class Contents:
 
 
 def hash_of(name: str) -> str:
-    """The hash of a model, an adapter or a picture; the name of what cannot be read, or is no path here."""
+    """The hash of a model, an adapter or a picture; the name of what is no path here, and of a file that is closed.
+
+    Raises ModelError for a folder that cannot be read in full: what can be is used, and may change.
+    """
     path = Path(name)
     try:
         if os.path.exists(path):
             return model_hash(path, remembered_hash)
-    except OSError:
-        pass
+    except OSError as problem:
+        if os.path.isdir(path):
+            raise ModelError(f"{path}: cannot be read ({problem.strerror})") from None
     return f"name:{path}"  # of the Hub, or not there, or closed: the run says so of the pictures that it is for
 
 
@@ -110,7 +115,7 @@ def _image_encoder(edit: Edit, contents: Contents, model: Path) -> str | None:
 
 
 def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, format: str) -> dict[str, str]:
-    """What a picture is made of, by parts, each short: to say later which of them changed."""
+    """What a picture is made of, by parts, each short: to say later which of them changed. Raises ModelError."""
     identity = edit.identity(contents.hash_of)
     made_of: dict[str, Any] = {**identity, "model": contents.hash_of(str(model)), "input": input_sha256}
     made_of |= {"model_says": contents.said_of(model), "format": format, "version": NUMERIC_VERSION}
@@ -149,7 +154,7 @@ class Facts:
     def of(
         self, request: Request, seed: int, *, model: Path, input_sha256: str, format: str
     ) -> tuple[Mapping[str, str], str]:
-        """As `facts_of` and `key_of`, of the picture of a request with that seed."""
+        """As `facts_of` and `key_of`, of the picture of a request with that seed. Raises ModelError."""
         settings, words = request.settings, request.words
         place = id(settings), model, format
         common = self._known.get(place)

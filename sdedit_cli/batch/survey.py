@@ -42,7 +42,7 @@ def survey(
     environment: Callable[[Job], Mapping[str, Any]] | None = None,
 ) -> list[Item]:
     """Every output of the jobs. `path_of` says where the files of a model are, `environment` in which circumstances a
-    job would be carried out now, where they count. Raises OutputError."""
+    job would be carried out now, where they count. Raises ModelError, OutputError."""
     all_facts = Facts()
     root = os.path.join(folder, "")
     items: list[Item] = []
