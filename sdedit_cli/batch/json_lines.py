@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from ..errors import JobFileError, shortened, shown
+from ..options import MAX_DOCUMENT
 from .job_files import encoding_note, lines_of, read_list
 from .rows import MAX_ROWS, Row, Source, no_rows, row_of, too_many
 
 # More than any number has that a job could mean, and fewer than Python takes time for.
 _MOST_DIGITS = 400
-# More than all that a job may say, and little enough for what JSON makes of it, which may be many times as much.
-_LONGEST = 4_000_000
 
 
 def read_json_lines(path: str) -> Source:
@@ -39,8 +38,8 @@ def read_json_lines(path: str) -> Source:
 
 def row_of_json(line: str, place: str, folder: str = "") -> Row:
     """The row of one JSON object; whatever else the line is becomes the row's problem."""
-    if len(line) > _LONGEST:
-        return _failed(place, f"has {len(line):,} characters; expected at most {_LONGEST:,}")
+    if len(line) > MAX_DOCUMENT:
+        return _failed(place, f"has {len(line):,} characters; expected at most {MAX_DOCUMENT:,}")
     try:
         record: object = json.loads(
             line, object_pairs_hook=_without_doubles, parse_constant=_no_number, parse_int=_whole

@@ -9,7 +9,7 @@ from .colours import rgb_of
 from .declared import declare, fit_values, fitted, kept, with_hashes
 from .edit import BUILT_IN_NAME, CURVES, GROUPS, WORDS, Edit, fields
 from .layers import Edits, Layer, checked, edit_from, environment, field_named, layer_of, merged
-from .option import ENV_PREFIX, MAX_CHARACTERS, MAX_ITEMS, MAX_SEED, Field, Option
+from .option import ENV_PREFIX, MAX_CHARACTERS, MAX_DOCUMENT, MAX_ITEMS, MAX_SEED, Field, Option
 from .placement import Placement
 from .steps import MAX_STEPS, schedule_for, smallest_strength
 from .tile import tile_of
@@ -23,6 +23,7 @@ __all__ = [
     "GROUPS",
     "KINDS",
     "MAX_CHARACTERS",
+    "MAX_DOCUMENT",
     "MAX_ITEMS",
     "MAX_SEED",
     "MAX_STEPS",

@@ -13,6 +13,8 @@ from .values import KINDS, ValueType
 ENV_PREFIX = "SDEDIT_"
 MAX_SEED = 2**64 - 1
 MAX_CHARACTERS = 100_000
+# Of all that one edit says, as JSON: more than it may say, and little enough for what JSON makes of it.
+MAX_DOCUMENT = 4_000_000
 MAX_ITEMS = 1000
 
 

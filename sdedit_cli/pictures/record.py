@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ..errors import PictureError, shown
-from ..options import KINDS, MAX_ITEMS, Layer, fields, layer_of
+from ..options import KINDS, MAX_DOCUMENT, MAX_ITEMS, Layer, fields, layer_of
 
 SCHEMA = "sdedit.edit/1"
-# Of a block: prompts and lists of an edit are shorter, and lists of nothing take many times their characters.
-_LONGEST = 4_000_000
 # Every block has these two; further ingredients are listed when there are some.
 _ALWAYS = ("model", "vae")
 # What an ingredient has besides its name and hash.
@@ -126,13 +124,15 @@ def _listed(one: Ingredient) -> dict[str, Any]:
 
 
 def parse_block(text: str, source: str) -> Found:
-    """What an exact block says. Raises PictureError when it is damaged or of a schema we do not know.
+    """What an exact block says. Raises PictureError when it is damaged, too long, or of a schema we do not know.
 
     A picture is not a command: the options that it may not set are left out, and listed.
     """
+    if len(text) > MAX_DOCUMENT:
+        raise PictureError(
+            f"{source}: its sdedit block has {len(text):,} characters; expected at most {MAX_DOCUMENT:,}"
+        )
     try:
-        if len(text) > _LONGEST:
-            raise ValueError
         loaded: Any = json.loads(text)
         _check_schema(loaded["schema"], source)
         edit = _table(loaded["edit"])
