@@ -13,7 +13,7 @@ from ..disk.stamps import NOWHERE, Stamp
 from ..disk.stood import NOTHING, Stood, stamps_of
 from ..errors import OutputError, listed, shown
 from ..pictures.source import byte_limit
-from .journal import Entry, Known
+from .journal import Entry, Known, text_of
 from .ledger import CLEAN, FLAGGED
 
 _WORDS = {
@@ -33,8 +33,6 @@ _CIRCUMSTANCES = {
 
 
 NEW = "not made yet"
-# Of what a journal says that somebody else may have written: no error of ours is longer.
-_MOST_SHOWN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ def judge(
         reason = "" if environment is None else _other(made.environment, environment)
     # What is there as it was made is fresh, whatever was tried in between: the input may be as it was again.
     if reason and last.event == "failed":
-        said = f"failed: {shown(last.error, _MOST_SHOWN)}" if last.error else "failed"
+        said = f"failed: {text_of(last.error)}" if last.error else "failed"
         return Verdict(said, ours, failed=True, stood=stood)
     return Verdict(reason, ours, stood=stood)
 

@@ -29,6 +29,7 @@ FOLDER = ".sdedit"
 PLACED = ("done", "intent")  # the events after which a file may be there
 SCHEMA = 1
 _MOST_BYTES = 2 << 30
+_LONGEST_LINE = 1 << 20  # bytes; what is longer is none of ours, and read in pieces
 _SHORTEST = len('{"event":"x","output":"y"}')
 _LONGEST_ERROR = 1000  # characters
 _LARGEST = 1 << 62  # of a number that means something
@@ -128,9 +129,12 @@ def journals_of(folder: Path) -> list[Path]:
     """The journals of a destination: its own, and those of shards. Raises OutputError where nobody may look."""
     place = folder / FOLDER
     try:
-        return sorted(place.glob("journal*.jsonl"))
+        names = os.listdir(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     except OSError as problem:
         raise OutputError(f"{shortened(place)}: cannot be read ({problem.strerror})") from None
+    return sorted(place / name for name in names if name.startswith("journal") and name.endswith(".jsonl"))
 
 
 def _tables(path: Path) -> Iterator[dict[str, Any]]:
@@ -139,8 +143,8 @@ def _tables(path: Path) -> Iterator[dict[str, Any]]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise OutputError(f"{path}: has more than {_MOST_BYTES:,} bytes; move it away to begin anew")
-        with path.open("rb") as file:  # a line at a time: many short ones would take many times their bytes at once
-            yield from _told(file)
+        with path.open("rb") as file:  # a line at a time: all at once would take many times their bytes
+            yield from _told(iter(lambda: file.readline(_LONGEST_LINE), b""))
     except OSError as problem:
         raise OutputError(f"{path}: cannot be read ({problem.strerror})") from None
 

@@ -66,6 +66,19 @@ def test_a_journal_of_empty_lines_takes_no_memory(tmp_path: Path) -> None:
     assert peak < 1_000_000
 
 
+def test_a_line_of_a_journal_that_nobody_wrote_takes_no_memory(tmp_path: Path) -> None:
+    book = journal(tmp_path)
+    book.add(DONE)
+    book.close()
+    with (tmp_path / ".sdedit" / "journal.jsonl").open("ab") as file:
+        file.write(b'{"event": [' + b"[]," * 1_500_000)
+    tracemalloc.start()
+    assert list(read_all(tmp_path)) == ["a.png"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80_000_000
+
+
 def test_rows_that_cannot_be_meant_wait_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [LostRow(n, Row(f"{n}.png", f"{n}.png"), JobFileError("no")) for n in range(50)]
     book, waits = journal(tmp_path), list[int]()
