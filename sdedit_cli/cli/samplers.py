@@ -25,20 +25,21 @@ def command(as_json: bool) -> None:
 
 
 def listed() -> Iterator[dict[str, str | list[str]]]:
-    """Every sampler: its names, and the curves that --schedule may give it."""
+    """Every sampler: its names, the curves that may follow its name, and those that --schedule may give it."""
     from ..configs.scheduler import OPTIONS
     from ..noise.samplers import CLASS_OF, CURVES, SAMPLERS
     from ..options import CURVES as SCHEDULES
 
-    endings = [f" {curve.capitalize()}" for curve in CURVES]
+    endings = {f" {curve.capitalize()}": curve for curve in CURVES}
     for name, (solver, _) in SAMPLERS.items():
         if any(name.endswith(ending) for ending in endings):
             continue
-        curves = [curve for curve in SCHEDULES if CURVES[curve].keys() <= OPTIONS[CLASS_OF[solver]].keys()]
+        curves = [curve for ending, curve in endings.items() if name + ending in SAMPLERS]
+        schedules = [curve for curve in SCHEDULES if CURVES[curve].keys() <= OPTIONS[CLASS_OF[solver]].keys()]
         word = name.lower().replace("++", "pp").replace(" ", "_")
-        yield {"name": name, "word": word, "class": CLASS_OF[solver], "curves": curves}
+        yield {"name": name, "word": word, "class": CLASS_OF[solver], "curves": curves, "schedules": schedules}
 
 
 def _row(sampler: dict[str, str | list[str]]) -> str:
-    curves = ", ".join(sampler["curves"])
+    curves = ", ".join(sampler["schedules"])
     return f"{sampler['name']:<18} {sampler['word']:<18} {sampler['class']:<32} {curves}".rstrip()
