@@ -26,7 +26,7 @@ network, no machine and no safety), a job of a list (`sdedit batch`), the enviro
 one command alone, such as `-o` and `--sweep`, is in its `--help`, [command-line.md](command-line.md) and
 [batch.md](batch.md). In TOML the key is the flag without its dashes; the
 variable is `SDEDIT_` and the flag in capitals, with `_` for each `-` (but {others}). One
-that is called so and read by nothing is told.
+that is called so and that nothing reads is reported.
 """
 
 

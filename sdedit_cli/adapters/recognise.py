@@ -214,8 +214,13 @@ def _embedding(source: WeightSource, names: Collection[str]) -> Recognised | Non
 def _layout(keys: Collection[str]) -> str:
     if any(key.startswith("string_to_param.") for key in keys):
         return "embedding, A1111"
-    known = {"emb_params": "kohya", "emp_params": "OneTrainer", "clip_l": "by encoder", "clip_g": "by encoder"}
-    known[""] = "a bare tensor, as aesthetic gradients of web UIs are too"
+    known = {
+        "emb_params": "kohya",
+        "emp_params": "OneTrainer",
+        "clip_l": "by encoder",
+        "clip_g": "by encoder",
+        "": "a bare tensor, as aesthetic gradients of web UIs are too",
+    }
     return f"embedding, {next((words for key, words in known.items() if key in keys), 'diffusers')}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch.request import Model, Request
 from ..errors import ModelError, did_you_mean, shown
-from ..options import BUILT_IN_NAME, Edit, Edits, Layer, checked, environment, fields, layer_of, merged
-from ..options.option import ENV_PREFIX
+from ..options import BUILT_IN_NAME, ENV_PREFIX, Edit, Edits, Layer, checked, environment, fields, layer_of, merged
 from ..presets import (
     ADAPTER_VARIABLES,
     CONFIG_VARIABLE,
@@ -155,10 +155,15 @@ def _unread(variables: Mapping[str, str]) -> tuple[str, ...]:
     known |= {MEGAPIXELS_VARIABLE, MEGABYTES_VARIABLE}
     return tuple(
         f"{shown(name)} is set and does nothing: no option of an edit is called so"
-        + did_you_mean(name, sorted(known), lambda word: word.removeprefix(ENV_PREFIX).lower())
+        + did_you_mean(name, sorted(known), _plain_variable)
         for name in stray
         if name not in known
     )
+
+
+def _plain_variable(name: str) -> str:
+    # The variables of --lora-dir and --embedding-dir are in the plural.
+    return re.sub("_DIR$", "S", name.removeprefix(ENV_PREFIX)).lower()
 
 
 def _of_fast(preset: Preset, line: Layer) -> str:

@@ -102,7 +102,7 @@ def test_layers_win_in_the_order_of_the_design(folder: Path, monkeypatch: pytest
     [
         ("STRENGHT", "did you mean 'SDEDIT_STRENGTH'?"),
         ("MAX_MEGAPIXEL", "did you mean 'SDEDIT_MAX_MEGAPIXELS'?"),
-        ("LORA_DIR", "did you mean 'SDEDIT_LORA'?"),
+        ("LORA_DIR", "did you mean 'SDEDIT_LORAS'?"),
         ("QWXYZ", "no option of an edit is called so"),
     ],
 )
