@@ -249,17 +249,9 @@ def _own_name(path: Path) -> str:
 
 
 def _said(path: Path, key: str) -> str:
-    from ..configs.base import object_in
+    from ..configs.model_block import metadata_of
 
-    if path.suffix.lower() != ".safetensors":
-        return ""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header: Any = object_in(file.read(length).decode() if length <= _MOST_HEADER else "") or {}
-        return str(header["__metadata__"][key])
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
+    return str(metadata_of(path, _MOST_HEADER).get(key, "")) if path.suffix.lower() == ".safetensors" else ""
 
 
 def _size(path: Path) -> int:

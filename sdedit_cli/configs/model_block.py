@@ -72,17 +72,17 @@ def read_block(path: Path) -> ModelBlock:
     if path.is_dir():
         index = path / FILE
         return block_of(read_json(index), str(index)) if index.is_file() else ModelBlock()
-    return noted_block(_metadata(path), str(path))
+    return noted_block(metadata_of(path), str(path))
 
 
-def _metadata(path: Path) -> Mapping[str, object]:
-    """The metadata of a safetensors file; empty for what is none."""
-    if not path.is_file():  # a pipe would be waited for
-        return {}
+def metadata_of(path: Path, longest: int = _LONGEST_HEADER) -> Mapping[str, object]:
+    """The metadata of a safetensors file; empty for what is none, and for a header of more than `longest` bytes."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return {}
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = object_in(file.read(size).decode() if 2 <= size <= _LONGEST_HEADER else "") or {}
+            header = object_in(file.read(size).decode() if 2 <= size <= longest else "") or {}
     except (OSError, ValueError):
         return {}
     return as_object(header.get("__metadata__"))
