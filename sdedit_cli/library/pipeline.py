@@ -321,7 +321,7 @@ class StableDiffusionImg2ImgPipeline(Adapters, Embeddings, ImagePrompts, Familia
             )
             # Each network may compute in a precision of its own.
             vae, dtype = self.vae.config, self.unet.dtype
-            text_RTC = torch.cat([negative, positive] if guided and negative is not None else [positive]).to(dtype)
+            text_RTC = (torch.cat([negative, positive]) if guided and negative is not None else positive).to(dtype)
             check_width(text_RTC, self.unet.config.cross_attention_dim)
             pixels_BCHW = preprocess(image, vae.scale, vae.latent_channels, vae.in_channels)
             grid, start = grid_for(self.scheduler, num_inference_steps or 0, strength, timesteps, sigmas)
