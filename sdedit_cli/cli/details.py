@@ -6,6 +6,7 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from ..signals import held
 from .render import Reporter
 
 _LOG = logging.getLogger("sdedit")
@@ -23,11 +24,15 @@ class _Shown(logging.Handler):
 @contextmanager
 def showing_details(to: Reporter) -> Generator[None, None, None]:
     """Within it, details go to `to`, which knows whether they are wanted."""
-    handler, level = _Shown(to), _LOG.level
-    _LOG.addHandler(handler)
-    _LOG.setLevel(logging.INFO)
+    level = _LOG.level
     try:
+        # logging keeps a list of handlers for the end of the process: half of one there would end it with a traceback.
+        with held():
+            _LOG.addHandler(_Shown(to))
+            _LOG.setLevel(logging.INFO)
         yield
     finally:
-        _LOG.removeHandler(handler)
-        _LOG.setLevel(level)
+        with held():
+            for shown in [one for one in _LOG.handlers if isinstance(one, _Shown)]:
+                _LOG.removeHandler(shown)
+            _LOG.setLevel(level)
