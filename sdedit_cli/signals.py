@@ -67,7 +67,7 @@ def stoppable() -> Generator[None, None, None]:
         return
     before = {number: signal.getsignal(number) for number in _ENDING if not _is_ignored(number)}
     try:
-        catch()
+        _catch()
         yield
     finally:
         for number, handler in before.items():
@@ -79,8 +79,14 @@ def stoppable() -> Generator[None, None, None]:
         _state.pending = 0
 
 
-def catch() -> None:
-    """Signals raise Stop in the main thread from now on, as in `stoppable`, to the end of the process."""
+@contextmanager
+def caught() -> Generator[None, None, None]:
+    """As `stoppable`, but to the end of the process: what is around it must expect Stop too."""
+    _catch()
+    yield
+
+
+def _catch() -> None:
     _state.active = True
     for number in _ENDING:
         if not _is_ignored(number):

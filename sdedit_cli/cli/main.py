@@ -7,7 +7,8 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NoReturn, TextIO
@@ -103,10 +104,9 @@ def command(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command line and exits with its code."""
-    signals.catch()
     sys.unraisablehook = _unraisable
     _take_any_character()
-    code = run(list(sys.argv[1:] if arguments is None else arguments))
+    code = run(list(sys.argv[1:] if arguments is None else arguments), signals.caught)
     # All is told: a signal while the process winds down must not be told once more, nor end it in another way.
     signals.ignore()
     leftovers = sys.modules.get("sdedit_cli.disk.leftovers")  # imported by whoever has written something
@@ -136,14 +136,15 @@ def _take_any_character() -> None:
                 stream.reconfigure(errors="backslashreplace")
 
 
-def run(arguments: list[str]) -> int:
-    """The exit code of a command line, carried out. Errors are one line on stderr; `--debug` adds the traceback."""
-    with stoppable():
-        try:
+def run(arguments: list[str], signalled: Callable[[], AbstractContextManager[None]] = stoppable) -> int:
+    """The exit code of a command line, carried out, within what turns signals into Stop. Errors are one line on
+    stderr; `--debug` adds the traceback."""
+    try:
+        with signalled():
             return _carried_out(arguments)
-        except Stop as stop:  # the second one, while the first was being dealt with
-            signals.settle()
-            return _fail(arguments, stop.as_error())
+    except Stop as stop:  # before the work began, or the second one, while the first was being dealt with
+        signals.settle()
+        return _fail(arguments, stop.as_error())
 
 
 def _has_working_folder() -> bool:
@@ -159,6 +160,7 @@ def _carried_out(arguments: list[str]) -> int:
     if "_SDEDIT_COMPLETE" in os.environ:
         import_module(f"{__package__}.shells").register()
     if not _FOR_HELP.intersection(arguments) and not _has_working_folder():
+        signals.settle()
         return _fail(arguments, OutputError("the working folder is gone; change to one that is there"))
     try:
         outcome: Any = command.main(arguments, prog_name="sdedit", standalone_mode=False)

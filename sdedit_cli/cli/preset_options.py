@@ -27,6 +27,7 @@ from ..presets import (
     shipped_folder,
     user_config,
 )
+from ..signals import settle
 from .flags import FILES, F, option, options
 from .paths import FileName
 from .preset_tables import own_options, table_defaults
@@ -117,7 +118,7 @@ def save_preset(given: Mapping[str, Any], layers: Layering, to: Reporter) -> Non
         raise OutputError(f"{path}: a name given here is not valid UTF-8, which a preset cannot hold") from None
     from ..disk.whole import write_bytes
 
-    write_bytes(path, data, replace=replace)
+    write_bytes(path, data, replace=replace, placed=settle)
     to.note(f"wrote {path}, and edited nothing; use it with --preset {name}")
     if not is_path(name) and (shipped_folder() / path.name).is_file():
         to.note(f"it hides the preset '{name}' that comes with sdedit")

@@ -83,22 +83,31 @@ def staged(
             ended(stage.root)
 
 
-def write_bytes(target: Path, data: bytes, *, replace: bool = False, still: Still | None = None) -> None:
+def write_bytes(
+    target: Path,
+    data: bytes,
+    *,
+    replace: bool = False,
+    still: Still | None = None,
+    placed: Callable[[], None] | None = None,
+) -> None:
     """Writes a file so that `target` is at every moment absent, old, or complete; devices and pipes in place, but
     where it is asked whether something is `still` there.
 
-    Signals wait until it is done, but for a pipe that nobody reads. Raises OutputError, TakenError where another
-    program was first.
+    Signals wait until it is done and `placed`, called then, has done its work, but for a pipe that nobody reads.
+    Raises OutputError, TakenError where another program was first.
     """
     with held():
         try:
             if still is None and is_special(target):
                 with released():
                     target.write_bytes(data)
+                if placed:
+                    placed()
                 return
         except OSError as problem:
             raise cannot_write(target, problem) from None
-        with staged(target, replace=replace, still=still) as stage, stage.open() as file:
+        with staged(target, replace=replace, still=still, placed=placed) as stage, stage.open() as file:
             file.write(data)
 
 

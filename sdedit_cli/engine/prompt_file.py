@@ -7,7 +7,7 @@ a header that says what made them: no paths and no times, so that equal prompts 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -132,8 +132,11 @@ def _header(source: WeightSource) -> Mapping[str, Any]:
     return told
 
 
-def write_prompts(target: Path, prompts: PromptFile, facts: Mapping[str, Any]) -> None:
-    """Writes a file of prompts; `facts` are further parts of the header. Raises OutputError."""
+def write_prompts(
+    target: Path, prompts: PromptFile, facts: Mapping[str, Any], *, placed: Callable[[], None] | None = None
+) -> None:
+    """Writes a file of prompts; `facts` are further parts of the header, and `placed` is called when it is in place.
+    Raises OutputError."""
     from ..weights.formats.source import MemorySource
     from ..weights.write.files import OutputFile, write_files
     from ..weights.write.safetensors import items_of
@@ -151,4 +154,4 @@ def write_prompts(target: Path, prompts: PromptFile, facts: Mapping[str, Any]) -
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     file = OutputFile("", items_of(source), {HEADER: text})
-    write_files(target, [file])
+    write_files(target, [file], placed=placed)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ...errors import UsageError
+from ...signals import settle
 from ..file_commands import DEBUG, PATH, check_source, check_target
 from ..flags import options
 from ..render import plain
@@ -64,5 +65,6 @@ def write(target: Path, layout: str, word: object) -> None:
     assert isinstance(word, TextualInversion)
     if layout == "kohya":
         word = replace(word, token=target.stem)  # the file says none, so its name is it
-    write_bytes(target, embedding_bytes(word, layout, pickled=target.suffix.lower() != ".safetensors"))
+    data = embedding_bytes(word, layout, pickled=target.suffix.lower() != ".safetensors")
+    write_bytes(target, data, placed=settle)
     click.echo(f"sdedit: {plain(str(target))}: {layout}, {plain(told(word).partition(': ')[2])}", err=True)

@@ -12,7 +12,7 @@ from ...batch.request import Request
 from ...errors import UsageError, printable
 from ...options import field_named
 from ...options.adapters import LoraFile
-from ...signals import check
+from ...signals import check, settle
 from ..event_words import cut_off, passed_over
 from ..file_commands import DEBUG, PATH, check_target
 from ..flags import FILES, GroupedCommand, adapter_dirs, field_option, option, options
@@ -91,7 +91,7 @@ def encoded(request: Request, output: Path) -> list[str]:
             **({"ingredients": made_of} if made_of else {}),
         }
     check()
-    write_prompts(output, replace(prompts, path=output, model=(model.name, sha256)), facts)
+    write_prompts(output, replace(prompts, path=output, model=(model.name, sha256)), facts, placed=settle)
     _, tokens, width = prompts.prompt_1TC.shape
     said.append(f"{output}: {tokens} tokens of {width} numbers by the model {printable(model.name)}")
     return said
