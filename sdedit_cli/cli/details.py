@@ -24,15 +24,16 @@ class _Shown(logging.Handler):
 @contextmanager
 def showing_details(to: Reporter) -> Generator[None, None, None]:
     """Within it, details go to `to`, which knows whether they are wanted."""
-    level = _LOG.level
+    handler, level = None, _LOG.level
     try:
-        # logging keeps a list of handlers for the end of the process: half of one there would end it with a traceback.
+        # logging closes every handler at the end of the process; one that a signal left half made raises there.
         with held():
-            _LOG.addHandler(_Shown(to))
+            handler = _Shown(to)
+            _LOG.addHandler(handler)
             _LOG.setLevel(logging.INFO)
         yield
     finally:
         with held():
-            for shown in [one for one in _LOG.handlers if isinstance(one, _Shown)]:
-                _LOG.removeHandler(shown)
+            if handler is not None:
+                _LOG.removeHandler(handler)
             _LOG.setLevel(level)

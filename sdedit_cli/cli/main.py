@@ -137,12 +137,16 @@ def _take_any_character() -> None:
 
 
 def run(arguments: list[str], signalled: Callable[[], AbstractContextManager[None]] = stoppable) -> int:
-    """The exit code of a command line, carried out, within what turns signals into Stop. Errors are one line on
+    """The exit code of a command line, carried out, with signals as `signalled` has them. Errors are one line on
     stderr; `--debug` adds the traceback."""
     try:
-        with signalled():
-            return _carried_out(arguments)
-    except Stop as stop:  # before the work began, or the second one, while the first was being dealt with
+        try:
+            with signalled():
+                return _carried_out(arguments)
+        except Stop as stop:  # before the work began, or the second one, while the first was being dealt with
+            signals.settle()
+            return _fail(arguments, stop.as_error())
+    except Stop as stop:  # the second one, where the first came before the work began
         signals.settle()
         return _fail(arguments, stop.as_error())
 

@@ -21,6 +21,7 @@ from ..presets import (
     shipped_folder,
     user_config,
 )
+from ..signals import settle
 from .file_commands import Answer
 from .paths import FilePath
 from .preset_tables import check_tables
@@ -108,5 +109,5 @@ def write_strokes(folder: Path) -> Iterator[Path]:
         raise OutputError(f"{there}: exists already; name another folder for --strokes")
     for path in drawings:
         target = folder / path.name
-        write_bytes(target, path.read_bytes())
+        write_bytes(target, path.read_bytes(), placed=settle if path == drawings[-1] else None)
         yield target

@@ -94,8 +94,8 @@ def write_bytes(
     """Writes a file so that `target` is at every moment absent, old, or complete; devices and pipes in place, but
     where it is asked whether something is `still` there.
 
-    Signals wait until it is done and `placed`, called then, has done its work, but for a pipe that nobody reads.
-    Raises OutputError, TakenError where another program was first.
+    `placed` is called once the file is there. Signals wait until both are done, unless nobody reads the pipe that is
+    written to. Raises OutputError, TakenError where another program was first.
     """
     with held():
         try:

@@ -21,9 +21,10 @@ def interrupted_at(line: int) -> Stop | None:
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal met
-        # What is called as an object dies loses its exceptions; the command line raises those again.
+        # What is called as an object dies loses its exceptions; the command line raises those again. Clearing the cache
+        # comes by lines for every logger of the process.
         names = {one.f_code.co_name for one in (frame, frame.f_back) if one is not None}
-        if frame.f_code.co_filename != logging.__file__ or "_removeHandlerRef" in names:
+        if frame.f_code.co_filename != logging.__file__ or names & {"_removeHandlerRef", "_clear_cache"}:
             return None
         if event == "line":
             met += 1
