@@ -26,7 +26,7 @@ from ..runtime.circumstances import circumstances
 from ..runtime.compile import check_compiler, compile_blocks
 from ..runtime.device import pick
 from ..runtime.dtype import choose
-from ..runtime.equip import equip, place
+from ..runtime.equip import equip, place, widen
 from ..runtime.openvino import Machine, attach
 from .adapting import Adapting
 from .canvas import Canvas, canvas_for, native_for
@@ -142,13 +142,17 @@ class Editor:
         else:
             for network in (components.unet, components.vae):
                 equip(network, device, graphs=not one_by_one)
+            if components.text_encoder is not None:
+                widen(components.text_encoder, device)
         if edit.compile:
             compile_blocks(components.unet)
         components.vae.pieces = replace(components.vae.pieces, tiling=edit.tiles_autoencoder)
         read = partial(text_of, edit, checkpoint, device, dtype) if known else None
         adapting = Adapting(components, checkpoint, read)
         decoder = tiny_decoder(edit, components, dtype)
-        engine = Engine(components, look=LastLook(), decoder=decoder and decoder.to(device))
+        if decoder is not None:
+            widen(decoder.to(device), device)
+        engine = Engine(components, look=LastLook(), decoder=decoder)
         engine = engine.offloaded(device) if one_by_one else engine
         editor = cls(engine, native_size=native_size, on_event=on_event, adapting=adapting, readings=readings)
         editor.adapt(edit, pictures)

@@ -16,6 +16,7 @@ from ..options import Edit
 from ..runtime import threads
 from ..runtime.device import pick
 from ..runtime.dtype import choose
+from ..runtime.equip import widen
 from ..text.grammar import parse
 from ..text.prompt_schedule import is_scheduled
 from .components import NAMES, TextEncoding
@@ -86,7 +87,8 @@ def text_side(
     assert loaded.text_encoder is not None
     if loaded.tokenizer is None:
         raise ModelError(f"{checkpoint.path}: has no tokenizer to read prompts with; give a complete checkpoint")
-    return TextEncoding(loaded.text_encoder.to(device), loaded.tokenizer)
+    widen(loaded.text_encoder.to(device), device)
+    return TextEncoding(loaded.text_encoder, loaded.tokenizer)
 
 
 def unet_of(checkpoint: Checkpoint) -> UNetConfig:

@@ -16,11 +16,11 @@ from ..adapters.strengths import is_strength
 from ..engine.components import VAE
 from ..engine.engine import Engine
 from ..errors import UsageError, WrongTypeError, shown
-from ..nn import FreeU, UNet2DCondition
+from ..nn import CLIPTextModel, FreeU, UNet2DCondition
 from ..nn.fuse import fuse_qkv, unfuse_qkv
 from ..runtime.attention import Slicing, attention_for, set_attention
 from ..runtime.device import pick
-from ..runtime.equip import equip, place
+from ..runtime.equip import equip, place, widen
 from ..runtime.memory import Offload
 from .arguments import check_retired
 from .components import as_dtype
@@ -35,6 +35,7 @@ class Switches:
 
     unet: UNet2DCondition
     vae: VAE
+    text_encoder: CLIPTextModel | None
 
     @property
     def engine(self) -> Engine:
@@ -105,6 +106,8 @@ class Switches:
         """Has networks compute as is best where edits are computed now."""
         for network in (self.unet, self.vae):
             equip(network, self.device, graphs=self._offload is None)
+        if self.text_encoder is not None:
+            widen(self.text_encoder, self.device)
 
     def enable_vae_slicing(self) -> None:
         """Pictures of a batch go through the autoencoder one by one."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..nn import UNet2DCondition
+from ..nn import CLIPTextModel, TinyAutoencoder, UNet2DCondition
 from ..nn.base import Model
 from ..nn.fuse import fuse_qkv, unfuse_qkv
 from ..nn.ops import Attention, attention
@@ -56,12 +56,22 @@ def equip(network: Model[Any], device: torch.device, *, graphs: bool = True) -> 
         _set_way(network, on_cuda and graphs)
 
 
+def widen(network: CLIPTextModel | TinyAutoencoder, device: torch.device) -> None:
+    """Has a network that computes once or twice an edit make its products in float32, where the device is a CPU that
+    does not multiply in its precision."""
+    if device.type == "cpu" and cpu.widens(network.dtype):
+        cpu.put_into(network, cpu.NEVER)
+    else:
+        cpu.take_out(network)
+
+
 def _patience(network: Model[Any]) -> int | None:
     """How many calls it takes until packed weights pay: a UNet has many in an edit, an autoencoder one each way. None
     where they never do."""
     if not isinstance(network, UNet2DCondition):
         return 1
-    return None if sum(weight.numel() for weight in network.parameters()) < SMALL else 0
+    is_small = sum(weight.numel() for weight in network.parameters()) < SMALL
+    return None if is_small and not cpu.widens(network.dtype) else 0
 
 
 def _attention(network: Model[Any], device: torch.device) -> Attention:

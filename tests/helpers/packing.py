@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
-from sdedit_cli.runtime.cpu.packed import multiplies_bfloat16
 from sdedit_cli.runtime.cpu.weights import Weights
+from sdedit_cli.runtime.cpu.wide import multiplies, widens
 
-needs_bf16 = pytest.mark.skipif(not multiplies_bfloat16(), reason="oneDNN does not multiply in bfloat16 here")
+needs_bf16 = pytest.mark.skipif(
+    widens(torch.bfloat16) or not multiplies(torch.bfloat16), reason="this CPU does not multiply in bfloat16"
+)
+needs_widening = pytest.mark.skipif(not widens(torch.float16), reason="this CPU multiplies in float16")
 
 
 def packed(model: nn.Module) -> list[nn.Module]:

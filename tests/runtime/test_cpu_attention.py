@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.packing import needs_bf16, needs_widening
 from helpers.tiny.networks import tiny_unet
 from torch import Tensor
 
@@ -60,11 +61,21 @@ def test_a_head_does_not_depend_on_its_company() -> None:
     assert torch.equal(whole[1:, 2:], alone)
 
 
+@needs_bf16
 def test_in_other_precisions_for_few_tokens_and_under_gradients_it_is_torchs_own() -> None:
     for given in (drawn(1, FEWEST, FEWEST, 8, torch.float32), drawn(1, FEWEST - 1, FEWEST, 8), drawn(1, FEWEST, 77, 8)):
         assert torch.equal(cpu.attention(*given), ops.attention(*given))
     q, k, v = given = drawn(1, FEWEST, FEWEST, 8)
     assert torch.equal(cpu.attention(q, k[:1], v[:1]), ops.attention(q, k[:1], v[:1])), "keys of one row for all"
+    with torch.enable_grad():
+        assert torch.equal(cpu.attention(*given), ops.attention(*given))
+
+
+@needs_widening
+@pytest.mark.parametrize("keys", [5, 77, FEWEST])
+def test_what_a_cpu_does_not_multiply_is_that_of_float32_rounded_once(keys: int) -> None:
+    given = drawn(2, FEWEST, keys, 40, torch.float16)
+    assert torch.equal(cpu.attention(*given), ops.attention(*(x.float() for x in given)).half())
     with torch.enable_grad():
         assert torch.equal(cpu.attention(*given), ops.attention(*given))
 
@@ -88,8 +99,8 @@ def test_a_network_takes_it_where_it_is_faster_and_leaves_a_choice_alone(
 
 def test_a_network_that_wants_its_attention_in_float32_keeps_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("sdedit_cli.runtime.cpu.attention")
-    for name in ("multiplies_bfloat16", "cpu_multiplies_bfloat16_in_vectors_alone"):
-        monkeypatch.setattr(module, name, lambda: True)
+    for name in ("multiplies", "cpu_multiplies_bfloat16_in_vectors_alone"):
+        monkeypatch.setattr(module, name, lambda *_: True)
     unet = tiny_unet("sd15")
     assert cpu.is_faster(unet)
     unet.config = replace(unet.config, upcast_attention=True)

@@ -8,8 +8,10 @@ from typing import Any
 from ...nn.base import Model
 from . import in_place, packed
 from .attention import attention, is_faster
+from .packed import NEVER
+from .wide import widens
 
-__all__ = ["attention", "is_faster", "put_into", "take_out"]
+__all__ = ["NEVER", "attention", "is_faster", "put_into", "take_out", "widens"]
 
 
 def put_into(network: Model[Any], patience: int | None = 0) -> None:

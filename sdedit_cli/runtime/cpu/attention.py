@@ -18,7 +18,8 @@ from torch import Tensor
 from ...nn.base import Model
 from ...nn.ops import attention as plain
 from ..dtype import cpu_multiplies_bfloat16_in_vectors_alone
-from .packed import computes, multiplies_bfloat16
+from .packed import computes
+from .wide import multiplies, wide, widens
 
 FEWEST = 1024
 """With fewer queries or keys, torch's kernel is as fast."""
@@ -31,13 +32,17 @@ _LANES = 16
 
 
 def is_faster(network: Model[Any]) -> bool:
-    """Whether this CPU is one of those, and the network computes its attention in its own precision."""
+    """Whether this CPU is one of those, and the network computes its attention in its own precision; or it multiplies
+    that in float32."""
     wants_float32 = getattr(network.config, "upcast_attention", False)
-    return multiplies_bfloat16() and cpu_multiplies_bfloat16_in_vectors_alone() and not wants_float32
+    in_vectors = multiplies(torch.bfloat16) and cpu_multiplies_bfloat16_in_vectors_alone()
+    return widens(network.dtype) or (in_vectors and not wants_float32)
 
 
 def attention(q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor) -> Tensor:
     """softmax(q k / sqrt(D)) v, per head: [B, N, T, D]; torch's own where this is no gain."""
+    if widens(q_BNTD.dtype) and computes(q_BNTD):
+        return plain(wide(q_BNTD), wide(k_BNSD), wide(v_BNSD)).to(q_BNTD.dtype)
     queries, keys = q_BNTD.shape[2], k_BNSD.shape[2]
     if (
         min(queries, keys) < FEWEST

@@ -14,10 +14,10 @@ Shapes: B rows, C channels (K: those of the result), H W picture, E features.
 
 from __future__ import annotations
 
-import platform
 import sys
-from functools import cache, partial
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import pairwise, repeat
 from typing import Any, cast
 
 import torch
@@ -26,24 +26,27 @@ from torch import Tensor, nn
 
 from ...nn.attention import GEGLU
 from ...nn.base import Conv2d, Linear, Model
+from . import narrow
+from .narrow import Narrow, narrowed, opened, pieces
 from .weights import Packed, held_by
+from .wide import is_there, multiplies, wide, widens
 
 FEWEST_ROWS = 16
 """Below this many rows a product takes another kernel, which wants another layout: those stay plain."""
 FEWEST_CHANNELS = 16
 """Convolutions of pictures and latents have fewer, and nearly no weights."""
 
-_FOR_EVER = sys.maxsize
-_MACHINES = ("x86_64", "amd64")
+NEVER = sys.maxsize
+"""Calls before a weight is packed, where it is not to be."""
+_PACKED = (torch.float32, torch.bfloat16)
 # What torch's own compiler packs with; it has no public names.
 _PACKING: Any = torch.ops.mkldnn
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 
 
 def put_into(network: Model[Any], patience: int = 0) -> None:
-    """Has the layers of a network compute on packed weights, while they are in float32 or bfloat16 and want no
-    gradients; the first `patience` calls of each on the plain ones, as to pack takes longer than it saves in one
-    call."""
+    """Has the layers of a network compute on packed weights, while they are on the CPU and want no gradients; the
+    first `patience` calls of each on the plain ones, as to pack takes longer than it saves in one call."""
     if not is_there():
         return
     shared = _overlapping(network)
@@ -53,7 +56,7 @@ def put_into(network: Model[Any], patience: int = 0) -> None:
             stays = _stays(layer) or layer in shared
             layer.way = _laid_out if stays else partial(_product if _is_product(layer) else _convolution, patience)
         elif isinstance(layer, GEGLU):
-            layer.way = partial(_gated, _FOR_EVER if layer.proj in shared else patience)
+            layer.way = partial(_gated, NEVER if layer.proj in shared else patience)
         elif isinstance(layer, Linear) and layer not in stay:
             layer.way = partial(_linear, patience)
 
@@ -63,19 +66,6 @@ def take_out(network: nn.Module) -> None:
     for layer in network.modules():
         if isinstance(layer, Conv2d | Linear | GEGLU):
             layer.way = None
-
-
-@cache
-def is_there() -> bool:
-    """Whether torch has oneDNN for this kind of processor. Those of another kind have it by way of a library of their
-    own, whose layouts nobody has tried."""
-    return torch.backends.mkldnn.is_available() and platform.machine().lower() in _MACHINES
-
-
-@cache
-def multiplies_bfloat16() -> bool:
-    """Whether it multiplies in bfloat16."""
-    return is_there() and _PACKING._is_mkldnn_bf16_supported()
 
 
 def _stays(layer: Conv2d) -> bool:
@@ -103,7 +93,7 @@ def _overlapping(network: nn.Module) -> set[nn.Module]:
 def computes(x: Tensor) -> bool:
     """Whether oneDNN may take the place of torch's own layers."""
     return (
-        (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and multiplies_bfloat16()))
+        (widens(x.dtype) or (x.dtype in _PACKED and multiplies(x.dtype)))
         and x.device.type == "cpu"
         and _C._get_mkldnn_enabled()
         and not torch.is_grad_enabled()
@@ -125,39 +115,69 @@ def _linear(patience: int, layer: Linear, x_BE: Tensor) -> Tensor:
 
 
 def _multiplied(patience: int, layer: Linear | Conv2d, x_BE: Tensor, bias: Tensor | None) -> Tensor:
-    x_BE = x_BE.contiguous()  # of others torch adds the bias after a rounding
+    dtype, x_BE = x_BE.dtype, wide(x_BE.contiguous())  # of others torch adds the bias after a rounding
     if _rows(x_BE) < FEWEST_ROWS:
-        return F.linear(x_BE, layer.weight.flatten(1), bias)
-    (weight,) = _product_weight(layer, x_BE, patience)
-    return _PACKING._linear_pointwise(x_BE, weight, bias, "none", [], "")
+        return F.linear(x_BE, wide(layer.weight.flatten(1)), _wide(bias)).to(dtype)
+
+    def product(kept: Tensor | Narrow, bias: Tensor | None) -> Tensor:
+        with opened(kept, x_BE.dtype) as weight:
+            return _PACKING._linear_pointwise(x_BE, weight, bias, "none", [], "")
+
+    kept = _product_weight(layer, x_BE, patience)
+    return _joined(map(product, kept, _biases(bias, kept)), dtype)
 
 
 def _rows(x_BE: Tensor) -> int:
     return x_BE.numel() // max(1, x_BE.shape[-1])
 
 
-def _product_weight(layer: Linear | Conv2d, x_BE: Tensor, patience: int, pieces: int = 1) -> Packed:
-    """The weight in so many pieces, packed if it can be: in float32 torch's own product is of another library, and
+def _product_weight(layer: Linear | Conv2d, x_BE: Tensor, patience: int, parts: int = 1) -> Packed:
+    """The weight in so many parts, packed if it can be: in float32 torch's own product is of another library, and
     would have other bits."""
 
-    def cut(plain: Tensor) -> Packed:
-        return plain.flatten(1).chunk(pieces)
+    def cut(plain: Tensor) -> tuple[Tensor, ...]:
+        return tuple(piece for part in plain.flatten(1).chunk(parts) for piece in pieces(part))
 
     def made(plain: Tensor) -> Packed:
-        return tuple(_PACKING._reorder_linear_weight(piece, _rows(x_BE)) for piece in cut(plain))
+        packed = (_PACKING._reorder_linear_weight(wide(piece), _rows(x_BE)) for piece in cut(plain))
+        return tuple(narrowed(piece, plain.dtype) for piece in packed)
 
-    packed = held_by(layer).pack(made, patience) if _rows(x_BE) >= FEWEST_ROWS else None
+    packed = _pack(layer, made, patience) if _rows(x_BE) >= FEWEST_ROWS else None
     return packed or cut(layer.weight)
+
+
+def _pack(layer: nn.Module, make: Callable[[Tensor], Packed], patience: int) -> Packed | None:
+    held = held_by(layer)
+    can_be = narrow.is_there() or held.dtype is None or not widens(held.dtype)
+    return held.pack(make, patience if can_be else NEVER)
+
+
+def _biases(bias: Tensor | None, kept: Packed) -> Iterable[Any]:
+    """The bias of each piece of a weight."""
+    return repeat(None) if bias is None else cast(Any, wide(bias).split([piece.shape[0] for piece in kept]))
+
+
+def _joined(results: Iterable[Tensor], dtype: torch.dtype) -> Tensor:
+    """The features that each piece of a weight has made of some rows, side by side."""
+    first, *others = [result_BD.to(dtype) for result_BD in results]
+    return torch.cat([first, *others], -1) if others else first
 
 
 def _gated(patience: int, layer: GEGLU, x_BE: Tensor) -> Tensor:
     if not computes(x_BE) or not _is_itself(layer.proj) or not _fits(layer.proj, x_BE):
         return layer.ops.geglu(layer.proj(x_BE))
-    x_BE = x_BE.contiguous()
-    value, gate = _product_weight(layer.proj, x_BE, patience, pieces=2)
-    value_bias, gate_bias = layer.proj.bias.chunk(2)
-    gate_BE = _PACKING._linear_pointwise(x_BE, gate, gate_bias, "gelu", [], "none")
-    return _PACKING._linear_pointwise.binary(x_BE, gate_BE, value, value_bias, "mul")
+    dtype, x_BE = x_BE.dtype, wide(x_BE.contiguous())
+
+    def gated(value: Tensor | Narrow, gate: Tensor | Narrow, value_bias: Tensor, gate_bias: Tensor) -> Tensor:
+        with opened(gate, x_BE.dtype) as weight:
+            gate_BE = _PACKING._linear_pointwise(x_BE, weight, gate_bias, "gelu", [], "none")
+        with opened(value, x_BE.dtype) as weight:
+            return _PACKING._linear_pointwise.binary(x_BE, gate_BE, weight, value_bias, "mul")
+
+    kept = _product_weight(layer.proj, x_BE, patience, parts=2)
+    values, gates = kept[: len(kept) // 2], kept[len(kept) // 2 :]
+    biases = (_biases(bias, values) for bias in layer.proj.bias.chunk(2))
+    return _joined(map(gated, values, gates, *biases), dtype)
 
 
 def _is_itself(layer: nn.Module) -> bool:
@@ -176,15 +196,21 @@ def _product(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, 
 def _convolution(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
     if not computes(x_BCHW) or not _fits(layer, x_BCHW):
         return _plain(layer, x_BCHW, bias, padding)
-    x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+    dtype, x_BCHW = x_BCHW.dtype, wide(x_BCHW.contiguous(memory_format=torch.channels_last))
     stride, dilation = cast("tuple[int, int]", layer.stride), cast("tuple[int, int]", layer.dilation)
 
     def made(plain: Tensor) -> Packed:
-        return (_reorder_convolution(plain, padding, stride, dilation, 1, list(x_BCHW.shape)),)
+        how = (padding, stride, dilation, 1, list(x_BCHW.shape))
+        return tuple(narrowed(_reorder_convolution(wide(piece), *how), plain.dtype) for piece in pieces(plain))
 
-    (weight,) = held_by(layer).pack(made, patience) or (layer.weight,)
-    y_BKHW = _PACKING._convolution_pointwise(x_BCHW, weight, bias, padding, stride, dilation, 1, "none", [], "")
-    return _handed_on(layer, y_BKHW)
+    def convolved(kept: Tensor | Narrow, bias: Tensor | None) -> Tensor:
+        how: Any = (bias, padding, stride, dilation, 1, "none", [], "")
+        with opened(kept, x_BCHW.dtype) as weight:
+            return _PACKING._convolution_pointwise(x_BCHW, weight, *how).permute(0, 2, 3, 1)
+
+    kept = _pack(layer, made, patience) or pieces(layer.weight)
+    y_BHWK = _joined(map(convolved, kept, _biases(bias, kept)), dtype)
+    return _handed_on(layer, y_BHWK.permute(0, 3, 1, 2))
 
 
 def _reorder_convolution(plain: Tensor, *how: Any) -> Tensor:
@@ -197,7 +223,13 @@ def _reorder_convolution(plain: Tensor, *how: Any) -> Tensor:
 def _laid_out(layer: Conv2d, x_BCHW: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
     if not computes(x_BCHW) or not _fits(layer, x_BCHW):
         return _plain(layer, x_BCHW, bias, padding)
-    return _handed_on(layer, _plain(layer, x_BCHW.contiguous(memory_format=torch.channels_last), bias, padding))
+    dtype, x_BCHW = x_BCHW.dtype, wide(x_BCHW.contiguous(memory_format=torch.channels_last))
+    how = (layer.stride, padding, layer.dilation, layer.groups)
+    return _handed_on(layer, F.conv2d(x_BCHW, wide(layer.weight), _wide(bias), *how).to(dtype))
+
+
+def _wide(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else wide(bias)
 
 
 def _handed_on(layer: Conv2d, y_BKHW: Tensor) -> Tensor:

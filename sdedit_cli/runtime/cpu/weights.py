@@ -14,9 +14,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from .narrow import Narrow
 from .pages import forget
 
-Packed = tuple[Tensor, ...]
+Packed = tuple[Tensor | Narrow, ...]
 """A weight, or its pieces along the first axis."""
 
 _WEIGHT = "weight"
@@ -55,7 +56,7 @@ class Weights(dict[str, Any]):
     def dtype(self) -> torch.dtype | None:
         """The precision of the weight, which stays as it is; None where the layer computes it from something else."""
         with _LOCK:
-            weight: Tensor | None = self.packed[0] if self.packed else super().get(_WEIGHT)
+            weight: Any = self.packed[0] if self.packed else super().get(_WEIGHT)
             return None if weight is None else weight.dtype
 
     def pack(self, make: Callable[[Tensor], Packed], patience: int) -> Packed | None:
@@ -135,7 +136,7 @@ def _is_alone(weight: Tensor) -> bool:
     """Whether a weight can be packed, and no other tensor sees its bytes."""
     storage = weight.untyped_storage()
     return (
-        weight.dtype in (torch.float32, torch.bfloat16)
+        weight.dtype in (torch.float32, torch.bfloat16, torch.float16)
         and weight.device.type == "cpu"
         and weight.is_contiguous()
         and not weight.requires_grad

@@ -1,0 +1,49 @@
+"""Half precision on a CPU that does not multiply in it: numbers lie in it, and products are made in float32.
+
+oneDNN would make them by a reference of its own there, at a tenth of the rate, and round at the same places: what a
+layer gives, and what it is given, stays in half precision.
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..dtype import cpu_multiplies_bfloat16
+
+_MACHINES = ("x86_64", "amd64")
+_ONEDNN: Any = torch.ops.mkldnn
+
+
+@cache
+def is_there() -> bool:
+    """Whether torch has oneDNN for this kind of processor. Those of another kind have it by way of a library of their
+    own, whose layouts nobody has tried."""
+    return torch.backends.mkldnn.is_available() and platform.machine().lower() in _MACHINES
+
+
+@cache
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies in a precision here, if only by way of another."""
+    if dtype == torch.bfloat16:
+        return is_there() and _ONEDNN._is_mkldnn_bf16_supported()
+    if dtype == torch.float16:
+        return is_there() and _ONEDNN._is_mkldnn_fp16_supported()
+    return is_there() and dtype == torch.float32
+
+
+@cache
+def widens(dtype: torch.dtype) -> bool:
+    """Whether products of such numbers are made in float32 here."""
+    if not is_there() or dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return not multiplies(dtype) or (dtype == torch.bfloat16 and not cpu_multiplies_bfloat16())
+
+
+def wide(x: Tensor) -> Tensor:
+    """The numbers as they are multiplied."""
+    return x.float() if widens(x.dtype) else x

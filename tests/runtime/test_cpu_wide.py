@@ -1,0 +1,199 @@
+"""Half precision where a CPU does not multiply in it: products in float32, of weights that lie in half precision."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from helpers.packing import needs_widening, packed
+from helpers.tiny.networks import tiny_clip, tiny_unet, tiny_vae
+from torch import Tensor, nn
+
+from sdedit_cli import StableDiffusionImg2ImgPipeline
+from sdedit_cli.configs.model_block import STARTER_FOLDER
+from sdedit_cli.nn.base import Conv2d, Linear
+from sdedit_cli.runtime import cpu
+from sdedit_cli.runtime.cpu import narrow
+from sdedit_cli.runtime.cpu.packed import put_into
+from sdedit_cli.runtime.cpu.wide import widens
+from sdedit_cli.runtime.equip import equip, widen
+
+pytestmark = needs_widening
+CPU = torch.device("cpu")
+HALVES = [dtype for dtype in (torch.float16, torch.bfloat16) if widens(dtype)]
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(params=[None, 2**8], ids=["whole", "in pieces"])
+def largest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int | None:
+    if request.param:
+        monkeypatch.setattr(narrow, "LARGEST", request.param)
+        monkeypatch.setattr(narrow, "_BLOCK", 16)
+    return request.param
+
+
+def network(kind: str, dtype: torch.dtype) -> Any:
+    torch.manual_seed(0)
+    made: Any = tiny_vae() if kind == "vae" else tiny_unet(kind)
+    return made.to(dtype).requires_grad_(False)
+
+
+def run(model: Any, side: int = 16) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 4, side, side, generator=generator).to(model.dtype)
+    if not hasattr(model, "embed_time"):
+        return model.decode(x)
+    text = torch.randn(2, 77, model.config.cross_attention_dim, generator=generator).to(model.dtype)
+    return model(x, model.embed_time(torch.arange(2) * 9 + 1, dtype=model.dtype), model.context(text))
+
+
+def off(found: Tensor, exact: Tensor) -> float:
+    return float((found.double() - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("kind", ["sd15", "sd21", "vae"])
+def test_a_network_is_as_near_to_the_exact_one_as_by_torchs_own_half_precision(
+    kind: str, half: torch.dtype, largest: int | None
+) -> None:
+    model = network(kind, half)
+    exact, plainly = run(copy.deepcopy(model).double()), run(model)
+    cpu.put_into(model)
+    model.ops.attention = cpu.attention
+    found = run(model)
+    assert found.dtype == half
+    assert found.is_contiguous()
+    assert off(found, exact) < 1.05 * off(plainly, exact)
+    assert torch.equal(run(model), found)
+    assert len(packed(model)) > 10
+    several = [layer for layer in packed(model) if len(layer._parameters.packed) > 1]
+    assert len(several) > 10 if largest else not [x for x in several if isinstance(x, Conv2d)]
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_packed_or_not_the_bits_are_the_same_and_weights_stay_as_they_were(
+    half: torch.dtype, largest: int | None
+) -> None:
+    model, never = network("sd15", half), network("sd15", half)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    cpu.put_into(model)
+    put_into(never, cpu.NEVER)
+    for side in (16, 8, 24, 16):
+        assert torch.equal(run(model, side), run(never, side))
+    assert len(packed(model)) > 10
+    assert not packed(never)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("out", "count"), [(640, 4), (48, 1), (50, 1), (100, 1)])
+def test_large_weights_are_cut_into_whole_blocks_and_others_are_not(out: int, count: int) -> None:
+    weight = torch.empty(out, 512, 3, 3, dtype=torch.float16)
+    cut = narrow.pieces(weight)
+    assert len(cut) == count
+    assert torch.cat(cut).shape == weight.shape
+    assert all(len(piece) % 48 == 0 for piece in cut[:-1])
+    assert len(narrow.pieces(weight.float())) == 1
+
+
+def layers(half: torch.dtype, count: int = 3) -> nn.Module:
+    holder = nn.Module()
+    for index in range(count):
+        torch.manual_seed(index)
+        holder.add_module(f"conv{index}", Conv2d(64, 64, 3, padding=1))
+        holder.add_module(f"linear{index}", Linear(64, 96))
+    return holder.to(half).requires_grad_(False)
+
+
+def test_weights_of_one_layout_share_the_room_in_which_they_are_multiplied_while_there_are_any() -> None:
+    gc.collect()
+    before = set(narrow._ROOMS)
+    holder = layers(torch.float16)
+    put_into(holder)
+    convs = [layer for layer in holder.children() if isinstance(layer, Conv2d)]
+    x = torch.randn(1, 64, 8, 8).half()
+    first = [conv(x) for conv in convs]
+    assert len(packed(holder)) == len(convs)
+    assert len(set(narrow._ROOMS) - before) <= 1
+    assert all(torch.equal(conv(x), result) for conv, result in zip(convs, first, strict=True))
+    del holder, convs
+    gc.collect()
+    assert not set(narrow._ROOMS) - before
+
+
+def test_what_was_packed_in_inference_mode_computes_outside_of_it() -> None:
+    holder = layers(torch.float16)
+    put_into(holder)
+    x = torch.randn(1, 64, 8, 8).half()
+    with torch.inference_mode():
+        expected = holder.get_submodule("conv0")(x.clone())
+    assert torch.equal(holder.get_submodule("conv0")(x), expected)
+    assert torch.isfinite(holder.get_submodule("conv1")(x)).all()
+
+
+def test_threads_that_compute_at_once_do_not_write_over_each_others_weights() -> None:
+    holder = layers(torch.float16)
+    put_into(holder)
+    x, rows = torch.randn(1, 64, 8, 8).half(), torch.randn(32, 64).half()
+    called = [(layer, x if isinstance(layer, Conv2d) else rows) for layer in holder.children()]
+    expected = [layer(given) for layer, given in called]
+
+    def compute(index: int) -> bool:
+        layer, given = called[index % len(called)]
+        with torch.no_grad():
+            return torch.equal(layer(given), expected[index % len(called)])
+
+    with ThreadPoolExecutor(4) as threads:
+        right = list(threads.map(compute, range(600)))
+    assert sum(right) == len(right) == 600
+
+
+def test_a_torch_that_does_not_tell_where_numbers_lie_computes_the_same_on_weights_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = network("sd15", torch.float16)
+    cpu.put_into(model)
+    expected = run(model)
+    model.state_dict()
+    monkeypatch.setattr(narrow, "_NAMES", ("what_no_torch_has",))
+    assert torch.equal(run(model), expected)
+    assert not packed(model)
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_small_unet_and_a_text_encoder_compute_so_too(half: torch.dtype) -> None:
+    unet = network("sd15", half)
+    equip(unet, CPU)
+    run(unet)
+    assert len(packed(unet)) > 10
+    assert unet.ops.attention is cpu.attention
+    torch.manual_seed(0)
+    encoder = tiny_clip().to(half).requires_grad_(False)
+    ids = torch.randint(0, encoder.config.vocab_size - 1, (2, encoder.config.max_position_embeddings))
+    exact, plainly = copy.deepcopy(encoder).double()(ids).last_hidden_state, encoder(ids).last_hidden_state
+    widen(encoder, CPU)
+    found = encoder(ids).last_hidden_state
+    assert found.dtype == half
+    assert off(found, exact) < 1.05 * off(plainly, exact)
+    assert not packed(encoder)
+    assert all(layer.way is not None for layer in encoder.modules() if isinstance(layer, Linear))
+    widen(encoder.float(), CPU)
+    assert all(layer.way is None for layer in encoder.modules() if isinstance(layer, Linear))
+
+
+def test_a_pipeline_widens_its_networks_by_the_precision_that_they_have_now() -> None:
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(STARTER_FOLDER)
+    ways = [layer for layer in pipe.text_encoder.modules() if isinstance(layer, Linear)]
+    assert all(layer.way is None for layer in ways)
+    pipe.to(torch.float16)
+    assert all(layer.way is not None for layer in ways)
+    pipe.to(torch.float32)
+    assert all(layer.way is None for layer in ways)
