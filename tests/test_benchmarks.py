@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,9 @@ def test_the_rates_are_counted_and_the_limit_is_the_best_of_them() -> None:
     for row in rows:
         assert row.flops is not None
         assert row.flops / min(row.values) <= best[str(row.dtype)]
+    slow = [replace(row, values=(1e9,)) for row in rows if row.dtype == "bf16"]
+    assert len(slow) == len(rows) / 2
+    assert rates.limits([*(row for row in rows if row.dtype == "fp32"), *slow])["bf16"] == best["fp32"]
 
 
 def test_programs_take_turns_and_one_that_fails_takes_no_further_part(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,8 @@
 
 A guided step at 512 x 512 has 2 rows of 64 x 64 latents: 8192 tokens of 320 channels, 2048 of 640, 512 and 128 of
 1280. The limit of a precision is the best rate of all shapes: no step can be much faster, and a share of it says how
-much of a step is spent on anything else. FLOPs count a multiplication and an addition as two.
+much of a step is spent on anything else. Where half precision is slower than float32, in which it can be multiplied as
+well, its limit is float32's. FLOPs count a multiplication and an addition as two.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ def rates(
 
 
 def limits(rows: list[Row]) -> dict[str, float]:
-    """FLOP/s of each precision, by the rows of `rates`: the best of all shapes and rounds."""
+    """FLOP/s of each precision, by the rows of `rates`: the best of all shapes and rounds. Of half precision at least
+    float32's, in which it can be multiplied too."""
     best: dict[str, float] = {}
     for row in rows:
         if row.flops and row.dtype:
             best[row.dtype] = max(best.get(row.dtype, 0.0), row.flops / min(row.values))
-    return best
+    return {dtype: max(rate, best.get("fp32", 0.0)) for dtype, rate in best.items()}
 
 
 def _works(device: str, dtype: str, shrink: int) -> Iterator[tuple[str, Callable[[], Any], float]]:
