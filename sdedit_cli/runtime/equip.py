@@ -57,8 +57,8 @@ def equip(network: Model[Any], device: torch.device, *, graphs: bool = True) -> 
 
 
 def widen(network: CLIPTextModel | TinyAutoencoder, device: torch.device) -> None:
-    """Has a network that computes once or twice an edit make its products in float32, where the device is a CPU that
-    does not multiply in its precision."""
+    """Has the layers of a network that computes once or twice an edit make their products in float32, where the device
+    is a CPU that does not multiply in its precision."""
     if device.type == "cpu" and cpu.widens(network.dtype):
         cpu.put_into(network, cpu.NEVER)
     else:

@@ -12,7 +12,7 @@ from sdedit_cli.runtime.cpu.wide import multiplies, widens
 needs_bf16 = pytest.mark.skipif(
     widens(torch.bfloat16) or not multiplies(torch.bfloat16), reason="this CPU does not multiply in bfloat16"
 )
-needs_widening = pytest.mark.skipif(not widens(torch.float16), reason="this CPU multiplies in float16")
+needs_widening = pytest.mark.skipif(not widens(torch.float16), reason="products of float16 are not widened here")
 
 
 def packed(model: nn.Module) -> list[nn.Module]:

@@ -89,19 +89,11 @@ def test_packed_or_not_the_bits_are_the_same_and_weights_stay_as_they_were(
     put_into(never, cpu.NEVER)
     for side in (16, 8, 24, 16):
         assert torch.equal(run(model, side), run(never, side))
-    assert len(packed(model)) > 10
+    kept = [piece for layer in packed(model) for piece in layer._parameters.packed]
+    assert len(kept) > 10
+    assert {piece.numbers.dtype for piece in kept} == {half}
     assert not packed(never)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-@pytest.mark.parametrize(("out", "count"), [(640, 4), (48, 1), (50, 1), (100, 1)])
-def test_large_weights_are_cut_into_whole_blocks_and_others_are_not(out: int, count: int) -> None:
-    weight = torch.empty(out, 512, 3, 3, dtype=torch.float16)
-    cut = narrow.pieces(weight)
-    assert len(cut) == count
-    assert torch.cat(cut).shape == weight.shape
-    assert all(len(piece) % 48 == 0 for piece in cut[:-1])
-    assert len(narrow.pieces(weight.float())) == 1
 
 
 def layers(half: torch.dtype, count: int = 3) -> nn.Module:
@@ -122,7 +114,8 @@ def test_weights_of_one_layout_share_the_room_in_which_they_are_multiplied_while
     x = torch.randn(1, 64, 8, 8).half()
     first = [conv(x) for conv in convs]
     assert len(packed(holder)) == len(convs)
-    assert len(set(narrow._ROOMS) - before) <= 1
+    assert len({id(layer._parameters.packed[0].room) for layer in convs}) == 1
+    assert len(set(narrow._ROOMS) - before) == 1
     assert all(torch.equal(conv(x), result) for conv, result in zip(convs, first, strict=True))
     del holder, convs
     gc.collect()
@@ -135,6 +128,11 @@ def test_what_was_packed_in_inference_mode_computes_outside_of_it() -> None:
     x = torch.randn(1, 64, 8, 8).half()
     with torch.inference_mode():
         expected = holder.get_submodule("conv0")(x.clone())
+        linear = holder.get_submodule("linear0")
+        linear(torch.randn(32, 64).half())
+        assert linear in packed(holder)
+        weight = linear.weight
+    weight.add_(1)
     assert torch.equal(holder.get_submodule("conv0")(x), expected)
     assert torch.isfinite(holder.get_submodule("conv1")(x)).all()
 

@@ -1,5 +1,8 @@
-"""Attention of a head and some queries at a time, as two products and a softmax, for CPUs that multiply in bfloat16
-without a matrix unit: torch's own kernel makes its products there at the rate of float32 and below.
+"""Attention for CPUs on which torch's own is slow in half precision.
+
+Those that do not multiply in it have torch's in float32. Those that multiply in bfloat16 without a matrix unit have a
+head and some queries at a time, as two products and a softmax: torch's kernel makes its products there at the rate of
+float32 and below.
 
 Scaled keys and scores are rounded to bfloat16 on their way, so a network that wants its attention in float32 is to keep
 torch's. A head's bits do not depend on the other heads of a batch.
@@ -32,8 +35,8 @@ _LANES = 16
 
 
 def is_faster(network: Model[Any]) -> bool:
-    """Whether this CPU is one of those, and the network computes its attention in its own precision; or it multiplies
-    that in float32."""
+    """Whether this CPU is one of those, for a network of that precision; a network that wants its attention in float32
+    has none of its own where it would be rounded on the way."""
     wants_float32 = getattr(network.config, "upcast_attention", False)
     in_vectors = multiplies(torch.bfloat16) and cpu_multiplies_bfloat16_in_vectors_alone()
     return widens(network.dtype) or (in_vectors and not wants_float32)

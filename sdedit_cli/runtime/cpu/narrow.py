@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
@@ -24,9 +23,9 @@ _ONEDNN: Any = torch.ops.mkldnn
 _NAMES = ("data_ptr", "_nbytes", "_get_mkldnn_serialized_md")
 
 LARGEST = 2**20
-"""Numbers of a piece."""
+"""Numbers that a piece is cut to."""
 _BLOCK = 48
-"""Rows of a piece are a multiple of it: kernels take 8, 16 or 24 at a time, and the packed weight is as long."""
+"""Rows of a piece are a multiple of it: kernels take 8, 16 or 24 at a time, packed weights are filled up to that."""
 
 
 def is_there() -> bool:
@@ -38,7 +37,7 @@ class _Room:
     """A packed float32 weight, for the numbers of whichever is multiplied."""
 
     def __init__(self, packed: Tensor) -> None:
-        self.packed, self.lock = packed, threading.RLock()
+        self.packed, self.lock = packed, threading.Lock()
         numbers = ctypes.c_float * (_ONEDNN._nbytes(packed) // 4)
         with torch.inference_mode(False):  # or nobody could write into it outside of that
             self.numbers = torch.frombuffer(numbers.from_address(_ONEDNN.data_ptr(packed)), dtype=torch.float32)
@@ -49,27 +48,25 @@ _LOCK = threading.Lock()
 
 
 class Narrow:
-    """A packed weight of half precision; `packed` is it in float32."""
+    """A packed float32 weight, kept in the half precision that all of its numbers have."""
 
     def __init__(self, packed: Tensor, dtype: torch.dtype) -> None:
         self.dtype, self.shape = dtype, packed.shape
         own = _Room(packed)
-        self._numbers = own.numbers.to(dtype)
+        self.numbers = own.numbers.to(dtype)
         layout = bytes(_ONEDNN._get_mkldnn_serialized_md(packed).tolist())
         with _LOCK:
-            self._room = _ROOMS.setdefault(layout, own)
+            self.room = _ROOMS.setdefault(layout, own)
 
-    @contextmanager
-    def opened(self) -> Generator[Tensor]:
-        """Packed in float32, until the end of the block. Those of one layout are open one at a time."""
-        with self._room.lock:
-            self._room.numbers.copy_(self._numbers)
-            yield self._room.packed
+    def multiplied(self, product: Callable[[Tensor], Tensor]) -> Tensor:
+        """The product of the weight, packed in float32. Of one layout there is one at a time."""
+        with self.room.lock:
+            self.room.numbers.copy_(self.numbers)
+            return product(self.room.packed)
 
     def to_dense(self) -> Tensor:
         """The weight as it was."""
-        with self.opened() as packed:
-            return packed.to_dense().to(self.dtype)
+        return self.multiplied(lambda packed: packed.to_dense().to(self.dtype))
 
 
 def pieces(weight: Tensor) -> tuple[Tensor, ...]:
@@ -85,11 +82,8 @@ def narrowed(packed: Tensor, dtype: torch.dtype) -> Tensor | Narrow:
     return packed if packed.dtype == dtype else Narrow(packed, dtype)
 
 
-@contextmanager
-def opened(weight: Tensor | Narrow, dtype: torch.dtype) -> Generator[Tensor]:
-    """A weight, packed or not, in the precision in which it is multiplied, until the end of the block."""
+def multiplied(weight: Tensor | Narrow, dtype: torch.dtype, product: Callable[[Tensor], Tensor]) -> Tensor:
+    """The product of a weight, packed or not, in the precision in which it is multiplied."""
     if isinstance(weight, Narrow):
-        with weight.opened() as packed:
-            yield packed
-    else:
-        yield weight if weight.dtype == dtype else weight.to(dtype)
+        return weight.multiplied(product)
+    return product(weight if weight.dtype == dtype else weight.to(dtype))

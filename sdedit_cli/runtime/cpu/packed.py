@@ -1,9 +1,9 @@
 """Layers whose weights lie as oneDNN's kernels read them, and pictures with their channels last.
 
 A weight is packed when its layer has computed so often that it pays; who looks at it finds it as it was (`weights`),
-and the layer packs it again as it did at first. Results have the same bits packed or not. In bfloat16 they are those of
-torch's own layers on pictures with their channels last; in float32 torch takes products and small convolutions from
-elsewhere, and differs in the order of sums.
+and the layer packs it again as it did at first. Results have the same bits packed or not. In bfloat16, where a CPU
+multiplies in it, they are those of torch's own layers on pictures with their channels last; in float32 torch takes
+products and small convolutions from elsewhere, and differs in the order of sums.
 
 Two layers are something else. A convolution of single places is a product of them, as its layout for one size of
 picture is none for another, and to lay it out anew takes 50 times as long as to compute. A gated layer is two products,
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ...nn.attention import GEGLU
 from ...nn.base import Conv2d, Linear, Model
 from . import narrow
-from .narrow import Narrow, narrowed, opened, pieces
+from .narrow import Narrow, multiplied, narrowed, pieces
 from .weights import Packed, held_by
 from .wide import is_there, multiplies, wide, widens
 
@@ -69,7 +69,7 @@ def take_out(network: nn.Module) -> None:
 
 
 def _stays(layer: Conv2d) -> bool:
-    return layer.groups != 1 or layer.in_channels < FEWEST_CHANNELS
+    return layer.groups != 1 or layer.in_channels < FEWEST_CHANNELS or isinstance(layer.padding, str)
 
 
 def _is_product(layer: Conv2d) -> bool:
@@ -120,8 +120,9 @@ def _multiplied(patience: int, layer: Linear | Conv2d, x_BE: Tensor, bias: Tenso
         return F.linear(x_BE, wide(layer.weight.flatten(1)), _wide(bias)).to(dtype)
 
     def product(kept: Tensor | Narrow, bias: Tensor | None) -> Tensor:
-        with opened(kept, x_BE.dtype) as weight:
-            return _PACKING._linear_pointwise(x_BE, weight, bias, "none", [], "")
+        return multiplied(
+            kept, x_BE.dtype, lambda weight: _PACKING._linear_pointwise(x_BE, weight, bias, "none", [], "")
+        )
 
     kept = _product_weight(layer, x_BE, patience)
     return _joined(map(product, kept, _biases(bias, kept)), dtype)
@@ -148,8 +149,8 @@ def _product_weight(layer: Linear | Conv2d, x_BE: Tensor, patience: int, parts: 
 
 def _pack(layer: nn.Module, make: Callable[[Tensor], Packed], patience: int) -> Packed | None:
     held = held_by(layer)
-    can_be = narrow.is_there() or held.dtype is None or not widens(held.dtype)
-    return held.pack(make, patience if can_be else NEVER)
+    cannot_be = held.dtype != torch.float32 and widens(cast(torch.dtype, held.dtype)) and not narrow.is_there()
+    return held.pack(make, NEVER if cannot_be else patience)
 
 
 def _biases(bias: Tensor | None, kept: Packed) -> Iterable[Any]:
@@ -169,10 +170,9 @@ def _gated(patience: int, layer: GEGLU, x_BE: Tensor) -> Tensor:
     dtype, x_BE = x_BE.dtype, wide(x_BE.contiguous())
 
     def gated(value: Tensor | Narrow, gate: Tensor | Narrow, value_bias: Tensor, gate_bias: Tensor) -> Tensor:
-        with opened(gate, x_BE.dtype) as weight:
-            gate_BE = _PACKING._linear_pointwise(x_BE, weight, gate_bias, "gelu", [], "none")
-        with opened(value, x_BE.dtype) as weight:
-            return _PACKING._linear_pointwise.binary(x_BE, gate_BE, weight, value_bias, "mul")
+        one, other = _PACKING._linear_pointwise, _PACKING._linear_pointwise.binary
+        gate_BE = multiplied(gate, x_BE.dtype, lambda weight: one(x_BE, weight, gate_bias, "gelu", [], "none"))
+        return multiplied(value, x_BE.dtype, lambda weight: other(x_BE, gate_BE, weight, value_bias, "mul"))
 
     kept = _product_weight(layer.proj, x_BE, patience, parts=2)
     values, gates = kept[: len(kept) // 2], kept[len(kept) // 2 :]
@@ -205,8 +205,8 @@ def _convolution(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | No
 
     def convolved(kept: Tensor | Narrow, bias: Tensor | None) -> Tensor:
         how: Any = (bias, padding, stride, dilation, 1, "none", [], "")
-        with opened(kept, x_BCHW.dtype) as weight:
-            return _PACKING._convolution_pointwise(x_BCHW, weight, *how).permute(0, 2, 3, 1)
+        y_BKHW = multiplied(kept, x_BCHW.dtype, lambda weight: _PACKING._convolution_pointwise(x_BCHW, weight, *how))
+        return y_BKHW.permute(0, 2, 3, 1)
 
     kept = _pack(layer, made, patience) or pieces(layer.weight)
     y_BHWK = _joined(map(convolved, kept, _biases(bias, kept)), dtype)

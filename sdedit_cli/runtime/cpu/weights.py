@@ -83,7 +83,9 @@ class Weights(dict[str, Any]):
         """Has the weight, which `make` makes of the packed one, as a parameter again."""
         with _LOCK:
             if self.packed is not None:
-                super().__setitem__(_WEIGHT, nn.Parameter(make(self.packed).view(self.shape), requires_grad=False))
+                with torch.inference_mode(False):  # or nobody could write into it outside of that
+                    plain = make(self.packed).view(self.shape)
+                    super().__setitem__(_WEIGHT, nn.Parameter(plain, requires_grad=False))
                 self.packed, self.calls = None, 0
 
     def __getitem__(self, name: str) -> Any:

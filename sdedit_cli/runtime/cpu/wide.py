@@ -1,7 +1,7 @@
 """Half precision on a CPU that does not multiply in it: numbers lie in it, and products are made in float32.
 
-oneDNN would make them by a reference of its own there, at a tenth of the rate, and round at the same places: what a
-layer gives, and what it is given, stays in half precision.
+oneDNN would make them at a fraction of float32's rate there, and round at the same places: what a layer gives, and what
+it is given, stays in half precision.
 """
 
 from __future__ import annotations
