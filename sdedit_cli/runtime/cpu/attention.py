@@ -44,7 +44,7 @@ def is_faster(network: Model[Any]) -> bool:
 
 def attention(q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor) -> Tensor:
     """softmax(q k / sqrt(D)) v, per head: [B, N, T, D]; torch's own where this is no gain."""
-    if widens(q_BNTD.dtype) and computes(q_BNTD):
+    if computes(q_BNTD) and widens(q_BNTD.dtype):
         return plain(wide(q_BNTD), wide(k_BNSD), wide(v_BNSD)).to(q_BNTD.dtype)
     queries, keys = q_BNTD.shape[2], k_BNSD.shape[2]
     if (

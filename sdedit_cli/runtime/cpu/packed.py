@@ -93,13 +93,13 @@ def _overlapping(network: nn.Module) -> set[nn.Module]:
 def computes(x: Tensor) -> bool:
     """Whether oneDNN may take the place of torch's own layers."""
     return (
-        (widens(x.dtype) or (x.dtype in _PACKED and multiplies(x.dtype)))
+        not torch.compiler.is_compiling()
+        and not _C._is_tracing()
         and x.device.type == "cpu"
+        and (widens(x.dtype) or (x.dtype in _PACKED and multiplies(x.dtype)))
         and _C._get_mkldnn_enabled()
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not _C._is_tracing()
     )
 
 
