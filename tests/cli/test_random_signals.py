@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.cli import BUILT_IN, QUICK, leftovers, photo, start
 
-ROUNDS = 40  # of each kind; test_signal_lines.py is denser, where a line of Python is met
+ROUNDS = 24  # of each kind; test_signal_lines.py is denser, where a line of Python is met
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 LONGEST = 2.5  # seconds: longer than a run takes from its first handler to its last moment
