@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.packing import needs_bf16, packed
-from helpers.tiny.networks import tiny_unet, tiny_vae
+from helpers.packing import needs_bf16, network, packed, run
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -35,21 +34,6 @@ pytestmark = pytest.mark.skipif(not is_there(), reason="torch has no oneDNN for 
 def _no_gradients():
     with torch.no_grad():
         yield
-
-
-def network(kind: str, dtype: torch.dtype) -> Any:
-    torch.manual_seed(0)
-    made: Any = tiny_vae() if kind == "vae" else tiny_unet(kind)
-    return made.to(dtype).requires_grad_(False)
-
-
-def run(model: Any, side: int = 16, rows: int = 2) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(rows, 4, side, side, generator=generator).to(model.dtype)
-    if not hasattr(model, "embed_time"):
-        return model.decode(x)
-    text = torch.randn(rows, 77, model.config.cross_attention_dim, generator=generator).to(model.dtype)
-    return model(x, model.embed_time(torch.arange(rows) * 9 + 1, dtype=model.dtype), model.context(text))
 
 
 def bits(model: nn.Module) -> dict[str, Tensor]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import gc
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import torch
-from helpers.packing import needs_widening, packed
-from helpers.tiny.networks import tiny_clip, tiny_unet, tiny_vae
+from helpers.packing import needs_widening, network, packed, run
+from helpers.tiny.networks import tiny_clip
 from torch import Tensor, nn
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
@@ -39,21 +38,6 @@ def largest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(narrow, "LARGEST", request.param)
         monkeypatch.setattr(narrow, "_BLOCK", 16)
     return request.param
-
-
-def network(kind: str, dtype: torch.dtype) -> Any:
-    torch.manual_seed(0)
-    made: Any = tiny_vae() if kind == "vae" else tiny_unet(kind)
-    return made.to(dtype).requires_grad_(False)
-
-
-def run(model: Any, side: int = 16) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 4, side, side, generator=generator).to(model.dtype)
-    if not hasattr(model, "embed_time"):
-        return model.decode(x)
-    text = torch.randn(2, 77, model.config.cross_attention_dim, generator=generator).to(model.dtype)
-    return model(x, model.embed_time(torch.arange(2) * 9 + 1, dtype=model.dtype), model.context(text))
 
 
 def off(found: Tensor, exact: Tensor) -> float:

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from .wide import widens
+from .wide import wide, widens
 
 # What torch's own compiler writes packed weights with; it has no public names.
 _ONEDNN: Any = torch.ops.mkldnn
@@ -82,8 +82,6 @@ def narrowed(packed: Tensor, dtype: torch.dtype) -> Tensor | Narrow:
     return packed if packed.dtype == dtype else Narrow(packed, dtype)
 
 
-def multiplied(weight: Tensor | Narrow, dtype: torch.dtype, product: Callable[[Tensor], Tensor]) -> Tensor:
+def multiplied(weight: Tensor | Narrow, product: Callable[[Tensor], Tensor]) -> Tensor:
     """The product of a weight, packed or not, in the precision in which it is multiplied."""
-    if isinstance(weight, Narrow):
-        return weight.multiplied(product)
-    return product(weight if weight.dtype == dtype else weight.to(dtype))
+    return weight.multiplied(product) if isinstance(weight, Narrow) else product(wide(weight))

@@ -15,7 +15,7 @@ Shapes: B rows, C channels (K: those of the result), H W picture, E features.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise, repeat
 from typing import Any, cast
@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from ...nn.attention import GEGLU
 from ...nn.base import Conv2d, Linear, Model
-from . import narrow
 from .narrow import Narrow, multiplied, narrowed, pieces
 from .weights import Packed, held_by
 from .wide import is_there, multiplies, wide, widens
@@ -120,9 +119,7 @@ def _multiplied(patience: int, layer: Linear | Conv2d, x_BE: Tensor, bias: Tenso
         return F.linear(x_BE, wide(layer.weight.flatten(1)), _wide(bias)).to(dtype)
 
     def product(kept: Tensor | Narrow, bias: Tensor | None) -> Tensor:
-        return multiplied(
-            kept, x_BE.dtype, lambda weight: _PACKING._linear_pointwise(x_BE, weight, bias, "none", [], "")
-        )
+        return multiplied(kept, lambda weight: _PACKING._linear_pointwise(x_BE, weight, bias, "none", [], ""))
 
     kept = _product_weight(layer, x_BE, patience)
     return _joined(map(product, kept, _biases(bias, kept)), dtype)
@@ -143,14 +140,8 @@ def _product_weight(layer: Linear | Conv2d, x_BE: Tensor, patience: int, parts: 
         packed = (_PACKING._reorder_linear_weight(wide(piece), _rows(x_BE)) for piece in cut(plain))
         return tuple(narrowed(piece, plain.dtype) for piece in packed)
 
-    packed = _pack(layer, made, patience) if _rows(x_BE) >= FEWEST_ROWS else None
+    packed = held_by(layer).pack(made, patience) if _rows(x_BE) >= FEWEST_ROWS else None
     return packed or cut(layer.weight)
-
-
-def _pack(layer: nn.Module, make: Callable[[Tensor], Packed], patience: int) -> Packed | None:
-    held = held_by(layer)
-    cannot_be = held.dtype != torch.float32 and widens(cast(torch.dtype, held.dtype)) and not narrow.is_there()
-    return held.pack(make, NEVER if cannot_be else patience)
 
 
 def _biases(bias: Tensor | None, kept: Packed) -> Iterable[Any]:
@@ -171,8 +162,8 @@ def _gated(patience: int, layer: GEGLU, x_BE: Tensor) -> Tensor:
 
     def gated(value: Tensor | Narrow, gate: Tensor | Narrow, value_bias: Tensor, gate_bias: Tensor) -> Tensor:
         one, other = _PACKING._linear_pointwise, _PACKING._linear_pointwise.binary
-        gate_BE = multiplied(gate, x_BE.dtype, lambda weight: one(x_BE, weight, gate_bias, "gelu", [], "none"))
-        return multiplied(value, x_BE.dtype, lambda weight: other(x_BE, gate_BE, weight, value_bias, "mul"))
+        gate_BE = multiplied(gate, lambda weight: one(x_BE, weight, gate_bias, "gelu", [], "none"))
+        return multiplied(value, lambda weight: other(x_BE, gate_BE, weight, value_bias, "mul"))
 
     kept = _product_weight(layer.proj, x_BE, patience, parts=2)
     values, gates = kept[: len(kept) // 2], kept[len(kept) // 2 :]
@@ -205,10 +196,10 @@ def _convolution(patience: int, layer: Conv2d, x_BCHW: Tensor, bias: Tensor | No
 
     def convolved(kept: Tensor | Narrow, bias: Tensor | None) -> Tensor:
         how: Any = (bias, padding, stride, dilation, 1, "none", [], "")
-        y_BKHW = multiplied(kept, x_BCHW.dtype, lambda weight: _PACKING._convolution_pointwise(x_BCHW, weight, *how))
+        y_BKHW = multiplied(kept, lambda weight: _PACKING._convolution_pointwise(x_BCHW, weight, *how))
         return y_BKHW.permute(0, 2, 3, 1)
 
-    kept = _pack(layer, made, patience) or pieces(layer.weight)
+    kept = held_by(layer).pack(made, patience) or pieces(layer.weight)
     y_BHWK = _joined(map(convolved, kept, _biases(bias, kept)), dtype)
     return _handed_on(layer, y_BHWK.permute(0, 3, 1, 2))
 

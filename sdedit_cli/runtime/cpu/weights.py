@@ -14,8 +14,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from . import narrow
 from .narrow import Narrow
 from .pages import forget
+from .wide import widens
 
 Packed = tuple[Tensor | Narrow, ...]
 """A weight, or its pieces along the first axis."""
@@ -139,6 +141,7 @@ def _is_alone(weight: Tensor) -> bool:
     storage = weight.untyped_storage()
     return (
         weight.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        and (narrow.is_there() or not widens(weight.dtype))
         and weight.device.type == "cpu"
         and weight.is_contiguous()
         and not weight.requires_grad
