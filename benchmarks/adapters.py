@@ -1,8 +1,9 @@
 """What adapters cost on real shapes: a LoRA of rank 128 in kohya's naming, for all layers that its trainer adapts.
 
-A round loads the LoRA, changes its strength, unloads it, and then times steps of the UNet without adapters and with
-three. `fuse` and `strength, fused` are the reference's way to a UNet that costs no time a step: `fuse_lora` after the
-load, and `unfuse_lora` and `fuse_lora` for another strength. `read` is a plain read of the file.
+A round loads the LoRA, changes its strength four times (products are kept from the second on), unloads it, and then
+times steps of the UNet without adapters and with three. `fuse` and `strength, fused` are the reference's way to a UNet
+that costs no time a step: `fuse_lora` after the load, and `unfuse_lora` and `fuse_lora` for another strength. `read` is
+a plain read of the file.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,17 @@ from .common.turns import disturbed, turns, values
 
 TRANSFORMER = (".attentions.", ".self_attn.", ".mlp.")
 BUDGET = 60.0
-WORKS = ("load", "fuse", "strength", "strength, fused", "unload", "step", "step with 3")
+WORKS = (
+    "load",
+    "fuse",
+    "strength",
+    "strength, second",
+    "strength, later",
+    "strength, fused",
+    "unload",
+    "step",
+    "step with 3",
+)
 
 
 def options(parser: argparse._ArgumentGroup) -> None:
@@ -124,6 +136,9 @@ def measured(which: str, pipe: Any, lora: Path, step: Callable[[], object]) -> d
 
     timed("load", lambda: load("a"))
     timed("strength", lambda: pipe.set_adapters("a", 0.5))
+    timed("strength, second", lambda: pipe.set_adapters("a", 0.7))
+    for strength in (0.2, 0.9):
+        timed("strength, later", partial(pipe.set_adapters, "a", strength))
     if which == ORACLE:
         pipe.set_adapters("a", 1.0)
         timed("fuse", pipe.fuse_lora)

@@ -16,8 +16,9 @@ from ..errors import ModelError
 from .deltas import Misfit, bias_delta, check, is_product, kinds_of, weight_delta
 from .dialects import Module
 from .kinds.leaves import is_finite
-from .kinds.lora import add_lora, factors
+from .kinds.lora import add_lora
 from .lora import Adapter, Patch, UnfitError
+from .products import Products, Room
 
 # Numbers of a weight that are worked on at a time: in float32 eight megabytes, so that a product is worth its threads.
 _BLOCK = 1 << 21
@@ -89,23 +90,17 @@ class Base:
         return max(-float(low), float(high))
 
 
-class Room:
-    """Memory in float32 for one block of a weight after the other: new memory for each takes longer than the sums."""
+class Workspace:
+    """Memory that weights are made in, and the products that are kept from one strength to the next."""
 
-    def __init__(self) -> None:
-        self._held = torch.empty(0)
-
-    def of(self, like: Tensor) -> Tensor:
-        """A tensor of this shape, and on this device, that holds anything, until the next is asked for."""
-        if self._held.numel() < like.numel() or self._held.device != like.device:
-            self._held = torch.empty(like.numel(), dtype=torch.float32, device=like.device)
-        return self._held[: like.numel()].view(like.shape)
+    def __init__(self, products: Products | None = None) -> None:
+        self.sum, self.product, self.products = Room(), Room(), products or Products()
 
 
-def written_by_rows(parameter: Tensor, base: Base, parts: Parts, module: Module, room: Room) -> bool:
-    """Makes a weight of another precision than float32 its base plus products of factors, rounded once.
+def written_by_rows(parameter: Tensor, base: Base, parts: Parts, module: Module, work: Workspace) -> bool:
+    """Makes a weight its base plus products of factors, in float32 and rounded once to the weight's precision.
 
-    A block of rows at a time stays in a cache, where a whole weight in float32 goes through memory three times.
+    A block of rows at a time stays in a cache, where a whole weight goes through memory three times.
     False, and whatever in the parameter, where an adapter is no such product, does not fit, or makes it not finite: to
     be done, and told, in the long way.
     """
@@ -115,17 +110,19 @@ def written_by_rows(parameter: Tensor, base: Base, parts: Parts, module: Module,
     if not all(_is_product(patch, parameter) for patch in patches) or not base.tensor.is_contiguous():
         return False
     try:
-        made = [factors(_on(parameter.device, patch), parameter, patch.scaling) for patch in patches]
+        made = [work.products.rows(adapter, module, parameter, work.product) for adapter, _ in parts]
     except (Misfit, RuntimeError):
         return False
     flat, source = parameter.view(len(parameter), -1), base.tensor.view(len(parameter), -1)
+    is_wide = parameter.dtype == torch.float32
     rows = max(1, _BLOCK // max(1, flat.shape[1]))
     for first in range(0, len(flat), rows):
         at = slice(first, first + rows)
-        block = room.of(flat[at]).copy_(source[at])
-        for (up, down), (_, strength) in zip(made, parts, strict=True):
-            block.addmm_(up[at], down, alpha=strength)
-        flat[at] = block
+        block = (flat[at] if is_wide else work.sum.of(flat[at])).copy_(source[at])
+        for product, (_, strength) in zip(made, parts, strict=True):
+            block.add_(product(at), alpha=strength)
+        if not is_wide:
+            flat[at] = block
     # To look at the numbers takes as long as to read the base; most weights are far from where they could overflow.
     bound = base.largest + sum(abs(strength) * adapter.patches[module].reach for adapter, strength in parts)
     return bound < _SAFE * torch.finfo(parameter.dtype).max or is_finite(parameter)

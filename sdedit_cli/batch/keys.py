@@ -25,7 +25,7 @@ from ..options.files import USUAL
 from .request import Request
 
 # Counts up when the same request gives another picture than before on the same machine, if only by rounding.
-NUMERIC_VERSION = 9
+NUMERIC_VERSION = 10
 _MOST = 64
 _LONGEST = 1 << 20
 _INDEX = "model_index.json"

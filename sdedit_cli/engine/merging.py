@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..adapters.apply import Base, Parts, Room, add_changes, changes, check_fits, written_by_rows
+from ..adapters.apply import Base, Parts, Workspace, add_changes, changes, check_fits, written_by_rows
 from ..adapters.architecture import Architecture
 from ..adapters.dialects import Module
 from ..adapters.kinds.leaves import is_finite
 from ..adapters.lora import Adapter, read_adapter
+from ..adapters.products import Key, Products, is_worth_keeping
 from ..adapters.ranks import first_ranks
 from ..adapters.set import AdapterSet
 from ..adapters.strengths import Strengths, by_block
@@ -28,8 +29,11 @@ from ..nn import CLIPTextModel
 from ..options.adapters import LoraFile
 from ..options.blocks import BLOCKS, block_numbers
 from ..runtime.cpu.weights import make_writable
+from ..runtime.free_memory import free_memory
 
 _MOST_LAYERS = 48
+# Of the memory that is free, what products may take that are kept from one strength to the next.
+_SHARE = 0.25
 
 
 def merge_files(
@@ -106,17 +110,19 @@ class Merging:
         self._now: dict[Module, Parts] = {}
         # Modules that something kept from being made: whatever is in them is not to be relied on.
         self._unsure: set[Module] = set()
+        self.products = Products()
+        self._changed_once: set[Key] = set()
 
     @torch.no_grad()
     def exchange(self, networks: Mapping[str, nn.Module]) -> None:
         """Goes on with these networks. One that is not among them any more has its base back, and so has a copy of it
         that takes its place: what adapters made of its weights is no base."""
         gone = [slot for slot, network in self.networks.items() if networks.get(slot) is not network]
-        room = Room()
+        work = Workspace(self.products)
         for module in [module for module in {*self._now, *self._unsure} if module[0] in gone]:
             if (other := networks.get(module[0])) is not None:
                 self._hand_on_base(module, other)
-            self._make(module, (), room)
+            self._make(module, (), work)
         self.networks = dict(networks)
 
     def _hand_on_base(self, module: Module, other: nn.Module) -> None:
@@ -166,16 +172,33 @@ class Merging:
             for module in {**dict.fromkeys(self._unsure), **before, **wanted}
             if module in self._unsure or before.get(module, ()) != wanted.get(module, ())
         ]
-        room = Room()
+        self.products.keep(self._worth_keeping(changed, wanted))
+        work = Workspace(self.products)
         try:
             for module in changed:
-                self._make(module, wanted.get(module, ()), room)
+                self._make(module, wanted.get(module, ()), work)
         except BaseException:
             for module in changed:
-                self._make(module, before.get(module, ()), room)
+                self._make(module, before.get(module, ()), work)
             raise
 
-    def _make(self, module: Module, parts: Parts, room: Room) -> None:
+    def _worth_keeping(self, changed: Sequence[Module], wanted: Mapping[Module, Parts]) -> set[Key]:
+        """The products that are kept already, while their adapters are at work, and those of adapters that are given
+        another strength for the second time, if there is memory for all of them: many scripts load an adapter, say how
+        strong it is, and never change it. A GPU makes products faster than it could read them."""
+        at_work = {(adapter, module) for module, parts in wanted.items() for adapter, _ in parts}
+        kept = at_work & self.products.kept
+        before = {(adapter, module) for module in changed for adapter, _ in self._now.get(module, ())}
+        changing = {key for key in at_work & before - kept if is_worth_keeping(*key)}
+        again = changing & self._changed_once
+        self._changed_once = at_work & (self._changed_once | changing)
+        held = [self._bases.get((slot, f"{name}.weight")) for _, (slot, name) in again]
+        bases = [base.tensor for base in held if base]
+        if any(base.device.type != "cpu" for base in bases):
+            return kept
+        return kept | again if 4 * sum(base.numel() for base in bases) < _SHARE * free_memory() else kept
+
+    def _make(self, module: Module, parts: Parts, work: Workspace) -> None:
         slot, name = module
         self._unsure.add(module)
         layer = self.networks[slot].get_submodule(name)
@@ -184,23 +207,23 @@ class Merging:
         for leaf in ("weight", "bias"):
             parameter: Tensor | None = getattr(layer, leaf, None)
             if isinstance(parameter, Tensor):
-                self._fill(module, leaf, parameter, parts, room)
+                self._fill(module, leaf, parameter, parts, work)
         if parts:
             self._now[module] = parts
         else:
             self._now.pop(module, None)
         self._unsure.discard(module)
 
-    def _fill(self, module: Module, leaf: str, parameter: Tensor, parts: Parts, room: Room) -> None:
+    def _fill(self, module: Module, leaf: str, parameter: Tensor, parts: Parts, work: Workspace) -> None:
         key = (module[0], f"{module[1]}.{leaf}")
         base = self._bases.get(key)
         # In place: captured graphs, fused projections and packed weights keep their addresses.
         if changes(parts, module, leaf):
             if base is None:
                 base = self._bases[key] = Base(parameter.detach().clone())
-            is_wide = parameter.dtype == torch.float32
-            if leaf == "weight" and not is_wide and written_by_rows(parameter, base, parts, module, room):
+            if leaf == "weight" and written_by_rows(parameter, base, parts, module, work):
                 return
+            is_wide = parameter.dtype == torch.float32
             wide = parameter if is_wide else torch.empty_like(parameter, dtype=torch.float32)
             add_changes(wide.copy_(base.tensor), parts, module, leaf)
             if not is_wide and not is_finite(parameter.copy_(wide)):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
-from sdedit_cli.adapters.apply import Base, Parts, Room, add_changes, applied, written_by_rows
+from sdedit_cli.adapters.apply import Base, Parts, Workspace, add_changes, applied, written_by_rows
 from sdedit_cli.adapters.deltas import is_product, weight_delta
 from sdedit_cli.adapters.kinds.leaves import Scaling, is_finite
 from sdedit_cli.adapters.lora import Adapter, Patch
@@ -107,15 +107,15 @@ def test_large_numbers_are_finite_and_a_single_one_that_is_not_tells(dtype: torc
         assert not is_finite(tensor)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_row_by_row_a_half_weight_is_the_whole_one_rounded_once(dtype: torch.dtype, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_row_by_row_a_weight_is_the_whole_one_rounded_once(dtype: torch.dtype, monkeypatch: Any) -> None:
     monkeypatch.setattr("sdedit_cli.adapters.apply._BLOCK", 2 * SHAPE[1] * 9, raising=True)  # two of the six rows
     base = normal(*SHAPE, seed=20).to(dtype)
     parts: Parts = ((adapter(plain(21)), 0.7), (adapter(plain(22)), -1.5))
     parameter = torch.empty_like(base)
-    assert written_by_rows(parameter, Base(base), parts, MODULE, Room())
+    assert written_by_rows(parameter, Base(base), parts, MODULE, Workspace())
     whole = add_changes(base.float(), parts, MODULE, "weight")
-    assert torch.equal(parameter, whole.to(dtype))
+    torch.testing.assert_close(parameter, whole.to(dtype), atol=1e-6, rtol=1e-6)
 
 
 def test_row_by_row_other_kinds_misfits_and_overflow_go_the_long_way() -> None:
@@ -125,7 +125,7 @@ def test_row_by_row_other_kinds_misfits_and_overflow_go_the_long_way() -> None:
     misfit = {**plain(24), "down": normal(RANK, 7)}
     huge = {**plain(25), "alpha": torch.tensor(1e9)}
     for leaves in (*others.values(), misfit, huge):
-        assert not written_by_rows(torch.empty_like(base), Base(base), ((adapter(leaves), 1.0),), MODULE, Room())
+        assert not written_by_rows(torch.empty_like(base), Base(base), ((adapter(leaves), 1.0),), MODULE, Workspace())
 
 
 def test_row_by_row_no_number_that_overflows_is_passed_over() -> None:
@@ -138,7 +138,7 @@ def test_row_by_row_no_number_that_overflows_is_passed_over() -> None:
             for strength in (0.5, -1e3, 1e4, -3e4, 1e7):
                 parts: Parts = ((of, strength), (adapter(plain(9)), -strength / 3))
                 wanted = is_finite(add_changes(half.float(), parts, MODULE, "weight").half())
-                assert written_by_rows(torch.empty_like(half), Base(half), parts, MODULE, Room()) == wanted
+                assert written_by_rows(torch.empty_like(half), Base(half), parts, MODULE, Workspace()) == wanted
                 seen[wanted] += 1
         delta = weight_delta(plain(seed), normal(*SHAPE))
         assert delta is not None

@@ -1,0 +1,39 @@
+"""How much more memory this process may take: what the system has left, and what its control group has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+# Where the two forms of Linux' control groups say what a group may have, and what it has.
+_GROUPS = {
+    "": ("sys/fs/cgroup", "memory.max", "memory.current"),
+    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes; 0 where the system does not say (others than Linux). Cached files of the group count as taken."""
+    try:
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+        available = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return 0
+    return max(0, min([available, *_left_to_groups(root)]))
+
+
+def _left_to_groups(root: Path) -> Iterator[int]:
+    """What is left to the control group of this process, and to those that it is in."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        for controller in _GROUPS.keys() & set(controllers.split(",")):
+            place, most, now = _GROUPS[controller]
+            group = Path(path.lstrip("/"))
+            for folder in (root / place / part for part in (group, *group.parents)):
+                try:
+                    yield int((folder / most).read_text(encoding="ascii")) - int((folder / now).read_text("ascii"))
+                except (OSError, ValueError):  # no limit, or a group that is seen from within as the root
+                    continue
