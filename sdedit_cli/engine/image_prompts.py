@@ -21,6 +21,7 @@ from ..errors import UsageError
 from ..nn import ImageAdapter, ImageSource, UNet2DCondition
 from ..nn.attention import Attention
 from ..nn.context import KV
+from ..runtime.cpu.wide import WideProducts
 
 _COMPILED = "_orig_mod."
 
@@ -39,10 +40,11 @@ def looked_at(encoder: Any, pixels_PCHW: Tensor, *, states: bool) -> tuple[Tenso
             "prepare them with a feature extractor of that size"
         )
     pixels_PCHW = pixels_PCHW.to(encoder.device, encoder.dtype)
-    if not states:
+    with WideProducts():
+        if states:
+            return _last_but_one(encoder, pixels_PCHW), _last_but_one(encoder, torch.zeros_like(pixels_PCHW))
         high_PE: Tensor = encoder(pixels_PCHW).image_embeds
-        return high_PE, torch.zeros_like(high_PE)
-    return _last_but_one(encoder, pixels_PCHW), _last_but_one(encoder, torch.zeros_like(pixels_PCHW))
+    return high_PE, torch.zeros_like(high_PE)
 
 
 def _last_but_one(encoder: Any, pixels_PCHW: Tensor) -> Tensor:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import gc
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
+from helpers.ip_adapters import image_encoder
 from helpers.packing import needs_widening, network, packed, run
 from helpers.tiny.networks import tiny_clip
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.configs.model_block import STARTER_FOLDER
+from sdedit_cli.engine.image_prompts import looked_at
 from sdedit_cli.nn.base import Conv2d, Linear
 from sdedit_cli.runtime import cpu
 from sdedit_cli.runtime.cpu import narrow
@@ -179,3 +184,32 @@ def test_a_pipeline_widens_its_networks_by_the_precision_that_they_have_now() ->
     assert all(layer.way is not None for layer in ways)
     pipe.to(torch.float32)
     assert all(layer.way is None for layer in ways)
+
+
+class Products(TorchDispatchMode):
+    """The precisions in which products are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: Counter[torch.dtype] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default, torch.ops.aten.convolution.default):
+            self.of[args[-1].dtype if func is torch.ops.aten.addmm.default else args[0].dtype] += 1
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("states", [False, True])
+def test_a_tower_of_transformers_multiplies_in_float32_too(half: torch.dtype, states: bool) -> None:
+    tower = image_encoder().to(half)
+    pixels = torch.randn(2, 3, tower.config.image_size, tower.config.image_size).to(half)
+    exact = looked_at(copy.deepcopy(tower).double(), pixels.double(), states=states)[0]
+    plainly = tower(pixels, output_hidden_states=True)
+    plain = plainly.hidden_states[-2] if states else plainly.image_embeds
+    with Products() as products:
+        found = looked_at(tower, pixels, states=states)[0]
+    assert found.dtype == half
+    assert off(found, exact) < 1.05 * off(plain, exact)
+    assert products.of.keys() == {torch.float32}
+    assert products.of.total() > 10

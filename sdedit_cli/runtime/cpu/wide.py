@@ -11,12 +11,15 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ..dtype import cpu_multiplies_bfloat16
 
 _MACHINES = ("x86_64", "amd64")
 _ONEDNN: Any = torch.ops.mkldnn
+_PRODUCTS: frozenset[Any] = frozenset({F.linear, F.conv2d, F.scaled_dot_product_attention})
 
 
 @cache
@@ -47,3 +50,23 @@ def widens(dtype: torch.dtype) -> bool:
 def wide(x: Tensor) -> Tensor:
     """The numbers as they are multiplied."""
     return x.float() if widens(x.dtype) else x
+
+
+class WideProducts(TorchFunctionMode):
+    """Within it products are made so of networks whose layers are not ours."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if func not in _PRODUCTS:
+            return func(*args, **named)
+        x: Tensor = next(value for value in (*args, *named.values()) if isinstance(value, Tensor))
+        if x.device.type != "cpu" or not widens(x.dtype):
+            return func(*args, **named)
+        named = {name: _wide_if_tensor(value) for name, value in named.items()}
+        return func(*map(_wide_if_tensor, args), **named).to(x.dtype)
+
+
+def _wide_if_tensor(value: Any) -> Any:
+    return wide(value) if isinstance(value, Tensor) else value
