@@ -73,12 +73,13 @@ class Products:
         """
         flat, key = parameter.view(len(parameter), -1), (adapter, module)
         kept = self._kept.get(key)
-        if kept is not None and kept.shape == flat.shape and kept.device == flat.device:
+        if kept is not None and (kept.shape, kept.device) == (flat.shape, flat.device):
             return kept.__getitem__
+        self._kept.pop(key, None)
         patch = adapter.patches[module]
         on_device = {name: tensor.to(parameter.device) for name, tensor in patch.leaves.items()}
         up, down = factors(on_device, parameter, patch.scaling)
-        if key not in self._wanted:
+        if key not in self._wanted or flat.device.type != "cpu":  # a GPU makes them faster than it could read them
             return lambda at: torch.mm(up[at], down, out=room.of(flat[at]))
         product = torch.empty(flat.shape, dtype=torch.float32, device=flat.device)
 

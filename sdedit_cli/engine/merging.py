@@ -185,18 +185,16 @@ class Merging:
     def _worth_keeping(self, changed: Sequence[Module], wanted: Mapping[Module, Parts]) -> set[Key]:
         """The products that are kept already, while their adapters are at work, and those of adapters that are given
         another strength for the second time, if there is memory for all of them: many scripts load an adapter, say how
-        strong it is, and never change it. A GPU makes products faster than it could read them."""
+        strong it is, and never change it."""
         at_work = {(adapter, module) for module, parts in wanted.items() for adapter, _ in parts}
         kept = at_work & self.products.kept
         before = {(adapter, module) for module in changed for adapter, _ in self._now.get(module, ())}
         changing = {key for key in at_work & before - kept if is_worth_keeping(*key)}
         again = changing & self._changed_once
         self._changed_once = at_work & (self._changed_once | changing)
-        held = [self._bases.get((slot, f"{name}.weight")) for _, (slot, name) in again]
-        bases = [base.tensor for base in held if base]
-        if any(base.device.type != "cpu" for base in bases):
-            return kept
-        return kept | again if 4 * sum(base.numel() for base in bases) < _SHARE * free_memory() else kept
+        bases = [self._bases.get((slot, f"{name}.weight")) for _, (slot, name) in again]
+        size = 4 * sum(base.tensor.numel() for base in bases if base)
+        return kept | again if size < _SHARE * free_memory() else kept
 
     def _make(self, module: Module, parts: Parts, work: Workspace) -> None:
         slot, name = module
