@@ -93,8 +93,8 @@ class Base:
 class Workspace:
     """Memory that weights are made in, and the products that are kept from one strength to the next."""
 
-    def __init__(self, products: Products | None = None) -> None:
-        self.sum, self.product, self.products = Room(), Room(), products or Products()
+    def __init__(self, products: Products) -> None:
+        self.sum, self.product, self.products = Room(), Room(), products
 
 
 def written_by_rows(parameter: Tensor, base: Base, parts: Parts, module: Module, work: Workspace) -> bool:
@@ -124,7 +124,8 @@ def written_by_rows(parameter: Tensor, base: Base, parts: Parts, module: Module,
         if not is_wide:
             flat[at] = block
     # To look at the numbers takes as long as to read the base; most weights are far from where they could overflow.
-    bound = base.largest + sum(abs(strength) * adapter.patches[module].reach for adapter, strength in parts)
+    # Products are made at strength 1, and then made smaller or larger.
+    bound = base.largest + sum(max(1.0, abs(strength)) * adapter.patches[module].reach for adapter, strength in parts)
     return bound < _SAFE * torch.finfo(parameter.dtype).max or is_finite(parameter)
 
 
@@ -135,7 +136,7 @@ def _is_product(patch: Patch, total: Tensor) -> bool:
 def _add_product(total: Tensor, adapter: Adapter, module: Module, strength: float) -> None:
     patch = adapter.patches[module]
     try:
-        add_lora(total, _on(total.device, patch), strength, patch.scaling)
+        add_lora(total, patch.on(total.device), strength, patch.scaling)
     except (Misfit, RuntimeError) as problem:
         raise misfit(adapter, module, problem) from None
     if not is_finite(total):  # whose fault it is: the adapter's, its strength's, or the base's
@@ -157,13 +158,9 @@ def _too_strong(adapter: Adapter, module: Module, strength: float) -> ModelError
     )
 
 
-def _on(device: torch.device, patch: Patch) -> dict[str, Tensor]:
-    return {name: tensor.to(device) for name, tensor in patch.leaves.items()}
-
-
 def _delta(adapter: Adapter, module: Module, leaf: str, base: Tensor) -> Tensor | None:
     patch = adapter.patches[module]
-    leaves = _on(base.device, patch)
+    leaves = patch.on(base.device)
     try:
         made = (
             weight_delta(leaves, base, patch.scaling) if leaf == "weight" else bias_delta(leaves, base, patch.scaling)

@@ -41,6 +41,10 @@ class Patch:
         """Of two factors: no number of their change is larger in magnitude at strength 1 (Cauchy and Schwarz)."""
         return product_bound(self.leaves, self.scaling)
 
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """The leaves, on a device."""
+        return {name: tensor.to(device) for name, tensor in self.leaves.items()}
+
 
 @dataclass(frozen=True, eq=False)
 class Adapter:

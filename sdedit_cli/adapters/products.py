@@ -5,7 +5,7 @@ With a product that is kept, another strength is a sum alone: at a rank of 128 t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from typing import Any
 
 import torch
@@ -21,14 +21,13 @@ Rows = Callable[[slice], Tensor]
 """Some rows of a change at strength 1, float32, until the next are asked for."""
 
 
-# Ranks whose products take longer to make than to read: 2 x 64 operations for each four bytes.
-_WORTH = 64
+# The least rank whose products take longer to make than to read: 2 x 64 operations for each four bytes.
+_RANK = 64
 
 
-def is_worth_keeping(adapter: Adapter, module: Module) -> bool:
-    """Whether an adapter's change of a weight is a product that takes longer to make than to read."""
+def _takes_longer_to_make(adapter: Adapter, module: Module) -> bool:
     leaves = adapter.patches[module].leaves
-    return is_product(leaves) and leaves["down"].shape[0] >= _WORTH
+    return is_product(leaves) and leaves["down"].shape[0] >= _RANK
 
 
 class Room:
@@ -53,6 +52,7 @@ class Products:
     def __init__(self) -> None:
         self._kept: dict[Key, Tensor] = {}
         self._wanted: frozenset[Key] = frozenset()
+        self._strengths: Mapping[Key, tuple[float, ...]] = {}  # the last few of those at work
 
     def __reduce__(self) -> tuple[Any, ...]:  # copies, and what is pickled, begin without any
         return Products, ()
@@ -60,6 +60,15 @@ class Products:
     @property
     def kept(self) -> Set[Key]:
         return self._kept.keys()
+
+    def worth_keeping(self, at_work: Mapping[Key, float]) -> set[Key]:
+        """Those of the adapters with these strengths that are not kept, and are likely to be needed again: to say how
+        strong an adapter is after it is loaded, or for one call, is not taken for more."""
+        before = {key: self._strengths.get(key, ()) for key in at_work}
+        changed = {key for key, strength in at_work.items() if before[key][-1:] != (strength,)}
+        self._strengths = before | {key: (*before[key][-2:], at_work[key]) for key in changed}
+        again = {key for key in changed if len(before[key]) + (at_work[key] not in before[key]) > 2}
+        return {key for key in again - self.kept if _takes_longer_to_make(*key)}
 
     def keep(self, wanted: Collection[Key]) -> None:
         """From now on these are kept once they are made, and no others."""
@@ -77,11 +86,10 @@ class Products:
             return kept.__getitem__
         self._kept.pop(key, None)
         patch = adapter.patches[module]
-        on_device = {name: tensor.to(parameter.device) for name, tensor in patch.leaves.items()}
-        up, down = factors(on_device, parameter, patch.scaling)
-        if key not in self._wanted or flat.device.type != "cpu":  # a GPU makes them faster than it could read them
+        up, down = factors(patch.on(flat.device), parameter, patch.scaling)
+        product = self._new(key, flat)
+        if product is None:
             return lambda at: torch.mm(up[at], down, out=room.of(flat[at]))
-        product = torch.empty(flat.shape, dtype=torch.float32, device=flat.device)
 
         def made(at: slice) -> Tensor:
             rows = torch.mm(up[at], down, out=product[at])
@@ -90,3 +98,12 @@ class Products:
             return rows
 
         return made
+
+    def _new(self, key: Key, flat: Tensor) -> Tensor | None:
+        """Memory for a product that is to be kept; a GPU makes them faster than it could read them."""
+        if key not in self._wanted or flat.device.type != "cpu":
+            return None
+        try:
+            return torch.empty(flat.shape, dtype=torch.float32)
+        except RuntimeError:  # there is none after all
+            return None

@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..nn import ImageAdapter, ImageSource, UNet2DCondition
 from ..nn.attention import Attention
 from ..nn.context import KV
-from ..runtime.cpu.wide import WideProducts
+from ..runtime.cpu.wide import wide_products
 
 _COMPILED = "_orig_mod."
 
@@ -40,7 +40,7 @@ def looked_at(encoder: Any, pixels_PCHW: Tensor, *, states: bool) -> tuple[Tenso
             "prepare them with a feature extractor of that size"
         )
     pixels_PCHW = pixels_PCHW.to(encoder.device, encoder.dtype)
-    with WideProducts():
+    with wide_products(pixels_PCHW):
         if states:
             return _last_but_one(encoder, pixels_PCHW), _last_but_one(encoder, torch.zeros_like(pixels_PCHW))
         high_PE: Tensor = encoder(pixels_PCHW).image_embeds

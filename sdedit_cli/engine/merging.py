@@ -18,7 +18,7 @@ from ..adapters.architecture import Architecture
 from ..adapters.dialects import Module
 from ..adapters.kinds.leaves import is_finite
 from ..adapters.lora import Adapter, read_adapter
-from ..adapters.products import Key, Products, is_worth_keeping
+from ..adapters.products import Products
 from ..adapters.ranks import first_ranks
 from ..adapters.set import AdapterSet
 from ..adapters.strengths import Strengths, by_block
@@ -111,7 +111,6 @@ class Merging:
         # Modules that something kept from being made: whatever is in them is not to be relied on.
         self._unsure: set[Module] = set()
         self.products = Products()
-        self._changed_once: set[Key] = set()
 
     @torch.no_grad()
     def exchange(self, networks: Mapping[str, nn.Module]) -> None:
@@ -172,7 +171,7 @@ class Merging:
             for module in {**dict.fromkeys(self._unsure), **before, **wanted}
             if module in self._unsure or before.get(module, ()) != wanted.get(module, ())
         ]
-        self.products.keep(self._worth_keeping(changed, wanted))
+        self._keep_products(wanted)
         work = Workspace(self.products)
         try:
             for module in changed:
@@ -182,19 +181,13 @@ class Merging:
                 self._make(module, before.get(module, ()), work)
             raise
 
-    def _worth_keeping(self, changed: Sequence[Module], wanted: Mapping[Module, Parts]) -> set[Key]:
-        """The products that are kept already, while their adapters are at work, and those of adapters that are given
-        another strength for the second time, if there is memory for all of them: many scripts load an adapter, say how
-        strong it is, and never change it."""
-        at_work = {(adapter, module) for module, parts in wanted.items() for adapter, _ in parts}
-        kept = at_work & self.products.kept
-        before = {(adapter, module) for module in changed for adapter, _ in self._now.get(module, ())}
-        changing = {key for key in at_work & before - kept if is_worth_keeping(*key)}
-        again = changing & self._changed_once
-        self._changed_once = at_work & (self._changed_once | changing)
-        bases = [self._bases.get((slot, f"{name}.weight")) for _, (slot, name) in again]
-        size = 4 * sum(base.tensor.numel() for base in bases if base)
-        return kept | again if size < _SHARE * free_memory() else kept
+    def _keep_products(self, wanted: Mapping[Module, Parts]) -> None:
+        at_work = {(adapter, module): strength for module, parts in wanted.items() for adapter, strength in parts}
+        more = self.products.worth_keeping(at_work)
+        bases = [self._bases.get((slot, f"{name}.weight")) for _, (slot, name) in more]
+        if more and 4 * sum(base.tensor.numel() for base in bases if base) >= _SHARE * free_memory():
+            more.clear()
+        self.products.keep(at_work.keys() & self.products.kept | more)
 
     def _make(self, module: Module, parts: Parts, work: Workspace) -> None:
         slot, name = module
@@ -218,7 +211,8 @@ class Merging:
         # In place: captured graphs, fused projections and packed weights keep their addresses.
         if changes(parts, module, leaf):
             if base is None:
-                base = self._bases[key] = Base(parameter.detach().clone())
+                plain = parameter.detach().clone(memory_format=torch.contiguous_format)
+                base = self._bases[key] = Base(plain)
             if leaf == "weight" and written_by_rows(parameter, base, parts, module, work):
                 return
             is_wide = parameter.dtype == torch.float32

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..configs.base import read_json
-from ..runtime.cpu.wide import WideProducts
+from ..runtime.cpu.wide import wide_products
 from .towers import filled
 
 CONCEPTS, SPECIAL = 17, 3
@@ -67,8 +67,9 @@ class SafetyChecker(nn.Module):
     @torch.no_grad()
     def judge(self, pixels_BCHW: Tensor) -> list[Verdict]:
         """A verdict for each of the pictures, given as the feature extractor prepares them."""
-        with WideProducts():
-            pooled = self.vision_model(pixels_BCHW.to(self.device, self.dtype)).pooler_output
+        pixels_BCHW = pixels_BCHW.to(self.device, self.dtype)
+        with wide_products(pixels_BCHW):
+            pooled = self.vision_model(pixels_BCHW).pooler_output
             embeds_BD = F.normalize(self.visual_projection(pooled))
         special_BK = _cosines(embeds_BD, self.special_care_embeds)
         concepts_BK = _cosines(embeds_BD, self.concept_embeds)

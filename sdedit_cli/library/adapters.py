@@ -281,6 +281,8 @@ class Adapters(AdapterFiles):
             self._bundle(_words(before))
             raise
         self._strengths = {n: s for n, s in {**self._strengths, **wanted.active}.items() if n in wanted.adapters}
+        if not wanted.adapters:
+            self._merger().products.keep(())  # what is fused stays as strong as it is
 
     def _settle(self, **wanted: Any) -> None:
         """Has these of its attributes and the weights that they ask for, or, when that fails, all as before."""

@@ -14,6 +14,7 @@ from sdedit_cli.adapters.apply import Base, Parts, Workspace, add_changes, appli
 from sdedit_cli.adapters.deltas import is_product, weight_delta
 from sdedit_cli.adapters.kinds.leaves import Scaling, is_finite
 from sdedit_cli.adapters.lora import Adapter, Patch
+from sdedit_cli.adapters.products import Products
 from sdedit_cli.engine.merging import Merging
 from sdedit_cli.errors import ModelError
 
@@ -113,7 +114,7 @@ def test_row_by_row_a_weight_is_the_whole_one_rounded_once(dtype: torch.dtype, m
     base = normal(*SHAPE, seed=20).to(dtype)
     parts: Parts = ((adapter(plain(21)), 0.7), (adapter(plain(22)), -1.5))
     parameter = torch.empty_like(base)
-    assert written_by_rows(parameter, Base(base), parts, MODULE, Workspace())
+    assert written_by_rows(parameter, Base(base), parts, MODULE, Workspace(Products()))
     whole = add_changes(base.float(), parts, MODULE, "weight")
     torch.testing.assert_close(parameter, whole.to(dtype), atol=1e-6, rtol=1e-6)
 
@@ -124,13 +125,18 @@ def test_row_by_row_other_kinds_misfits_and_overflow_go_the_long_way() -> None:
     assert len(others) == 3
     misfit = {**plain(24), "down": normal(RANK, 7)}
     huge = {**plain(25), "alpha": torch.tensor(1e9)}
+    work = Workspace(Products())
     for leaves in (*others.values(), misfit, huge):
-        assert not written_by_rows(torch.empty_like(base), Base(base), ((adapter(leaves), 1.0),), MODULE, Workspace())
+        assert not written_by_rows(torch.empty_like(base), Base(base), ((adapter(leaves), 1.0),), MODULE, work)
+    # At strength 1, which is made first, even float32 does not hold it.
+    huger: Parts = ((adapter({**plain(25), "alpha": torch.tensor(1e38), "up": plain(25)["up"] * 1e5}), 1e-12),)
+    assert not written_by_rows(torch.empty(SHAPE), Base(base.float()), huger, MODULE, work)
 
 
 def test_row_by_row_no_number_that_overflows_is_passed_over() -> None:
     """Whether numbers are looked at, bounds decide: of strengths up to where a half overflows, and of any base."""
     seen = {True: 0, False: 0}
+    work = Workspace(Products())
     for seed in range(6):
         of = adapter(plain(seed))
         for base in (normal(*SHAPE, seed=seed), normal(*SHAPE, seed=seed) * 1e4, torch.full(SHAPE, torch.nan)):
@@ -138,7 +144,7 @@ def test_row_by_row_no_number_that_overflows_is_passed_over() -> None:
             for strength in (0.5, -1e3, 1e4, -3e4, 1e7):
                 parts: Parts = ((of, strength), (adapter(plain(9)), -strength / 3))
                 wanted = is_finite(add_changes(half.float(), parts, MODULE, "weight").half())
-                assert written_by_rows(torch.empty_like(half), Base(half), parts, MODULE, Workspace()) == wanted
+                assert written_by_rows(torch.empty_like(half), Base(half), parts, MODULE, work) == wanted
                 seen[wanted] += 1
         delta = weight_delta(plain(seed), normal(*SHAPE))
         assert delta is not None

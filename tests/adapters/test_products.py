@@ -24,6 +24,11 @@ def unet(pipe: StableDiffusionImg2ImgPipeline) -> Any:
     return pipe.unet
 
 
+@pytest.fixture(autouse=True)
+def _memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "free_memory", lambda: 1 << 40)
+
+
 def adapter(unet: Any, rank: int, seed: int) -> Adapter:
     draw = torch.Generator().manual_seed(seed)
     patches: dict[tuple[str, str], Patch] = {}
@@ -95,3 +100,36 @@ def test_copies_and_pickles_begin_without_products(unet: Any) -> None:
         assert not other.products.kept
         other.apply({})
         assert not other.now
+
+
+@pytest.mark.parametrize(
+    ("strengths", "kept"),
+    [
+        ("1", "0"),
+        ("1 .5", "00"),
+        ("1 1 .5 .5 .5", "00000"),
+        ("1 .5 1", "000"),  # one call at another strength
+        ("1 .5 1 .5", "0003"),
+        ("1 .5 .7", "003"),
+        ("1 .5 0 .5 .7", "00000"),  # not at work between
+    ],
+)
+def test_kept_is_what_is_likely_to_be_needed_again(unet: Any, strengths: str, kept: str) -> None:
+    of, used = adapter(unet, 64, 0), Merging({"unet": unet})
+    found = ""
+    for strength in map(float, strengths.split()):
+        used.apply(at((of, strength)) if strength else {})
+        found += str(len(used.products.kept))
+    assert found == kept
+
+
+def test_a_base_that_was_taken_in_another_layout_leaves_no_trace(unet: Any) -> None:
+    of, fresh = adapter(unet, 64, 0), copy.deepcopy(unet)
+    used = Merging({"unet": unet.to(memory_format=torch.channels_last)})
+    used.apply(at((of, 1.0)))
+    unet.to(memory_format=torch.contiguous_format)
+    for strength in (0.5, 0.7, 0.3):
+        used.apply(at((of, strength)))
+    Merging({"unet": fresh}).apply(at((of, 0.3)))
+    assert len(used.products.kept) == len(NAMES)
+    assert all(torch.equal(tensor, unet.state_dict()[name]) for name, tensor in fresh.state_dict().items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
-from collections import Counter
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.configs.model_block import STARTER_FOLDER
 from sdedit_cli.engine.image_prompts import looked_at
+from sdedit_cli.engine.safety import SafetyChecker
 from sdedit_cli.nn.base import Conv2d, Linear
 from sdedit_cli.runtime import cpu
 from sdedit_cli.runtime.cpu import narrow
@@ -187,16 +188,20 @@ def test_a_pipeline_widens_its_networks_by_the_precision_that_they_have_now() ->
 
 
 class Products(TorchDispatchMode):
-    """The precisions in which products are made."""
+    """The precisions in which products are made, by operation."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.of: Counter[torch.dtype] = Counter()
+        self.of: dict[str, set[torch.dtype]] = defaultdict(set)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default, torch.ops.aten.convolution.default):
-            self.of[args[-1].dtype if func is torch.ops.aten.addmm.default else args[0].dtype] += 1
+        name = func.overloadpacket.__name__
+        if name in ("addmm", "mm", "convolution") or "attention" in name:
+            self.of[name].add(args[0].dtype)
         return func(*args, **kwargs or {})
+
+
+OF_TOWERS = {"addmm", "mm", "convolution", "_scaled_dot_product_flash_attention_for_cpu"}
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -211,5 +216,18 @@ def test_a_tower_of_transformers_multiplies_in_float32_too(half: torch.dtype, st
         found = looked_at(tower, pixels, states=states)[0]
     assert found.dtype == half
     assert off(found, exact) < 1.05 * off(plain, exact)
-    assert products.of.keys() == {torch.float32}
-    assert products.of.total() > 10
+    assert products.of.keys() == OF_TOWERS
+    assert set().union(*products.of.values()) == {torch.float32}
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_the_safety_checker_multiplies_in_float32_too(half: torch.dtype) -> None:
+    vision = image_encoder().config.to_dict()
+    checker = SafetyChecker({"vision_config": vision, "projection_dim": 16}).to(half)
+    pixels = torch.randn(2, 3, vision["image_size"], vision["image_size"])
+    with Products() as products:
+        checker.judge(pixels)
+    # Of the few numbers that are compared with the concepts the products are plain.
+    assert products.of.pop("mm") == {torch.float32, half}
+    assert products.of.keys() == OF_TOWERS - {"mm"}
+    assert set().union(*products.of.values()) == {torch.float32}

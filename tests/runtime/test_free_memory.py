@@ -13,31 +13,33 @@ MEMINFO = "MemTotal:       16384 kB\nMemFree:         1024 kB\nMemAvailable:    
 SYSTEM = {"proc/meminfo": MEMINFO}
 NEW = {**SYSTEM, "proc/self/cgroup": "0::/user/job\n"}
 OLD = {**SYSTEM, "proc/self/cgroup": "5:devices:/\n4:cpu,memory:/job\n0::/\n"}
-LEAST = {"sys/fs/cgroup/user/memory.max": "3000000", "sys/fs/cgroup/user/memory.current": "1000000"}
+STAT = "anon 1000\ninactive_file 500\ntotal_inactive_file 3000\n"
+
+
+def group(path: str, most: str, now: str, stat: str = "") -> dict[str, str]:
+    place = f"sys/fs/cgroup/{path}memory"
+    return {f"{place}.max": f"{most}\n", f"{place}.current": f"{now}\n", f"{place}.stat": stat}
+
+
+def old_group(path: str, most: str, now: str) -> dict[str, str]:
+    place = f"sys/fs/cgroup/memory/{path}memory"
+    return {f"{place}.limit_in_bytes": most, f"{place}.usage_in_bytes": now, f"{place}.stat": STAT}
+
+
 CASES = {
     "no limit": (SYSTEM, 8 << 20),
-    "a group without a limit": (NEW | {"sys/fs/cgroup/user/job/memory.max": "max\n"}, 8 << 20),
-    "a group above": (NEW | LEAST, 2_000_000),
-    "a container, which sees its group as the root": (
-        NEW | {"sys/fs/cgroup/memory.max": "5000000\n", "sys/fs/cgroup/memory.current": "4000000\n"},
-        1_000_000,
-    ),
-    "a group that has too much": (
-        NEW | {"sys/fs/cgroup/user/memory.max": "1\n", "sys/fs/cgroup/user/memory.current": "2\n"},
-        0,
-    ),
+    "a group without a limit": (NEW | group("user/job/", "max", "5"), 8 << 20),
+    "a group above": (NEW | group("user/", "3000000", "1000000"), 2_000_000),
+    "a container, which sees its group as the root": (NEW | group("", "5000000", "4000000"), 1_000_000),
+    "files that can go": (NEW | group("", "5000000", "4000000", STAT), 1_000_500),
+    "a group that has too much": (NEW | group("user/", "1", "2"), 0),
     "the old form": (
-        OLD
-        | {
-            "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "7000000\n",
-            "sys/fs/cgroup/memory/job/memory.usage_in_bytes": "1000000\n",
-            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
-            "sys/fs/cgroup/memory/memory.usage_in_bytes": "1000000\n",
-        },
-        6_000_000,
+        OLD | old_group("job/", "7000000", "1000000") | old_group("", "9223372036854771712", "9"),
+        6_003_000,
     ),
     "another system": ({}, 0),
     "a file of another form": ({"proc/meminfo": "MemAvailable:\n"}, 0),
+    "a table of another form": (NEW | group("", "5000000", "4000000", "anon\n"), 8 << 20),
 }
 
 

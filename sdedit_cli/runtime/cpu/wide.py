@@ -7,6 +7,7 @@ it is given, stays in half precision.
 from __future__ import annotations
 
 import platform
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -52,18 +53,19 @@ def wide(x: Tensor) -> Tensor:
     return x.float() if widens(x.dtype) else x
 
 
-class WideProducts(TorchFunctionMode):
-    """Within it products are made so of networks whose layers are not ours."""
+def wide_products(x: Tensor) -> AbstractContextManager[object]:
+    """Within it products are made so of a network whose layers are not ours, and which is given `x`."""
+    return _WideProducts() if x.device.type == "cpu" and widens(x.dtype) else nullcontext()
 
+
+class _WideProducts(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        if func not in _PRODUCTS:
+        if func not in _PRODUCTS or torch.compiler.is_compiling():
             return func(*args, **named)
         x: Tensor = next(value for value in (*args, *named.values()) if isinstance(value, Tensor))
-        if x.device.type != "cpu" or not widens(x.dtype):
-            return func(*args, **named)
         named = {name: _wide_if_tensor(value) for name, value in named.items()}
         return func(*map(_wide_if_tensor, args), **named).to(x.dtype)
 
