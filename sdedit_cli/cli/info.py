@@ -133,15 +133,30 @@ def file_facts(path: Path, *, hashes: bool = True) -> dict[str, Any]:
     check_source(path)
     try:
         facts = {"file": str(path), "bytes": _size(path)}
-        is_picture = _is_picture(path)
-        facts |= _picture(path) if is_picture else _weights(path)
+        is_picture, told = _told(path)
+        facts |= told
         return facts | (_hashes(path, model=not is_picture) if hashes and path.is_file() else {})
     except OSError as problem:
         reason = problem.strerror or problem
         raise ModelError(f"{shortened(path)}: cannot be read ({reason}); check its permissions") from None
 
 
-def _is_picture(path: Path) -> bool:
+def _told(path: Path) -> tuple[bool, dict[str, Any]]:
+    """Whether a file is a picture, and its facts."""
+    if _is_marked_picture(path):
+        return True, _picture(path)
+    try:
+        return False, _weights(path)
+    except ModelError:
+        from ..pictures.peek import begins_as_picture
+
+        if path.is_file() and begins_as_picture(str(path)):
+            return True, _picture(path)
+        raise
+
+
+def _is_marked_picture(path: Path) -> bool:
+    """Whether a file is of the formats that most pictures have, by its mark."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""How large a picture is, from the first bytes of its file where they tell."""
+"""What the first bytes of a file tell of the picture in it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import struct
 
 from .codec import open_picture
 from .containers import PNG
+from .readers import pillow
 from .source import read_bytes
 
+# Formats without a table of contents at their start, such as icons, are small files.
+_START = 1 << 20
 _HEADER = struct.Struct(">II")
 _BEFORE = len(PNG) + 8  # the length and the name of the first chunk
 
@@ -23,6 +26,20 @@ def size_of_file(source: str, name: str, limit: float) -> tuple[int, int]:
     if size is None or size[0] * size[1] > limit * 1e6:
         return open_picture(read_bytes(source), name, limit).size
     return size
+
+
+def begins_as_picture(source: str) -> bool:
+    """Whether a file begins as one of the formats that are read. Raises OSError.
+
+    Some have no mark of their own, so that is asked last of a file that may be something else too.
+    """
+    with open(source, "rb") as file:
+        start = file.read(_START)
+    try:
+        pillow(start)
+    except Exception:  # whatever a decoder stumbles over
+        return False
+    return True
 
 
 def _png_size(source: str) -> tuple[int, int] | None:

@@ -134,6 +134,19 @@ def test_info_of_other_files_says_what_they_are(tmp_path: Path, capsys: pytest.C
     assert found["kind"] == "picture"
 
 
+OTHERS = ("jp2", "j2k", "qoi", "ppm", "pfm", "tga", "ico", "icns", "dds", "pcx", "sgi", "xbm", "msp")
+
+
+@pytest.mark.parametrize("ending", OTHERS)
+def test_info_knows_every_format_that_is_read(folder: Path, capsys: pytest.CaptureFixture[str], ending: str) -> None:
+    mode = {"xbm": "1", "msp": "1", "pfm": "F"}.get(ending, "RGB")
+    Image.new(mode, (32, 32)).save(f"a.{ending}")
+    [found] = facts(capsys, f"a.{ending}")
+    with Image.open(f"a.{ending}") as saved:
+        assert (found["type"], found["width"], found["height"]) == ("picture", *saved.size)
+    assert "autov2" not in found
+
+
 def test_a_palette_that_is_partly_transparent_is_no_matter_for_info(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
