@@ -17,6 +17,7 @@ from .iptc import RAW_PROFILE as IPTC_KEY
 from .xmp import KEY as XMP_KEY
 
 PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND"
 TIFF = (b"II*\0", b"MM\0*")
 # What the chunks of a file may unfold into: more than any text or profile of use, and little beside a picture.
 MAX_UNFOLDED = 32 << 20
@@ -83,13 +84,17 @@ def taken_apart(data: bytes) -> Parts | None:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
-    """Kind, content and whole bytes of each chunk, and whether its checksum is right."""
+    """Kind, content and whole bytes of each chunk up to the end, and whether its checksum is right.
+
+    What follows the chunk that ends a PNG is none of it, such as the rest of a longer file that was written over.
+    """
     at = len(PNG)
-    while at + 12 <= len(data):
+    kind = b""
+    while at + 12 <= len(data) and kind != _PNG_END:
         (length,) = struct.unpack_from(">I", data, at)
         whole = data[at : at + 12 + length]
-        body = whole[8 : 8 + length]
-        yield whole[4:8], body, whole, whole[8 + length :] == struct.pack(">I", zlib.crc32(whole[4 : 8 + length]))
+        kind, body = whole[4:8], whole[8 : 8 + length]
+        yield kind, body, whole, whole[8 + length :] == struct.pack(">I", zlib.crc32(whole[4 : 8 + length]))
         at += 12 + length
 
 

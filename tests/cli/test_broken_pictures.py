@@ -75,6 +75,17 @@ def test_of_many_broken_chunks_a_few_are_named(folder: Path) -> None:
     assert notes[8:] == ("left out is what else stands broken beside its pixels",)
 
 
+def test_what_follows_the_end_of_a_png_is_none_of_it(folder: Path) -> None:
+    """Some programs write a shorter picture over the file of a longer one."""
+    rest = b"x" * 40 + chunk(b"tEXt", b"parameters\0Steps: 12")
+    for extra in (rest, rest[40:]):
+        (folder / "a.png").write_bytes(png(PIXELS, 8, 2) + extra)
+        parts = taken_apart((folder / "a.png").read_bytes())
+        assert parts is not None
+        assert parts.texts == {}
+        assert read(folder / "a.png").notes == ()
+
+
 def test_an_animation_of_more_frames_than_there_may_be_is_a_picture(folder: Path) -> None:
     (folder / "a.png").write_bytes(png(PIXELS, 8, 2, chunk(b"acTL", struct.pack(">II", 2**32 - 1, 0))))
     picture = prepared("a.png", 100, Edit(frames="all"))
