@@ -89,6 +89,14 @@ def test_a_text_of_another_node_is_the_prompt(source: dict[str, object]) -> None
     assert prompts(found_in(nodes, ["5", 0], ["6", 0])) == ("good, cat", "bad dog")
 
 
+@pytest.mark.parametrize("kind", ["PrimitiveNode", "PrimitiveString", "PrimitiveStringMultiline"])
+def test_a_node_that_holds_a_value_is_not_told_as_left_out(kind: str) -> None:
+    nodes = {**ENCODED, "20": node(kind, value="good"), "5": node("CLIPTextEncode", text=["20", 0], clip=["1", 1])}
+    found = found_in(nodes, ["5", 0], ["6", 0])
+    assert prompts(found) == ("good", "bad dog")
+    assert found.ignored == ()
+
+
 @pytest.mark.parametrize(
     ("said", "read"),
     [

@@ -37,6 +37,7 @@ _KNOWN = (
     *("LoraLoaderModelOnly", "CLIPTextEncode", "CLIPSetLastLayer", "VAEDecode", "VAEDecodeTiled", "VAEEncode"),
     *("SamplerCustom", "SamplerCustomAdvanced", "CFGGuider", "KSamplerSelect", "BasicScheduler", "RandomNoise"),
     *("VAELoader", "EmptyLatentImage", "LoadImage", "ConditioningCombine", "ConditioningConcat", "PrimitiveNode"),
+    *("PrimitiveString", "PrimitiveStringMultiline", "PrimitiveInt", "PrimitiveFloat"),
     *_SAVING,
 )
 
