@@ -349,3 +349,13 @@ def test_a_class_that_is_no_name_of_one_is_refused(oracle_folder: Path, named: A
     with pytest.raises(ModelError, match=r"expected one of UNet2DConditionModel") as error:
         load_networks(folder)
     assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("said", [["x"] * 1000, "x" * 1000, {"a": "\x1b[2J"}], ids=range(3))
+def test_whatever_a_scheduler_says_of_the_prediction_is_told_in_short(folder: Path, said: Any) -> None:
+    config = {"_class_name": "PNDMScheduler", "prediction_type": said}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"scheduler_config.json: 'prediction_type' is .* expected one of") as error:
+        load_networks(folder)
+    assert len(str(error.value)) < 300 + len(str(folder))
+    assert "\x1b" not in str(error.value)

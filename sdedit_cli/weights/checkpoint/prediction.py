@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from ...errors import ModelError, UsageError, did_you_mean
+from ...errors import ModelError, UsageError, did_you_mean, quoted
 from . import notes
 from .families import Family
 from .index import SCHEDULER, read_scheduler
@@ -97,7 +97,7 @@ def _configured(folder: Path | None, scheduler: Mapping[str, Any]) -> tuple[str,
     path = folder / SCHEDULER
     kind = scheduler.get("prediction_type", _DEFAULT)
     if kind not in PREDICTION_TYPES:
-        raise ModelError(f"{path}: 'prediction_type' is {kind!r}, expected one of {', '.join(PREDICTION_TYPES)}")
+        raise ModelError(f"{path}: 'prediction_type' is {quoted(kind)}, expected one of {', '.join(PREDICTION_TYPES)}")
     return kind, str(path)
 
 
