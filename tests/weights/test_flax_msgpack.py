@@ -76,6 +76,7 @@ DAMAGED = {
     "4 G entries": (b"\xdf\xff\xff\xff\xff" + msgpack("a"), "cut short"),
     "4 GB of bytes": (b"\x81\xa1a\xc6\xff\xff\xff\xff", "cut short"),
     "same key twice": (b"\x82" + (msgpack("a") + msgpack(ARRAY)) * 2, "there twice"),
+    "same name in two ways": (msgpack({"a.b": ARRAY, "a": {"b": ARRAY + 1}}), "the same name"),
     "key is a list": (b"\x81\x90" + msgpack(ARRAY), "is no name"),
     "nested without end": (b"\x81\xa1a" * 100 + b"\xc0", "nested"),
     "half a million lists": (b"\x81\xa1a\xdd" + (500_000).to_bytes(4, "big") + b"\x90" * 500_000, "split beyond"),

@@ -83,9 +83,12 @@ class FlaxSource(EntrySource[Array]):
         inner = tree.get("params")  # what Flax calls all variables that are trained
         if isinstance(inner, dict) and len(tree) == 1:
             tree = cast("dict[str, object]", inner)
-        self._entries = dict(_flatten(tree, "", reader))
-        if not self._entries:
+        found = _flatten(tree, "", reader)
+        self._entries = dict(found)
+        if not found:
             raise reader.broken("holds no arrays")
+        if len(self._entries) < len(found):  # {'a.b': ..., 'a': {'b': ...}}
+            raise reader.broken("two of its arrays have the same name once the parts of names are joined by dots")
 
     def get(self, name: str) -> Tensor:
         array = self._entry(name)
