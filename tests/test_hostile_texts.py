@@ -193,7 +193,7 @@ def test_prompts_that_change_are_bounded() -> None:
 @pytest.mark.parametrize("name", OPTIONS)
 def test_any_number_in_a_scheduler_is_a_value_or_an_error(name: str) -> None:
     refused = 0
-    for key in OPTIONS[name]:
+    for key in (*OPTIONS[name], "_use_default_values"):
         for value in HUGE:
             try:
                 Scheduler.from_config({"_class_name": name, key: value}).modernised().grid(4)

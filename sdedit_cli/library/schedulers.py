@@ -15,7 +15,7 @@ from typing import Any
 from ..configs.scheduler import OPTIONS, SchedulerConfig
 from ..engine.loading import located
 from ..noise import CLASS_NAMES, Scheduler
-from ..noise.scheduler import FILE, configured, said_by
+from ..noise.scheduler import FILE, configured, said_by, unsaid
 from .keywords import as_folder, as_place, split_resolving, without_harmless
 from .words import arguments_named
 
@@ -33,7 +33,7 @@ class NamedScheduler(Scheduler):
         taken = {key: value for key, value in options.items() if not key.startswith("_")}
         made = configured({"_class_name": name}, name, taken)
         # What nobody said in the config that these come from, another class has its own defaults for, as before.
-        silent = {key: OPTIONS[name].get(key) for key in options.get("_use_default_values", ())}
+        silent = {key: OPTIONS[name].get(key) for key in unsaid(options)}
         given = tuple((key, value) for key, value in made.given if key not in silent or silent[key] != value)
         super().__init__(replace(made, given=given))
 

@@ -253,13 +253,20 @@ def said_by(source: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler
         settings = source.settings if isinstance(source, Scheduler) else source
         return {"_class_name": settings.class_name, **dict(settings.given)}, "scheduler"
     if isinstance(source, Mapping):
-        silent: Collection[str] = source.get("_use_default_values", ())
+        silent = unsaid(source)
         return {key: value for key, value in source.items() if key not in silent}, "scheduler config"
     if not isinstance(cast("object", source), (str, os.PathLike)):
         kind = type(source).__name__
         raise WrongTypeError(f"the scheduler's config is a {kind}; expected a dict, a folder, a file or a scheduler")
     path = Path(source) / FILE if Path(source).is_dir() else Path(source)
     return read_json(path), str(path)
+
+
+def unsaid(config: Mapping[str, Any]) -> Collection[str]:
+    """The options in a config that nobody gave, as it says itself. What a file has in that place may be anything."""
+    names: object = config.get("_use_default_values")
+    listed = cast("Collection[object]", names) if isinstance(names, (list, tuple, set, frozenset)) else ()
+    return {name for name in listed if isinstance(name, str)}
 
 
 def configured(said: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) -> SchedulerConfig:
