@@ -131,18 +131,18 @@ def scheduler_of(checkpoint: Checkpoint, sampler: str | None = None) -> Schedule
     """
     if checkpoint.scheduler is None and "unet" not in checkpoint.components:
         raise _lacks(checkpoint.path, "unet")  # of a VAE alone nobody misses the scheduler
-    return _scheduler(checkpoint.scheduler, checkpoint.path, sampler)
+    if checkpoint.scheduler is None:
+        raise _lacks(checkpoint.path, "scheduler")
+    return _scheduler(checkpoint.scheduler, checkpoint.scheduler_said_by, sampler)
 
 
-def _scheduler(config: Mapping[str, Any] | None, path: Path, sampler: str | None = None) -> Scheduler:
-    if config is None:
-        raise _lacks(path, "scheduler")
+def _scheduler(config: Mapping[str, Any], source: str, sampler: str | None = None) -> Scheduler:
     unknown = str(config.get("_class_name", "")).removeprefix("Flax") not in CLASS_NAMES
     try:
         return Scheduler.over(config, sampler) if sampler and unknown else Scheduler.from_config(config)
     except ModelError as error:
         advice = "; choose another with --sampler" if unknown and not sampler else ""
-        raise ModelError(f"{path}: {error}{advice}") from None
+        raise ModelError(f"{source}: {str(error).removeprefix('scheduler config: ')}{advice}") from None
 
 
 def for_edit(
@@ -210,7 +210,9 @@ def _fields(loaded: Loaded, given: Mapping[str, Any], dtype: torch.dtype) -> dic
         if given.get(name, found[name]) is None:
             raise _lacks(loaded.path, name)
     if "scheduler" not in given:
-        found["scheduler"] = _scheduler(loaded.scheduler_config, loaded.path)
+        if loaded.scheduler_config is None:
+            raise _lacks(loaded.path, "scheduler")
+        found["scheduler"] = _scheduler(loaded.scheduler_config, loaded.scheduler_said_by)
     if loaded.safety_checker and "safety_checker" not in given:
         found["safety_checker"] = load_checker(loaded.safety_checker, dtype)
     if loaded.feature_extractor and "feature_extractor" not in given:

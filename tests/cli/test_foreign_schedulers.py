@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from sdedit_cli import EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
 from sdedit_cli.cli.main import run
 from sdedit_cli.errors import ModelError
+from sdedit_cli.weights.write.convert import convert
 
 Model = Callable[[str | None], Path]
 
@@ -73,3 +75,16 @@ def test_the_library_takes_another_scheduler_in_its_place(name: str | None, mode
         assert EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler") == own
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert pipe("a", picture, num_inference_steps=2, strength=0.5, output_type="pt").images.isfinite().all()
+
+
+def test_a_broken_config_is_named_by_its_own_file(model: Model, tmp_path: Path) -> None:
+    """Also where it lies beside a single file, in the folder that tells of it."""
+    folder, single = model("DDIMScheduler"), tmp_path / "model.safetensors"
+    convert(folder, single)
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "steps_offset": "one"}))
+    named = rf"^{re.escape(str(path))}: 'steps_offset' is 'one', expected int"
+    with pytest.raises(ModelError, match=named):
+        StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    with pytest.raises(ModelError, match=named):
+        StableDiffusionImg2ImgPipeline.from_single_file(single, config=folder)

@@ -81,7 +81,8 @@ class Checkpoint:
 
     `source` is the single file, None for what has several or none; `dropped` are its names that no component needs,
     or what a folder has besides; `missing` are files that the index speaks of; `extras` are folders of EXTRAS that
-    are meant to be used; `has_ema` tells of an averaged copy, `uses_ema` that the UNet is it.
+    are meant to be used; `has_ema` tells of an averaged copy, `uses_ema` that the UNet is it; `scheduler_file` is where
+    the scheduler's config is read from, None where a single file says it or its family does.
     """
 
     path: Path
@@ -101,6 +102,12 @@ class Checkpoint:
     missing: tuple[str, ...] = ()
     has_ema: bool = False
     uses_ema: bool = False
+    scheduler_file: Path | None = None
+
+    @property
+    def scheduler_said_by(self) -> str:
+        """What errors call the scheduler's config."""
+        return str(self.scheduler_file or f"{self.path}: the scheduler's config")
 
     def only(self, slot: Slot | None) -> Mapping[Slot, Component]:
         """All components, or the one in a slot. Raises UsageError when there is none in it."""
@@ -171,7 +178,7 @@ class Checkpoint:
 def check_scheduler(checkpoint: Checkpoint) -> None:
     """Raises ModelError for a scheduler that is not known. Such a model converts, and runs when given another."""
     if checkpoint.scheduler is not None:
-        SchedulerConfig.from_dict(checkpoint.scheduler, "scheduler config")
+        SchedulerConfig.from_dict(checkpoint.scheduler, checkpoint.scheduler_said_by)
 
 
 def check_runnable(checkpoint: Checkpoint) -> None:

@@ -20,7 +20,7 @@ from . import infer, notes
 from .checkpoint import Checkpoint, Component
 from .components import KINDS, Config, Kind
 from .families import OPENCLIP, Family, family_of
-from .index import has_scheduler
+from .index import SCHEDULER, has_scheduler
 from .layouts import Place, Shapes, Slot, find_places, is_another_model, looks_like, restored
 from .prediction import Evidence, find_prediction
 from .renamed import Renamed
@@ -89,6 +89,7 @@ def read_file(
         dropped=tuple(name for name in stored if name not in kept),
         has_ema=bool(copies),
         uses_ema=ema,
+        scheduler_file=configured and configured / SCHEDULER,
     )
 
 

@@ -93,6 +93,7 @@ def read_folder(
         requires_safety_checker=index.requires_safety_checker,
         dropped=tuple(name for name in EXTRAS if (folder / name).is_dir()),
         missing=missing,
+        scheduler_file=configured and configured / SCHEDULER,
     )
 
 

@@ -33,6 +33,7 @@ class Loaded:
     text_encoder: CLIPTextModel | None = None
     tokenizer: Tokenizer | None = None
     scheduler_config: Mapping[str, Any] | None = None
+    scheduler_said_by: str = ""
     safety_checker: Path | None = None
     feature_extractor: Path | None = None
     image_encoder: Path | None = None
@@ -79,6 +80,7 @@ def load_networks(
         checkpoint.path,
         tokenizer=None if "tokenizer" in skip else checkpoint.tokenizer(),
         scheduler_config=None if "scheduler" in skip else checkpoint.scheduler,
+        scheduler_said_by=checkpoint.scheduler_said_by,
         requires_safety_checker=checkpoint.requires_safety_checker,
         native_size=checkpoint.native_size,
         report=Report.of_components(reports),
