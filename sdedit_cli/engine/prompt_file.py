@@ -111,7 +111,10 @@ def _loras(made_of: object) -> tuple[str, ...]:
 def _tensor(source: WeightSource, name: str) -> Tensor:
     shape, dtype = source.shape(name), source.dtype(name)
     rows, tokens, width = shape if len(shape) == 3 else (0, 0, 0)
-    if rows != 1 or not 0 < tokens <= _MOST_TOKENS or not 0 < width <= _MOST_WIDE or not dtype.is_floating_point:
+    if not dtype.is_floating_point:
+        kind = str(dtype).removeprefix("torch.")
+        raise ModelError(f"{source.path}: '{name}' is {kind}; expected floats. Encode the prompts again")
+    if rows != 1 or not 0 < tokens <= _MOST_TOKENS or not 0 < width <= _MOST_WIDE:
         raise ModelError(f"{source.path}: '{name}' has the shape {list(shape)}; expected (1, tokens, width) of numbers")
     tensor = source.get(name)
     if not bool(torch.isfinite(tensor).all()):

@@ -227,7 +227,7 @@ WRONG: list[tuple[dict[str, torch.Tensor], str]] = [
     ({"prompt_embeds": POSITIVE, "negative_prompt_embeds": POSITIVE[:, :8]}, "differ in shape"),
     ({"prompt_embeds": POSITIVE * float("nan")}, "not finite"),
     ({"prompt_embeds": POSITIVE[0]}, "expected (1, tokens, width)"),
-    ({"prompt_embeds": POSITIVE.int()}, "expected (1, tokens, width) of numbers"),
+    ({"prompt_embeds": POSITIVE.int()}, "'prompt_embeds' is int32; expected floats"),
     ({"prompt_embeds": POSITIVE, "more": POSITIVE}, "holds no encoded prompts"),
     ({"emb_params": POSITIVE[0]}, "is an embedding; give it to --embedding"),
 ]
