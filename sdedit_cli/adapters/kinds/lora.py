@@ -49,8 +49,10 @@ def factors(leaves: Leaves, weight: Tensor, scaling: Scaling) -> tuple[Tensor, T
 
 
 def add_lora(total: Tensor, leaves: Leaves, strength: float, scaling: Scaling) -> None:
-    """Adds the change of two factors, times `strength`, to a contiguous float32 weight; it is never made by itself."""
-    total.view(len(total), -1).addmm_(*factors(leaves, total, scaling), alpha=strength)
+    """Adds the change of two factors, times `strength`, to a contiguous float32 weight."""
+    up, down = factors(leaves, total, scaling)
+    # Not in one operation, which would round otherwise than what is made by rows, or kept.
+    total.view(len(total), -1).add_(torch.mm(up, down), alpha=strength)
 
 
 def product_bound(leaves: Leaves, scaling: Scaling) -> float:
