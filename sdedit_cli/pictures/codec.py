@@ -38,6 +38,7 @@ RLE_MEGAPIXELS = 10.0
 MOST_SCANS = 100
 FIRST_ALONE = "the first is edited"
 MEGAPIXELS_VARIABLE = "SDEDIT_MAX_MEGAPIXELS"
+_LYING = 5  # the least orientation in EXIF that has width and height exchanged
 _RAISE = f"scale it down, or raise {MEGAPIXELS_VARIABLE} if you trust the file"
 
 
@@ -112,8 +113,14 @@ class Opened:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Width, height, mode, and what the colour profile calls itself ('' for none)."""
+        """Width and height of the upright picture, mode, and what the colour profile calls itself ('' for none)."""
         width, height = self.size
+        if isinstance(self.image, DeepTiff):
+            turn = self.image.orientation
+        else:  # of a TIFF Pillow turns the size itself
+            turn = 1 if is_tiff(self.data) else orientation(self.image)
+        if (turn or 1) >= _LYING:
+            width, height = height, width
         return {"width": width, "height": height, "mode": self.image.mode, "profile": label(self.icc)}
 
 

@@ -67,6 +67,11 @@ class DeepTiff:
     def icc(self) -> bytes:
         return self._tag(_ICC, b"")
 
+    @property
+    def orientation(self) -> int:
+        """As EXIF counts it; the size is that of the picture as it lies."""
+        return self._tag(_ORIENTATION, 1)
+
     def check_numbers(self, limit: float) -> None:
         """Raises PictureError for more numbers in a pixel than pictures of `limit` megapixels would come to."""
         width, height = self.size
@@ -115,7 +120,7 @@ class DeepTiff:
         if how.bits > 8 and self.mode in ("L", "RGB"):
             numbers = units(colours, how, [])
             fine = fine_of(numbers[..., 0] if self.mode == "L" else numbers, finer)
-        return Layers(image, alpha, bool(extra), self.icc, self._tag(_ORIENTATION, 1), fine)
+        return Layers(image, alpha, bool(extra), self.icc, self.orientation, fine)
 
 
 def fine_of_tiff(data: bytes, *, upright: bool) -> Fine | None:

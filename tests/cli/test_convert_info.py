@@ -14,7 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from helpers.cli import environment, start
 from helpers.tiny.single_files import shared
@@ -145,6 +147,22 @@ def test_info_knows_every_format_that_is_read(folder: Path, capsys: pytest.Captu
     with Image.open(f"a.{ending}") as saved:
         assert (found["type"], found["width"], found["height"]) == ("picture", *saved.size)
     assert "autov2" not in found
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff", "float"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_info_says_how_large_the_upright_picture_is(
+    folder: Path, capsys: pytest.CaptureFixture[str], ending: str, orientation: int
+) -> None:
+    if ending == "float":
+        tag = (0x0112, "H", 1, orientation, True)
+        tifffile.imwrite("a.float", np.zeros((24, 40, 3), np.float32), photometric="rgb", extratags=[tag])
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (40, 24)).save(f"a.{ending}", exif=exif)
+    [found] = facts(capsys, f"a.{ending}")
+    assert (found["width"], found["height"]) == ((24, 40) if orientation > 4 else (40, 24))
 
 
 def test_a_palette_that_is_partly_transparent_is_no_matter_for_info(
