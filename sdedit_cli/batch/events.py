@@ -27,7 +27,7 @@ class ReaderGone(Exception):
 @contextmanager
 def claimed_stdout() -> Generator[BinaryIO, None, None]:
     """The real stdout for our own bytes alone; whatever else prints meanwhile goes to stderr."""
-    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  (so it is when started with it closed)
+    if sys.__stdout__ is None:  # so it is when started with it closed
         raise OutputError("stdout is closed; it is wanted for --json or -o -")
     sys.stdout.flush()
     own = os.dup(sys.stdout.fileno())

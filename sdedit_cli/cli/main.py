@@ -139,6 +139,21 @@ def _take_any_character() -> None:
 def run(arguments: list[str], signalled: Callable[[], AbstractContextManager[None]] = stoppable) -> int:
     """The exit code of a command line, carried out, with signals as `signalled` has them. Errors are one line on
     stderr; `--debug` adds the traceback."""
+    if not _is_closed(sys.stdout):
+        return _ended(arguments, signalled)
+    with contextlib.redirect_stdout(io.StringIO()) as lost:
+        code = _ended(arguments, signalled)
+    if code or not lost.getvalue():
+        return code
+    return _fail(arguments, OutputError("stdout is closed, and what was printed there is lost"))
+
+
+def _is_closed(stream: TextIO | None) -> bool:
+    """Whether the program was started without a stream, which is None then."""
+    return stream is None
+
+
+def _ended(arguments: list[str], signalled: Callable[[], AbstractContextManager[None]]) -> int:
     try:
         try:
             with signalled():
@@ -221,7 +236,7 @@ def _fail(arguments: Sequence[str], error: SdeditError, hint: str = "") -> int:
         with contextlib.suppress(OSError):
             traceback.print_exc()
     Reporter().error(text)
-    if "--json" in arguments and not error.reported and sys.stdout is not None:
+    if "--json" in arguments and not error.reported and not _is_closed(sys.__stdout__):
         try:
             Events(sys.stdout.buffer).end(error, text)
             _flush()
@@ -242,7 +257,7 @@ def _give_up_full_stderr() -> None:
 
 
 def _flush() -> None:
-    if sys.stdout is not None:
+    if not _is_closed(sys.stdout):
         sys.stdout.flush()
 
 

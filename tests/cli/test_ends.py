@@ -149,6 +149,12 @@ def test_a_full_stdout_is_told(folder: Path, words: list[str]) -> None:
         ("run none.png --json", "2>&-", 3),
         ("run none.png", "2>/dev/full", 3),
         ("run a.png --dry-run", ">&- 2>&-", 0),
+        ("run a.png --dry-run", ">&-", 0),
+        ("info a.png", ">&-", 3),
+        ("info a.png", ">&- 2>&-", 3),
+        ("info none.png --json", ">&-", 3),
+        ("samplers", ">&-", 3),
+        ("--version", ">&-", 3),
     ],
 )
 def test_streams_that_are_closed_or_full_change_no_exit_code(
