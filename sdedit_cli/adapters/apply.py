@@ -5,7 +5,7 @@ The one formula of networks in memory (`engine.merging`) and of checkpoints that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from ..errors import ModelError
 from .deltas import Misfit, bias_delta, check, is_product, kinds_of, weight_delta
 from .dialects import Module
 from .kinds.leaves import is_finite
-from .kinds.lora import add_lora
+from .kinds.lora import factors
 from .lora import Adapter, Patch, UnfitError
 from .products import Products, Room
 
@@ -115,9 +115,7 @@ def written_by_rows(parameter: Tensor, base: Base, parts: Parts, module: Module,
         return False
     flat, source = parameter.view(len(parameter), -1), base.tensor.view(len(parameter), -1)
     is_wide = parameter.dtype == torch.float32
-    rows = max(1, _BLOCK // max(1, flat.shape[1]))
-    for first in range(0, len(flat), rows):
-        at = slice(first, first + rows)
+    for at in _blocks(flat):
         block = (flat[at] if is_wide else work.sum.of(flat[at])).copy_(source[at])
         for product, (_, strength) in zip(made, parts, strict=True):
             block.add_(product(at), alpha=strength)
@@ -129,6 +127,12 @@ def written_by_rows(parameter: Tensor, base: Base, parts: Parts, module: Module,
     return bound < _SAFE * torch.finfo(parameter.dtype).max or is_finite(parameter)
 
 
+def _blocks(flat: Tensor) -> Iterator[slice]:
+    rows = max(1, _BLOCK // max(1, flat.shape[1]))
+    for first in range(0, len(flat), rows):
+        yield slice(first, first + rows)
+
+
 def _is_product(patch: Patch, total: Tensor) -> bool:
     return is_product(patch.leaves) and total.is_contiguous()
 
@@ -136,7 +140,10 @@ def _is_product(patch: Patch, total: Tensor) -> bool:
 def _add_product(total: Tensor, adapter: Adapter, module: Module, strength: float) -> None:
     patch = adapter.patches[module]
     try:
-        add_lora(total, patch.on(total.device), strength, patch.scaling)
+        up, down = factors(patch.on(total.device), total, patch.scaling)
+        flat = total.view(len(total), -1)
+        for at in _blocks(flat):
+            flat[at].add_(torch.mm(up[at], down), alpha=strength)
     except (Misfit, RuntimeError) as problem:
         raise misfit(adapter, module, problem) from None
     if not is_finite(total):  # whose fault it is: the adapter's, its strength's, or the base's

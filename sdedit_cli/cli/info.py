@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "sdedit.info/1"
 _PNG = b"\x89PNG"
-_PICTURES = (_PNG, b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PICTURES = (_PNG, b"\xff\xd8\xff", b"GIF8", b"BM", b"8BPS", b"icns", *_TIFF)
 # More of a value than a few screens is for --json.
 _LONGEST = 2000
 _NARROWEST = 30

@@ -141,9 +141,11 @@ def run(arguments: list[str], signalled: Callable[[], AbstractContextManager[Non
     stderr; `--debug` adds the traceback."""
     if not _is_closed(sys.stdout):
         return _ended(arguments, signalled)
-    with contextlib.redirect_stdout(io.StringIO()) as lost:
+    with contextlib.redirect_stdout(
+        io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
+    ) as lost:
         code = _ended(arguments, signalled)
-    if code or not lost.getvalue():
+    if code or not lost.tell():
         return code
     return _fail(arguments, OutputError("stdout is closed, and what was printed there is lost"))
 

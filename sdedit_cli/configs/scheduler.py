@@ -9,12 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ModelError, did_you_mean, shown
 from .base import from_mapping
+
+
+def said(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without the options that nobody gave, of which it holds the defaults, as it says itself."""
+    silent = unsaid(config)
+    return {key: value for key, value in config.items() if key not in silent}
+
+
+def unsaid(config: Mapping[str, Any]) -> Collection[str]:
+    """The options in a config that nobody gave. What a file has in that place may be anything."""
+    names: object = config.get("_use_default_values")
+    listed = cast("Collection[object]", names) if isinstance(names, (list, tuple, set, frozenset)) else ()
+    return {name for name in listed if isinstance(name, str)}
 
 
 def _options(*groups: Mapping[str, Any], **own: Any) -> dict[str, Any]:

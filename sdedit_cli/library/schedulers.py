@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..configs.scheduler import OPTIONS, SchedulerConfig
+from ..configs.scheduler import OPTIONS, SchedulerConfig, unsaid
 from ..engine.loading import located
 from ..noise import CLASS_NAMES, Scheduler
-from ..noise.scheduler import FILE, configured, said_by, unsaid
+from ..noise.scheduler import FILE, configured, said_by
 from .keywords import as_folder, as_place, split_resolving, without_harmless
 from .words import arguments_named
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..configs.base import read_json
 from ..configs.mapping import ConfigMapping
-from ..configs.scheduler import FIELDS, OPTIONS, PREDICTED_VARIANCES, SchedulerConfig
+from ..configs.scheduler import FIELDS, OPTIONS, PREDICTED_VARIANCES, SchedulerConfig, said
 from ..errors import ModelError, UsageError, WrongTypeError, did_you_mean
 from .grid import Grid, ask
 from .process import Process, denoised, denoised_ve, process_of
@@ -253,20 +253,12 @@ def said_by(source: Mapping[str, Any] | str | Path | SchedulerConfig | Scheduler
         settings = source.settings if isinstance(source, Scheduler) else source
         return {"_class_name": settings.class_name, **dict(settings.given)}, "scheduler"
     if isinstance(source, Mapping):
-        silent = unsaid(source)
-        return {key: value for key, value in source.items() if key not in silent}, "scheduler config"
+        return said(source), "scheduler config"
     if not isinstance(cast("object", source), (str, os.PathLike)):
         kind = type(source).__name__
         raise WrongTypeError(f"the scheduler's config is a {kind}; expected a dict, a folder, a file or a scheduler")
     path = Path(source) / FILE if Path(source).is_dir() else Path(source)
     return read_json(path), str(path)
-
-
-def unsaid(config: Mapping[str, Any]) -> Collection[str]:
-    """The options in a config that nobody gave, as it says itself. What a file has in that place may be anything."""
-    names: object = config.get("_use_default_values")
-    listed = cast("Collection[object]", names) if isinstance(names, (list, tuple, set, frozenset)) else ()
-    return {name for name in listed if isinstance(name, str)}
 
 
 def configured(said: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) -> SchedulerConfig:

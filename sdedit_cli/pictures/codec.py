@@ -39,6 +39,7 @@ MOST_SCANS = 100
 FIRST_ALONE = "the first is edited"
 MEGAPIXELS_VARIABLE = "SDEDIT_MAX_MEGAPIXELS"
 _LYING = 5  # the least orientation in EXIF that has width and height exchanged
+_WIDTH, _HEIGHT = 256, 257  # tags of TIFF
 _RAISE = f"scale it down, or raise {MEGAPIXELS_VARIABLE} if you trust the file"
 
 
@@ -117,8 +118,10 @@ class Opened:
         width, height = self.size
         if isinstance(self.image, DeepTiff):
             turn = self.image.orientation
-        else:  # of a TIFF Pillow turns the size itself
-            turn = 1 if is_tiff(self.data) else orientation(self.image)
+        else:  # of a TIFF newer releases of Pillow turn the size themselves
+            tags: Any = getattr(self.image, "tag_v2", {})
+            is_as_stored = (tags.get(_WIDTH, width), tags.get(_HEIGHT, height)) == self.size
+            turn = orientation(self.image) if is_as_stored else 1
         if (turn or 1) >= _LYING:
             width, height = height, width
         return {"width": width, "height": height, "mode": self.image.mode, "profile": label(self.icc)}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import struct
 
 from .codec import open_picture
 from .containers import PNG
-from .readers import pillow
 from .source import read_bytes
 
-# Formats without a table of contents at their start, such as icons, are small files.
+# Formats that are not told by their first bytes are small files, or have all that is asked for at their start.
 _START = 1 << 20
 _HEADER = struct.Struct(">II")
 _BEFORE = len(PNG) + 8  # the length and the name of the first chunk
@@ -36,7 +36,7 @@ def begins_as_picture(source: str) -> bool:
     with open(source, "rb") as file:
         start = file.read(_START)
     try:
-        pillow(start)
+        open_picture(start, source, math.inf)
     except Exception:  # whatever a decoder stumbles over
         return False
     return True

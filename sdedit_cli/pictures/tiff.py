@@ -70,7 +70,8 @@ class DeepTiff:
     @property
     def orientation(self) -> int:
         """As EXIF counts it; the size is that of the picture as it lies."""
-        return self._tag(_ORIENTATION, 1)
+        found = self._tag(_ORIENTATION, 1)
+        return found if found in range(1, 9) else 1
 
     def check_numbers(self, limit: float) -> None:
         """Raises PictureError for more numbers in a pixel than pictures of `limit` megapixels would come to."""

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from sdedit_cli.cli.info import autov1
 from sdedit_cli.cli.main import run
+from sdedit_cli.pictures.codec import read_picture
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +152,7 @@ def test_info_knows_every_format_that_is_read(folder: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff", "float"])
-@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("orientation", [0, 1, 3, 6, 7, 9])
 def test_info_says_how_large_the_upright_picture_is(
     folder: Path, capsys: pytest.CaptureFixture[str], ending: str, orientation: int
 ) -> None:
@@ -162,7 +164,26 @@ def test_info_says_how_large_the_upright_picture_is(
         exif[0x0112] = orientation
         Image.new("RGB", (40, 24)).save(f"a.{ending}", exif=exif)
     [found] = facts(capsys, f"a.{ending}")
-    assert (found["width"], found["height"]) == ((24, 40) if orientation > 4 else (40, 24))
+    assert (found["width"], found["height"]) == ((24, 40) if orientation in (6, 7) else (40, 24))
+    assert read_picture(f"a.{ending}", 1).rgb.size == (found["width"], found["height"])
+
+
+@pytest.mark.parametrize("ending", ["psd", "icns", "tiff"])
+def test_info_knows_large_pictures(folder: Path, capsys: pytest.CaptureFixture[str], ending: str) -> None:
+    """Of some formats the first part alone is not enough."""
+    if ending == "psd":
+        noise = os.urandom(2 << 20)
+        layers = struct.pack(">I", len(noise)) + noise
+        head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 32, 32, 8, 3) + bytes(8)
+        Path("a.psd").write_bytes(head + layers + bytes(2) + bytes(3 * 32 * 32))
+    elif ending == "icns":
+        Image.effect_noise((1024, 1024), 90).convert("RGBA").save("a.icns")
+    else:
+        tifffile.imwrite("a.tiff", np.zeros((512, 512, 3), np.float32), photometric="rgb", bigtiff=True)
+    assert Path(f"a.{ending}").stat().st_size > 1 << 20
+    [found] = facts(capsys, f"a.{ending}")
+    assert found["type"] == "picture"
+    assert found["width"] == found["height"]
 
 
 def test_a_palette_that_is_partly_transparent_is_no_matter_for_info(

@@ -155,9 +155,10 @@ def test_a_full_stdout_is_told(folder: Path, words: list[str]) -> None:
         ("info none.png --json", ">&-", 3),
         ("samplers", ">&-", 3),
         ("--version", ">&-", 3),
+        ("completion bash", ">&-", 3),
     ],
 )
-def test_streams_that_are_closed_or_full_change_no_exit_code(
+def test_streams_that_are_closed_or_full_end_a_command_as_they_should(
     folder: Path, words: str, redirect: str, code: int
 ) -> None:
     photo(folder / "a.png")

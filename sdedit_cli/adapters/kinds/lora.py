@@ -48,13 +48,6 @@ def factors(leaves: Leaves, weight: Tensor, scaling: Scaling) -> tuple[Tensor, T
     return up if scale == 1 else up * scale, down
 
 
-def add_lora(total: Tensor, leaves: Leaves, strength: float, scaling: Scaling) -> None:
-    """Adds the change of two factors, times `strength`, to a contiguous float32 weight."""
-    up, down = factors(leaves, total, scaling)
-    # Not in one operation, which would round otherwise than what is made by rows, or kept.
-    total.view(len(total), -1).add_(torch.mm(up, down), alpha=strength)
-
-
 def product_bound(leaves: Leaves, scaling: Scaling) -> float:
     """What no number of (up·down)·alpha/r exceeds in magnitude: the product of the factors' norms."""
     up, down = (norm_over(leaves[name].float(), range(leaves[name].dim())) for name in ("up", "down"))

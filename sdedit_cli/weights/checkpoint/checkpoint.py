@@ -9,7 +9,7 @@ from typing import Any
 
 from ...configs.clip import CLIPTextConfig
 from ...configs.model_block import ModelBlock
-from ...configs.scheduler import SchedulerConfig
+from ...configs.scheduler import OPTIONS, SchedulerConfig, said
 from ...configs.unet import UNetConfig
 from ...configs.vae import TinyVAEConfig, VAEConfig
 from ...errors import ModelError, UsageError
@@ -106,8 +106,10 @@ class Checkpoint:
 
     @property
     def scheduler_said_by(self) -> str:
-        """What errors call the scheduler's config."""
-        return str(self.scheduler_file or f"{self.path}: the scheduler's config")
+        """What errors call the scheduler's config. A class that nobody knows may be the index's choice."""
+        is_known = str((self.scheduler or {}).get("_class_name")).removeprefix("Flax") in OPTIONS
+        file = self.scheduler_file if is_known else None
+        return str(file or f"{self.path}: the scheduler's config")
 
     def only(self, slot: Slot | None) -> Mapping[Slot, Component]:
         """All components, or the one in a slot. Raises UsageError when there is none in it."""
@@ -178,7 +180,7 @@ class Checkpoint:
 def check_scheduler(checkpoint: Checkpoint) -> None:
     """Raises ModelError for a scheduler that is not known. Such a model converts, and runs when given another."""
     if checkpoint.scheduler is not None:
-        SchedulerConfig.from_dict(checkpoint.scheduler, checkpoint.scheduler_said_by)
+        SchedulerConfig.from_dict(said(checkpoint.scheduler), checkpoint.scheduler_said_by)
 
 
 def check_runnable(checkpoint: Checkpoint) -> None:
