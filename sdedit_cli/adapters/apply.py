@@ -16,7 +16,6 @@ from ..errors import ModelError
 from .deltas import Misfit, bias_delta, check, is_product, kinds_of, weight_delta
 from .dialects import Module
 from .kinds.leaves import is_finite
-from .kinds.lora import factors
 from .lora import Adapter, Patch, UnfitError
 from .products import Products, Room
 
@@ -138,12 +137,11 @@ def _is_product(patch: Patch, total: Tensor) -> bool:
 
 
 def _add_product(total: Tensor, adapter: Adapter, module: Module, strength: float) -> None:
-    patch = adapter.patches[module]
+    flat = total.view(len(total), -1)
     try:
-        up, down = factors(patch.on(total.device), total, patch.scaling)
-        flat = total.view(len(total), -1)
+        product = Products().rows(adapter, module, total, Room())
         for at in _blocks(flat):
-            flat[at].add_(torch.mm(up[at], down), alpha=strength)
+            flat[at].add_(product(at), alpha=strength)
     except (Misfit, RuntimeError) as problem:
         raise misfit(adapter, module, problem) from None
     if not is_finite(total):  # whose fault it is: the adapter's, its strength's, or the base's

@@ -139,8 +139,9 @@ def _take_any_character() -> None:
 def run(arguments: list[str], signalled: Callable[[], AbstractContextManager[None]] = stoppable) -> int:
     """The exit code of a command line, carried out, with signals as `signalled` has them. Errors are one line on
     stderr; `--debug` adds the traceback."""
-    if not _is_closed(sys.stdout):
+    if sys.__stdout__ is not None:
         return _ended(arguments, signalled)
+    # The program was started without one.
     with contextlib.redirect_stdout(
         io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
     ) as lost:
@@ -148,11 +149,6 @@ def run(arguments: list[str], signalled: Callable[[], AbstractContextManager[Non
     if code or not lost.tell():
         return code
     return _fail(arguments, OutputError("stdout is closed, and what was printed there is lost"))
-
-
-def _is_closed(stream: TextIO | None) -> bool:
-    """Whether the program was started without a stream, which is None then."""
-    return stream is None
 
 
 def _ended(arguments: list[str], signalled: Callable[[], AbstractContextManager[None]]) -> int:
@@ -238,7 +234,7 @@ def _fail(arguments: Sequence[str], error: SdeditError, hint: str = "") -> int:
         with contextlib.suppress(OSError):
             traceback.print_exc()
     Reporter().error(text)
-    if "--json" in arguments and not error.reported and not _is_closed(sys.__stdout__):
+    if "--json" in arguments and not error.reported and sys.__stdout__ is not None:
         try:
             Events(sys.stdout.buffer).end(error, text)
             _flush()
@@ -259,7 +255,7 @@ def _give_up_full_stderr() -> None:
 
 
 def _flush() -> None:
-    if not _is_closed(sys.stdout):
+    if sys.stdout is not None:
         sys.stdout.flush()
 
 
