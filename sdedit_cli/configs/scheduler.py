@@ -30,6 +30,11 @@ def unsaid(config: Mapping[str, Any]) -> Collection[str]:
     return {name for name in listed if isinstance(name, str)}
 
 
+def is_known(config: Mapping[str, Any]) -> bool:
+    """Whether it is of a class that there are options of."""
+    return str(config.get("_class_name", "")).removeprefix("Flax") in OPTIONS
+
+
 def _options(*groups: Mapping[str, Any], **own: Any) -> dict[str, Any]:
     return {key: value for group in (*groups, own) for key, value in group.items()}
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..configs.model_block import STARTER_FOLDER as STARTER_FOLDER
+from ..configs.scheduler import is_known
 from ..configs.unet import UNetConfig
 from ..configs.vae import TinyVAEConfig, VAEConfig
 from ..errors import ModelError
 from ..nn import TinyAutoencoder
-from ..noise import CLASS_NAMES, Scheduler
+from ..noise import Scheduler
 from ..options import BUILT_IN_NAME, Edit
 from .components import NAMES, VAE, Components, TextEncoding
 from .safety import load_checker
@@ -137,12 +138,13 @@ def scheduler_of(checkpoint: Checkpoint, sampler: str | None = None) -> Schedule
 
 
 def _scheduler(config: Mapping[str, Any], source: str, sampler: str | None = None) -> Scheduler:
-    unknown = str(config.get("_class_name", "")).removeprefix("Flax") not in CLASS_NAMES
+    if is_known(config):
+        return Scheduler.of_checkpoint(config, source)
     try:
-        return Scheduler.over(config, sampler) if sampler and unknown else Scheduler.from_config(config)
+        return Scheduler.over(config, sampler) if sampler else Scheduler.of_checkpoint(config, source)
     except ModelError as error:
-        advice = "; choose another with --sampler" if unknown and not sampler else ""
-        raise ModelError(f"{source}: {str(error).removeprefix('scheduler config: ')}{advice}") from None
+        said = f"{source}: {error}" if sampler else f"{error}; choose another with --sampler"
+        raise ModelError(said) from None
 
 
 def for_edit(

@@ -17,7 +17,7 @@ from ..configs.base import read_json
 from ..configs.vae import TinyVAEConfig
 from ..errors import ModelError
 from ..noise import Scheduler
-from ..weights.checkpoint.checkpoint import Checkpoint, Component, check_runnable, check_scheduler, check_together
+from ..weights.checkpoint.checkpoint import Checkpoint, Component, check_runnable, check_together
 from ..weights.checkpoint.weight_files import find_weights
 from ..weights.formats.open import open_weights
 from ..weights.formats.source import WeightSource
@@ -54,8 +54,7 @@ def load(checkpoint: Checkpoint, dtype: jnp.dtype, skip: Collection[str] = ()) -
     if "scheduler" not in skip:
         if checkpoint.scheduler is None:
             raise ModelError(f"{checkpoint.path}: has no scheduler; give one as `scheduler=`")
-        check_scheduler(checkpoint)  # names the file
-        found["scheduler"] = Scheduler.from_config(checkpoint.scheduler)
+        found["scheduler"] = Scheduler.of_checkpoint(checkpoint.scheduler, checkpoint.scheduler_said_by)
     if "safety_checker" not in skip and "safety_checker" in checkpoint.extras:
         found["safety_checker"], params["safety_checker"] = load_checker(checkpoint.extras["safety_checker"], dtype)
     if "feature_extractor" not in skip and "feature_extractor" in checkpoint.extras:

@@ -68,6 +68,14 @@ class Scheduler:
         return cls(configured(*said_by(config), overrides))
 
     @classmethod
+    def of_checkpoint(cls, config: Mapping[str, Any], source: str) -> Scheduler:
+        """The scheduler of a config that `source` has. Raises ModelError, which names it, when that is not usable."""
+        try:
+            return cls(configured(said(config), source, {}))
+        except UsageError as error:  # what is a wish elsewhere
+            raise ModelError(f"{source}: {error}") from None
+
+    @classmethod
     def named(cls, name: str, **overrides: Any) -> Scheduler:
         """The sampler of that name over Stable Diffusion's noise schedule; `curve='karras'` and any option override.
 

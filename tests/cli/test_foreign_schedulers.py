@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,13 +78,28 @@ def test_the_library_takes_another_scheduler_in_its_place(name: str | None, mode
     assert pipe("a", picture, num_inference_steps=2, strength=0.5, output_type="pt").images.isfinite().all()
 
 
-def test_a_broken_config_is_named_by_its_own_file(model: Model, tmp_path: Path) -> None:
-    """Also where it lies beside a single file, in the folder that tells of it."""
-    folder, single = model("DDIMScheduler"), tmp_path / "model.safetensors"
+@pytest.mark.parametrize(
+    ("name", "broken", "told"),
+    [
+        ("DDIMScheduler", {"steps_offset": "one"}, "'steps_offset' is 'one', expected int"),
+        ("UniPCMultistepScheduler", {"solver_order": 9}, "solver_order is 9"),
+        (
+            "EulerDiscreteScheduler",
+            {"use_karras_sigmas": True, "use_beta_sigmas": True},
+            "the schedules karras and beta are both on",
+        ),
+    ],
+)
+def test_a_broken_config_is_named_by_its_own_file(
+    name: str, broken: dict[str, Any], told: str, model: Model, tmp_path: Path
+) -> None:
+    """Also where it lies beside a single file, in the folder that tells of it; and where what is wrong with it would be
+    a wrong wish elsewhere."""
+    folder, single = model(name), tmp_path / "model.safetensors"
     convert(folder, single)
     path = folder / "scheduler" / "scheduler_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "steps_offset": "one"}))
-    named = rf"^{re.escape(str(path))}: 'steps_offset' is 'one', expected int"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **broken}))
+    named = rf"^{re.escape(str(path))}: {told}"
     with pytest.raises(ModelError, match=named):
         StableDiffusionImg2ImgPipeline.from_pretrained(folder)
     with pytest.raises(ModelError, match=named):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...configs.clip import CLIPTextConfig
 from ...configs.model_block import ModelBlock
-from ...configs.scheduler import OPTIONS, SchedulerConfig, said
+from ...configs.scheduler import SchedulerConfig, is_known, said
 from ...configs.unet import UNetConfig
 from ...configs.vae import TinyVAEConfig, VAEConfig
 from ...errors import ModelError, UsageError
@@ -107,8 +107,7 @@ class Checkpoint:
     @property
     def scheduler_said_by(self) -> str:
         """What errors call the scheduler's config. A class that nobody knows may be the index's choice."""
-        is_known = str((self.scheduler or {}).get("_class_name")).removeprefix("Flax") in OPTIONS
-        file = self.scheduler_file if is_known else None
+        file = self.scheduler_file if is_known(self.scheduler or {}) else None
         return str(file or f"{self.path}: the scheduler's config")
 
     def only(self, slot: Slot | None) -> Mapping[Slot, Component]:
