@@ -1,7 +1,7 @@
 """What adapters cost on real shapes: a LoRA of rank 128 in kohya's naming, for all layers that its trainer adapts.
 
-A round loads the LoRA, changes its strength four times (products are kept from the second on), unloads it, and then
-times steps of the UNet without adapters and with three. `fuse` and `strength, fused` are the reference's way to a UNet
+A round loads the LoRA (its products are kept from then on), changes its strength four times, unloads it, and then times
+steps of the UNet without adapters and with three. `fuse` and `strength, fused` are the reference's way to a UNet
 that costs no time a step: `fuse_lora` after the load, and `unfuse_lora` and `fuse_lora` for another strength. `read` is
 a plain read of the file.
 """

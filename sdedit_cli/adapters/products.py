@@ -5,8 +5,9 @@ With a product that is kept, another strength is a sum alone: at a rank of 128 t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -25,7 +26,8 @@ Rows = Callable[[slice], Tensor]
 _RANK = 64
 
 
-def _takes_longer_to_make(adapter: Adapter, module: Module) -> bool:
+def takes_longer_to_make(adapter: Adapter, module: Module) -> bool:
+    """Whether it takes less to read an adapter's change of a weight than to make it."""
     leaves = adapter.patches[module].leaves
     return is_product(leaves) and leaves["down"].shape[0] >= _RANK
 
@@ -44,57 +46,50 @@ class Room:
 
 
 class Products:
-    """The changes at strength 1 of adapters that stay at work, by adapter and module; `keep` names those to be kept.
+    """The changes at strength 1 that are kept, by adapter and module, for as long as there is the adapter.
 
     One that is kept has the bits that would be computed anew: what a weight becomes says nothing of what it was before.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[Key, Tensor] = {}
+        self._kept: WeakKeyDictionary[Adapter, dict[Module, Tensor]] = WeakKeyDictionary()
         self._wanted: frozenset[Key] = frozenset()
-        self._strengths: Mapping[Key, tuple[float, ...]] = {}  # the last few of those at work
 
     def __reduce__(self) -> tuple[Any, ...]:  # copies, and what is pickled, begin without any
         return Products, ()
 
     @property
-    def kept(self) -> Set[Key]:
-        return self._kept.keys()
+    def kept(self) -> set[Key]:
+        return {(adapter, module) for adapter, modules in self._kept.items() for module in modules}
 
-    def worth_keeping(self, at_work: Mapping[Key, float]) -> set[Key]:
-        """Those of the adapters with these strengths that are not kept, and are likely to be needed again: to say how
-        strong an adapter is after it is loaded, or for one call, is not taken for more."""
-        before = {key: self._strengths.get(key, ()) for key in at_work}
-        changed = {key for key, strength in at_work.items() if before[key][-1:] != (strength,)}
-        self._strengths = before | {key: (*before[key][-2:], at_work[key]) for key in changed}
-        again = {key for key in changed if len(before[key]) + (at_work[key] not in before[key]) > 2}
-        return {key for key in again - self.kept if _takes_longer_to_make(*key)}
+    def want(self, keys: Collection[Key]) -> None:
+        """These are kept once they are made, until others are wanted."""
+        self._wanted = frozenset(keys)
 
-    def keep(self, wanted: Collection[Key]) -> None:
-        """From now on these are kept once they are made, and no others."""
-        self._wanted = frozenset(wanted)
-        self._kept = {key: product for key, product in self._kept.items() if key in self._wanted}
+    def forget(self) -> None:
+        self._kept.clear()
 
     def rows(self, adapter: Adapter, module: Module, parameter: Tensor, room: Room) -> Rows:
         """The rows of an adapter's change of a weight, by slices of equal length from the first to the last.
 
         Raises Misfit for factors that do not fit the weight.
         """
-        flat, key = parameter.view(len(parameter), -1), (adapter, module)
-        kept = self._kept.get(key)
+        flat = parameter.view(len(parameter), -1)
+        own = self._kept.get(adapter, {})
+        kept = own.get(module)
         if kept is not None and (kept.shape, kept.device) == (flat.shape, flat.device):
             return kept.__getitem__
-        self._kept.pop(key, None)
+        own.pop(module, None)
         patch = adapter.patches[module]
         up, down = factors(patch.on(flat.device), parameter, patch.scaling)
-        product = self._new(key, flat)
+        product = self._new((adapter, module), flat)
         if product is None:
             return lambda at: torch.mm(up[at], down, out=room.of(flat[at]))
 
         def made(at: slice) -> Tensor:
             rows = torch.mm(up[at], down, out=product[at])
             if at.stop >= len(flat):
-                self._kept[key] = product
+                self._kept.setdefault(adapter, {})[module] = product
             return rows
 
         return made

@@ -18,7 +18,7 @@ from ..adapters.architecture import Architecture
 from ..adapters.dialects import Module
 from ..adapters.kinds.leaves import is_finite
 from ..adapters.lora import Adapter, read_adapter
-from ..adapters.products import Products
+from ..adapters.products import Products, takes_longer_to_make
 from ..adapters.ranks import first_ranks
 from ..adapters.set import AdapterSet
 from ..adapters.strengths import Strengths, by_block
@@ -28,11 +28,11 @@ from ..errors import ModelError
 from ..nn import CLIPTextModel
 from ..options.adapters import LoraFile
 from ..options.blocks import BLOCKS, block_numbers
-from ..runtime.cpu.weights import make_writable
+from ..runtime.cpu.weights import has_own_memory, make_writable
 from ..runtime.free_memory import free_memory
 
 _MOST_LAYERS = 48
-# Of the memory that is free, what products may take that are kept from one strength to the next.
+# Of the memory that is free, what products may take that are kept for the next strength.
 _SHARE = 0.25
 
 
@@ -103,8 +103,10 @@ def _for(adapter: Adapter, networks: Container[str]) -> Adapter:
 class Merging:
     """The parameters of some networks, by slot, and what is added to each just now."""
 
-    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
+    def __init__(self, networks: Mapping[str, nn.Module], *, keeps_products: bool = False) -> None:
         self.networks = dict(networks)
+        # For somebody who may change strengths: it takes a quarter of the time then.
+        self._keeps_products = keeps_products
         # Parameters before any adapter, in the precision that they had when one first touched them.
         self._bases: dict[tuple[str, str], Base] = {}
         self._now: dict[Module, Parts] = {}
@@ -171,7 +173,7 @@ class Merging:
             for module in {**dict.fromkeys(self._unsure), **before, **wanted}
             if module in self._unsure or before.get(module, ()) != wanted.get(module, ())
         ]
-        self._keep_products(wanted)
+        self.products.want(self._products_to_keep(wanted))
         work = Workspace(self.products)
         try:
             for module in changed:
@@ -181,13 +183,13 @@ class Merging:
                 self._make(module, before.get(module, ()), work)
             raise
 
-    def _keep_products(self, wanted: Mapping[Module, Parts]) -> None:
-        at_work = {(adapter, module): strength for module, parts in wanted.items() for adapter, strength in parts}
-        more = self.products.worth_keeping(at_work)
-        bases = [self._bases.get((slot, f"{name}.weight")) for _, (slot, name) in more]
-        if more and 4 * sum(base.tensor.numel() for base in bases if base) >= _SHARE * free_memory():
-            more.clear()
-        self.products.keep(at_work.keys() & self.products.kept | more)
+    def _products_to_keep(self, wanted: Mapping[Module, Parts]) -> set[tuple[Adapter, Module]]:
+        if not self._keeps_products:
+            return set()
+        at_work = {(adapter, module) for module, parts in wanted.items() for adapter, _ in parts}
+        more = {key for key in at_work - self.products.kept if takes_longer_to_make(*key)}
+        size = 4 * sum(shape.numel() for _, module in more if (shape := self.shape(module, "weight")))
+        return more if size < _SHARE * free_memory() else set()
 
     def _make(self, module: Module, parts: Parts, work: Workspace) -> None:
         slot, name = module
@@ -208,11 +210,12 @@ class Merging:
     def _fill(self, module: Module, leaf: str, parameter: Tensor, parts: Parts, work: Workspace) -> None:
         key = (module[0], f"{module[1]}.{leaf}")
         base = self._bases.get(key)
-        # In place: captured graphs, fused projections and packed weights keep their addresses.
         if changes(parts, module, leaf):
             if base is None:
-                plain = parameter.detach().clone(memory_format=torch.contiguous_format)
-                base = self._bases[key] = Base(plain)
+                base = self._bases[key] = Base(_kept(parameter))
+            # Also where a signal came before this could be done, the last time.
+            if parameter.data_ptr() == base.tensor.data_ptr():
+                parameter.data = torch.empty_like(base.tensor)
             if leaf == "weight" and written_by_rows(parameter, base, parts, module, work):
                 return
             is_wide = parameter.dtype == torch.float32
@@ -221,8 +224,29 @@ class Merging:
             if not is_wide and not is_finite(parameter.copy_(wide)):
                 raise _too_large(parts, module, parameter.dtype)
         elif base is not None:
-            parameter.copy_(base.tensor)
+            _put_back(parameter, base.tensor)
             del self._bases[key]
+
+
+def _kept(parameter: Tensor) -> Tensor:
+    """The numbers of a parameter, in whose place others are to be written.
+
+    On a CPU they keep their memory, and the parameter gets new: it may be a file's, whose pages would be copied when
+    they are written to. Elsewhere they are a copy, and where somebody else sees that memory: captured graphs and fused
+    projections are written into where they are.
+    """
+    if parameter.device.type == "cpu" and parameter.is_contiguous() and has_own_memory(parameter):
+        return parameter.detach()
+    return parameter.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _put_back(parameter: Tensor, plain: Tensor) -> None:
+    """Has the numbers that were kept in a parameter again, in their own memory where nobody sees what it has."""
+    is_alike = (plain.shape, plain.dtype, plain.device) == (parameter.shape, parameter.dtype, parameter.device)
+    if is_alike and parameter.device.type == "cpu" and has_own_memory(parameter):
+        parameter.data = plain
+    else:
+        parameter.copy_(plain)
 
 
 def _same(one: Tensor, other: Tensor | None) -> bool:

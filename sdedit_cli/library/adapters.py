@@ -282,7 +282,7 @@ class Adapters(AdapterFiles):
             raise
         self._strengths = {n: s for n, s in {**self._strengths, **wanted.active}.items() if n in wanted.adapters}
         if not wanted.adapters:
-            self._merger().products.keep(())  # what is fused stays as strong as it is
+            self._merger().products.forget()  # what is fused stays as strong as it is
 
     def _settle(self, **wanted: Any) -> None:
         """Has these of its attributes and the weights that they ask for, or, when that fails, all as before."""
@@ -326,7 +326,7 @@ class Adapters(AdapterFiles):
         if self.text_encoder is not None:
             networks["text_encoder"] = self.text_encoder
         if self._merging is None:
-            self._merging = Merging(networks)
+            self._merging = Merging(networks, keeps_products=True)
         elif self._merging.networks != networks:
             self._merging.exchange(networks)
         return self._merging

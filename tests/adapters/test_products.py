@@ -1,8 +1,9 @@
-"""Products that are kept from one strength to the next: the weights have no history, and memory comes back."""
+"""Products that are kept for the next strength: the weights have no history, and memory comes back."""
 
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,11 @@ def test_what_a_weight_becomes_says_nothing_of_what_it_was(
     monkeypatch.setattr("sdedit_cli.adapters.apply._BLOCK", block)
     base = unet.to(dtype)
     large, larger, small = adapter(unet, 64, 0), adapter(unet, 128, 1), adapter(unet, 4, 2)
-    used = Merging({"unet": copy.deepcopy(base)})
+    used = Merging({"unet": copy.deepcopy(base)}, keeps_products=True)
     before, kept = base.state_dict(), []
     for wanted in (
         at((large, 1.0)),
         at((large, 0.5)),
-        at((large, 0.7)),
         at((large, -2.0), (larger, 1.0)),
         at((small, 1.0), (large, -1.0), (larger, 0.25)),
         at((small, 0.3), (larger, 0.75)),
@@ -74,7 +74,7 @@ def test_what_a_weight_becomes_says_nothing_of_what_it_was(
             assert torch.equal(found[name], tensor), (name, wanted)
         assert not fresh.products.kept
         kept.append(len(used.products.kept))
-    assert kept == [0, 0, 3, 3, 3, 3, 3, 3, 0]
+    assert kept == [3, 3, 6, 6, 6, 6, 6, 6]
     assert all(torch.equal(tensor, before[name]) for name, tensor in used.networks["unet"].state_dict().items())
 
 
@@ -85,16 +85,14 @@ def test_nothing_is_kept_where_memory_is_short_of_four_times_as_much(
     size = 4 * sum(unet.get_submodule(name).weight.numel() for name in NAMES)
     for free, count in ((0, 0), (4 * size, 0), (4 * size + 4, 3)):
         monkeypatch.setattr(merging, "free_memory", lambda free=free: free)
-        used = Merging({"unet": copy.deepcopy(unet)})
-        for strength in (1.0, 0.5, 0.7):
-            used.apply(at((of, strength)))
+        used = Merging({"unet": copy.deepcopy(unet)}, keeps_products=True)
+        used.apply(at((of, 1.0)))
         assert len(used.products.kept) == count
 
 
 def test_copies_and_pickles_begin_without_products(unet: Any) -> None:
-    of, used = adapter(unet, 64, 0), Merging({"unet": unet})
-    for strength in (1.0, 0.5, 0.7):
-        used.apply(at((of, strength)))
+    of, used = adapter(unet, 64, 0), Merging({"unet": unet}, keeps_products=True)
+    used.apply(at((of, 1.0)))
     assert used.products.kept
     for other in (copy.deepcopy(used), pickle.loads(pickle.dumps(used))):
         assert not other.products.kept
@@ -102,33 +100,47 @@ def test_copies_and_pickles_begin_without_products(unet: Any) -> None:
         assert not other.now
 
 
-@pytest.mark.parametrize(
-    ("strengths", "kept"),
-    [
-        ("1", "0"),
-        ("1 .5", "00"),
-        ("1 1 .5 .5 .5", "00000"),
-        ("1 .5 1", "000"),  # one call at another strength
-        ("1 .5 1 .5", "0003"),
-        ("1 .5 .7", "003"),
-        ("1 .5 0 .5 .7", "00000"),  # not at work between
-    ],
-)
-def test_kept_is_what_is_likely_to_be_needed_again(unet: Any, strengths: str, kept: str) -> None:
-    of, used = adapter(unet, 64, 0), Merging({"unet": unet})
-    found = ""
-    for strength in map(float, strengths.split()):
-        used.apply(at((of, strength)) if strength else {})
-        found += str(len(used.products.kept))
-    assert found == kept
+def test_products_go_with_their_adapter(unet: Any) -> None:
+    of, other = adapter(unet, 64, 0), adapter(unet, 64, 1)
+    used = Merging({"unet": unet}, keeps_products=True)
+    used.apply(at((of, 1.0), (other, 1.0)))
+    used.apply({})
+    assert {kept for kept, _ in used.products.kept} == {of, other}
+    del of
+    gc.collect()
+    assert {kept for kept, _ in used.products.kept} == {other}
+
+
+def test_what_an_adapter_makes_is_kept_for_who_may_change_it(pipe: StableDiffusionImg2ImgPipeline) -> None:
+    """From its load on, until nothing is loaded; of what is fused then, which stays as it is, nothing."""
+    ranks = {"a": 64, "b": 64, "c": 63}
+    for name, rank in ranks.items():
+        leaves = {
+            f"lora_unet_{module.replace('.', '_')}.lora_{leaf}.weight": tensor
+            for (_, module), patch in adapter(pipe.unet, rank, 0).patches.items()
+            for leaf, tensor in patch.leaves.items()
+        }
+        pipe.load_lora_weights(leaves, adapter_name=name)
+    products = pipe._merger().products
+    assert len(products.kept) == 2 * len(NAMES)
+    pipe.disable_lora()
+    pipe.delete_adapters("a")
+    gc.collect()
+    assert len(products.kept) == len(NAMES)
+    pipe.enable_lora()
+    pipe.set_adapters("b", 0.5)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    assert not products.kept
+    assert pipe.fused_loras == {"b"}
 
 
 def test_a_base_that_was_taken_in_another_layout_leaves_no_trace(unet: Any) -> None:
     of, fresh = adapter(unet, 64, 0), copy.deepcopy(unet)
-    used = Merging({"unet": unet.to(memory_format=torch.channels_last)})
+    used = Merging({"unet": unet.to(memory_format=torch.channels_last)}, keeps_products=True)
     used.apply(at((of, 1.0)))
     unet.to(memory_format=torch.contiguous_format)
-    for strength in (0.5, 0.7, 0.3):
+    for strength in (0.5, 0.3):
         used.apply(at((of, strength)))
     Merging({"unet": fresh}).apply(at((of, 0.3)))
     assert len(used.products.kept) == len(NAMES)

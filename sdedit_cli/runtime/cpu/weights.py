@@ -42,6 +42,13 @@ def make_writable(layer: nn.Module) -> None:
         held.regain(lambda packed: torch.empty(held.shape, dtype=packed[0].dtype))
 
 
+def has_own_memory(tensor: Tensor) -> bool:
+    """Whether no other tensor sees the bytes of one that has a name at the caller."""
+    storage = tensor.untyped_storage()
+    # Counted are the tensor, and the name above.
+    return storage.nbytes() == tensor.nbytes and _C._storage_Use_Count(cast(Any, storage)._cdata) == 2
+
+
 def _plain(packed: Packed) -> Tensor:
     pieces = [piece.to_dense() for piece in packed]
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
@@ -138,14 +145,11 @@ class Weights(dict[str, Any]):
 
 def _is_alone(weight: Tensor) -> bool:
     """Whether a weight can be packed, and no other tensor sees its bytes."""
-    storage = weight.untyped_storage()
     return (
         weight.dtype in (torch.float32, torch.bfloat16, torch.float16)
         and (narrow.is_there() or not widens(weight.dtype))
         and weight.device.type == "cpu"
         and weight.is_contiguous()
         and not weight.requires_grad
-        and storage.nbytes() == weight.nbytes
-        # That of the tensor, and that of the name above.
-        and _C._storage_Use_Count(cast(Any, storage)._cdata) == 2
+        and has_own_memory(weight)
     )
