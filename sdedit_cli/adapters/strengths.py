@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any, TypeAlias, cast
 
 from ..configs.unet import UNetConfig
-from ..errors import UsageError
+from ..errors import ModelError, UsageError
 from ..names.unet import unet_table
 from .dialects import Module
 
@@ -23,6 +23,8 @@ _PLACE = re.compile(r"(?:(down|up)_blocks\.(\d+)|(mid)_block)\.(?:attentions|res
 _ORIGINAL = re.compile(r"(input_blocks|middle_block|output_blocks)\.(\d+)")
 _FIRST = {"input_blocks": 1, "output_blocks": 14}
 _MIDDLE = 13
+_MOST_BLOCKS = 12
+"""Of input, and of output: what there are numbers for."""
 
 
 def by_part(weight: Weight, modules: Iterable[Module], config: UNetConfig) -> Strengths:
@@ -39,7 +41,7 @@ def by_block(
 ) -> Strengths:
     """Strengths of UNet and text encoder, times the 26 numbers BASE (of the text encoder), IN00..11, M00, OUT00..11.
 
-    A module's block is that of its original name; those outside of blocks have the UNet's strength.
+    A module's block is that of its original name; those outside of these blocks have the UNet's strength.
     """
     blocks = {ours: _block_of(pair.foreign) for pair in unet_table(config) for ours in pair.ours}
 
@@ -53,11 +55,26 @@ def by_block(
     return {module: strength(module) for module in modules}
 
 
+def check_blocks(config: UNetConfig, label: str) -> None:
+    """Raises ModelError, beginning with `label`, for a UNet with blocks that none of the 26 numbers is for."""
+    downs, ups = config.down_levels(), config.up_levels()
+    # The convolution before all levels is a block, and so is each that makes the picture smaller between two of them.
+    inputs, outputs = sum(level.layers for level in downs) + len(downs), sum(level.layers for level in ups)
+    if max(inputs, outputs) > _MOST_BLOCKS:
+        raise ModelError(
+            f"{label}: block weights (lbw=) are for UNets of at most {_MOST_BLOCKS} input and {_MOST_BLOCKS} output "
+            f"blocks, and this one has {inputs} and {outputs}; leave them out"
+        )
+
+
 def _block_of(foreign: str) -> int | None:
     found = _ORIGINAL.match(foreign)
     if found is None:
         return None
-    return _MIDDLE if found[1] == "middle_block" else _FIRST[found[1]] + int(found[2])
+    if found[1] == "middle_block":
+        return _MIDDLE
+    number = int(found[2])
+    return _FIRST[found[1]] + number if number < _MOST_BLOCKS else None
 
 
 def _of_part(weight: Weight, module: Module) -> float:

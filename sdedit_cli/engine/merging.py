@@ -21,7 +21,7 @@ from ..adapters.lora import Adapter, read_adapter
 from ..adapters.products import Products, takes_longer_to_make
 from ..adapters.ranks import first_ranks
 from ..adapters.set import AdapterSet
-from ..adapters.strengths import Strengths, by_block
+from ..adapters.strengths import Strengths, by_block, check_blocks
 from ..configs.clip import CLIPTextConfig
 from ..configs.unet import UNetConfig
 from ..errors import ModelError
@@ -69,10 +69,15 @@ def check_files(files: Sequence[LoraFile], model: Architecture, *, partial: bool
         text = model.text or (_names_alone(model.unet) if model.unet else None)
         adapter = read_adapter(Path(file.path), model.unet, text, partial=partial)
         check_fits(_for(adapter, slots), model.shape)
+        if file.blocks and model.unet:
+            check_blocks(model.unet, file.path)
 
 
 def at_work(files: Sequence[LoraFile], adapters: Sequence[Adapter], unet: UNetConfig) -> AdapterSet:
-    """The adapters of these files, as many ranks of each and as strongly as the files' values say."""
+    """The adapters of these files, as many ranks of each and as strongly as the files' values say.
+
+    Raises ModelError for numbers by block and a UNet of more blocks than they are for.
+    """
     cut = [first_ranks(a, file.dyn) if file.dyn else a for a, file in zip(adapters, files, strict=True)]
     names = [str(number) for number in range(len(files))]
     strengths = [_strengths(file, adapter, unet) for file, adapter in zip(files, adapters, strict=True)]
@@ -80,6 +85,8 @@ def at_work(files: Sequence[LoraFile], adapters: Sequence[Adapter], unet: UNetCo
 
 
 def _strengths(file: LoraFile, adapter: Adapter, unet: UNetConfig) -> Strengths:
+    if file.blocks:
+        check_blocks(unet, file.path)
     numbers = block_numbers(file.blocks, file.path) if file.blocks else (1.0,) * len(BLOCKS)
     return by_block(numbers, file.scale, file.text_scale, adapter.patches, unet)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sdedit_cli import StableDiffusionImg2ImgPipeline
+from sdedit_cli.adapters.architecture import Architecture
+from sdedit_cli.adapters.lora import read_adapter
 from sdedit_cli.adapters.strengths import by_block
 from sdedit_cli.configs.unet import UNetConfig
-from sdedit_cli.engine.merging import Merging, merge_files
+from sdedit_cli.engine.merging import Merging, at_work, check_files, merge_files
+from sdedit_cli.errors import ModelError
 from sdedit_cli.names.table import modules
 from sdedit_cli.names.unet import unet_table
 from sdedit_cli.options.adapters import LoraFile
@@ -113,6 +117,24 @@ def test_every_block_of_a_model_of_the_common_shape_has_its_number() -> None:
     assert found["down_blocks.0.downsamplers.0.conv"] == BLOCKS.index("IN03")
     assert found["up_blocks.1.upsamplers.0.conv"] == BLOCKS.index("OUT05")
     assert found["time_embedding.linear_1"] == 1.0
+
+
+def test_a_model_of_more_blocks_than_there_are_numbers_has_strengths_alone(tmp_path: Path) -> None:
+    """Its thirteenth input block would have the middle's number, and its thirteenth output block none."""
+    config = UNetConfig(block_out_channels=(32,) * 4, layers_per_block=3)
+    names = ["down_blocks.3.resnets.2.conv1", "up_blocks.3.resnets.3.conv1"]
+    path = tmp_path / "a.safetensors"
+    save_file({f"lora_unet_{name.replace('.', '_')}.diff_b": torch.ones(32) for name in names}, path)
+    adapter = read_adapter(path, config, None)
+    found = at_work([LoraFile(str(path), 0.5)], [adapter], config)
+    assert dict(found.active["0"]) == {("unet", name): 0.5 for name in names}
+
+    by_blocks = [LoraFile(str(path), 0.5, blocks="OUTALL")]
+    told = re.escape(f"{path}: block weights") + ".*at most 12 .* 16 and 16"
+    with pytest.raises(ModelError, match=told):
+        at_work(by_blocks, [adapter], config)
+    with pytest.raises(ModelError, match=told):
+        check_files(by_blocks, Architecture("deep", config, None), partial=False)
 
 
 @pytest.mark.parametrize("ranks", [1, 3, 9])
