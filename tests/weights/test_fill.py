@@ -172,3 +172,15 @@ def test_a_cast_in_inference_mode_spoils_no_later_one() -> None:
     with torch.inference_mode():
         materialize(half, torch.bfloat16)
     assert torch.equal(materialize(half, torch.bfloat16), half.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=str)
+def test_what_is_loaded_in_inference_mode_can_be_written_to_outside_of_it(
+    dtype: torch.dtype | None, tmp_path: Path
+) -> None:
+    """By adapters, which may come later."""
+    save_file(state(), tmp_path / "f")
+    net = meta_net()
+    with torch.inference_mode():
+        fill(net, open_weights(tmp_path / "f"), dtype)
+    assert not [name for name, tensor in net.state_dict().items() if tensor.is_inference()]

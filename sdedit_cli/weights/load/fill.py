@@ -45,6 +45,7 @@ class _Holder:
     tensor: Tensor
 
 
+@torch.inference_mode(False)  # in that mode nobody could write into the parameters outside of it, as adapters do
 def fill(
     module: nn.Module,
     source: WeightSource,
