@@ -121,6 +121,7 @@ class Merging:
         self._unsure: set[Module] = set()
         self.products = Products()
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def exchange(self, networks: Mapping[str, nn.Module]) -> None:
         """Goes on with these networks. One that is not among them any more has its base back, and so has a copy of it
@@ -166,6 +167,7 @@ class Merging:
         parameter = getattr(self.networks[module[0]].get_submodule(module[1]), leaf, None)
         return parameter.shape if isinstance(parameter, Tensor) else None
 
+    @torch.inference_mode(False)  # what is made in that mode could be written to in it alone
     @torch.no_grad()
     def apply(self, wanted: Mapping[Module, Parts]) -> None:
         """Makes the weights those of the base and `wanted`; only what changed since the last time is touched.

@@ -64,6 +64,20 @@ def test_who_sees_a_weight_by_another_tensor_sees_what_becomes_of_it(unet: Any, 
     assert torch.equal(weight, plain)
 
 
+def test_what_is_made_in_inference_mode_can_be_made_anew_outside_of_it(unet: Any) -> None:
+    of, merging = adapter(unet, NAME), Merging({"unet": unet})
+    weight = unet.get_submodule(NAME).weight
+    plain = weight.clone()
+    with torch.inference_mode():
+        merging.apply(at(of, 1.0))
+    merging.apply(at(of, 0.5))
+    torch.testing.assert_close(weight, plain + 0.5)
+    with torch.inference_mode():
+        merging.apply({})
+    assert torch.equal(weight, plain)
+    assert not weight.is_inference()
+
+
 def test_a_signal_between_a_base_and_new_memory_for_the_weight_loses_nothing(
     unet: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
