@@ -27,6 +27,7 @@ def places_of(embedding: TextualInversion) -> list[str]:
     return [embedding.token, *(f"{embedding.token}_{n}" for n in range(1, len(embedding.vectors_NC)))]
 
 
+@torch.inference_mode(False)  # what is made in that mode could be written to in it alone
 @torch.no_grad()
 def set_words(
     wordless: Tokenizer,

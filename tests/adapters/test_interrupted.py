@@ -130,8 +130,12 @@ def test_a_strength_that_is_too_large_leaves_all_as_it_was(folder: Path, state: 
     assert digests(pipe) == base
 
 
-def test_words_and_changes_of_the_table_of_words_go_together(folder: Path, state: dict[str, Tensor]) -> None:
-    """In either order: rows of words are as their file has them, and others as the adapter makes them."""
+@pytest.mark.parametrize("inference", [False, True])
+def test_words_and_changes_of_the_table_of_words_go_together(
+    inference: bool, folder: Path, state: dict[str, Tensor]
+) -> None:
+    """In either order: rows of words are as their file has them, and others as the adapter makes them. What is loaded
+    in torch's inference mode can be changed outside of it."""
     key = f"{TABLE}.weight"
     delta = state[f"lora_te_{TABLE.replace('.', '_')}.diff"]
     only = {f"lora_te_{TABLE.replace('.', '_')}.diff": delta}
@@ -141,10 +145,11 @@ def test_words_and_changes_of_the_table_of_words_go_together(folder: Path, state
     vectors = torch.full((2, 32), 0.25)
     for order in (0, 1):
         for step in (order, 1 - order):
-            if step:
-                pipe.load_textual_inversion({"<e>": vectors})
-            else:
-                pipe.load_lora_weights(only, "a")
+            with torch.inference_mode(inference):
+                if step:
+                    pipe.load_textual_inversion({"<e>": vectors})
+                else:
+                    pipe.load_lora_weights(only, "a")
         for strength in (1.0, -0.5, 0.0):
             pipe.set_adapters("a", strength)
             found = encoder.state_dict()[key]
