@@ -78,6 +78,16 @@ def test_what_is_made_in_inference_mode_can_be_made_anew_outside_of_it(unet: Any
     assert not weight.is_inference()
 
 
+def test_a_weight_that_other_processes_see_stays_where_they_see_it(unet: Any) -> None:
+    of, merging = adapter(unet, NAME), Merging({"unet": unet.share_memory()})
+    weight = unet.get_submodule(NAME).weight
+    place = weight.data_ptr()
+    for wanted in (at(of, 1.0), {}):
+        merging.apply(wanted)
+        assert weight.is_shared()
+        assert weight.data_ptr() == place
+
+
 def test_a_signal_between_a_base_and_new_memory_for_the_weight_loses_nothing(
     unet: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,10 +43,11 @@ def make_writable(layer: nn.Module) -> None:
 
 
 def has_own_memory(tensor: Tensor) -> bool:
-    """Whether no other tensor sees the bytes of one that has a name at the caller."""
+    """Whether no other tensor sees the bytes of this one, and no other process."""
     storage = tensor.untyped_storage()
-    # Counted are the tensor, and the name above.
-    return storage.nbytes() == tensor.nbytes and _C._storage_Use_Count(cast(Any, storage)._cdata) == 2
+    if storage.nbytes() != tensor.nbytes or storage.is_shared():
+        return False
+    return _C._storage_Use_Count(cast(Any, storage)._cdata) == 2  # that of the tensor, and that of the name above
 
 
 def _plain(packed: Packed) -> Tensor:
