@@ -22,6 +22,7 @@ _WORDS = {
     "negative_prompt": "the negative prompt changed",
     "model": "the model changed",
     "model_says": "what the model says of itself changed",
+    "vae_says": "what the autoencoder says of itself changed",
     "image_encoder": "the image encoder changed",
     "version": "made by another numeric version",
 }

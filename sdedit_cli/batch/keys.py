@@ -44,6 +44,7 @@ class Contents:
     def __init__(self) -> None:
         self.hash_of = cache(hash_of)
         self.said_of = cache(said_of)
+        self.said_beside = cache(said_beside)
         self.has_part = cache(has_part)
 
 
@@ -69,6 +70,11 @@ def said_of(model: Path) -> str | None:
         return _text(model.with_suffix(".yaml"))
     index = _index(model)
     return None if index is None else _as_json({name: index[name] for name in _OF_INDEX if name in index})
+
+
+def said_beside(weights: Path) -> str | None:
+    """The config beside the weights of an autoencoder that is given by its file; None for none."""
+    return None if weights.is_dir() else _text(weights.with_name("config.json"))
 
 
 def has_part(model: Path, name: str) -> bool:
@@ -123,6 +129,8 @@ def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, 
         made_of["quality"] = edit.quality
     # Named where they are not as usual.
     made_of |= {name: value for name in BESIDE if (value := getattr(edit, name)) != USUAL[name]}
+    if told := [contents.said_beside(Path(name)) for name in (edit.vae, edit.tiny_vae) if name]:
+        made_of["vae_says"] = told if any(told) else None
     if encoder := _image_encoder(edit, contents, model):
         made_of["image_encoder"] = contents.hash_of(encoder)
     if edit.c2pa:

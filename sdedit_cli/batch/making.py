@@ -306,35 +306,42 @@ class Making:
         # A signal waits until what was written is told as well; of the command's last picture it comes too late.
         with signals.held():
             try:
-                saved: Saved | BaseException = self._written(finished)
+                saved: Saved | BaseException | None = self._written(finished)
             except self._options.bearable as problem:
                 saved = problem
             if self._left == 1 and isinstance(saved, Saved) and not self._options.goes_on:
                 signals.settle()
             self._told(finished, saved)
 
-    def _written(self, finished: Finished) -> Saved:
-        """Writes a picture, each step of it in the books. Raises OutputError and OutOfMemory."""
+    def _written(self, finished: Finished) -> Saved | None:
+        """Writes a picture, each step of it in the books; None as `placed`. Raises OutputError and OutOfMemory."""
         under, data = finished.under, finished.edited.data
         with enough_memory(under.of.job.shown):
             data = data.value() if isinstance(data, Late) else data
         sha256 = hashlib.sha256(data).hexdigest()
         self._ledger.intends(under.target, sha256, under.picture.sha256)
         target = placed(under.target, data, self._options.on_exists, self._taken, self._stdout)
+        if target is None:
+            return None
         seconds = time.monotonic() - under.started
         self._ledger.did(target, sha256, seconds, safety_of(finished.edited.nsfw))
         self._ledger.made(under.of.job, target, under.picture, data)
         return Saved(target, sha256, seconds)
 
-    def _told(self, finished: Finished, saved: Saved | BaseException) -> None:
-        """Says that a picture is in place, or why it is not."""
+    def _told(self, finished: Finished, saved: Saved | BaseException | None) -> None:
+        """Says that a picture is in place, that another is (None), or why none is."""
         under, edited = finished.under, finished.edited
         if isinstance(saved, self._options.bearable):
             self._over(under, saved)
             return
         if isinstance(saved, BaseException):
             raise saved
-        job, target = under.of.job, saved.target
+        job = under.of.job
+        if saved is None:
+            self._tell.skipped(job, under.target, drawn_seed=self._options.drawn_seed)
+            self._over(under, under.refused)
+            return
+        target = saved.target
         animation = self._animated(under, edited)
         self._tell.events.emit(
             "made" if target.cell and target.path is None else "saved",

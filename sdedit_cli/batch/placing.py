@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def placed(target: Target, data: bytes, on_exists: str, taken: set[Path], stdout: BinaryIO | None) -> Target:
-    """Writes a picture under its name, or with `suffix` under the next one that is free; the target with it.
+def placed(target: Target, data: bytes, on_exists: str, taken: set[Path], stdout: BinaryIO | None) -> Target | None:
+    """Writes a picture under its name, or with `suffix` under the next one that is free; the target with it. None where
+    another program was first, and `skip` leaves what is there.
 
     `taken` are the paths promised to earlier pictures of this run. A picture of a sweep without a file of its own is
     written nowhere. Raises OutputError.
@@ -34,9 +35,13 @@ def placed(target: Target, data: bytes, on_exists: str, taken: set[Path], stdout
             write_bytes(target.path, data, replace=target.replaces or on_exists == "overwrite", still=still)
             return target
         except TakenError:
-            if on_exists != "suffix":
+            # What a sheet shows must be made; what the books of a batch know is not left for being there.
+            if on_exists != "suffix" and (on_exists != "skip" or target.cell or target.replaces):
                 raise
-            target = replace(target, path=settle(target.wanted or target.path, "suffix", taken))
+            path = settle(target.wanted or target.path, on_exists, taken)
+            if path is None:
+                return None
+            target = replace(target, path=path)
             assert target.path is not None
 
 

@@ -43,9 +43,7 @@ class Settling:
             flag = "--sweep-dir" if target.cell else "-o"
             path = settle(target.path, self._options.on_exists, self.taken, flag)
             if path is None:
-                seed = {} if self._options.drawn_seed else {"seed": target.seed}
-                self._tell.events.emit("skipped", input=job.source, output=target.shown, **seed)
-                self._tell.to.note(f"{target.shown} exists already: skipped")
+                self._tell.skipped(job, target, drawn_seed=self._options.drawn_seed)
                 continue
             check_folder(path.parent, flag)
             self.taken.add(path)

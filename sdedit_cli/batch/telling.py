@@ -8,7 +8,7 @@ from ..errors import SdeditError, first_line, listed
 from .common import COMPOSED, Common
 from .events import Events
 from .request import Request
-from .targets import Job
+from .targets import Job, Target
 from .worker import Host, Reporter
 
 _MOST_SHOWN = 5
@@ -113,6 +113,13 @@ class Telling:
         if (whole := common.without_mask()) is not None:
             self.to.note(f"no mask (--mask){whole}: all of the picture is edited")
         self.to.note(f"{common.seeds()}, {common.extent()}")
+
+    def skipped(self, job: Job, target: Target, *, drawn_seed: bool) -> None:
+        """Says that an output is there already, and left alone. A seed that was drawn for it is nobody's."""
+        self.events.emit(
+            "skipped", input=job.source, output=target.shown, **({} if drawn_seed else {"seed": target.seed})
+        )
+        self.to.note(f"{target.shown} exists already: skipped")
 
     def size(self, job: Job, size: tuple[int, int]) -> None:
         """Warns of a picture whose size does not suit the model: programs for each, people once in the same words."""

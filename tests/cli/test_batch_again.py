@@ -282,7 +282,7 @@ def test_a_clock_that_jumps_makes_nothing_stale_and_loses_nothing(place: Path, s
     assert batch("*.png", "--check") == 0
 
 
-@pytest.mark.parametrize("kind", ["scheduler", "size", "yaml"])
+@pytest.mark.parametrize("kind", ["scheduler", "size", "yaml", "vae"])
 def test_what_stands_beside_the_weights_counts(kind: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo(folder / "a.png")
     model = Path("model.safetensors" if kind == "yaml" else "model")
@@ -290,15 +290,21 @@ def test_what_stands_beside_the_weights_counts(kind: str, folder: Path, capsys: 
         assert run(["convert", str(BUILT_IN), str(model)]) == 0
     else:
         shutil.copytree(BUILT_IN, model)
-    words = ["batch", "a.png", "out", "-m", str(model), "-p", "x", *QUICK]
+    shutil.copytree(BUILT_IN / "vae", "vae")
+    more = ["--vae", "vae/diffusion_pytorch_model.safetensors"] if kind == "vae" else []
+    words = ["batch", "a.png", "out", "-m", str(model), "-p", "x", *more, *QUICK]
     assert run(words) == 0
     assert run([*words, "--check"]) == 0
     if kind == "yaml":
         model.with_suffix(".yaml").write_text("model:\n  params:\n    parameterization: v\n")
+    elif kind == "vae":
+        said = json.loads(Path("vae/config.json").read_text()) | {"scaling_factor": 0.5}
+        Path("vae/config.json").write_text(json.dumps(said))
     else:
         index = json.loads((model / "model_index.json").read_text())
         index |= {"scheduler": ["diffusers", "EulerDiscreteScheduler"]} if kind == "scheduler" else {"_native_size": 96}
         (model / "model_index.json").write_text(json.dumps(index))
     capsys.readouterr()
     assert run([*words, "--check"]) == 6
-    assert "what the model says of itself changed" in capsys.readouterr().err
+    who = "autoencoder" if kind == "vae" else "model"
+    assert f"what the {who} says of itself changed" in capsys.readouterr().err

@@ -171,7 +171,14 @@ def test_names_that_fit_are_left_alone() -> None:
     assert fitting("a", lambda stem: stem + "b" * 300) == "a" + "b" * 300
 
 
-def test_a_name_that_another_run_took_meanwhile_is_not_the_end(folder: Path, capfd: Errors) -> None:
+@pytest.mark.parametrize(
+    ("policy", "event", "output"),
+    [("suffix", "saved", "x-3.png"), ("skip", "skipped", "x.png")],
+    ids=["suffix", "skip"],
+)
+def test_a_name_that_another_run_took_meanwhile_is_not_the_end(
+    folder: Path, capfd: Errors, policy: str, event: str, output: str
+) -> None:
     """The other run comes while this one waits for its input, after it has looked at the names."""
     os.mkfifo(folder / "in.png")
     photo(folder / "a.png")
@@ -184,10 +191,10 @@ def test_a_name_that_another_run_took_meanwhile_is_not_the_end(folder: Path, cap
 
     writer = threading.Thread(target=other)
     writer.start()
-    assert run(["run", "in.png", "-o", "x.png", "--on-exists", "suffix", "--json", *QUICK]) == 0
+    assert run(["run", "in.png", "-o", "x.png", "--on-exists", policy, "--json", *QUICK]) == 0
     writer.join()
-    saved = [event["output"] for event in events(capfd.readouterr().out) if event["event"] == "saved"]
-    assert saved == ["x-3.png"]
+    ends = [(one["event"], one["output"]) for one in events(capfd.readouterr().out) if "output" in one]
+    assert ends == [(event, output)]
     assert (folder / "x.png").read_bytes() == b"theirs"
 
 

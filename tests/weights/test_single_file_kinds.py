@@ -55,6 +55,33 @@ def test_the_last_layer_of_openclip_is_left_out(tmp_path: Path) -> None:
     assert again.config == text.config
 
 
+@pytest.mark.parametrize(
+    ("name", "cls", "scale"),
+    [
+        ("diffusion_pytorch_model.safetensors", "AutoencoderKL", 0.5),
+        ("diffusion_pytorch_model.fp16.safetensors", "AutoencoderKL", 0.5),
+        ("my.safetensors", "AutoencoderKL", 0.18215),
+        ("diffusion_pytorch_model.safetensors", "VQModel", 0.18215),
+    ],
+    ids=["of-a-folder", "a-variant", "another-name", "another-class"],
+)
+def test_the_weights_of_a_folder_are_told_by_the_config_beside_them(
+    tmp_path: Path, name: str, cls: str, scale: float
+) -> None:
+    """What shapes don't tell, such as the scale of its latents, would otherwise be that of Stable Diffusion."""
+    vae = shared("sd15")[0] / "vae"
+    (tmp_path / name).write_bytes((vae / "diffusion_pytorch_model.safetensors").read_bytes())
+    said = json.loads((vae / "config.json").read_text()) | {"scaling_factor": 0.5, "_class_name": cls}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    loaded = load_networks(tmp_path / name).vae
+    assert loaded is not None
+    assert loaded.config.scaling_factor == scale
+    if scale == 0.5:
+        (tmp_path / "config.json").write_text("{")
+        with pytest.raises(ModelError, match=r"config\.json"):
+            load_networks(tmp_path / name)
+
+
 def test_tiny_vaes(tmp_path: Path) -> None:
     from diffusers import AutoencoderTiny
 

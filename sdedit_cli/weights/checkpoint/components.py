@@ -89,6 +89,11 @@ def kind_of(data: Mapping[str, Any], path: Path, slot: Slot | None = None, liste
     return found
 
 
+def is_of(kind: Kind, data: Mapping[str, Any]) -> bool:
+    """Whether a config.json names a class of this kind."""
+    return any(plain_class(name) in kind.classes for name in _names(data))
+
+
 def plain_class(name: str) -> str:
     """The name of a class without what tells that its weights are Flax's."""
     return name.removeprefix("Flax")

@@ -1,6 +1,7 @@
 """A single file as a Checkpoint: its family, its components with their configs, and where each tensor comes from.
 
-Everything is told from names and shapes of tensors, never from the file's name.
+Everything is told from names and shapes of tensors. Only a file that is named as the weights of a component's folder is
+told by the `config.json` beside it too, as in that folder.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ...names.table import Origin, origins
 from ..formats.source import WeightSource
 from . import infer, notes
 from .checkpoint import Checkpoint, Component
-from .components import KINDS, Config, Kind
+from .components import KINDS, Config, Kind, is_of
 from .families import OPENCLIP, Family, family_of
 from .index import SCHEDULER, has_scheduler
 from .layouts import Place, Shapes, Slot, find_places, is_another_model, looks_like, restored
@@ -65,7 +66,7 @@ def read_file(
         components: dict[Slot, Component] = {}
         for slot, place in places.items():
             kind = KINDS[place.kind]
-            chosen = _given_config(config, kind) or told.get(kind.name)
+            chosen = _given_config(config, kind) or told.get(kind.name) or _config_beside(source.path, place)
             components[slot] = _component(source, shapes, place, family, chosen, ema)
         _check_copy(components.values(), stored)
     except ModelError as error:
@@ -142,6 +143,15 @@ def _in_file(origin: Origin, prefix: str, copied: bool) -> Origin:
 def _given_config(folder: Path | None, kind: Kind) -> Config | None:
     path = folder / kind.slot / "config.json" if folder else None
     return kind.config.from_dict(read_json(path), str(path)) if path and path.is_file() else None
+
+
+def _config_beside(file: Path, place: Place) -> Config | None:
+    """The config of a component's folder, for the file that has its weights there."""
+    kind, path = KINDS[place.kind], file.with_name("config.json")
+    if place.layout not in OUR_LAYOUTS or not place.is_bare or not file.name.startswith(kind.stem + "."):
+        return None
+    said = read_json(path) if path.is_file() else {}
+    return kind.config.from_dict(said, str(path)) if is_of(kind, said) else None
 
 
 def _tokenizers(
