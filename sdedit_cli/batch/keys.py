@@ -29,6 +29,8 @@ NUMERIC_VERSION = 10
 _MOST = 64
 _LONGEST = 1 << 20
 _INDEX = "model_index.json"
+# Begins the names of weights that are told by the config beside them.
+_COMPONENT = "diffusion_pytorch_model."
 _OF_INDEX = ("scheduler", "_native_size")
 # Options that change a file and not what is edited.
 BESIDE = ("lossless", "strip", "metadata")
@@ -73,8 +75,9 @@ def said_of(model: Path) -> str | None:
 
 
 def said_beside(weights: Path) -> str | None:
-    """The config beside the weights of an autoencoder that is given by its file; None for none."""
-    return None if weights.is_dir() else _text(weights.with_name("config.json"))
+    """The config that tells of the weights of an autoencoder's folder, given by their file; None for none."""
+    is_such = weights.name.startswith(_COMPONENT) and not weights.is_dir()
+    return _text(weights.with_name("config.json")) if is_such else None
 
 
 def has_part(model: Path, name: str) -> bool:

@@ -35,13 +35,11 @@ def placed(target: Target, data: bytes, on_exists: str, taken: set[Path], stdout
             write_bytes(target.path, data, replace=target.replaces or on_exists == "overwrite", still=still)
             return target
         except TakenError:
-            # What a sheet shows must be made; what the books of a batch know is not left for being there.
-            if on_exists != "suffix" and (on_exists != "skip" or target.cell or target.replaces):
-                raise
-            path = settle(target.wanted or target.path, on_exists, taken)
-            if path is None:
+            if on_exists == "skip":
                 return None
-            target = replace(target, path=path)
+            if on_exists != "suffix":
+                raise
+            target = replace(target, path=settle(target.wanted or target.path, "suffix", taken))
             assert target.path is not None
 
 

@@ -98,6 +98,25 @@ def test_a_path_counts_by_what_lies_there(place: Path) -> None:
     assert key(edit, place / "file") != before
 
 
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("diffusion_pytorch_model.safetensors", True),
+        ("diffusion_pytorch_model.fp16.bin", True),
+        ("my.safetensors", False),
+    ],
+)
+@pytest.mark.parametrize("option", ["vae", "tiny_vae"])
+def test_the_config_beside_an_autoencoder_counts_where_it_is_read(
+    place: Path, option: str, name: str, counts: bool
+) -> None:
+    (place / name).write_bytes(b"weights")
+    edit = Edit(**{option: str(place / name)})
+    before = key(edit, place / "file")
+    (place / "config.json").write_text("{}")
+    assert (key(edit, place / "file") != before) == counts
+
+
 def test_the_image_encoder_counts_that_an_adapter_is_read_with(place: Path) -> None:
     """Where no option names it: the one beside the adapter, or the model's own before it."""
     edit = edit_from([layer_of({"ip-adapter": ["ip/adapter.bin"], "ip-image": ["file"]}, "test")])

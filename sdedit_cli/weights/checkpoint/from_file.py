@@ -7,6 +7,7 @@ told by the `config.json` beside it too, as in that folder.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ...configs.base import read_json
@@ -66,8 +67,10 @@ def read_file(
         components: dict[Slot, Component] = {}
         for slot, place in places.items():
             kind = KINDS[place.kind]
-            chosen = _given_config(config, kind) or told.get(kind.name) or _config_beside(source.path, place)
-            components[slot] = _component(source, shapes, place, family, chosen, ema)
+            chosen = _given_config(config, kind) or told.get(kind.name)
+            beside = None if chosen else _config_beside(source.path, place)
+            component = _component(source, shapes, place, family, chosen or (beside and beside[0]), ema)
+            components[slot] = replace(component, said_by=str(beside[1])) if beside else component
         _check_copy(components.values(), stored)
     except ModelError as error:
         raise ModelError(f"{source.path}: {error}") from None
@@ -145,13 +148,13 @@ def _given_config(folder: Path | None, kind: Kind) -> Config | None:
     return kind.config.from_dict(read_json(path), str(path)) if path and path.is_file() else None
 
 
-def _config_beside(file: Path, place: Place) -> Config | None:
-    """The config of a component's folder, for the file that has its weights there."""
+def _config_beside(file: Path, place: Place) -> tuple[Config, Path] | None:
+    """The config of a component's folder and its path, for the file that has its weights there."""
     kind, path = KINDS[place.kind], file.with_name("config.json")
     if place.layout not in OUR_LAYOUTS or not place.is_bare or not file.name.startswith(kind.stem + "."):
         return None
     said = read_json(path) if path.is_file() else {}
-    return kind.config.from_dict(said, str(path)) if is_of(kind, said) else None
+    return (kind.config.from_dict(said, str(path)), path) if is_of(kind, said) else None
 
 
 def _tokenizers(
