@@ -5,9 +5,8 @@ With a product that is kept, another strength is a sum alone: at a rank of 128 t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Set
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -46,50 +45,52 @@ class Room:
 
 
 class Products:
-    """The changes at strength 1 that are kept, by adapter and module, for as long as there is the adapter.
+    """The changes at strength 1 that are kept, by adapter and module; `keep` names them.
 
     One that is kept has the bits that would be computed anew: what a weight becomes says nothing of what it was before.
     """
 
     def __init__(self) -> None:
-        self._kept: WeakKeyDictionary[Adapter, dict[Module, Tensor]] = WeakKeyDictionary()
+        self._kept: dict[Key, Tensor] = {}
         self._wanted: frozenset[Key] = frozenset()
 
     def __reduce__(self) -> tuple[Any, ...]:  # copies, and what is pickled, begin without any
         return Products, ()
 
     @property
-    def kept(self) -> set[Key]:
-        return {(adapter, module) for adapter, modules in self._kept.items() for module in modules}
+    def kept(self) -> Set[Key]:
+        return self._kept.keys()
 
-    def want(self, keys: Collection[Key]) -> None:
-        """These are kept once they are made, until others are wanted."""
-        self._wanted = frozenset(keys)
+    @property
+    def nbytes(self) -> int:
+        """The memory that they take."""
+        return sum(product.nbytes for product in self._kept.values())
 
-    def forget(self) -> None:
-        self._kept.clear()
+    def keep(self, wanted: Collection[Key]) -> None:
+        """From now on these are kept once they are made, and no others."""
+        self._wanted = frozenset(wanted)
+        self._kept = {key: product for key, product in self._kept.items() if key in self._wanted}
 
     def rows(self, adapter: Adapter, module: Module, parameter: Tensor, room: Room) -> Rows:
         """The rows of an adapter's change of a weight, by slices of equal length from the first to the last.
 
         Raises Misfit for factors that do not fit the weight.
         """
-        flat = parameter.view(len(parameter), -1)
-        own = self._kept.get(adapter, {})
-        kept = own.get(module)
+        flat, key = parameter.view(len(parameter), -1), (adapter, module)
+        kept = self._kept.get(key)
         if kept is not None and (kept.shape, kept.device) == (flat.shape, flat.device):
             return kept.__getitem__
-        own.pop(module, None)
+        self._kept.pop(key, None)
         patch = adapter.patches[module]
         up, down = factors(patch.on(flat.device), parameter, patch.scaling)
-        product = self._new((adapter, module), flat)
+        product = self._new(key, flat)
         if product is None:
             return lambda at: torch.mm(up[at], down, out=room.of(flat[at]))
 
         def made(at: slice) -> Tensor:
             rows = torch.mm(up[at], down, out=product[at])
             if at.stop >= len(flat):
-                self._kept.setdefault(adapter, {})[module] = product
+                self._kept[key] = product
             return rows
 
         return made

@@ -6,7 +6,7 @@ Each dW_k is made of the base in float32, and the sum is rounded once. The base 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,10 +110,8 @@ def _for(adapter: Adapter, networks: Container[str]) -> Adapter:
 class Merging:
     """The parameters of some networks, by slot, and what is added to each just now."""
 
-    def __init__(self, networks: Mapping[str, nn.Module], *, keeps_products: bool = False) -> None:
+    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
         self.networks = dict(networks)
-        # For somebody who may change strengths: it takes a quarter of the time then.
-        self._keeps_products = keeps_products
         # Parameters before any adapter, in the precision that they had when one first touched them.
         self._bases: dict[tuple[str, str], Base] = {}
         self._now: dict[Module, Parts] = {}
@@ -147,7 +145,8 @@ class Merging:
             return
         make_writable(theirs)
         for leaf, base in bases.items():
-            getattr(theirs, leaf).copy_(base.tensor)
+            if (parameter := _writable(theirs, leaf)) is not None:
+                parameter.copy_(base.tensor)
 
     def check(self, adapter: Adapter) -> None:
         """Raises ModelError for an adapter that does not fit these networks; nothing is computed."""
@@ -169,11 +168,12 @@ class Merging:
 
     @torch.inference_mode(False)  # what is made in that mode could be written to in it alone
     @torch.no_grad()
-    def apply(self, wanted: Mapping[Module, Parts]) -> None:
+    def apply(self, wanted: Mapping[Module, Parts], changing: Collection[Adapter] = ()) -> None:
         """Makes the weights those of the base and `wanted`; only what changed since the last time is touched.
 
-        What is wanted of a network that is not there is passed over. Raises ModelError for an adapter that does not
-        fit a module; then all is as before.
+        Of adapters whose strengths are `changing` products are kept: the next change takes a quarter of the time. What
+        is wanted of a network that is not there is passed over. Raises ModelError for an adapter that does not fit a
+        module; then all is as before.
         """
         before = dict(self._now)
         wanted = {module: parts for module, parts in wanted.items() if module[0] in self.networks}
@@ -182,7 +182,8 @@ class Merging:
             for module in {**dict.fromkeys(self._unsure), **before, **wanted}
             if module in self._unsure or before.get(module, ()) != wanted.get(module, ())
         ]
-        self.products.want(self._products_to_keep(wanted))
+        kept = set(self.products.kept)
+        self.products.keep(self._products_to_keep(wanted, frozenset(changing)))
         work = Workspace(self.products)
         try:
             for module in changed:
@@ -190,15 +191,16 @@ class Merging:
         except BaseException:
             for module in changed:
                 self._make(module, before.get(module, ()), work)
+            self.products.keep(kept)
             raise
 
-    def _products_to_keep(self, wanted: Mapping[Module, Parts]) -> set[tuple[Adapter, Module]]:
-        if not self._keeps_products:
-            return set()
-        at_work = {(adapter, module) for module, parts in wanted.items() for adapter, _ in parts}
-        more = {key for key in at_work - self.products.kept if takes_longer_to_make(*key)}
-        size = 4 * sum(shape.numel() for _, module in more if (shape := self.shape(module, "weight")))
-        return more if size < _SHARE * free_memory() else set()
+    def _products_to_keep(self, wanted: Mapping[Module, Parts], changing: Set[Adapter]) -> set[tuple[Adapter, Module]]:
+        kept = {key for key in self.products.kept if key[0] in changing}
+        at_work = {(adapter, module) for module, parts in wanted.items() for adapter, _ in parts if adapter in changing}
+        more = {key for key in at_work - kept if takes_longer_to_make(*key)}
+        has = self.products.nbytes
+        asks = 4 * sum(shape.numel() for _, module in more if (shape := self.shape(module, "weight")))
+        return kept | more if has + asks < _SHARE * (has + free_memory()) else kept
 
     def _make(self, module: Module, parts: Parts, work: Workspace) -> None:
         slot, name = module
@@ -207,8 +209,8 @@ class Merging:
         if (slot, f"{name}.weight") in self._bases:  # so the weight is made of that, whatever it is now
             make_writable(layer)
         for leaf in ("weight", "bias"):
-            parameter: Tensor | None = getattr(layer, leaf, None)
-            if isinstance(parameter, Tensor):
+            parameter = _writable(layer, leaf)
+            if parameter is not None:
                 self._fill(module, leaf, parameter, parts, work)
         if parts:
             self._now[module] = parts
@@ -237,6 +239,16 @@ class Merging:
             del self._bases[key]
 
 
+def _writable(layer: nn.Module, leaf: str) -> Tensor | None:
+    """A parameter of a layer, if it has one: an ordinary one in the place of one that was made in torch.inference_mode,
+    and could be written to in it alone."""
+    parameter: Tensor | None = getattr(layer, leaf, None)
+    if not isinstance(parameter, Tensor) or not parameter.is_inference():
+        return parameter
+    setattr(layer, leaf, nn.Parameter(parameter.clone(), requires_grad=False))
+    return getattr(layer, leaf)
+
+
 def _kept(parameter: Tensor) -> Tensor:
     """The numbers of a parameter, in whose place others are to be written.
 
@@ -251,11 +263,15 @@ def _kept(parameter: Tensor) -> Tensor:
 
 def _put_back(parameter: Tensor, plain: Tensor) -> None:
     """Has the numbers that were kept in a parameter again, in their own memory where nobody sees what it has."""
-    is_alike = (plain.shape, plain.dtype, plain.device) == (parameter.shape, parameter.dtype, parameter.device)
+    is_alike = _kind_of(plain) == _kind_of(parameter)
     if is_alike and parameter.device.type == "cpu" and has_own_memory(parameter):
         parameter.data = plain
     else:
         parameter.copy_(plain)
+
+
+def _kind_of(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 def _same(one: Tensor, other: Tensor | None) -> bool:

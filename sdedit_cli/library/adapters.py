@@ -281,8 +281,6 @@ class Adapters(AdapterFiles):
             self._bundle(_words(before))
             raise
         self._strengths = {n: s for n, s in {**self._strengths, **wanted.active}.items() if n in wanted.adapters}
-        if not wanted.adapters:
-            self._merger().products.forget()  # what is fused stays as strong as it is
 
     def _settle(self, **wanted: Any) -> None:
         """Has these of its attributes and the weights that they ask for, or, when that fails, all as before."""
@@ -305,7 +303,8 @@ class Adapters(AdapterFiles):
 
     def _apply(self, wanted: Mapping[Module, Parts]) -> None:
         with self._room(wanted):
-            self._merger().apply(wanted)
+            # What is fused alone stays as strong as it is.
+            self._merger().apply(wanted, changing=self._adapters.adapters.values())
 
     def _room(self, wanted: Container[Module]) -> AbstractContextManager[None]:
         """Where the table of embeddings is changed, or was: words that have rows of it are aside meanwhile."""
@@ -326,7 +325,7 @@ class Adapters(AdapterFiles):
         if self.text_encoder is not None:
             networks["text_encoder"] = self.text_encoder
         if self._merging is None:
-            self._merging = Merging(networks, keeps_products=True)
+            self._merging = Merging(networks)
         elif self._merging.networks != networks:
             self._merging.exchange(networks)
         return self._merging

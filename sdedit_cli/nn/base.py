@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,11 @@ class Model(nn.Module, Generic[C]):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    @torch.inference_mode(False)  # what is made in that mode can be written to in it alone, as adapters do
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Model[C]:
+        super()._apply(fn, recurse)  # pyright: ignore[reportUnknownMemberType] -- torch leaves it untyped
+        return self
 
 
 class Linear(nn.Linear):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from sdedit_cli import StableDiffusionImg2ImgPipeline
 from sdedit_cli.adapters.lora import Adapter, Patch
 from sdedit_cli.engine.merging import Merging
+from sdedit_cli.nn.fuse import fuse_qkv
 
 NAME = "time_embedding.linear_1"
 OTHER = "time_embedding.linear_2"
+ATTENTION = "mid_block.attentions.0.transformer_blocks.0.attn1"
 
 
 @pytest.fixture
@@ -24,8 +27,8 @@ def unet(pipe: StableDiffusionImg2ImgPipeline) -> Any:
 def adapter(unet: Any, *names: str) -> Adapter:
     patches: dict[tuple[str, str], Patch] = {}
     for name in names:
-        out, into = unet.get_submodule(name).weight.shape
-        patches["unet", name] = Patch({"down": torch.ones(1, into), "up": torch.ones(out, 1)})
+        out, *into = unet.get_submodule(name).weight.shape
+        patches["unet", name] = Patch({"down": torch.ones(1, *into), "up": torch.ones(out, 1, *[1] * len(into[1:]))})
     return Adapter(Path("style.safetensors"), patches, 2 * len(names))
 
 
@@ -41,7 +44,8 @@ def test_a_base_stays_where_it_was_and_is_not_copied(unet: Any) -> None:
     merging.apply(at(of, 0.5))
     made = weight.data_ptr()
     merging.apply(at(of, 1.0))
-    assert (made, weight.data_ptr()) == (made, made) != (place, place)
+    assert made != place
+    assert weight.data_ptr() == made
     torch.testing.assert_close(weight, plain + 1.0)
     merging.apply({})
     assert weight is unet.get_submodule(NAME).weight
@@ -64,28 +68,57 @@ def test_who_sees_a_weight_by_another_tensor_sees_what_becomes_of_it(unet: Any, 
     assert torch.equal(weight, plain)
 
 
-def test_what_is_made_in_inference_mode_can_be_made_anew_outside_of_it(unet: Any) -> None:
-    of, merging = adapter(unet, NAME), Merging({"unet": unet})
-    weight = unet.get_submodule(NAME).weight
-    plain = weight.clone()
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda unet: unet,
+        lambda unet: unet.to(torch.float64),
+        copy.deepcopy,
+        lambda unet: fuse_qkv(unet) or unet,
+        lambda unet: fuse_qkv(unet) or unet.to(torch.float64),
+    ],
+    ids=["as it is", "in another precision", "a copy", "fused", "fused in another precision"],
+)
+@pytest.mark.parametrize("modes", [(True, False, True), (False, True, False), (True, True, True)])
+def test_what_is_made_in_inference_mode_can_be_made_anew_outside_of_it(
+    unet: Any, made: Any, modes: tuple[bool, ...]
+) -> None:
     with torch.inference_mode():
-        merging.apply(at(of, 1.0))
-    merging.apply(at(of, 0.5))
-    torch.testing.assert_close(weight, plain + 0.5)
-    with torch.inference_mode():
-        merging.apply({})
-    assert torch.equal(weight, plain)
-    assert not weight.is_inference()
+        unet = made(unet)
+    names = NAME, f"{ATTENTION}.to_q"
+    of, merging = adapter(unet, *names), Merging({"unet": unet})
+    plain = [unet.get_submodule(name).weight.clone() for name in names]
+    for mode, strength in zip(modes, (1.0, 0.5, 0.0), strict=True):
+        with torch.inference_mode(mode):
+            merging.apply(at(of, strength) if strength else {})
+        for name, before in zip(names, plain, strict=True):
+            torch.testing.assert_close(unet.get_submodule(name).weight, before + strength)
+    assert all(torch.equal(unet.get_submodule(name).weight, w) for name, w in zip(names, plain, strict=True))
+    attention = unet.get_submodule(ATTENTION)
+    if attention._joint:
+        assert attention._joint[0].data_ptr() == attention.to_q.weight.data_ptr()
+
+
+def test_a_weight_in_another_layout_stays_in_it(unet: Any) -> None:
+    """What a script lays out while an adapter is at work."""
+    of, merging = adapter(unet, "conv_in"), Merging({"unet": unet})
+    plain = unet.conv_in.weight.clone()
+    merging.apply(at(of, 1.0))
+    unet.to(memory_format=torch.channels_last)
+    merging.apply({})
+    assert unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(unet.conv_in.weight, plain)
 
 
 def test_a_weight_that_other_processes_see_stays_where_they_see_it(unet: Any) -> None:
     of, merging = adapter(unet, NAME), Merging({"unet": unet.share_memory()})
     weight = unet.get_submodule(NAME).weight
-    place = weight.data_ptr()
-    for wanted in (at(of, 1.0), {}):
-        merging.apply(wanted)
+    place, plain = weight.data_ptr(), weight.clone()
+    for strength in (1.0, 0.0):
+        merging.apply(at(of, strength) if strength else {})
         assert weight.is_shared()
         assert weight.data_ptr() == place
+        torch.testing.assert_close(weight, plain + strength)
 
 
 def test_a_signal_between_a_base_and_new_memory_for_the_weight_loses_nothing(
@@ -105,7 +138,7 @@ def test_a_signal_between_a_base_and_new_memory_for_the_weight_loses_nothing(
             with pytest.raises(KeyboardInterrupt):
                 merging.apply(at(of, 1.0))
         assert all(torch.equal(unet.get_submodule(name).weight, tensor) for name, tensor in plain.items())
-    merging.apply(at(of, 1.0))
+    merging.apply(at(of, 1.0))  # into memory that is not the base's
     assert all(torch.equal(unet.get_submodule(name).weight, tensor + 1) for name, tensor in plain.items())
     merging.apply({})
     assert all(torch.equal(unet.get_submodule(name).weight, tensor) for name, tensor in plain.items())
