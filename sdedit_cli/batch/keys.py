@@ -76,7 +76,7 @@ def said_of(model: Path) -> str | None:
 
 def said_beside(weights: Path) -> str | None:
     """The config that tells of the weights of an autoencoder's folder, given by their file; None for none."""
-    is_such = weights.name.startswith(_COMPONENT) and not weights.is_dir()
+    is_such = weights.name.startswith(_COMPONENT) and not os.path.isdir(weights)
     return _text(weights.with_name("config.json")) if is_such else None
 
 

@@ -358,7 +358,9 @@ def test_a_failure_says_of_which_output_it_is(source: Path, capfd: pytest.Captur
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes have no files there")
 @pytest.mark.parametrize("option", ["mask", "vae", "lora", "embedding", "prompt-embeds", "config", "upscaler"])
-@pytest.mark.parametrize("path", ["pipe", "x" * 300], ids=["pipe", "long"])
+@pytest.mark.parametrize(
+    "path", ["pipe", "x" * 300, f"diffusion_pytorch_model.{'x' * 300}"], ids=["pipe", "long", "long-weights"]
+)
 def test_a_row_that_names_what_cannot_be_read_costs_itself_alone(
     source: Path, option: str, path: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
