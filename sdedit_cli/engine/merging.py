@@ -242,11 +242,13 @@ class Merging:
 def _writable(layer: nn.Module, leaf: str) -> Tensor | None:
     """A parameter of a layer, if it has one: an ordinary one in the place of one that was made in torch.inference_mode,
     and could be written to in it alone."""
-    parameter: Tensor | None = getattr(layer, leaf, None)
-    if not isinstance(parameter, Tensor) or not parameter.is_inference():
-        return parameter
-    setattr(layer, leaf, nn.Parameter(parameter.clone(), requires_grad=False))
-    return getattr(layer, leaf)
+    parameter: object = getattr(layer, leaf, None)
+    if not isinstance(parameter, Tensor):
+        return None
+    if parameter.is_inference():
+        parameter = nn.Parameter(parameter.clone(), requires_grad=False)
+        setattr(layer, leaf, parameter)
+    return parameter
 
 
 def _kept(parameter: Tensor) -> Tensor:
