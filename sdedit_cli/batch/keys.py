@@ -132,8 +132,9 @@ def facts_of(edit: Edit, contents: Contents, *, model: Path, input_sha256: str, 
         made_of["quality"] = edit.quality
     # Named where they are not as usual.
     made_of |= {name: value for name in BESIDE if (value := getattr(edit, name)) != USUAL[name]}
-    if told := [contents.said_beside(Path(name)) for name in (edit.vae, edit.tiny_vae) if name]:
-        made_of["vae_says"] = told if any(told) else None
+    told = [contents.said_beside(Path(name)) for name in (edit.vae, edit.tiny_vae) if name]
+    if any(told):
+        made_of["vae_says"] = told
     if encoder := _image_encoder(edit, contents, model):
         made_of["image_encoder"] = contents.hash_of(encoder)
     if edit.c2pa:

@@ -69,8 +69,8 @@ def check_files(files: Sequence[LoraFile], model: Architecture, *, partial: bool
         text = model.text or (_names_alone(model.unet) if model.unet else None)
         adapter = read_adapter(Path(file.path), model.unet, text, partial=partial)
         check_fits(_for(adapter, slots), model.shape)
-        if file.blocks and model.unet:
-            check_blocks(model.unet, file.path)
+        if model.unet:
+            _strengths(file, adapter, model.unet)
 
 
 def at_work(files: Sequence[LoraFile], adapters: Sequence[Adapter], unet: UNetConfig) -> AdapterSet:
@@ -85,9 +85,10 @@ def at_work(files: Sequence[LoraFile], adapters: Sequence[Adapter], unet: UNetCo
 
 
 def _strengths(file: LoraFile, adapter: Adapter, unet: UNetConfig) -> Strengths:
+    numbers: Sequence[float] = (1.0,) * len(BLOCKS)
     if file.blocks:
         check_blocks(unet, file.path)
-    numbers = block_numbers(file.blocks, file.path) if file.blocks else (1.0,) * len(BLOCKS)
+        numbers = block_numbers(file.blocks, file.path)
     return by_block(numbers, file.scale, file.text_scale, adapter.patches, unet)
 
 
@@ -198,6 +199,8 @@ class Merging:
         kept = {key for key in self.products.kept if key[0] in changing}
         at_work = {(adapter, module) for module, parts in wanted.items() for adapter, _ in parts if adapter in changing}
         more = {key for key in at_work - kept if takes_longer_to_make(*key)}
+        if not more:  # as before each call: what is free is a question to the system
+            return kept
         has = self.products.nbytes
         asks = 4 * sum(shape.numel() for _, module in more if (shape := self.shape(module, "weight")))
         return kept | more if has + asks < _SHARE * (has + free_memory()) else kept
